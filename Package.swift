@@ -1,0 +1,85 @@
+// swift-tools-version: 6.2
+
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+    .strictMemorySafety(),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("ExistentialAny"),
+]
+
+/// One module of the program; `docs/architecture.md` says what each holds and who may import whom.
+func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let deque: Target.Dependency = .product(name: "DequeModule", package: "swift-collections")
+let subprocess: Target.Dependency = .product(name: "Subprocess", package: "swift-subprocess")
+let httpTypes: Target.Dependency = .product(name: "HTTPTypes", package: "swift-http-types")
+
+let package = Package(
+    name: "ipt-trace",
+    products: [
+        .executable(name: "ipt-trace", targets: ["ipt-trace"])
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.3.0"),
+        .package(url: "https://github.com/apple/swift-http-types", from: "1.5.0"),
+        .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.0"),
+    ],
+    targets: [
+        .systemLibrary(name: "CMnl", providers: [.apt(["libmnl-dev"])]),
+        .systemLibrary(name: "CNetfilterLog", providers: [.apt(["libnetfilter-log-dev"])]),
+        .target(name: "CLinux"),
+
+        module("TraceModel"),
+        module("WireFormat", ["TraceModel"]),
+        module("Correlation", ["TraceModel", deque]),
+        module("Reports", ["TraceModel", deque]),
+        module("Netlink", ["WireFormat", "CMnl", "CLinux"]),
+        module("Mailbox", ["CLinux"]),
+        module("Namespaces", ["TraceModel", "CLinux", subprocess]),
+        module("Ruleset", ["TraceModel", "WireFormat", "Namespaces", "Netlink"]),
+        module(
+            "Collector",
+            [
+                "TraceModel", "WireFormat", "Correlation", "Reports", "Netlink", "Namespaces", "Ruleset",
+                "Mailbox", "CMnl", "CNetfilterLog", logging,
+            ]),
+        module("HTTPEndpoint", ["Mailbox", httpTypes, logging]),
+        module("TraceService", ["TraceModel", "Reports", "HTTPEndpoint", httpTypes]),
+        module("Lab", ["Namespaces"]),
+        .executableTarget(
+            name: "ipt-trace",
+            dependencies: [
+                "TraceModel", "Netlink", "Namespaces", "Ruleset", "Collector", "Reports", "HTTPEndpoint", "TraceService", "Lab",
+                argumentParser, logging,
+            ],
+            swiftSettings: strict
+        ),
+        .executableTarget(
+            name: "EventPathBenchmark",
+            dependencies: ["TraceModel", "WireFormat", "Correlation", "Reports"],
+            path: "Benchmarks/EventPath",
+            swiftSettings: strict
+        ),
+
+        tests("WireFormatTests", ["WireFormat", "TraceModel"]),
+        tests("CorrelationTests", ["Correlation", "TraceModel"]),
+        tests("ReportsTests", ["Reports", "TraceModel"]),
+        tests("RulesetTests", ["Ruleset", "TraceModel"]),
+        tests("CollectorTests", ["Collector", "Correlation", "TraceModel", "WireFormat"]),
+        tests("HTTPEndpointTests", ["HTTPEndpoint", httpTypes, logging]),
+        tests("LiveTests", ["Lab", "Namespaces", "Reports"]),
+    ]
+)

@@ -1,0 +1,11 @@
+// The few calls and constants that Swift's Glibc module does not import.
+#pragma once
+
+#include <linux/netlink.h>
+#include <sys/eventfd.h>
+
+/// setns(2) is behind _GNU_SOURCE, which Swift's importer does not define.
+int ipt_setns(int descriptor, int kind);
+
+/// CLONE_NEWNET of sched.h, for the same reason.
+enum { IPT_CLONE_NEWNET = 0x40000000 };

@@ -1,0 +1,3 @@
+#pragma once
+#include <libmnl/libmnl.h>
+#include <libnetfilter_log/libnetfilter_log.h>

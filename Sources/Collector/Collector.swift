@@ -1,0 +1,241 @@
+internal import Correlation
+private import Foundation
+public import Logging
+internal import Mailbox
+public import Namespaces
+public import Reports
+public import Ruleset
+private import Synchronization
+internal import TraceModel
+internal import WireFormat
+
+/// Receives the events of all namespaces, and answers what they add up to.
+public final class Collector: Sendable {
+    public struct Options: Sendable {
+        public var selectors: [NamespaceSelector]
+        public var group: UInt16
+        /// How long a journey may be silent before it is closed, in microseconds.
+        public var linger: Int64
+        /// Live journeys at most.
+        public var maximumJourneys: Int
+        /// The port of the collector's own endpoint, whose traffic on loopback is in no report.
+        public var ownPort: UInt16?
+
+        public init(
+            selectors: [NamespaceSelector] = [.all], group: UInt16 = 5, linger: Int64 = 500_000,
+            maximumJourneys: Int = 1 << 17, ownPort: UInt16? = nil
+        ) {
+            self.selectors = selectors
+            self.group = group
+            self.linger = linger
+            self.maximumJourneys = maximumJourneys
+            self.ownPort = ownPort
+        }
+    }
+
+    public let feed = JourneyFeed()
+
+    private let options: Options
+    private let logger: Logger
+    private let registry = LayoutRegistry()
+    private let mailbox = Mailbox<LoopMessage>()
+    private let exchange = SnapshotExchange()
+    private let survey: MachineSurvey
+    private let parser: PacketParser
+    /// Identifies this run.
+    private let run = UInt64.random(in: 1...UInt64.max)
+    private let state: Mutex<State>
+    private let finished = DispatchSemaphore(value: 0)
+
+    private struct State {
+        /// By layout index; one that has vanished keeps its place.
+        var namespaces: [NetworkNamespace]
+        var vanished: Set<UInt64> = []
+        var watcher: Task<Void, Never>?
+    }
+
+    /// Opens the sockets, reads the rules, and starts to receive.
+    ///
+    /// - Throws: `CollectorFailure`, `NamespaceError` or `RulesetError` where a namespace that was asked for by name
+    ///   cannot be traced. With `all`, namespaces that cannot be entered are left out with a warning.
+    ///
+    /// - Parameter namespaces: those to trace; `nil` for what the options select.
+    public init(_ options: Options, in namespaces: [NetworkNamespace]? = nil, logger: Logger) async throws {
+        self.options = options
+        self.logger = logger
+        parser = PacketParser(seed: UInt64.random(in: 0...UInt64.max))
+        survey = try await MachineSurvey(group: options.group)
+        var traced: [NetworkNamespace] = []
+        var sources: [NamespaceSource] = []
+        for namespace in try namespaces ?? NamespaceDirectory.resolve(options.selectors) {
+            do {
+                sources.append(
+                    try NamespaceSource(
+                        namespace, index: traced.count, group: options.group, parser: parser, registry: registry))
+                traced.append(namespace)
+            } catch let error as CollectorFailure {
+                // In a namespace that was not asked for by name a group may well be somebody else's.
+                guard options.selectors == [.all], case .groupTaken = error, namespace.name != "host" else { throw error }
+                logger.warning("\(error)")
+            } catch let error as NamespaceError {
+                guard options.selectors == [.all], namespace.name != "host", !error.isPermission else { throw error }
+                logger.warning("\(error)")
+            }
+        }
+        guard !traced.isEmpty else { throw CollectorFailure.noNamespaces }
+        state = Mutex(State(namespaces: traced))
+        ports.withLock { ports in
+            for source in sources { ports[source.index] = (source.namespace, source.log.portID) }
+        }
+        await survey.update(registry, traced)
+        start(sources)
+    }
+
+    private func start(_ sources: [NamespaceSource]) {
+        var limits = Correlator.Limits()
+        limits.linger = options.linger
+        limits.settle = min(limits.settle, options.linger)
+        limits.journeys = options.maximumJourneys
+        // The sources are the thread's alone from here on.
+        let handovers = sources.map { LoopMessage.Handover(source: $0) }
+        let own = try? NamespaceDirectory.host()
+        let ownEndpoint = options.ownPort.flatMap { port in
+            sources.first { $0.namespace.inode == own?.inode }.map {
+                TraceAggregate.OwnEndpoint(namespace: $0.index, port: port)
+            }
+        }
+        let thread = Thread { [limits, mailbox, registry, exchange, feed, run, finished, ownEndpoint] in
+            let loop = EventLoop(
+                mailbox: mailbox, registry: registry, exchange: exchange, feed: feed, limits: limits, run: run,
+                ownEndpoint: ownEndpoint, sources: handovers.map(\.source))
+            loop.runUntilStopped()
+            finished.signal()
+        }
+        thread.name = "events"
+        thread.stackSize = 4 << 20
+        thread.start()
+        let watcher = Task { [weak self] in
+            while !Task.isCancelled {
+                try? await Task.sleep(for: .seconds(1))
+                guard let self, !Task.isCancelled else { return }
+                await watch()
+            }
+        }
+        state.withLock { $0.watcher = watcher }
+    }
+
+    /// Names of the namespaces being traced.
+    public var namespaceNames: [String] {
+        state.withLock { state in state.namespaces.filter { !state.vanished.contains($0.inode) }.map(\.name) }
+    }
+
+    /// How many probes are in force.
+    public var probeCount: Int { registry.current.layout.isInForce.count { $0 } }
+
+    /// What is known at this moment, at most 50 ms old; `nil` only before the first event loop turn.
+    public func snapshot() -> TraceSnapshot? {
+        exchange.take(age: 0.05, timeout: 2) { mailbox.send(.publishSnapshot) }
+    }
+
+    /// The probes of all namespaces as the rules have them now.
+    public func probeRows() async throws -> [ProbeRow] {
+        let survey = try await ProbeSurvey()
+        let journals = ProbeJournal.readAll()
+        var rows: [ProbeRow] = []
+        for namespace in state.withLock({ $0.namespaces.filter { [vanished = $0.vanished] in !vanished.contains($0.inode) } }) {
+            rows += try await survey.rows(of: namespace, journals: journals)
+        }
+        return rows
+    }
+
+    /// Stops receiving, closes what is under way, and gives the last snapshot.
+    public func stop() -> TraceSnapshot? {
+        state.withLock { $0.watcher?.cancel() }
+        mailbox.send(.stop)
+        finished.wait()
+        return exchange.take(age: .infinity, timeout: 0) {}
+    }
+
+    // MARK: Watching the machine
+
+    private let watched = Mutex(Watched())
+
+    private struct Watched {
+        var journal = ProbeJournal.generation
+        var ticks = 0
+    }
+
+    /// Once a second: namespaces that came or went, probes that were installed or removed, buffers that overflowed.
+    private func watch() async {
+        var needsSurvey = watched.withLock { watched in
+            let journal = ProbeJournal.generation
+            defer {
+                watched.journal = journal
+                watched.ticks += 1
+            }
+            // Rules that others change are noticed by a look every five seconds.
+            return journal != watched.journal || watched.ticks % 5 == 4
+        }
+        if options.selectors.contains(.all) {
+            needsSurvey = takeNewNamespaces() || needsSurvey
+        }
+        needsSurvey = dropVanishedNamespaces() || needsSurvey
+        if needsSurvey {
+            let before = registry.current.layout
+            await survey.update(registry, state.withLock { $0.namespaces })
+            if !registry.current.layout.isSame(as: before) { mailbox.send(.layoutChanged) }
+        }
+        sendBufferDrops()
+    }
+
+    private func takeNewNamespaces() -> Bool {
+        guard let all = try? NamespaceDirectory.resolve([.all]) else { return false }
+        var isChanged = false
+        for namespace in all {
+            let index: Int? = state.withLock { state in
+                state.namespaces.contains { $0.inode == namespace.inode } ? nil : state.namespaces.count
+            }
+            guard let index,
+                let source = try? NamespaceSource(
+                    namespace, index: index, group: options.group, parser: parser, registry: registry)
+            else { continue }
+            state.withLock { $0.namespaces.append(namespace) }
+            logger.info("namespace \(namespace.name) has appeared: tracing it")
+            ports.withLock { $0[index] = (namespace, source.log.portID) }
+            mailbox.send(.add(LoopMessage.Handover(source: source)))
+            isChanged = true
+        }
+        return isChanged
+    }
+
+    /// A socket keeps its namespace alive, so that one that nobody else has any more has to be let go.
+    private func dropVanishedNamespaces() -> Bool {
+        guard let present = try? NamespaceDirectory.resolve([.all]) else { return false }
+        let inodes = Set(present.map(\.inode))
+        let gone = state.withLock { state in
+            let gone = state.namespaces.filter { namespace in
+                !inodes.contains(namespace.inode) && !state.vanished.contains(namespace.inode)
+                    && !namespace.name.contains("/")
+            }
+            state.vanished.formUnion(gone.map(\.inode))
+            return gone
+        }
+        for namespace in gone {
+            logger.warning("namespace \(namespace.name) has vanished: no longer traced")
+            mailbox.send(.remove(namespace.inode))
+        }
+        return !gone.isEmpty
+    }
+
+    private let ports = Mutex<[Int: (NetworkNamespace, UInt32)]>([:])
+
+    private func sendBufferDrops() {
+        // Reads one table per namespace; the loop takes what has grown.
+        var drops: [Int: UInt64] = [:]
+        for (index, (namespace, port)) in ports.withLock({ $0 }) {
+            let count = NamespaceSource.bufferDrops(of: port, in: namespace)
+            if count > 0 { drops[index] = count }
+        }
+        if !drops.isEmpty { mailbox.send(.bufferDrops(drops)) }
+    }
+}

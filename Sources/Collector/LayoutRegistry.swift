@@ -1,0 +1,80 @@
+private import Ruleset
+private import Synchronization
+internal import TraceModel
+
+/// Gives probes their indices, which stay for the life of a trace, and keeps the layout that is in force.
+///
+/// Two sides add to it: the survey, which reads the rules, and the event loop, which meets a probe of ours that the
+/// survey has not seen yet.
+final class LayoutRegistry: Sendable {
+    private struct State {
+        var layout = Layout()
+        var indices: [Identity: Int] = [:]
+        var generation = 0
+    }
+
+    private struct Identity: Hashable {
+        var namespace: Int
+        var family: AddressFamily
+        var backend: Backend
+        var table: Table
+        var chain: String
+        var hook: Hook
+        var prefix: String
+    }
+
+    private let state = Mutex(State())
+
+    /// The layout and a number that changes with it.
+    var current: (layout: Layout, generation: Int) { state.withLock { ($0.layout, $0.generation) } }
+
+    /// Replaces what is known: probes that were found are in force, the others are not.
+    func update(namespaces: [NamespaceLayout], openSegments: Set<UInt32>, probes: [Probe]) {
+        state.withLock { state in
+            state.layout.namespaces = namespaces
+            state.layout.openSegments = openSegments
+            state.layout.isInForce = state.layout.isInForce.map { _ in false }
+            for probe in probes { Self.add(probe, to: &state) }
+            state.generation += 1
+        }
+    }
+
+    @discardableResult
+    private static func add(_ probe: Probe, to state: inout State) -> Int {
+        let identity = Identity(
+            namespace: probe.namespace, family: probe.family, backend: probe.backend, table: probe.table,
+            chain: probe.chain, hook: probe.hook, prefix: probe.prefix)
+        if let index = state.indices[identity] {
+            state.layout.probes[index] = probe
+            state.layout.isInForce[index] = true
+            return index
+        }
+        state.indices[identity] = state.layout.probes.count
+        state.layout.probes.append(probe)
+        state.layout.isInForce.append(true)
+        return state.layout.probes.count - 1
+    }
+
+    /// The probe that an event with `prefix` belongs to.
+    ///
+    /// One of ours says itself which chain it is in; of the others those are taken that the survey found for this prefix,
+    /// family and hook.
+    /// - Returns: `nil` for a prefix that nobody explains.
+    func place(prefix: String, namespace: Int, family: AddressFamily, hook: Hook) -> UInt32? {
+        state.withLock { state in
+            let known = state.layout.probes.indices.last {
+                let probe = state.layout.probes[$0]
+                return probe.namespace == namespace && probe.family == family && probe.hook == hook
+                    && probe.prefix == prefix && state.layout.isInForce[$0]
+            }
+            if let known { return UInt32(known) }
+            guard let own = ProbePrefix(prefix) else { return nil }
+            let probe = Probe(
+                namespace: namespace, family: family, table: own.table, chain: own.chain, hook: hook,
+                backend: own.run.hasSuffix("L") ? .legacy : .nft, prefix: prefix, coverage: .some)
+            let index = Self.add(probe, to: &state)
+            state.generation += 1
+            return UInt32(index)
+        }
+    }
+}

@@ -1,0 +1,89 @@
+private import Glibc
+internal import Namespaces
+internal import Netlink
+internal import TraceModel
+internal import WireFormat
+
+/// One namespace being received: its sockets and what reads them.
+final class NamespaceSource {
+    let namespace: NetworkNamespace
+    let index: Int
+    let log: NFLogSocket
+    /// `nil` where the kernel has no ctnetlink.
+    let conntrack: ConntrackHolder?
+    var reader: NamespaceReader
+    /// Up to this moment everything has been received.
+    var drainedAt: Int64 = 0
+
+    /// A move-only socket within a class that can be absent.
+    final class ConntrackHolder {
+        let socket: ConntrackSocket
+        init(_ socket: consuming ConntrackSocket) { self.socket = socket }
+    }
+
+    /// Opens the sockets inside the namespace.
+    init(_ namespace: NetworkNamespace, index: Int, group: UInt16, parser: PacketParser, registry: LayoutRegistry) throws {
+        self.namespace = namespace
+        self.index = index
+        reader = NamespaceReader(namespace: index, parser: parser, registry: registry)
+        do {
+            log = try namespace.enter { try NFLogSocket(group: group) }
+        } catch let error as NetlinkError {
+            throw Self.failure(error, group, namespace)
+        }
+        conntrack = try namespace.enter {
+            do {
+                return ConntrackHolder(try ConntrackSocket())
+            } catch {
+                return nil
+            }
+        }
+    }
+
+    /// The kernel answers `EPERM` both to the unprivileged and for a group that another process has (measured); only in
+    /// the latter case is the group listed.
+    private static func failure(_ error: NetlinkError, _ group: UInt16, _ namespace: NetworkNamespace) -> CollectorFailure {
+        if error.isPermission || error.isBusy {
+            let bound = (try? namespace.enter { boundGroups() }) ?? []
+            if bound.contains(group) || error.isBusy { return .groupTaken(group: group, namespace: namespace.name) }
+            return .permission(namespace: namespace.name)
+        }
+        return .cannotBind(group: group, namespace: namespace.name, message: NetlinkError.text(of: error.code))
+    }
+
+    /// The groups that are bound in the namespace of this thread.
+    private static func boundGroups() -> [UInt16] {
+        guard let file = unsafe fopen("/proc/thread-self/net/netfilter/nfnetlink_log", "re") else { return [] }
+        defer { unsafe fclose(file) }
+        var groups: [UInt16] = []
+        var line = [CChar](repeating: 0, count: 256)
+        while unsafe fgets(&line, 256, file) != nil {
+            let text = String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+            if let group = text.split(separator: " ").first.flatMap({ UInt16($0) }) { groups.append(group) }
+        }
+        return groups
+    }
+
+    /// Deliveries that the kernel dropped because the receive buffer was full (`/proc/net/netlink`, last but one column).
+    static func bufferDrops(of port: UInt32, in namespace: NetworkNamespace) -> UInt64 {
+        let port = String(port)
+        let lines = (try? namespace.enter { Self.readNetlinkTable() }) ?? []
+        for line in lines {
+            let fields = line.split(separator: " ")
+            // sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode; 12 is NETLINK_NETFILTER.
+            if fields.count >= 10, fields[1] == "12", fields[2] == port { return UInt64(fields[8]) ?? 0 }
+        }
+        return 0
+    }
+
+    private static func readNetlinkTable() -> [String] {
+        guard let file = unsafe fopen("/proc/thread-self/net/netlink", "re") else { return [] }
+        defer { unsafe fclose(file) }
+        var lines: [String] = []
+        var line = [CChar](repeating: 0, count: 512)
+        while unsafe fgets(&line, 512, file) != nil {
+            lines.append(String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self))
+        }
+        return lines
+    }
+}

@@ -1,0 +1,97 @@
+internal import WireFormat
+
+/// Which probe a prefix belongs to, matched as bytes: no string is made for an event.
+///
+/// The key is the prefix with the family and the hook that the event reports, because one rule's prefix may be seen from
+/// several hooks and in both families.
+struct PrefixTable {
+    /// Stands for a prefix that no probe has.
+    static let unplaced = UInt32.max
+
+    private struct Entry {
+        /// Of `text`.
+        var prefix: Range<Int>
+        var probe: UInt32
+        var family: UInt8
+        var hook: UInt8
+    }
+
+    private var slots: [Int32]
+    private var entries: [Entry] = []
+    /// All prefixes, one behind the other.
+    private var text: [UInt8] = []
+
+    init() { slots = [Int32](repeating: -1, count: 256) }
+
+    /// The probe of an event, or `unplaced`; `nil` where the prefix is new.
+    @inline(__always)
+    func probe(_ bytes: RawSpan, _ prefix: Range<Int>, family: UInt8, hook: UInt8) -> UInt32? {
+        var slot = Int(truncatingIfNeeded: Self.hash(bytes, prefix, family, hook)) & (slots.count - 1)
+        while slots[slot] >= 0 {
+            let index = Int(slots[slot])
+            if entries[index].family == family, entries[index].hook == hook, isEqual(index, bytes, prefix) {
+                return entries[index].probe
+            }
+            slot = (slot + 1) & (slots.count - 1)
+        }
+        return nil
+    }
+
+    mutating func insert(_ prefix: [UInt8], family: UInt8, hook: UInt8, probe: UInt32) {
+        if entries.count * 2 >= slots.count { grow() }
+        let range = text.count..<text.count + prefix.count
+        text += prefix
+        entries.append(Entry(prefix: range, probe: probe, family: family, hook: hook))
+        place(entries.count - 1)
+    }
+
+    var count: Int { entries.count }
+
+    private mutating func grow() {
+        slots = [Int32](repeating: -1, count: slots.count * 2)
+        for index in entries.indices { place(index) }
+    }
+
+    private mutating func place(_ index: Int) {
+        let entry = entries[index]
+        // Bytes have no padding, which is what makes a span's bytes unsafe in general.
+        let hash = Self.hash(unsafe text.span.bytes, entry.prefix, entry.family, entry.hook)
+        var slot = Int(truncatingIfNeeded: hash) & (slots.count - 1)
+        while slots[slot] >= 0 { slot = (slot + 1) & (slots.count - 1) }
+        slots[slot] = Int32(index)
+    }
+
+    @inline(__always)
+    private func isEqual(_ index: Int, _ bytes: RawSpan, _ range: Range<Int>) -> Bool {
+        let count = range.count
+        let prefix = entries[index].prefix
+        guard prefix.count == count else { return false }
+        let known = unsafe text.span.bytes
+        var offset = 0
+        while count - offset >= 8 {
+            if known.little64(prefix.lowerBound + offset) != bytes.little64(range.lowerBound + offset) { return false }
+            offset += 8
+        }
+        while offset < count {
+            if known.byte(prefix.lowerBound + offset) != bytes.byte(range.lowerBound + offset) { return false }
+            offset += 1
+        }
+        return true
+    }
+
+    @inline(__always)
+    private static func hash(_ bytes: RawSpan, _ range: Range<Int>, _ family: UInt8, _ hook: UInt8) -> UInt64 {
+        var hash: UInt64 = UInt64(family) << 8 ^ UInt64(hook) ^ UInt64(range.count) << 16
+        var offset = range.lowerBound
+        while range.upperBound - offset >= 8 {
+            hash = (hash ^ bytes.little64(offset)) &* 0x9E37_79B9_7F4A_7C15
+            hash ^= hash >> 29
+            offset += 8
+        }
+        while offset < range.upperBound {
+            hash = (hash ^ UInt64(bytes.byte(offset))) &* 0x9E37_79B9_7F4A_7C15
+            offset += 1
+        }
+        return hash ^ hash >> 32
+    }
+}

@@ -1,0 +1,225 @@
+internal import TraceModel
+
+/// Which probes a packet has to pass, and what it means when it was not seen again.
+struct Itinerary: Sendable {
+    /// What is known from a packet's steps within one namespace.
+    struct Verdict: Sendable {
+        var ending: Ending
+        /// A probe that it must have passed before its last step did not see it.
+        var hasGap: Bool
+    }
+
+    enum Ending: Sendable {
+        /// Into the local process.
+        case delivered
+        /// Through the interface of its last step.
+        case left
+        /// It had to be seen by one of these next.
+        case expected([UInt32], crosses: MatchDependence)
+        /// No probe stands where it would be decided.
+        case undecidable
+    }
+
+    /// What decides whether a probe is one that a packet has to pass.
+    struct Point: Sendable {
+        var probe: UInt32
+        var priority: Int32
+        var condition: UInt8
+        var dependence: MatchDependence
+        var until: Int64?
+    }
+
+    private struct Key: Hashable {
+        var namespace: Int
+        var family: AddressFamily
+        var hook: Hook
+    }
+
+    private struct CacheKey: Hashable {
+        var route: RouteID
+        var conditions: UInt32
+    }
+
+    private var points: [Key: [Point]] = [:]
+    private var namespacesBySegment: [UInt32: Set<Int>] = [:]
+    private var loopback: [UInt32: Int] = [:]
+    private var openSegments: Set<UInt32> = []
+    private var cache: [CacheKey: Verdict] = [:]
+    private let layout: Layout
+    /// By probe: the bit of its condition, 0 where the probe proves nothing.
+    let conditionBits: [UInt32]
+
+    init(_ layout: Layout) {
+        self.layout = layout
+        openSegments = layout.openSegments
+        // Bit 0 is the empty condition. Probes with conditions past the 31st are taken as reporting some packets only.
+        var conditions: [Condition: UInt8] = [.none: 0]
+        var bits: [UInt32] = []
+        for (index, probe) in layout.probes.enumerated() {
+            guard layout.isInForce[index], case .every(let condition, let until) = probe.coverage else {
+                bits.append(0)
+                continue
+            }
+            let number = conditions[condition] ?? UInt8(min(conditions.count, 32))
+            conditions[condition] = number
+            guard number < 32 else {
+                bits.append(0)
+                continue
+            }
+            bits.append(1 << UInt32(number))
+            // A nat chain sees a connection's first packet only, so that its silence says nothing.
+            guard probe.table != .nat, probe.isInBuiltInChain else { continue }
+            points[Key(namespace: probe.namespace, family: probe.family, hook: probe.hook), default: []].append(
+                Point(
+                    probe: UInt32(index), priority: probe.priority, condition: number, dependence: condition.dependence,
+                    until: until))
+        }
+        conditionBits = bits
+        for key in points.keys { points[key]?.sort { $0.priority < $1.priority } }
+        for (index, namespace) in layout.namespaces.enumerated() {
+            for interface in namespace.interfaces.values where interface.segment != 0 {
+                namespacesBySegment[interface.segment, default: []].insert(index)
+            }
+        }
+    }
+
+    /// The probes at `hook` that a packet which met `conditions` so far has to pass.
+    private func due(_ namespace: Int, _ family: AddressFamily, _ hook: Hook, _ conditions: UInt32, _ now: Int64) -> [Point] {
+        (points[Key(namespace: namespace, family: family, hook: hook)] ?? []).filter {
+            conditions & (1 << UInt32($0.condition)) != 0 && ($0.until.map { $0 > now / 1_000_000 } ?? true)
+        }
+    }
+
+    /// Whether packets that leave at `hook` are last seen there: no probe stands further on the way out.
+    func isLastOnTheWayOut(_ hook: Hook, _ namespace: Int, _ family: AddressFamily) -> Bool {
+        func has(_ hook: Hook) -> Bool {
+            !(points[Key(namespace: namespace, family: family, hook: hook)] ?? []).isEmpty
+        }
+        switch hook {
+        case .postrouting: return true
+        case .forward, .output: return !has(.postrouting)
+        case .prerouting: return !has(.forward) && !has(.postrouting)
+        case .input: return false
+        }
+    }
+
+    /// - Parameters:
+    ///   - conditions: the conditions that the packet is known to have met, as bits.
+    ///   - now: microseconds since 1970, for probes that expire.
+    mutating func verdict(_ route: RouteID, _ routes: RouteTable, conditions: UInt32, now: Int64) -> Verdict {
+        let key = CacheKey(route: route, conditions: conditions | 1)
+        if let known = cache[key] { return known }
+        let verdict = decide(routes.steps(of: route), conditions: conditions | 1, now: now)
+        cache[key] = verdict
+        return verdict
+    }
+
+    private func decide(_ steps: [Step], conditions: UInt32, now: Int64) -> Verdict {
+        guard let last = steps.last else { return Verdict(ending: .undecidable, hasGap: true) }
+        let lastProbe = layout.probes[Int(last.probe)]
+        let namespace = lastProbe.namespace
+        let family = lastProbe.family
+        let seen = Set(steps.map(\.probe))
+        let hooks = Set(steps.map { layout.probes[Int($0.probe)].hook })
+        func due(_ hook: Hook) -> [Point] { self.due(namespace, family, hook, conditions, now) }
+
+        // Behind: every hook that the packet came through, up to its last step.
+        var behind: [Point] = []
+        switch lastProbe.hook {
+        case .prerouting, .output: break
+        case .input, .forward: behind += due(.prerouting)
+        case .postrouting:
+            if hooks.contains(.output) {
+                behind += due(.output)
+            } else if hooks.contains(.prerouting) || hooks.contains(.forward) {
+                behind += due(.prerouting) + due(.forward)
+            } else if let entry = firstOf(due(.prerouting)), let other = firstOf(due(.output)) {
+                // It came in one way or the other, and both are watched.
+                behind += [entry, other]
+            }
+        }
+        let here = due(lastProbe.hook)
+        behind += here.filter { $0.priority < lastProbe.priority }
+        let hasGap = behind.contains { !seen.contains($0.probe) }
+
+        // Ahead: first the rest of this hook.
+        let dependence = dependenceCrossed(from: lastProbe)
+        if let next = here.first(where: { $0.priority >= lastProbe.priority && !seen.contains($0.probe) }) {
+            return Verdict(ending: expected([next], crosses: dependence(lastProbe.hook, next.priority)), hasGap: hasGap)
+        }
+        let isWatched = !here.isEmpty
+        switch lastProbe.hook {
+        case .input:
+            return Verdict(ending: isWatched ? .delivered : .undecidable, hasGap: hasGap)
+        case .postrouting:
+            return Verdict(ending: isWatched ? .left : .undecidable, hasGap: hasGap)
+        case .forward, .output:
+            guard let next = firstOf(due(.postrouting)) else { return Verdict(ending: .undecidable, hasGap: hasGap) }
+            return Verdict(ending: expected([next], crosses: dependence(.postrouting, next.priority)), hasGap: hasGap)
+        case .prerouting:
+            let input = firstOf(due(.input))
+            let forward = firstOf(due(.forward)) ?? firstOf(due(.postrouting))
+            guard let input, let forward else { return Verdict(ending: .undecidable, hasGap: hasGap) }
+            return Verdict(
+                ending: expected([input, forward], crosses: dependence(.forward, forward.priority)), hasGap: hasGap)
+        }
+    }
+
+    private func firstOf(_ points: [Point]) -> Point? { points.first }
+
+    private func expected(_ points: [Point], crosses: MatchDependence) -> Ending {
+        let depends = points.reduce(MatchDependence()) { $0.union($1.dependence) }
+        return .expected(points.map(\.probe), crosses: crosses.intersection(depends))
+    }
+
+    /// Which translations lie between the last probe and a place ahead.
+    private func dependenceCrossed(from last: Probe) -> (Hook, Int32) -> MatchDependence {
+        { hook, priority in
+            var crossed: MatchDependence = []
+            if Translation.passesDestination(from: (last.hook, last.priority), to: (hook, priority)) {
+                crossed.insert(.destination)
+            }
+            if Translation.passesSource(from: (last.hook, last.priority), to: (hook, priority)) { crossed.insert(.source) }
+            return crossed
+        }
+    }
+
+    /// What a packet that left `namespace` through `interface` must be seen by next.
+    ///
+    /// - Returns: `nil` where it left the namespaces being traced, or may have.
+    func arrival(
+        from namespace: Int, through interface: UInt32, family: AddressFamily, conditions: UInt32, now: Int64
+    ) -> (probes: [UInt32], namespaces: Set<Int>, dependsOnSource: Bool)? {
+        guard let known = layout.namespaces[namespace].interfaces[interface], known.segment != 0,
+            !openSegments.contains(known.segment)
+        else { return nil }
+        var others = namespacesBySegment[known.segment] ?? []
+        if known.name != "lo" { others.remove(namespace) }
+        guard !others.isEmpty else { return nil }
+        var points: [Point] = []
+        for other in others {
+            guard let first = firstOf(due(other, family, .prerouting, conditions | 1, now)) else { return nil }
+            points.append(first)
+        }
+        return (points.map(\.probe), others, points.contains { $0.dependence.contains(.source) })
+    }
+}
+
+/// Where address translation stands among the chains.
+enum Translation {
+    typealias Position = (hook: Hook, priority: Int32)
+
+    /// Whether a packet passes destination translation (PREROUTING, OUTPUT) on its way between two places.
+    @inline(__always)
+    static func passesDestination(from: Position, to: Position) -> Bool {
+        (from.hook == .prerouting || from.hook == .output) && from.priority <= HookPriority.destinationTranslation
+            && (to.hook != from.hook || to.priority > HookPriority.destinationTranslation)
+    }
+
+    /// Whether it passes source translation (INPUT, POSTROUTING).
+    @inline(__always)
+    static func passesSource(from: Position, to: Position) -> Bool {
+        guard to.hook == .input || to.hook == .postrouting, to.priority > HookPriority.sourceTranslation else { return false }
+        return from.hook != to.hook || from.priority <= HookPriority.sourceTranslation
+    }
+}

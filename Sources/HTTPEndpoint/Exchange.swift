@@ -1,0 +1,62 @@
+public import HTTPTypes
+
+/// What a handler answers with.
+public struct EndpointResponse: Sendable {
+    public var head: HTTPResponse
+    public var body: [UInt8]
+
+    public init(status: HTTPResponse.Status, contentType: String, body: [UInt8]) {
+        head = HTTPResponse(status: status)
+        head.headerFields[.contentType] = contentType
+        self.body = body
+    }
+}
+
+/// An answer at once, or one that takes its time elsewhere while the endpoint goes on.
+public enum EndpointAnswer: Sendable {
+    case now(EndpointResponse)
+    case later(@Sendable () async -> EndpointResponse)
+}
+
+/// The bytes of a response with `Content-Length`, `Date` left out (RFC 9110 asks for it only of servers with a clock that
+/// they vouch for).
+func serialize(_ response: EndpointResponse, isHead: Bool, keepsAlive: Bool) -> [UInt8] {
+    var text = "HTTP/1.1 \(response.head.status.code) \(response.head.status.reasonPhrase)\r\n"
+    for field in response.head.headerFields { text += "\(field.name.rawName): \(field.value)\r\n" }
+    text += "Content-Length: \(response.body.count)\r\n"
+    text += "X-Content-Type-Options: nosniff\r\n"
+    text += "Cache-Control: no-store\r\n"
+    text += keepsAlive ? "\r\n" : "Connection: close\r\n\r\n"
+    return Array(text.utf8) + (isHead ? [] : response.body)
+}
+
+/// Whether a Host field names this machine by address or as `localhost`, which no foreign page can make a browser send for
+/// a name of its own (DNS rebinding).
+func isOwnHost(_ authority: String?) -> Bool {
+    guard let authority else { return true }
+    if authority.hasPrefix("[") {
+        guard let end = authority.firstIndex(of: "]") else { return false }
+        return authority[authority.index(after: authority.startIndex)..<end].allSatisfy { $0.isHexDigit || ":.%".contains($0) }
+    }
+    let host = authority.prefix { $0 != ":" }
+    if host == "localhost" { return true }
+    let parts = host.split(separator: ".", omittingEmptySubsequences: false)
+    return parts.count == 4 && parts.allSatisfy { UInt8($0) != nil }
+}
+
+extension EndpointResponse {
+    /// An error as JSON: `{"error": {"status": 404, "message": "…"}}`.
+    public static func problem(_ status: HTTPResponse.Status, _ message: String) -> EndpointResponse {
+        var escaped = ""
+        for scalar in message.unicodeScalars {
+            switch scalar {
+            case "\"", "\\": escaped += "\\\(scalar)"
+            case _ where scalar.value < 0x20: escaped += " "
+            default: escaped.unicodeScalars.append(scalar)
+            }
+        }
+        return EndpointResponse(
+            status: status, contentType: "application/json",
+            body: Array("{\"error\":{\"message\":\"\(escaped)\",\"status\":\(status.code)}}\n".utf8))
+    }
+}

@@ -1,0 +1,68 @@
+private import Foundation
+private import Synchronization
+
+/// A program that goes on inside a sandbox until it is stopped.
+public final class SandboxProcess: Sendable {
+    private let process: Mutex<Handle>
+    private let collected = Mutex(Data())
+
+    private struct Handle: @unchecked Sendable {
+        let process: Process
+        let output: Pipe
+    }
+
+    /// Starts `command` inside `sandbox`.
+    public init(_ command: [String], in sandbox: Sandbox) throws {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        process.arguments = sandbox.entry + command
+        process.standardInput = FileHandle.nullDevice
+        let output = Pipe()
+        process.standardOutput = output
+        process.standardError = output
+        self.process = Mutex(Handle(process: process, output: output))
+        output.fileHandleForReading.readabilityHandler = { [weak self] handle in
+            let data = handle.availableData
+            if data.isEmpty {
+                handle.readabilityHandler = nil
+            } else {
+                self?.collected.withLock { $0.append(data) }
+            }
+        }
+        try process.run()
+    }
+
+    /// What it has printed so far, to either of its outputs.
+    public var output: String { String(decoding: collected.withLock { $0 }, as: UTF8.self) }
+
+    public var isRunning: Bool { process.withLock { $0.process.isRunning } }
+
+    /// Its number outside of the sandbox. nsenter forks to enter a process namespace, so the program is its child.
+    public var processIdentifier: Int32? {
+        let parent = process.withLock { $0.process.processIdentifier }
+        let entries = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+        return entries.compactMap { Int32($0) }.first { pid in
+            guard let status = try? String(contentsOfFile: "/proc/\(pid)/status", encoding: .utf8) else { return false }
+            return status.contains("\nPPid:\t\(parent)\n")
+        }
+    }
+
+    /// Asks it to end as Ctrl-C would, waits up to `seconds`, then ends it.
+    ///
+    /// - Parameter signal: SIGINT by default.
+    /// - Returns: its exit code.
+    @discardableResult
+    public func stop(signal: Int32 = 2, seconds: Double = 10) async -> Int32 {
+        if let pid = processIdentifier { kill(pid, signal) }
+        let deadline = Date(timeIntervalSinceNow: seconds)
+        while isRunning, Date() < deadline { try? await Task.sleep(for: .milliseconds(20)) }
+        if isRunning {
+            if let pid = processIdentifier { kill(pid, SIGKILL) }
+            process.withLock { $0.process.terminate() }
+        }
+        return process.withLock { handle in
+            handle.process.waitUntilExit()
+            return handle.process.terminationStatus
+        }
+    }
+}

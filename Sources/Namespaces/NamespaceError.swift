@@ -1,0 +1,60 @@
+private import Glibc
+
+/// A namespace or a tool within one that cannot be had.
+public enum NamespaceError: Error, Equatable, Sendable {
+    case unknown(name: String, known: [String])
+    case invalidSelector(String)
+    case noSuchProcess(Int32)
+    case cannotOpen(path: String, code: Int32)
+    case notANetworkNamespace(path: String)
+    case cannotEnter(name: String, code: Int32)
+    case toolMissing(String)
+    case toolFailed(command: String, status: String, message: String)
+
+    public var isPermission: Bool {
+        switch self {
+        case .cannotOpen(_, let code), .cannotEnter(_, let code): code == EPERM || code == EACCES
+        default: false
+        }
+    }
+}
+
+extension NamespaceError: CustomStringConvertible {
+    public var description: String {
+        switch self {
+        case .unknown(let name, let known):
+            "no network namespace named \(name) under /run/netns"
+                + (known.isEmpty ? " (there are none)" : "; there are: \(known.joined(separator: ", "))")
+                + ". Give host, all, a name, pid:N or a path."
+        case .invalidSelector(let text):
+            "\(text) is not a namespace. Give host, all, a name under /run/netns, pid:N or a path."
+        case .noSuchProcess(let pid): "no process \(pid), so no namespace pid:\(pid)"
+        case .cannotOpen(let path, let code): "cannot open \(path): \(Self.text(code))"
+        case .notANetworkNamespace(let path): "\(path) is not a network namespace"
+        case .cannotEnter(let name, let code):
+            "cannot enter namespace \(name): \(Self.text(code))" + (code == EPERM ? ". It takes root: run it with sudo." : "")
+        case .toolMissing(let tool): "\(tool) is not installed. \(Self.installation(of: tool))"
+        case .toolFailed(let command, let status, let message):
+            "\(command) failed (\(status))" + (message.isEmpty ? "" : ": \(message)")
+        }
+    }
+
+    private static func text(_ code: Int32) -> String {
+        guard let text = unsafe strerror(code) else { return "error \(code)" }
+        return unsafe String(cString: text).lowercased()
+    }
+
+    /// The line that mends a missing tool on Debian.
+    private static func installation(of tool: String) -> String {
+        let package: String
+        switch tool {
+        case _ where tool.contains("tables"): package = tool == "nft" ? "nftables" : "iptables"
+        case "ip", "bridge": package = "iproute2"
+        case "ping": package = "iputils-ping"
+        case "nsenter", "unshare": package = "util-linux"
+        case "sysctl": package = "procps"
+        default: package = tool
+        }
+        return "On Debian: sudo apt-get install \(package)"
+    }
+}

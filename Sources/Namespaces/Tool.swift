@@ -1,0 +1,70 @@
+public import Subprocess
+
+/// Runs other programs, by name and arguments and never through a shell.
+public enum Tool {
+    public struct Output: Sendable {
+        public var status: TerminationStatus
+        public var standardOutput: String
+        public var standardError: String
+
+        public var isSuccess: Bool { status.isSuccess }
+    }
+
+    /// Runs `name` inside `namespace`, waits for its end, and gives what it printed.
+    ///
+    /// - Parameters:
+    ///   - namespace: `nil` for the one this process is in.
+    ///   - input: what it reads from standard input.
+    /// - Throws: `NamespaceError.toolMissing`, or what the launch failed with. An exit code other than 0 does not throw.
+    public static func run(
+        _ name: String, _ arguments: [String] = [], in namespace: NetworkNamespace? = nil, input: String = ""
+    ) async throws -> Output {
+        guard await isInstalled(name) else { throw NamespaceError.toolMissing(name) }
+        var command = [name] + arguments
+        if let namespace {
+            guard await isInstalled("nsenter") else { throw NamespaceError.toolMissing("nsenter") }
+            command = ["nsenter", "--net=\(namespace.path)", "--"] + command
+        }
+        let result = try await Subprocess.run(
+            .name(command[0]), arguments: Arguments(Array(command.dropFirst())), environment: searchPath,
+            input: .string(input), output: .string(limit: outputLimit), error: .string(limit: outputLimit))
+        return Output(
+            status: result.terminationStatus, standardOutput: result.standardOutput, standardError: result.standardError)
+    }
+
+    /// As `run`, but an exit code other than 0 throws `NamespaceError.toolFailed` with the program's own message.
+    @discardableResult
+    public static func require(
+        _ name: String, _ arguments: [String] = [], in namespace: NetworkNamespace? = nil, input: String = ""
+    ) async throws -> Output {
+        let output = try await run(name, arguments, in: namespace, input: input)
+        guard output.isSuccess else {
+            throw NamespaceError.toolFailed(
+                command: ([name] + arguments).joined(separator: " "), status: "\(output.status)",
+                message: String(output.standardError.prefix(4096)).trimmingNewlines)
+        }
+        return output
+    }
+
+    /// Whether `name` is found on the search path.
+    public static func isInstalled(_ name: String) async -> Bool {
+        (try? await Executable.name(name).resolveExecutablePath(in: searchPath)) != nil
+    }
+
+    /// The most that a program may print: an `iptables-save` of some 400,000 rules.
+    private static let outputLimit = 64 << 20
+
+    /// The user's search path and the directories of administration, which an ordinary user's lacks. English messages.
+    public static let searchPath = Environment.inherit.updating([
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LC_ALL": "C.UTF-8",
+    ])
+}
+
+extension String {
+    var trimmingNewlines: String {
+        var text = Substring(self)
+        while let last = text.last, last.isNewline { text.removeLast() }
+        return String(text)
+    }
+}

@@ -1,0 +1,31 @@
+private import Glibc
+
+/// A netlink operation that failed, with the kernel's error number.
+public struct NetlinkError: Error, Equatable, Sendable {
+    /// What was to be done, as a phrase behind "cannot": `list interfaces`.
+    public var operation: String
+    /// `errno`.
+    public var code: Int32
+
+    public init(operation: String, code: Int32) {
+        self.operation = operation
+        self.code = code
+    }
+
+    /// The error that the last failed call of this thread left in `errno`.
+    static func last(_ operation: String) -> NetlinkError { NetlinkError(operation: operation, code: errno) }
+
+    public var isPermission: Bool { code == EPERM || code == EACCES }
+    public var isBusy: Bool { code == EBUSY }
+    public var isAbsent: Bool { code == ENOENT }
+}
+
+extension NetlinkError: CustomStringConvertible {
+    public var description: String { "cannot \(operation): \(Self.text(of: code))" }
+
+    /// `strerror`, in lower case as our messages are.
+    public static func text(of code: Int32) -> String {
+        guard let text = unsafe strerror(code) else { return "error \(code)" }
+        return unsafe String(cString: text).lowercased()
+    }
+}

@@ -1,0 +1,188 @@
+private import CLinux
+private import CMnl
+private import Glibc
+public import WireFormat
+
+/// A netlink socket of the namespace in which it was opened, over libmnl. It stays in that namespace wherever the thread
+/// goes afterwards; closing is left to the end of its life.
+@safe public struct NetlinkSocket: ~Copyable {
+    /// `NETLINK_*` of linux/netlink.h.
+    public enum Family: Int32, Sendable {
+        case route = 0
+        case netfilter = 12
+    }
+
+    // Owned by this value alone: opened in `init`, closed in `deinit`.
+    private let socket: OpaquePointer
+    /// For `poll(2)`; valid as long as the socket.
+    public let descriptor: Int32
+
+    /// - Parameter groups: multicast groups by bit (group N is bit N - 1), at most 32.
+    public init(_ family: Family, groups: UInt32 = 0) throws(NetlinkError) {
+        guard let socket = unsafe mnl_socket_open2(family.rawValue, Int32(SOCK_CLOEXEC.rawValue)) else {
+            throw .last("open a netlink socket")
+        }
+        guard unsafe mnl_socket_bind(socket, groups, 0) == 0 else {
+            let error = NetlinkError.last("bind a netlink socket")
+            unsafe mnl_socket_close(socket)
+            throw error
+        }
+        unsafe self.socket = unsafe socket
+        descriptor = unsafe mnl_socket_get_fd(socket)
+    }
+
+    deinit { unsafe mnl_socket_close(socket) }
+
+    /// The port id, which the columns of `/proc/net/netlink` name a socket by.
+    public var portID: UInt32 { unsafe mnl_socket_get_portid(socket) }
+
+    /// Joins a multicast group by number (`NETLINK_ADD_MEMBERSHIP`).
+    public func join(group: Int32) throws(NetlinkError) {
+        var group = group
+        guard unsafe mnl_socket_setsockopt(socket, NETLINK_ADD_MEMBERSHIP, &group, 4) == 0 else {
+            throw .last("join netlink group \(group)")
+        }
+    }
+
+    /// Sets the receive buffer, past the system's limit where privileged (`SO_RCVBUFFORCE`), and gives the size in force
+    /// in bytes. In a user namespace the limit is `net.core.rmem_max`.
+    public func setReceiveBuffer(_ size: Int32) -> Int32 {
+        var size = size
+        let length = socklen_t(MemoryLayout<Int32>.size)
+        if unsafe setsockopt(descriptor, SOL_SOCKET, SO_RCVBUFFORCE, &size, length) != 0 {
+            unsafe setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &size, length)
+        }
+        var granted: Int32 = 0
+        var grantedLength = length
+        unsafe getsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &granted, &grantedLength)
+        return granted
+    }
+
+    /// With this an overflow loses just what did not fit; without it the socket stays shut until drained
+    /// (`NETLINK_NO_ENOBUFS`, netlink(7)).
+    public func keepReceivingAfterOverflow() {
+        var on: Int32 = 1
+        _ = unsafe mnl_socket_setsockopt(socket, NETLINK_NO_ENOBUFS, &on, 4)
+    }
+
+    public func send(_ bytes: [UInt8]) throws(NetlinkError) {
+        let sent = unsafe bytes.withUnsafeBytes { unsafe mnl_socket_sendto(socket, $0.baseAddress, $0.count) }
+        guard sent == bytes.count else { throw .last("send a netlink message") }
+    }
+
+    /// What one `recv` gave.
+    public enum Received: Sendable {
+        case bytes(Int)
+        case nothing
+        case failed(Int32)
+    }
+
+    /// Receives one datagram into `buffer` without waiting.
+    public func receive(into buffer: inout [UInt8]) -> Received {
+        let count = unsafe buffer.withUnsafeMutableBytes {
+            unsafe recv(descriptor, $0.baseAddress, $0.count, Int32(MSG_DONTWAIT))
+        }
+        if count >= 0 { return .bytes(count) }
+        return errno == EAGAIN || errno == EINTR ? .nothing : .failed(errno)
+    }
+
+    /// Waits for data.
+    /// - Returns: false after `milliseconds` without any.
+    public func waitReadable(milliseconds: Int32) -> Bool {
+        var descriptor = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        return unsafe poll(&descriptor, 1, milliseconds) > 0
+    }
+
+    /// Sends `request`, whose last message asks for an acknowledgement or a dump, and hands every message of the answer
+    /// to `handle`.
+    ///
+    /// - Parameter operation: names the request in an error.
+    /// - Throws: the kernel's error, `ETIMEDOUT` after five seconds without an answer, or `EBADMSG` for one that cannot
+    ///   be parsed.
+    public func ask(
+        _ request: [UInt8], operation: String,
+        handle: (RawSpan, NetlinkMessage) throws(ParseError) -> Void = { (_: RawSpan, _: NetlinkMessage) in }
+    ) throws(NetlinkError) {
+        do {
+            try send(request)
+        } catch {
+            throw NetlinkError(operation: operation, code: error.code)
+        }
+        var buffer = [UInt8](repeating: 0, count: 1 << 16)
+        while true {
+            guard waitReadable(milliseconds: 5000) else { throw NetlinkError(operation: operation, code: ETIMEDOUT) }
+            switch receive(into: &buffer) {
+            case .nothing: continue
+            case .failed(let code): throw NetlinkError(operation: operation, code: code)
+            case .bytes(let count):
+                // Bytes have no padding, which is what makes a span's bytes unsafe in general.
+                if try isComplete(unsafe buffer.span.bytes.extracting(0..<count), operation: operation, handle: handle) {
+                    return
+                }
+            }
+        }
+    }
+
+    /// As `ask`, for a request that is answered by a single message.
+    public func askOnce<Answer>(
+        _ request: [UInt8], operation: String, read: (RawSpan, NetlinkMessage) throws(ParseError) -> Answer
+    ) throws(NetlinkError) -> Answer {
+        do {
+            try send(request)
+        } catch {
+            throw NetlinkError(operation: operation, code: error.code)
+        }
+        guard waitReadable(milliseconds: 5000) else { throw NetlinkError(operation: operation, code: ETIMEDOUT) }
+        var buffer = [UInt8](repeating: 0, count: 1 << 14)
+        let count: Int
+        switch receive(into: &buffer) {
+        case .bytes(let received): count = received
+        case .failed(let code): throw NetlinkError(operation: operation, code: code)
+        case .nothing: throw NetlinkError(operation: operation, code: EAGAIN)
+        }
+        let bytes = unsafe buffer.span.bytes.extracting(0..<count)
+        do {
+            var offset = 0
+            guard let message = try NetlinkMessage.next(in: bytes, at: &offset) else {
+                throw NetlinkError(operation: operation, code: EBADMSG)
+            }
+            if message.type == UInt16(NLMSG_ERROR) {
+                try bytes.check(4, at: message.body.lowerBound)
+                let code = -Int32(bitPattern: bytes.native32(message.body.lowerBound))
+                throw NetlinkError(operation: operation, code: code)
+            }
+            return try read(bytes, message)
+        } catch let error as NetlinkError {
+            throw error
+        } catch {
+            throw NetlinkError(operation: operation, code: EBADMSG)
+        }
+    }
+
+    /// Handles one datagram of an answer; true when it ends the answer.
+    private func isComplete(
+        _ bytes: RawSpan, operation: String, handle: (RawSpan, NetlinkMessage) throws(ParseError) -> Void
+    ) throws(NetlinkError) -> Bool {
+        var offset = 0
+        do {
+            while let message = try NetlinkMessage.next(in: bytes, at: &offset) {
+                switch message.type {
+                case UInt16(NLMSG_DONE):
+                    return true
+                case UInt16(NLMSG_ERROR):
+                    try bytes.check(4, at: message.body.lowerBound)
+                    let code = Int32(bitPattern: bytes.native32(message.body.lowerBound))
+                    if code != 0 { throw NetlinkError(operation: operation, code: -code) }
+                    return true
+                default:
+                    try handle(bytes, message)
+                }
+            }
+        } catch let error as NetlinkError {
+            throw error
+        } catch {
+            throw NetlinkError(operation: operation, code: EBADMSG)
+        }
+        return false
+    }
+}

@@ -1,0 +1,154 @@
+public import TraceModel
+
+/// A connection: its original and its reply packets, whatever translation did to the addresses.
+public struct FlowRecord: Sendable {
+    public struct Side: Sendable {
+        /// As its first packet was first seen.
+        public var tuple: PacketTuple
+        public var packets: UInt64 = 0
+        public var bytes: UInt64 = 0
+        /// Indices of paths, at most `FlowRecord.pathLimit`.
+        public var paths: [Int] = []
+        public var outcomes: [Outcome: UInt64] = [:]
+        public var latestJourney: UInt64 = 0
+    }
+
+    public static let pathLimit = 16
+
+    public var serial: UInt64
+    public var original: Side
+    public var reply: Side?
+    public var firstSeen: Int64
+    public var lastSeen: Int64
+    /// Whether the first packet seen opened the connection; else it may have been a reply.
+    public var isDirectionKnown: Bool
+    fileprivate var aliases: [FlowTable.Key] = []
+}
+
+/// Ties journeys to connections: every pair of addresses that a packet had in a namespace names its connection there, in
+/// both directions, as it does in the kernel's own connection tracking.
+struct FlowTable: Sendable {
+    struct Key: Hashable {
+        var namespace: Int
+        var low: PacketTuple
+    }
+
+    private struct Entry {
+        var flow: Int
+        /// Whether the normalized tuple goes as the original does.
+        var isOriginal: Bool
+    }
+
+    private(set) var flows: [FlowRecord] = []
+    private var entries: [Key: Entry] = [:]
+    private let capacity: Int
+    private var oldest = 0
+    private var serial: UInt64 = 0
+
+    /// - Parameter capacity: flows kept; past it the oldest gives way.
+    init(capacity: Int) { self.capacity = capacity }
+
+    /// Adds a journey to its flow.
+    ///
+    /// - Returns: which way of the flow it goes.
+    mutating func add(_ journey: Journey, path: Int) -> Direction {
+        let isReplyType = Self.isReply(journey.packet)
+        var found: (flow: Int, direction: Direction)?
+        for segment in journey.segments {
+            for tuple in [segment.entry, segment.exit] {
+                let (key, isForward) = Self.normalized(tuple, namespace: segment.namespace, flip: isReplyType)
+                if let entry = entries[key] {
+                    found = (entry.flow, entry.isOriginal == isForward ? .original : .reply)
+                    break
+                }
+            }
+            if found != nil { break }
+        }
+        let told = journey.segments.lazy.compactMap(\.direction).first
+        let flow: Int
+        let direction: Direction
+        if let found {
+            flow = found.flow
+            direction = found.direction
+        } else {
+            direction = told ?? (isReplyType ? .reply : .original)
+            flow = open(journey, direction)
+        }
+        remember(journey, flow, direction, flip: isReplyType)
+        count(journey, flow, direction, path)
+        return direction
+    }
+
+    private mutating func open(_ journey: Journey, _ direction: Direction) -> Int {
+        serial += 1
+        let tuple = journey.packet.tuple
+        let opens = journey.segments.contains(where: \.opensConnection) || journey.segments.contains { $0.direction != nil }
+        let record = FlowRecord(
+            serial: serial, original: FlowRecord.Side(tuple: direction == .original ? tuple : tuple.reversed), reply: nil,
+            firstSeen: journey.firstSeen, lastSeen: journey.lastSeen, isDirectionKnown: opens)
+        guard flows.count >= capacity else {
+            flows.append(record)
+            return flows.count - 1
+        }
+        let index = oldest
+        oldest = (oldest + 1) % capacity
+        for alias in flows[index].aliases where entries[alias]?.flow == index { entries[alias] = nil }
+        flows[index] = record
+        return index
+    }
+
+    private mutating func remember(_ journey: Journey, _ flow: Int, _ direction: Direction, flip: Bool) {
+        for segment in journey.segments {
+            for tuple in [segment.entry, segment.exit] {
+                let (key, isForward) = Self.normalized(tuple, namespace: segment.namespace, flip: flip)
+                guard entries[key] == nil, flows[flow].aliases.count < 64 else { continue }
+                entries[key] = Entry(flow: flow, isOriginal: isForward == (direction == .original))
+                flows[flow].aliases.append(key)
+            }
+        }
+    }
+
+    private mutating func count(_ journey: Journey, _ flow: Int, _ direction: Direction, _ path: Int) {
+        func add(_ side: inout FlowRecord.Side) {
+            side.packets += 1
+            side.bytes += UInt64(journey.packet.length)
+            side.outcomes[journey.outcome, default: 0] += 1
+            side.latestJourney = journey.serial
+            if side.paths.last != path, side.paths.count < FlowRecord.pathLimit, !side.paths.contains(path) {
+                side.paths.append(path)
+            }
+        }
+        flows[flow].firstSeen = min(flows[flow].firstSeen, journey.firstSeen)
+        flows[flow].lastSeen = max(flows[flow].lastSeen, journey.lastSeen)
+        if direction == .original {
+            // A reply may have ended before its original: what the original looked like was only inferred until now.
+            if flows[flow].original.packets == 0 { flows[flow].original.tuple = journey.packet.tuple }
+            add(&flows[flow].original)
+        } else {
+            if flows[flow].reply == nil { flows[flow].reply = FlowRecord.Side(tuple: journey.packet.tuple) }
+            if var reply = flows[flow].reply {
+                flows[flow].reply = nil
+                add(&reply)
+                flows[flow].reply = reply
+            }
+        }
+    }
+
+    /// The tuple in the one of its two directions that both share, and whether it was that one already.
+    private static func normalized(_ tuple: PacketTuple, namespace: Int, flip: Bool) -> (Key, isForward: Bool) {
+        let source = (tuple.source.high, tuple.source.low, UInt64(tuple.sourcePort))
+        let destination = (tuple.destination.high, tuple.destination.low, UInt64(tuple.destinationPort))
+        if source == destination { return (Key(namespace: namespace, low: tuple), !flip) }
+        let isForward = source < destination
+        return (Key(namespace: namespace, low: isForward ? tuple : tuple.reversed), isForward)
+    }
+
+    /// ICMP replies (RFC 792, RFC 4443), which a packet's own type tells.
+    private static func isReply(_ packet: Packet) -> Bool {
+        switch packet.tuple.transport {
+        case TransportProtocol.icmp: [0, 14, 16, 18].contains(packet.icmpType)
+        case TransportProtocol.icmpv6: packet.icmpType == 129
+        default: false
+        }
+    }
+}

@@ -1,0 +1,79 @@
+internal import TraceModel
+
+/// `/flows`: connections, the latest first.
+public struct FlowsReport: Codable, Sendable, Equatable {
+    public var schema = 1
+    public var generatedAt: String
+    public var completeness: Completeness
+    public var flows: [FlowReport]
+}
+
+public struct FlowReport: Codable, Sendable, Equatable {
+    public struct Side: Codable, Sendable, Equatable {
+        public var source: String
+        public var destination: String
+        public var sourcePort: Int?
+        public var destinationPort: Int?
+        public var packets: UInt64
+        public var bytes: UInt64
+        public var outcomes: [String: UInt64]
+        /// Ids of the paths that its packets took.
+        public var paths: [String]
+        public var latestJourney: String
+    }
+
+    public var id: String
+    public var `protocol`: String
+    public var firstSeen: String
+    public var lastSeen: String
+    /// False where the flow's first packets were missed, so that what is called the original may be the reply.
+    public var directionKnown: Bool
+    public var original: Side
+    @ExplicitNull public var reply: Side?
+    public var translations: [TranslationReport]
+}
+
+extension TraceSnapshot {
+    public func flowsReport(limit: Int = 100) -> FlowsReport {
+        let latest = flows.sorted { ($1.lastSeen, $0.serial) < ($0.lastSeen, $1.serial) }.prefix(max(0, limit))
+        return FlowsReport(
+            generatedAt: Timestamp.text(generatedAt), completeness: completeness, flows: latest.map(describe))
+    }
+
+    private func describe(_ flow: FlowRecord) -> FlowReport {
+        let indices = flow.original.paths + (flow.reply?.paths ?? [])
+        var translations: [TranslationReport] = []
+        for index in indices where index < paths.count {
+            for translation in describe(paths[index]).translations where isOf(flow, translation) {
+                if !translations.contains(where: { $0.kind == translation.kind && $0.netns == translation.netns }) {
+                    translations.append(translation)
+                }
+            }
+        }
+        return FlowReport(
+            id: "\(TraceID(run: run, serial: flow.serial))",
+            protocol: TransportProtocol.name(flow.original.tuple.transport), firstSeen: Timestamp.text(flow.firstSeen),
+            lastSeen: Timestamp.text(flow.lastSeen), directionKnown: flow.isDirectionKnown,
+            original: describe(flow.original), reply: flow.reply.map(describe), translations: translations)
+    }
+
+    /// A path's translations are those of all its packets; a flow's are those that begin or end at its addresses.
+    private func isOf(_ flow: FlowRecord, _ translation: TranslationReport) -> Bool {
+        let tuples = [flow.original.tuple] + (flow.reply.map { [$0.tuple] } ?? [])
+        let addresses = Set(tuples.flatMap { ["\($0.source)", "\($0.destination)"] })
+        return addresses.contains(translation.from) || addresses.contains(translation.to)
+    }
+
+    private func describe(_ side: FlowRecord.Side) -> FlowReport.Side {
+        let tuple = side.tuple
+        let hasPorts = !tuple.isICMP && (tuple.sourcePort != 0 || tuple.destinationPort != 0)
+        var outcomes: [String: UInt64] = [:]
+        for (outcome, count) in side.outcomes { outcomes[outcome.name] = count }
+        return FlowReport.Side(
+            source: "\(tuple.source)", destination: "\(tuple.destination)",
+            sourcePort: hasPorts ? Int(tuple.sourcePort) : nil,
+            destinationPort: hasPorts ? Int(tuple.destinationPort) : nil, packets: side.packets, bytes: side.bytes,
+            outcomes: outcomes, paths: side.paths.filter { $0 < paths.count }.map { pathID(paths[$0]) },
+            latestJourney: "\(TraceID(run: run, serial: side.latestJourney))")
+    }
+}

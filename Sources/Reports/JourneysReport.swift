@@ -1,0 +1,112 @@
+public import TraceModel
+
+/// `/journeys`: the latest packets one by one, newest first.
+public struct JourneysReport: Codable, Sendable, Equatable {
+    public var schema = 1
+    public var generatedAt: String
+    public var completeness: Completeness
+    public var journeys: [JourneyReport]
+}
+
+public struct JourneyReport: Codable, Sendable, Equatable {
+    /// A step with what the packet looked like there.
+    public struct Step: Codable, Sendable, Equatable {
+        public var netns: String
+        public var family: String
+        public var hook: String
+        public var table: String
+        public var chain: String
+        @ExplicitNull public var `in`: String?
+        @ExplicitNull public var out: String?
+        /// The kernel's stamp; `null` where it gives none (OUTPUT, POSTROUTING).
+        @ExplicitNull public var time: String?
+        // The rest is `null` where the event is no longer kept.
+        @ExplicitNull public var source: String?
+        @ExplicitNull public var destination: String?
+        @ExplicitNull public var sourcePort: Int?
+        @ExplicitNull public var destinationPort: Int?
+        @ExplicitNull public var ttl: Int?
+        @ExplicitNull public var mark: Int?
+    }
+
+    public var id: String
+    public var outcome: String
+    @ExplicitNull public var reason: String?
+    @ExplicitNull public var endedAt: PathReport.Ending?
+    public var ambiguous: Bool
+    public var direction: String
+    public var firstSeen: String
+    public var lastSeen: String
+    public var `protocol`: String
+    public var source: String
+    public var destination: String
+    public var sourcePort: Int?
+    public var destinationPort: Int?
+    public var icmpType: Int?
+    public var icmpSequence: Int?
+    public var bytes: Int
+    public var steps: [Step]
+    public var translations: [TranslationReport]
+}
+
+extension TraceSnapshot {
+    public func journeysReport(limit: Int = 100, outcome: Outcome? = nil) -> JourneysReport {
+        let chosen = journeys.reversed().lazy.filter { outcome == nil || $0.journey.outcome == outcome }
+        return JourneysReport(
+            generatedAt: Timestamp.text(generatedAt), completeness: completeness,
+            journeys: chosen.prefix(max(0, limit)).map(describe))
+    }
+
+    /// One of the latest journeys, or one that is kept as a path's example.
+    public func journeyReport(id: String) -> JourneyReport? {
+        guard let wanted = TraceID(id), wanted.run == run else { return nil }
+        if let record = journeys.last(where: { $0.journey.serial == wanted.serial }) { return describe(record) }
+        return paths.first { $0.example.journey.serial == wanted.serial }.map { describe($0.example) }
+    }
+
+    public func describe(_ record: JourneyRecord) -> JourneyReport {
+        let journey = record.journey
+        let tuple = journey.packet.tuple
+        let segmentRoutes = journey.segments.map(\.route)
+        var steps: [JourneyReport.Step] = []
+        for (index, segment) in journey.segments.enumerated() {
+            let route = routes.steps(of: segment.route)
+            let events = index < record.events.count ? record.events[index] : []
+            // Events are missing at the front where the history has been overwritten.
+            let missing = route.count - min(route.count, events.count)
+            for (position, step) in route.enumerated() {
+                let event = position >= missing ? events[events.count - route.count + position] : nil
+                steps.append(describe(step, event))
+            }
+        }
+        var ending: PathReport.Ending?
+        if journey.outcome == .dropped, let last = journey.segments.last.flatMap({ routes.steps(of: $0.route).last }) {
+            ending = PathReport.Ending(after: describe(last), before: journey.expected.map(describeProbe))
+        }
+        let hasPorts = !tuple.isICMP && (tuple.sourcePort != 0 || tuple.destinationPort != 0)
+        return JourneyReport(
+            id: journeyID(journey), outcome: journey.outcome.name, reason: journey.doubt.explanation, endedAt: ending,
+            ambiguous: journey.isAmbiguous, direction: record.direction.name,
+            firstSeen: Timestamp.text(journey.firstSeen), lastSeen: Timestamp.text(journey.lastSeen),
+            protocol: TransportProtocol.name(tuple.transport), source: "\(tuple.source)",
+            destination: "\(tuple.destination)", sourcePort: hasPorts ? Int(tuple.sourcePort) : nil,
+            destinationPort: hasPorts ? Int(tuple.destinationPort) : nil,
+            icmpType: tuple.isICMP ? Int(journey.packet.icmpType) : nil,
+            icmpSequence: tuple.isICMP ? Int(journey.packet.icmpSequence) : nil, bytes: Int(journey.packet.length),
+            steps: steps,
+            translations: journey.translations(record.direction).map { describe($0, packets: 1, routes: segmentRoutes) })
+    }
+
+    private func describe(_ step: Step, _ event: Event?) -> JourneyReport.Step {
+        let place = describe(step)
+        let tuple = event?.packet.tuple
+        let hasPorts = tuple.map { !$0.isICMP } ?? false
+        return JourneyReport.Step(
+            netns: place.netns, family: place.family, hook: place.hook, table: place.table, chain: place.chain,
+            in: place.in, out: place.out, time: event.flatMap { $0.isStamped ? Timestamp.text($0.time) : nil },
+            source: tuple.map { "\($0.source)" }, destination: tuple.map { "\($0.destination)" },
+            sourcePort: hasPorts ? tuple.map { Int($0.sourcePort) } : nil,
+            destinationPort: hasPorts ? tuple.map { Int($0.destinationPort) } : nil,
+            ttl: event.map { Int($0.packet.timeToLive) }, mark: event.map { Int($0.mark) })
+    }
+}

@@ -1,0 +1,42 @@
+private import TraceModel
+
+/// `/namespaces`: what is traced.
+public struct NamespacesReport: Codable, Sendable, Equatable {
+    public struct Entry: Codable, Sendable, Equatable {
+        public struct Interface: Codable, Sendable, Equatable {
+            public var index: Int
+            public var name: String
+            /// Interfaces with the same number reach one another without routing.
+            public var segment: Int
+            /// Whether the segment reaches beyond the namespaces being traced.
+            public var reachesOutside: Bool
+        }
+
+        public var name: String
+        /// The namespace's inode, as `ls -l /proc/PID/ns/net` shows it.
+        public var inode: UInt64
+        public var probes: Int
+        @ExplicitNull public var tracksConnections: Bool?
+        public var interfaces: [Interface]
+    }
+
+    public var schema = 1
+    public var namespaces: [Entry]
+}
+
+extension TraceSnapshot {
+    public func namespacesReport() -> NamespacesReport {
+        NamespacesReport(
+            namespaces: layout.namespaces.enumerated().map { index, namespace in
+                NamespacesReport.Entry(
+                    name: namespace.name, inode: namespace.inode,
+                    probes: layout.probes.indices.count { layout.probes[$0].namespace == index && layout.isInForce[$0] },
+                    tracksConnections: namespace.tracksConnections,
+                    interfaces: namespace.interfaces.sorted { $0.key < $1.key }.map { number, interface in
+                        NamespacesReport.Entry.Interface(
+                            index: Int(number), name: interface.name, segment: Int(interface.segment),
+                            reachesOutside: layout.openSegments.contains(interface.segment))
+                    })
+            })
+    }
+}

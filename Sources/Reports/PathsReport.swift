@@ -1,0 +1,146 @@
+public import TraceModel
+
+/// `/paths`: the ways that packets take, most packets first.
+public struct PathsReport: Codable, Sendable, Equatable {
+    public var schema = 1
+    public var generatedAt: String
+    public var since: String
+    public var completeness: Completeness
+    public var paths: [PathReport]
+}
+
+public struct PathReport: Codable, Sendable, Equatable {
+    public struct Example: Codable, Sendable, Equatable {
+        public var journey: String
+        public var `protocol`: String
+        public var source: String
+        public var destination: String
+        public var sourcePort: Int?
+        public var destinationPort: Int?
+    }
+
+    /// Where a packet was lost: between the last probe that saw it and those of which one had to see it next.
+    public struct Ending: Codable, Sendable, Equatable {
+        public var after: StepReport
+        public var before: [StepReport]
+    }
+
+    public var id: String
+    public var packets: UInt64
+    public var bytes: UInt64
+    public var firstSeen: String
+    public var lastSeen: String
+    public var outcome: String
+    /// Why the outcome cannot be told, where it is `incomplete`.
+    @ExplicitNull public var reason: String?
+    @ExplicitNull public var endedAt: Ending?
+    /// `original`, `reply`, or `both`.
+    public var direction: String
+    /// Packets that more than one journey could have been.
+    public var ambiguous: UInt64
+    public var protocols: [String: UInt64]
+    public var steps: [StepReport]
+    public var translations: [TranslationReport]
+    public var example: Example
+}
+
+/// Which paths are asked for.
+public struct PathFilter: Sendable {
+    public var limit = 100
+    public var netns: String?
+    public var transport: UInt8?
+    public var outcome: Outcome?
+    /// As the address prints.
+    public var address: String?
+    public var port: UInt16?
+    /// Microseconds since 1970.
+    public var since: Int64?
+
+    public init() {}
+}
+
+extension TraceSnapshot {
+    public func pathsReport(_ filter: PathFilter = PathFilter()) -> PathsReport {
+        let chosen = paths.indices.filter { matches(paths[$0], filter) }.sorted {
+            (paths[$1].packets, paths[$0].firstSeen, $0) < (paths[$0].packets, paths[$1].firstSeen, $1)
+        }
+        return PathsReport(
+            generatedAt: Timestamp.text(generatedAt), since: Timestamp.text(since), completeness: completeness,
+            paths: chosen.prefix(max(0, filter.limit)).map { describe(paths[$0]) })
+    }
+
+    public func pathReport(id: String) -> PathReport? {
+        paths.first { pathID($0) == id }.map(describe)
+    }
+
+    private func matches(_ path: PathRecord, _ filter: PathFilter) -> Bool {
+        if let outcome = filter.outcome, path.outcome != outcome { return false }
+        if let transport = filter.transport, path.protocols[transport] == nil { return false }
+        if let since = filter.since, path.lastSeen < since { return false }
+        if let port = filter.port, !path.ports.contains(port) { return false }
+        if let address = filter.address, !path.addresses.contains(where: { "\($0)" == address }) { return false }
+        if let netns = filter.netns {
+            let names = path.routes.flatMap { routes.steps(of: $0) }.map {
+                layout.namespaces[layout.probes[Int($0.probe)].namespace].name
+            }
+            if !names.contains(netns) { return false }
+        }
+        return true
+    }
+
+    /// The same steps and outcome have the same id in every run.
+    func pathID(_ path: PathRecord) -> String {
+        var hash: UInt64 = 0xCBF2_9CE4_8422_2325  // FNV-1a, 64 bits
+        func add(_ text: String) {
+            for byte in text.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
+            hash = (hash ^ 0xFF) &* 0x100_0000_01B3
+        }
+        for route in path.routes {
+            for step in routes.steps(of: route) {
+                let described = describe(step)
+                add(described.netns)
+                add(described.family)
+                add(described.table)
+                add(described.chain)
+                add(described.hook)
+                add(described.in ?? "")
+                add(described.out ?? "")
+            }
+            add("/")
+        }
+        add(path.outcome.name)
+        add("\(path.doubt)")
+        return TraceID.hex(hash)
+    }
+
+    func describe(_ path: PathRecord) -> PathReport {
+        let steps = path.routes.flatMap { routes.steps(of: $0) }
+        let tuple = path.example.journey.packet.tuple
+        let hasPorts = !tuple.isICMP && (tuple.sourcePort != 0 || tuple.destinationPort != 0)
+        let translations = path.translations.map { describe($0.key, packets: $0.value, routes: path.routes) }.sorted {
+            ($0.step, $1.packets, $0.kind, $0.from, $0.to) < ($1.step, $0.packets, $1.kind, $1.from, $1.to)
+        }
+        var ending: PathReport.Ending?
+        if path.outcome == .dropped, let last = steps.last {
+            ending = PathReport.Ending(after: describe(last), before: path.expected.map(describeProbe))
+        }
+        var protocols: [String: UInt64] = [:]
+        for (number, count) in path.protocols { protocols[TransportProtocol.name(number), default: 0] += count }
+        return PathReport(
+            id: pathID(path), packets: path.packets, bytes: path.bytes, firstSeen: Timestamp.text(path.firstSeen),
+            lastSeen: Timestamp.text(path.lastSeen), outcome: path.outcome.name, reason: path.doubt.explanation,
+            endedAt: ending, direction: path.replies == 0 ? "original" : path.originals == 0 ? "reply" : "both",
+            ambiguous: path.ambiguous, protocols: protocols, steps: steps.map(describe), translations: translations,
+            example: PathReport.Example(
+                journey: journeyID(path.example.journey), protocol: TransportProtocol.name(tuple.transport),
+                source: "\(tuple.source)", destination: "\(tuple.destination)",
+                sourcePort: hasPorts ? Int(tuple.sourcePort) : nil,
+                destinationPort: hasPorts ? Int(tuple.destinationPort) : nil))
+    }
+
+    func describeProbe(_ probe: UInt32) -> StepReport {
+        describe(Step(probe: probe, inInterface: 0, outInterface: 0))
+    }
+
+    func journeyID(_ journey: Journey) -> String { "\(TraceID(run: run, serial: journey.serial))" }
+}

@@ -1,0 +1,194 @@
+internal import TraceModel
+
+/// `/precedence`: in which order chains ran, from what was observed.
+public struct PrecedenceReport: Codable, Sendable, Equatable {
+    public struct Order: Codable, Sendable, Equatable {
+        /// `out` (made here), `in` (for here), `through`.
+        public var direction: String
+        public var packets: UInt64
+        /// `table/CHAIN`, first to last.
+        public var chains: [String]
+    }
+
+    public struct Role: Codable, Sendable, Equatable {
+        /// `client`, `router`, `server`, or `local`.
+        public var role: String
+        public var netns: String
+        public var orders: [Order]
+    }
+
+    /// Two packets that disagree.
+    public struct Conflict: Codable, Sendable, Equatable {
+        public var netns: String
+        public var direction: String
+        public var first: String
+        public var second: String
+        /// Packets that passed `first` before `second`, and the other way round.
+        public var packets: UInt64
+        public var packetsOtherwise: UInt64
+    }
+
+    public var schema = 1
+    public var generatedAt: String
+    public var completeness: Completeness
+    public var roles: [Role]
+    public var conflicts: [Conflict]
+    public var notes: [String]
+}
+
+/// Which way packets pass a namespace.
+private enum Passage: String, CaseIterable {
+    case out, `in`, through
+}
+
+/// What was observed of one namespace and passage.
+private struct Observation {
+    var packets: UInt64 = 0
+    var orders: [[String]: UInt64] = [:]
+    /// Packets that passed the first chain before the second.
+    var before: [[String]: UInt64] = [:]
+}
+
+extension TraceSnapshot {
+    public func precedenceReport() -> PrecedenceReport {
+        var observations: [Int: [Passage: Observation]] = [:]
+        var originated: [Int: UInt64] = [:]
+        var answered: [Int: UInt64] = [:]
+        var looped: [Int: UInt64] = [:]
+        for path in paths where path.doubt != .stepsMissing && path.doubt != .eventsLost {
+            for (index, route) in path.routes.enumerated() {
+                let steps = routes.steps(of: route)
+                guard let first = steps.first, let last = steps.last else { continue }
+                let namespace = layout.probes[Int(first.probe)].namespace
+                let hooks = Set(steps.map { layout.probes[Int($0.probe)].hook })
+                guard let passage = passage(hooks) else { continue }
+                observe(steps, path.packets, &observations[namespace, default: [:]][passage, default: Observation()])
+                if layout.interfaceName(last.outInterface, namespace: namespace) == "lo"
+                    || layout.interfaceName(first.inInterface, namespace: namespace) == "lo"
+                {
+                    looped[namespace, default: 0] += path.packets
+                } else if passage == .out, index == 0 {
+                    originated[namespace, default: 0] += path.originals
+                    answered[namespace, default: 0] += path.replies
+                } else if passage == .in, index == path.routes.count - 1 {
+                    originated[namespace, default: 0] += path.replies
+                    answered[namespace, default: 0] += path.originals
+                }
+            }
+        }
+        var roles: [PrecedenceReport.Role] = []
+        var conflicts: [PrecedenceReport.Conflict] = []
+        for namespace in observations.keys.sorted() {
+            guard let passages = observations[namespace] else { continue }
+            let name = layout.namespaces[namespace].name
+            var orders: [PrecedenceReport.Order] = []
+            for passage in Passage.allCases {
+                guard let observation = passages[passage] else { continue }
+                let merged = merge(observation)
+                orders.append(
+                    PrecedenceReport.Order(
+                        direction: passage.rawValue, packets: observation.packets, chains: merged.chains))
+                conflicts += merged.conflicts.map { pair in
+                    PrecedenceReport.Conflict(
+                        netns: name, direction: passage.rawValue, first: pair[0], second: pair[1],
+                        packets: observation.before[pair] ?? 0,
+                        packetsOtherwise: observation.before[[pair[1], pair[0]]] ?? 0)
+                }
+            }
+            let role: String
+            if passages[.through] != nil {
+                role = "router"
+            } else if let loops = looped[namespace], loops > (originated[namespace] ?? 0) + (answered[namespace] ?? 0) {
+                role = "local"
+            } else {
+                role = (answered[namespace] ?? 0) > (originated[namespace] ?? 0) ? "server" : "client"
+            }
+            roles.append(PrecedenceReport.Role(role: role, netns: name, orders: orders))
+        }
+        return PrecedenceReport(
+            generatedAt: Timestamp.text(generatedAt), completeness: completeness, roles: roles, conflicts: conflicts,
+            notes: notes(observations))
+    }
+
+    private func passage(_ hooks: Set<Hook>) -> Passage? {
+        if hooks.contains(.output) { return .out }
+        if hooks.contains(.input) { return .in }
+        if hooks.contains(.forward) || (hooks.contains(.prerouting) && hooks.contains(.postrouting)) { return .through }
+        // Seen at PREROUTING alone: it was lost before it was known where it goes.
+        return nil
+    }
+
+    private func label(_ step: Step) -> String {
+        let probe = layout.probes[Int(step.probe)]
+        return "\(probe.table.name)/\(probe.chain)"
+    }
+
+    private func observe(_ steps: [Step], _ packets: UInt64, _ observation: inout Observation) {
+        var chains: [String] = []
+        for chain in steps.map(label) where !chains.contains(chain) { chains.append(chain) }
+        observation.packets += packets
+        observation.orders[chains, default: 0] += packets
+        for (index, chain) in chains.enumerated() {
+            for later in chains[(index + 1)...] { observation.before[[chain, later], default: 0] += packets }
+        }
+    }
+
+    /// One order out of all that were seen: of two chains the one that more packets passed first comes first. Pairs on
+    /// which packets disagree are conflicts.
+    private func merge(_ observation: Observation) -> (chains: [String], conflicts: [[String]]) {
+        var remaining = Set(observation.orders.keys.flatMap { $0 })
+        let before = observation.before
+        var chains: [String] = []
+        while !remaining.isEmpty {
+            // Next is one that nothing else remaining precedes; where packets disagree in a circle, the one least
+            // preceded. Ties go by name, so that the result does not depend on a hash's order.
+            func preceding(_ chain: String) -> Int {
+                remaining.filter { (before[[$0, chain]] ?? 0) > (before[[chain, $0]] ?? 0) }.count
+            }
+            guard let next = remaining.min(by: { (preceding($0), $0) < (preceding($1), $1) }) else { break }
+            chains.append(next)
+            remaining.remove(next)
+        }
+        let conflicts = before.keys.filter { pair in
+            let otherwise = before[[pair[1], pair[0]]] ?? 0
+            let packets = before[pair] ?? 0
+            return otherwise > 0 && (packets > otherwise || packets == otherwise && pair[0] < pair[1])
+        }
+        return (chains, conflicts.sorted { $0.lexicographicallyPrecedes($1) })
+    }
+
+    /// Why a table that has probes was silent.
+    private func notes(_ observations: [Int: [Passage: Observation]]) -> [String] {
+        var notes: [String] = []
+        for (index, namespace) in layout.namespaces.enumerated() {
+            guard let passages = observations[index] else { continue }
+            let probes = layout.probes.indices.filter { layout.probes[$0].namespace == index && layout.isInForce[$0] }
+            let tables = Set(probes.map { layout.probes[$0].table })
+            for table in Table.allCases where !tables.contains(table) {
+                notes.append("\(namespace.name): no probe in table \(table.name), so its place in the order is not known")
+            }
+            guard tables.contains(.nat) else { continue }
+            var natPackets: UInt64 = 0
+            var packets: UInt64 = 0
+            for observation in passages.values {
+                packets += observation.packets
+                for (chains, count) in observation.orders where chains.contains(where: { $0.hasPrefix("nat/") }) {
+                    natPackets += count
+                }
+            }
+            if natPackets == 0 {
+                notes.append(
+                    namespace.tracksConnections == false
+                        ? "\(namespace.name): the nat chains saw nothing: no rule there needs connection tracking, so it is off "
+                            + "and nat never runs"
+                        : "\(namespace.name): the nat chains saw nothing: they see the first packet of a connection only, and "
+                            + "none began while we watched, or connection tracking is off")
+            } else if natPackets < packets {
+                notes.append(
+                    "\(namespace.name): the nat chains saw \(natPackets) of \(packets) packets: they see the first packet of "
+                        + "a connection only")
+            }
+        }
+        return notes
+    }
+}

@@ -1,0 +1,25 @@
+extension FlowsReport {
+    public func text(_ style: Style = .plain) -> String {
+        var lines = [Phrase.completeness(completeness)]
+        for flow in flows {
+            lines += ["", style.bold("\(flow.protocol) \(Self.ends(flow.original))")]
+            lines.append("  original: \(Self.summary(flow.original))")
+            lines.append(
+                "  reply:    \(flow.reply.map { "\(Self.summary($0)), first seen as \(Self.ends($0))" } ?? "none seen")")
+            if !flow.directionKnown {
+                lines.append(style.notable("  its first packet was missed: which side began is not known"))
+            }
+            lines += flow.translations.map { "  \(Phrase.translation($0)) in \($0.netns)" }
+        }
+        return lines.joined(separator: "\n")
+    }
+
+    private static func ends(_ side: FlowReport.Side) -> String {
+        Phrase.ends(side.source, side.sourcePort, side.destination, side.destinationPort)
+    }
+
+    private static func summary(_ side: FlowReport.Side) -> String {
+        let outcomes = side.outcomes.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }.joined(separator: ", ")
+        return "\(Phrase.count(side.packets, "packet")), \(Phrase.count(side.bytes, "byte")) (\(outcomes))"
+    }
+}

@@ -1,0 +1,53 @@
+extension JourneyReport {
+    /// For a terminal: one journey as it ended, in two lines or, where steps are asked for, step by step.
+    public func text(_ style: Style = .plain, showsSteps: Bool = false) -> String {
+        let time = firstSeen.dropFirst(11).dropLast()
+        var title = "\(self.protocol) \(Phrase.ends(source, sourcePort, destination, destinationPort))"
+        if let icmpSequence, icmpType == 8 || icmpType == 0 || icmpType == 128 || icmpType == 129 {
+            title += " \(icmpType == 8 || icmpType == 128 ? "request" : "reply") \(icmpSequence)"
+        }
+        let places = steps.map {
+            StepReport(
+                netns: $0.netns, family: $0.family, hook: $0.hook, table: $0.table, chain: $0.chain, in: $0.in, out: $0.out)
+        }
+        let ending = Phrase.ending(outcome, reason, endedAt, places.last)
+        var lines = [
+            "\(style.dim(String(time))) \(style.bold(title))  \(style.outcome(outcome)) \(ending)"
+                + (ambiguous ? style.notable("  (ambiguous)") : "")
+        ]
+        if showsSteps {
+            var rows: [[String]] = []
+            for (index, step) in places.enumerated() {
+                let remarks = translations.filter { $0.step == index + 1 }.map(Phrase.translation)
+                rows.append([
+                    "  ", "\(index + 1)", step.netns, step.table, step.chain, Phrase.interfaces(step.in, step.out),
+                    remarks.joined(separator: "; "),
+                ])
+            }
+            lines += Phrase.columns(rows)
+        } else {
+            lines.append("    " + summary(places))
+        }
+        return lines.joined(separator: "\n")
+    }
+
+    /// `guest: raw, mangle, filter OUTPUT; mangle POSTROUTING → host: …`.
+    private func summary(_ places: [StepReport]) -> String {
+        var text = ""
+        for (index, step) in places.enumerated() {
+            let previous = index > 0 ? places[index - 1] : nil
+            if previous?.netns != step.netns {
+                if let previous { text += " \(previous.chain) → " }
+                text += "\(step.netns): \(step.table)"
+            } else if previous?.chain != step.chain {
+                text += " \(previous?.chain ?? ""); \(step.table)"
+            } else {
+                text += ", \(step.table)"
+            }
+            for translation in translations where translation.step == index + 1 {
+                text += " (\(Phrase.translation(translation)))"
+            }
+        }
+        return text + (places.last.map { " \($0.chain)" } ?? "")
+    }
+}

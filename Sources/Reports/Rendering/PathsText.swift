@@ -1,0 +1,119 @@
+extension PathsReport {
+    /// For a terminal: every path step by step.
+    public func text(_ style: Style = .plain) -> String {
+        var lines = [Phrase.completeness(completeness)]
+        if paths.isEmpty {
+            lines.append("No packet has ended its journey yet. Probes in place? ipt-trace probes")
+        }
+        for (index, path) in paths.enumerated() {
+            lines.append("")
+            lines += path.text(number: index + 1, style)
+        }
+        return lines.joined(separator: "\n")
+    }
+
+    public var markdown: String {
+        var lines = ["# Paths", "", Phrase.completeness(completeness) + ".", ""]
+        for (index, path) in paths.enumerated() {
+            lines.append(
+                "## \(index + 1). \(path.title), \(path.outcome)")
+            lines += ["", "\(Phrase.count(path.packets, "packet")), \(Phrase.count(path.bytes, "byte")).", ""]
+            lines += [
+                "| # | namespace | hook | table | chain | in | out | |", "| --- | --- | --- | --- | --- | --- | --- | --- |",
+            ]
+            for (number, step) in path.steps.enumerated() {
+                let remark = path.remarks(at: number).joined(separator: "; ")
+                let cells = [
+                    "\(number + 1)", step.netns, step.hook, step.table, step.chain, step.in ?? "", step.out ?? "", remark,
+                ]
+                lines.append("| " + cells.map(Self.cell).joined(separator: " | ") + " |")
+            }
+            lines += ["", "**\(path.outcome)**: \(path.endingText)", ""]
+        }
+        return lines.joined(separator: "\n")
+    }
+
+    /// A name in a table's cell cannot end the cell.
+    private static func cell(_ text: String) -> String {
+        text.map { $0 == "|" ? "\\|" : $0.isNewline ? " " : String($0) }.joined()
+    }
+
+    /// A flow chart with a box for each namespace.
+    public var mermaid: String {
+        var lines = ["flowchart LR"]
+        for (number, path) in paths.enumerated() {
+            lines.append("  %% \(path.packets) packets, \(path.outcome)")
+            var previous: String?
+            var openNamespace: String?
+            for (index, step) in path.steps.enumerated() {
+                let node = "p\(number)s\(index)"
+                if openNamespace != step.netns {
+                    if openNamespace != nil { lines.append("  end") }
+                    lines.append("  subgraph p\(number)n\(index)[\"\(Self.label(step.netns))\"]")
+                    openNamespace = step.netns
+                }
+                lines.append("    \(node)[\"\(Self.label("\(step.table) \(step.chain)"))\"]")
+                if let previous {
+                    let remark = path.remarks(at: index - 1).map(Self.label).joined(separator: "<br>")
+                    lines.append("    \(previous) -->\(remark.isEmpty ? "" : "|\"\(remark)\"|") \(node)")
+                }
+                previous = node
+            }
+            if openNamespace != nil { lines.append("  end") }
+            if let previous {
+                let remark = path.remarks(at: path.steps.count - 1).map(Self.label).joined(separator: "<br>")
+                lines.append("  \(previous) -->\(remark.isEmpty ? "" : "|\"\(remark)\"|") p\(number)end([\"\(path.outcome)\"])")
+            }
+        }
+        return lines.joined(separator: "\n")
+    }
+
+    /// Text within quotes of Mermaid: its own escapes are HTML entities.
+    static func label(_ text: String) -> String {
+        text.map { character in
+            switch character {
+            case "\"": "#quot;"
+            case "<": "#lt;"
+            case ">": "#gt;"
+            case "&": "#amp;"
+            case "#": "#35;"
+            case _ where character.isNewline: " "
+            default: String(character)
+            }
+        }
+        .joined()
+    }
+}
+
+extension PathReport {
+    var title: String {
+        let ends = Phrase.ends(example.source, example.sourcePort, example.destination, example.destinationPort)
+        return "\(example.protocol) \(ends)"
+    }
+
+    var endingText: String { Phrase.ending(outcome, reason, endedAt, steps.last) }
+
+    /// Translations that happened behind the step at `index`: the next one sees the packet rewritten.
+    func remarks(at index: Int) -> [String] {
+        translations.filter { $0.step == index + 1 }.map(Phrase.translation)
+    }
+
+    /// - Parameter number: its place in a list.
+    public func text(number: Int, _ style: Style = .plain) -> [String] {
+        let head = "\(number). \(title)  \(Phrase.count(packets, "packet")), \(Phrase.count(bytes, "byte"))  "
+        var lines = [style.bold(head) + style.outcome(outcome)]
+        if ambiguous > 0 {
+            lines.append(style.notable("   \(ambiguous) of them ambiguous: another packet could have caused some events"))
+        }
+        var rows: [[String]] = []
+        for (index, step) in steps.enumerated() {
+            let chain = step.chain == step.hook ? step.chain : "\(step.chain) (\(step.hook))"
+            rows.append(
+                ["  ", "\(index + 1)", step.netns, step.table, chain, Phrase.interfaces(step.in, step.out)]
+                    + [remarks(at: index).joined(separator: "; ")])
+        }
+        lines += Phrase.columns(rows)
+        lines.append("   \(style.outcome(outcome)): \(endingText)")
+        return lines
+    }
+}

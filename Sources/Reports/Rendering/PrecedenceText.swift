@@ -1,0 +1,82 @@
+extension PrecedenceReport {
+    public func text(_ style: Style = .plain) -> String {
+        var lines = [Phrase.completeness(completeness)]
+        if roles.isEmpty { lines.append("No packet has ended its journey yet. Probes in place? ipt-trace probes") }
+        for role in roles {
+            lines += ["", style.bold("\(role.netns) (\(role.role))")]
+            for order in role.orders {
+                lines.append("  \(Self.name(order.direction)), \(Phrase.count(order.packets, "packet")):")
+                lines += Self.wrapped(order.chains).map { "    \($0)" }
+            }
+        }
+        if !conflicts.isEmpty {
+            lines += ["", style.bad("Packets disagree:")]
+            lines += conflicts.map { "  \(Self.sentence($0))" }
+        }
+        if !notes.isEmpty {
+            lines += ["", "Notes:"]
+            lines += notes.map { "  \($0)" }
+        }
+        return lines.joined(separator: "\n")
+    }
+
+    public var markdown: String {
+        var lines = ["# Precedence", "", Phrase.completeness(completeness) + ".", ""]
+        for role in roles {
+            lines += ["## \(role.netns) (\(role.role))", ""]
+            for order in role.orders {
+                lines += ["\(Self.name(order.direction)), \(Phrase.count(order.packets, "packet")):", ""]
+                for (index, chain) in order.chains.enumerated() { lines.append("\(index + 1). \(chain)") }
+                lines.append("")
+            }
+        }
+        if !conflicts.isEmpty { lines += ["## Conflicts", ""] + conflicts.map { "- \(Self.sentence($0))" } + [""] }
+        if !notes.isEmpty { lines += ["## Notes", ""] + notes.map { "- \($0)" } + [""] }
+        return lines.joined(separator: "\n")
+    }
+
+    public var mermaid: String {
+        var lines = ["flowchart LR"]
+        for (roleNumber, role) in roles.enumerated() {
+            for (orderNumber, order) in role.orders.enumerated() {
+                let name = "r\(roleNumber)o\(orderNumber)"
+                lines.append("  subgraph \(name)[\"\(PathsReport.label("\(role.netns) (\(role.role)), \(order.direction)"))\"]")
+                for (index, chain) in order.chains.enumerated() {
+                    lines.append("    \(name)c\(index)[\"\(PathsReport.label(chain))\"]")
+                    if index > 0 { lines.append("    \(name)c\(index - 1) --> \(name)c\(index)") }
+                }
+                lines.append("  end")
+            }
+        }
+        return lines.joined(separator: "\n")
+    }
+
+    private static func name(_ direction: String) -> String {
+        switch direction {
+        case "out": "out (from a local process)"
+        case "in": "in (to a local process)"
+        default: "through (forwarded)"
+        }
+    }
+
+    private static func sentence(_ conflict: Conflict) -> String {
+        "\(conflict.netns), \(conflict.direction): \(Phrase.count(conflict.packets, "packet")) passed \(conflict.first) "
+            + "before \(conflict.second), \(conflict.packetsOtherwise) the other way round"
+    }
+
+    /// Chains joined by arrows, in lines of at most 100 characters or so.
+    private static func wrapped(_ chains: [String]) -> [String] {
+        var lines: [String] = []
+        var line = ""
+        for (index, chain) in chains.enumerated() {
+            let piece = index == 0 ? chain : "→ \(chain)"
+            if !line.isEmpty, line.count + piece.count > 100 {
+                lines.append(line)
+                line = piece
+            } else {
+                line += line.isEmpty ? piece : " \(piece)"
+            }
+        }
+        return line.isEmpty ? lines : lines + [line]
+    }
+}

@@ -1,0 +1,113 @@
+/// Colours for a terminal, or none.
+public struct Style: Sendable {
+    private let isColored: Bool
+
+    public init(isColored: Bool) { self.isColored = isColored }
+
+    public static let plain = Style(isColored: false)
+
+    func bold(_ text: String) -> String { wrap(text, "1") }
+    func dim(_ text: String) -> String { wrap(text, "2") }
+    func good(_ text: String) -> String { wrap(text, "32") }
+    func bad(_ text: String) -> String { wrap(text, "31") }
+    func notable(_ text: String) -> String { wrap(text, "33") }
+
+    func outcome(_ name: String) -> String {
+        switch name {
+        case "delivered", "sent": good(name)
+        case "dropped": bad(name)
+        default: notable(name)
+        }
+    }
+
+    private func wrap(_ text: String, _ code: String) -> String { isColored ? "\u{1B}[\(code)m\(text)\u{1B}[0m" : text }
+}
+
+/// What several renderings share.
+enum Phrase {
+    static func count(_ number: UInt64, _ noun: String) -> String { "\(number) \(noun)\(number == 1 ? "" : "s")" }
+
+    /// `eth0`, `br0 → eth0`, `→ eth0`.
+    static func interfaces(_ input: String?, _ output: String?) -> String {
+        switch (input, output) {
+        case (nil, nil): ""
+        case (let input?, nil): input
+        case (nil, let output?): "→ \(output)"
+        case (let input?, let output?): "\(input) → \(output)"
+        }
+    }
+
+    /// `10.0.0.1:80`, `[2001:db8::1]:80`, or the address alone.
+    static func end(_ address: String, _ port: Int?) -> String {
+        guard let port else { return address }
+        return address.contains(":") ? "[\(address)]:\(port)" : "\(address):\(port)"
+    }
+
+    static func ends(_ source: String, _ sourcePort: Int?, _ destination: String, _ destinationPort: Int?) -> String {
+        "\(end(source, sourcePort)) → \(end(destination, destinationPort))"
+    }
+
+    static func translation(_ translation: TranslationReport) -> String {
+        let name: String
+        switch translation.kind {
+        case "snat": name = "SNAT"
+        case "dnat": name = "DNAT"
+        case "snat_reply": name = "SNAT undone"
+        default: name = "DNAT undone"
+        }
+        return "\(name) \(end(translation.from, translation.fromPort)) → \(end(translation.to, translation.toPort))"
+    }
+
+    /// Where and why a packet ended, as one sentence.
+    static func ending(_ outcome: String, _ reason: String?, _ ending: PathReport.Ending?, _ last: StepReport?) -> String {
+        switch outcome {
+        case "sent":
+            guard let last else { return "left the namespaces being traced" }
+            return "left \(last.netns)" + (last.out.map { " through \($0)" } ?? "")
+        case "delivered": return "to a process in \(last?.netns ?? "?")"
+        case "dropped":
+            guard let ending else { return "" }
+            return "behind \(place(ending.after)), before " + ending.before.map(place).joined(separator: " or ")
+        case "incomplete": return reason ?? ""
+        default: return "may still go on"
+        }
+    }
+
+    static func place(_ step: StepReport) -> String {
+        "\(step.table)/\(step.chain)" + (step.chain == step.hook ? "" : " (\(step.hook))") + " in \(step.netns)"
+    }
+
+    /// What is missing from the picture; `nil` where nothing is.
+    static func doubts(_ completeness: Completeness) -> String? {
+        var parts: [String] = []
+        if completeness.lost > 0 { parts.append("\(completeness.lost) events lost") }
+        if completeness.overflows > 0 { parts.append(count(completeness.overflows, "receive buffer overflow")) }
+        if completeness.incomplete > 0 { parts.append("\(completeness.incomplete) journeys incomplete") }
+        if completeness.ambiguous > 0 { parts.append("\(completeness.ambiguous) ambiguous") }
+        if completeness.evicted > 0 { parts.append("\(completeness.evicted) closed early") }
+        if completeness.malformed > 0 { parts.append("\(completeness.malformed) messages not understood") }
+        if completeness.unplaced > 0 { parts.append("\(completeness.unplaced) events with a prefix that no rule has") }
+        return parts.isEmpty ? nil : parts.joined(separator: ", ")
+    }
+
+    static func completeness(_ completeness: Completeness) -> String {
+        "\(count(completeness.events, "event")), \(count(completeness.journeys - completeness.own, "journey"))"
+            + (completeness.own > 0 ? ", \(completeness.own) of our own left out" : "")
+            + (completeness.open > 0 ? ", \(completeness.open) under way" : "") + ", "
+            + (doubts(completeness) ?? "nothing lost")
+    }
+
+    /// Columns with their widest cell's width, two blanks apart; no blanks at the end of a line.
+    static func columns(_ rows: [[String]]) -> [String] {
+        let count = rows.map(\.count).max() ?? 0
+        let widths = (0..<count).map { column in rows.map { column < $0.count ? $0[column].count : 0 }.max() ?? 0 }
+        return rows.map { row in
+            var line = ""
+            for (column, cell) in row.enumerated() {
+                line += cell + String(repeating: " ", count: widths[column] - cell.count + 2)
+            }
+            while line.last == " " { line.removeLast() }
+            return line
+        }
+    }
+}

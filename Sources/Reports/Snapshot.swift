@@ -1,0 +1,123 @@
+public import TraceModel
+
+/// How much of what happened is known.
+public struct Completeness: Codable, Sendable, Equatable {
+    /// Events received.
+    public var events: UInt64 = 0
+    /// Events that the kernel counted and nobody received: gaps in its sequence numbers.
+    public var lost: UInt64 = 0
+    /// Journeys that have ended.
+    public var journeys: UInt64 = 0
+    /// Of those: how they ended cannot be told.
+    public var incomplete: UInt64 = 0
+    /// Of those: more than one packet could have caused some of their events.
+    public var ambiguous: UInt64 = 0
+    /// Of those: to or from the collector's own endpoint, and therefore in no report.
+    public var own: UInt64 = 0
+    /// Journeys still under way.
+    public var open: UInt64 = 0
+    /// Journeys closed early to bound memory.
+    public var evicted: UInt64 = 0
+    /// Receive buffers that overflowed (ENOBUFS, or the drops column of /proc/net/netlink).
+    public var overflows: UInt64 = 0
+    /// Messages and packets that could not be parsed.
+    public var malformed: UInt64 = 0
+    /// Events whose prefix no rule explains.
+    public var unplaced: UInt64 = 0
+
+    public init() {}
+}
+
+/// The journeys that took one path.
+public struct PathRecord: Sendable {
+    /// By segment: the namespace is that of the route's probes.
+    public var routes: [RouteID]
+    public var outcome: Outcome
+    public var doubt: Doubt
+    public var expected: [UInt32]
+    public var packets: UInt64 = 0
+    public var bytes: UInt64 = 0
+    public var ambiguous: UInt64 = 0
+    /// Packets that went as their connection's first one did; the others are replies, or not known to be either.
+    public var originals: UInt64 = 0
+    public var replies: UInt64 = 0
+    public var firstSeen: Int64
+    public var lastSeen: Int64
+    public var protocols: [UInt8: UInt64] = [:]
+    /// With how many packets each; at most `PathRecord.translationLimit`.
+    public var translations: [TranslationRecord: UInt64] = [:]
+    /// Addresses and ports that occurred, at most `PathRecord.endpointLimit` of each.
+    public var addresses: Set<IPAddress> = []
+    public var ports: Set<UInt16> = []
+    public var example: JourneyRecord
+
+    public static let translationLimit = 16
+    public static let endpointLimit = 256
+}
+
+/// An address translation that packets of a path met.
+public struct TranslationRecord: Sendable, Hashable {
+    public enum Kind: String, Sendable, Hashable {
+        case snat
+        case dnat
+        /// The destination of a reply put back to what the original's source was before SNAT.
+        case snatReply = "snat_reply"
+        /// The source of a reply put back to what the original's destination was before DNAT.
+        case dnatReply = "dnat_reply"
+    }
+
+    public var kind: Kind
+    /// Index of the segment in the path.
+    public var segment: Int
+    public var from: IPAddress
+    public var to: IPAddress
+    /// 0 where ports play no role.
+    public var fromPort: UInt16
+    public var toPort: UInt16
+}
+
+/// A journey with what is still known of its events.
+public struct JourneyRecord: Sendable {
+    public var journey: Journey
+    /// By segment; empty or shortened at the front where the history has been overwritten.
+    public var events: [[Event]]
+    public var direction: Direction
+
+    public init(journey: Journey, events: [[Event]], direction: Direction) {
+        self.journey = journey
+        self.events = events
+        self.direction = direction
+    }
+}
+
+/// Everything that a report is made from, at one moment. A value: readers keep it while the collector goes on.
+public struct TraceSnapshot: Sendable {
+    /// Microseconds since 1970.
+    public var generatedAt: Int64
+    /// When the collection began.
+    public var since: Int64
+    /// Names this run in identifiers.
+    public var run: UInt64
+    public var layout: Layout
+    public var routes: RouteTable
+    public var completeness: Completeness
+    public var paths: [PathRecord]
+    public var flows: [FlowRecord]
+    /// The latest, oldest first, and those under way behind them.
+    public var journeys: [JourneyRecord]
+
+    public init(
+        generatedAt: Int64, since: Int64, run: UInt64, layout: Layout, routes: RouteTable, completeness: Completeness,
+        paths: [PathRecord], flows: [FlowRecord], journeys: [JourneyRecord]
+    ) {
+        self.generatedAt = generatedAt
+        self.since = since
+        self.run = run
+        self.layout = layout
+        self.routes = routes
+        self.completeness = completeness
+        self.paths = paths
+        self.flows = flows
+        self.journeys = journeys
+    }
+}

@@ -1,0 +1,67 @@
+internal import TraceModel
+
+/// A step as JSON has it.
+public struct StepReport: Codable, Sendable, Equatable {
+    public var netns: String
+    public var family: String
+    public var hook: String
+    public var table: String
+    public var chain: String
+    @ExplicitNull public var `in`: String?
+    @ExplicitNull public var out: String?
+}
+
+public struct TranslationReport: Codable, Sendable, Equatable {
+    /// `snat`, `dnat`; `snat_reply`, `dnat_reply` where a reply is put back.
+    public var kind: String
+    public var netns: String
+    public var from: String
+    public var to: String
+    public var fromPort: Int?
+    public var toPort: Int?
+    /// How many packets of the path met it.
+    public var packets: UInt64
+    /// Index of the first step that sees the packet rewritten; the number of steps where none does.
+    public var step: Int
+}
+
+extension TraceSnapshot {
+    /// The step as a person reads it.
+    func describe(_ step: Step) -> StepReport {
+        let probe = layout.probes[Int(step.probe)]
+        return StepReport(
+            netns: layout.namespaces[probe.namespace].name, family: probe.family.name, hook: probe.hook.name,
+            table: probe.table.name, chain: probe.chain,
+            in: layout.interfaceName(step.inInterface, namespace: probe.namespace),
+            out: layout.interfaceName(step.outInterface, namespace: probe.namespace))
+    }
+
+    /// The step that first sees the packet behind `translation`, counted over the whole path.
+    func visibleStep(of translation: TranslationRecord, routes: [RouteID]) -> Int {
+        let before = routes.prefix(translation.segment).reduce(0) { $0 + self.routes.steps(of: $1).count }
+        let steps = self.routes.steps(of: routes[translation.segment])
+        let isDestination = translation.kind == .dnat || translation.kind == .snatReply
+        let first = steps.firstIndex { step in
+            let probe = layout.probes[Int(step.probe)]
+            if isDestination {
+                switch probe.hook {
+                case .prerouting, .output: return probe.priority > HookPriority.destinationTranslation
+                default: return true
+                }
+            }
+            return (probe.hook == .input || probe.hook == .postrouting) && probe.priority > HookPriority.sourceTranslation
+        }
+        return before + (first ?? steps.count)
+    }
+
+    func describe(_ translation: TranslationRecord, packets: UInt64, routes: [RouteID]) -> TranslationReport {
+        let namespace = self.routes.steps(of: routes[translation.segment]).first.map {
+            layout.namespaces[layout.probes[Int($0.probe)].namespace].name
+        }
+        let hasPorts = translation.fromPort != 0 || translation.toPort != 0
+        return TranslationReport(
+            kind: translation.kind.rawValue, netns: namespace ?? "", from: "\(translation.from)", to: "\(translation.to)",
+            fromPort: hasPorts ? Int(translation.fromPort) : nil, toPort: hasPorts ? Int(translation.toPort) : nil,
+            packets: packets, step: visibleStep(of: translation, routes: routes))
+    }
+}

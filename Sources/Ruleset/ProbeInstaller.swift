@@ -1,0 +1,202 @@
+private import Foundation
+public import Namespaces
+public import TraceModel
+
+/// Puts probes into namespaces: everywhere or nowhere.
+public struct ProbeInstaller: Sendable {
+    private let iptables: Iptables
+
+    /// What is to be applied to one family and backend of one namespace.
+    public struct Site: Sendable {
+        public var family: AddressFamily
+        public var backend: Backend
+        public var input: RestoreInput
+        var before: [String]
+        var entries: [ProbeJournal.Entry]
+    }
+
+    public struct Place: Sendable {
+        public var number: Int
+        public var namespace: NetworkNamespace
+        public var sites: [Site]
+        /// Chains that get no probe because their name leaves no room for a LOG prefix.
+        public var leftOut: [String]
+        var chainsBefore: Set<TableCleanup.Chain>
+    }
+
+    public struct Plan: Sendable {
+        public var run: String
+        public var options: ProbeOptions
+        public var places: [Place]
+
+        public var probeCount: Int { places.reduce(0) { $0 + $1.sites.reduce(0) { $0 + $1.entries.count } } }
+    }
+
+    /// What the probes are for: those that stand until they are taken out or expire are replaced by the next
+    /// installation; those of one `trace` are not.
+    public enum Purpose: Sendable {
+        case standing, trace
+        var runPrefix: String { self == .trace ? "t" : "" }
+    }
+
+    public init() async throws { iptables = try await Iptables.discover() }
+
+    /// Works out what would be applied, without changing anything.
+    public func plan(_ options: ProbeOptions, in namespaces: [NetworkNamespace], purpose: Purpose = .standing) async throws
+        -> Plan
+    {
+        let run = String((purpose.runPrefix + ProbeJournal.newRun()).prefix(6))
+        let journals = ProbeJournal.readAll()
+        let places = try await concurrently(Array(namespaces.enumerated())) { number, namespace in
+            try await planPlace(options, run: run, number: number, namespace: namespace, journals: journals)
+        }
+        for chain in options.chains
+        where !places.contains(where: { $0.sites.contains { $0.entries.contains { $0.chain == chain } } }) {
+            throw RulesetError.unknownChain(chain, tables: options.tables.isEmpty ? Table.allCases : options.tables)
+        }
+        return Plan(run: run, options: options, places: places)
+    }
+
+    private func planPlace(
+        _ options: ProbeOptions, run: String, number: Int, namespace: NetworkNamespace, journals: [ProbeJournal]
+    ) async throws -> Place {
+        let earlier = journals.compactMap { $0.places.first { $0.inode == namespace.inode } }
+        var place = Place(number: number, namespace: namespace, sites: [], leftOut: [], chainsBefore: [])
+        if iptables.backends.contains(.nft) {
+            place.chainsBefore = try TableCleanup.chains(in: namespace)
+            // What came with an earlier installation is not the user's.
+            for older in earlier { place.chainsBefore.formIntersection(older.chainsBefore) }
+        }
+        for family in options.families {
+            var dumps: [Backend: RuleDump] = [:]
+            for backend in iptables.backends {
+                dumps[backend] = try await iptables.save(family, backend, in: namespace)
+            }
+            let users = dumps.mapValues { $0.without { $0.ownPrefix != nil } }
+            for backend in iptables.backends {
+                var site = Site(family: family, backend: backend, input: RestoreInput(), before: [], entries: [])
+                for table in options.tables.isEmpty ? Table.allCases : options.tables
+                where backends(for: table, in: users).contains(backend) {
+                    for chain in options.chains(of: table, in: users[backend]?[table]) {
+                        let prefix = ProbePrefix(
+                            run: backend == .legacy ? run + "L" : run, table: table, chain: chain, namespace: number)
+                        guard let text = options.target == .nflog ? prefix.nflog : prefix.log else {
+                            place.leftOut.append("\(table.name)/\(chain)")
+                            continue
+                        }
+                        site.input.insert(
+                            ProbeRule(
+                                table: table, chain: chain, match: options.match, target: options.target,
+                                group: options.group, prefix: text, expires: options.expires))
+                        site.entries.append(ProbeJournal.Entry(table: table.name, chain: chain, prefix: text))
+                    }
+                }
+                guard !site.entries.isEmpty else { continue }
+                site.before = before(
+                    users[backend], family: family, backend: backend, chainsBefore: place.chainsBefore,
+                    earlier: earlier.flatMap(\.sites).filter { $0.family == family && $0.backend == backend })
+                place.sites.append(site)
+            }
+        }
+        return place
+    }
+
+    /// The backends that hold rules in `table`; where none does, the one that can be cleaned up without a trace.
+    private func backends(for table: Table, in dumps: [Backend: RuleDump]) -> [Backend] {
+        let holders = iptables.backends.filter { dumps[$0]?[table]?.isPristine == false }
+        return holders.isEmpty ? Array(iptables.backends.prefix(1)) : holders
+    }
+
+    /// The user's rules as they will have to look afterwards: without tables that only our earlier probes brought.
+    private func before(
+        _ dump: RuleDump?, family: AddressFamily, backend: Backend, chainsBefore: Set<TableCleanup.Chain>,
+        earlier: [ProbeJournal.Site]
+    ) -> [String] {
+        guard var dump else { return [] }
+        dump.tables.removeAll { table in
+            guard table.isPristine else { return false }
+            switch backend {
+            case .nft: return !chainsBefore.contains { $0.family == family.rawValue && $0.table == table.name }
+            case .legacy: return earlier.contains { !$0.before.contains("*\(table.name)") }
+            }
+        }
+        return dump.comparable
+    }
+
+    /// Applies `plan`: the journal first, then namespace by namespace, then the probes of earlier installations go. A
+    /// failure takes back what was done.
+    ///
+    /// - Returns: how many probes of earlier installations were replaced.
+    public func install(_ plan: Plan, purpose: Purpose = .standing) async throws -> Int {
+        let journal = ProbeJournal(
+            run: plan.run, bootID: ProbeJournal.currentBootID, createdAt: Int64(Date().timeIntervalSince1970),
+            target: plan.options.target, group: plan.options.group, expires: plan.options.expires,
+            places: plan.places.map { place in
+                ProbeJournal.Place(
+                    number: place.number, name: place.namespace.name, inode: place.namespace.inode,
+                    sites: place.sites.map {
+                        ProbeJournal.Site(family: $0.family, backend: $0.backend, before: $0.before, probes: $0.entries)
+                    }, chainsBefore: place.chainsBefore)
+            })
+        try journal.write()
+        let remover = ProbeRemover(iptables: iptables)
+        let namespaces = plan.places.map(\.namespace)
+        do {
+            try await concurrently(plan.places) { place in
+                for site in place.sites {
+                    try await apply(site, in: place.namespace, match: plan.options.match)
+                }
+            }
+        } catch {
+            _ = try await remover.remove(from: namespaces, runs: { $0 == plan.run })
+            throw error
+        }
+        guard purpose == .standing else { return 0 }
+        let replaced = try await remover.remove(from: namespaces, runs: { $0 != plan.run && !$0.hasPrefix("t") })
+        return replaced.reduce(0) { $0 + $1.removed }
+    }
+
+    private func apply(_ site: Site, in namespace: NetworkNamespace, match: [String]) async throws {
+        do {
+            try await iptables.restore(site.input, site.family, site.backend, in: namespace)
+        } catch NamespaceError.toolFailed(let command, _, let message) {
+            let tool = String(command.prefix { $0 != " " })
+            if message.contains("Permission denied") || message.contains("must be root") {
+                throw RulesetError.permission("\(tool) in namespace \(namespace.name)")
+            }
+            throw RulesetError.refused(
+                namespace: namespace.name, tool: tool, message: message, match: RuleWords.join(match))
+        }
+    }
+}
+
+/// Runs `body` for each of `items`, a few at a time, and gives the results in order. The first error is thrown once all
+/// that were started have ended; no further ones are started after it.
+@discardableResult
+func concurrently<Item: Sendable, Result: Sendable>(
+    _ items: [Item], width: Int = 4, _ body: @escaping @Sendable (Item) async throws -> Result
+) async throws -> [Result] {
+    try await withThrowingTaskGroup(of: (Int, Result).self) { group in
+        var results = [Result?](repeating: nil, count: items.count)
+        var next = 0
+        func start() {
+            guard next < items.count else { return }
+            let index = next
+            next += 1
+            group.addTask { (index, try await body(items[index])) }
+        }
+        for _ in 0..<width { start() }
+        var failure: (any Error)?
+        while let outcome = await group.nextResult() {
+            switch outcome {
+            case .success(let (index, result)):
+                results[index] = result
+                if failure == nil { start() }
+            case .failure(let error):
+                failure = failure ?? error
+            }
+        }
+        if let failure { throw failure }
+        return results.compactMap { $0 }
+    }
+}

@@ -1,0 +1,64 @@
+public import TraceModel
+
+/// Which probes are to be installed.
+public struct ProbeOptions: Sendable {
+    public var families: [AddressFamily]
+    /// Empty: all.
+    public var tables: [Table]
+    /// Empty: all built-in chains.
+    public var chains: [String]
+    public var match: [String]
+    public var includesUserChains: Bool
+    public var target: ProbeRule.Target
+    public var group: UInt16
+    /// Seconds since 1970; `nil`: never.
+    public var expires: Int64?
+
+    public init(
+        families: [AddressFamily] = AddressFamily.allCases, tables: [Table] = [], chains: [String] = [],
+        match: [String] = [], includesUserChains: Bool = false, target: ProbeRule.Target = .nflog, group: UInt16 = 5,
+        expires: Int64? = nil
+    ) {
+        self.families = families
+        self.tables = tables
+        self.chains = chains
+        self.match = match
+        self.includesUserChains = includesUserChains
+        self.target = target
+        self.group = group
+        self.expires = expires
+    }
+
+    /// Splits and checks the argument of `--match`: match options alone, nothing that would make it another command.
+    public static func parseMatch(_ text: String) throws(RulesetError) -> [String] {
+        guard !text.unicodeScalars.contains(where: { $0.value < 32 || $0.value == 127 }) else {
+            throw .invalidMatch(text, reason: "control characters are not allowed")
+        }
+        let words = try RuleWords.split(text)
+        let forbidden: Set<String> = [
+            "-j", "--jump", "-g", "--goto", "-t", "--table", "-A", "-I", "-D", "-R", "-F", "-X", "-P", "-N", "-E", "-L",
+            "-S", "-Z", "-C", "--append", "--insert", "--delete", "--replace", "--flush", "--delete-chain", "--policy",
+            "--new-chain", "--rename-chain", "--list", "--list-rules", "--zero", "--check", "-c", "--set-counters",
+        ]
+        // iptables takes long options by any unambiguous beginning and with "=".
+        let abbreviated = ["--jump", "--goto", "--table"]
+        func isForbidden(_ word: String) -> Bool {
+            let option = String(word.prefix { $0 != "=" })
+            return forbidden.contains(option)
+                || (option.hasPrefix("--") && option.count > 3 && abbreviated.contains { $0.hasPrefix(option) })
+        }
+        if let word = words.first(where: isForbidden) {
+            throw .invalidMatch(text, reason: "\(word) is not a match; only matches such as -p tcp --dport 80 go here")
+        }
+        return words
+    }
+
+    /// The built-in and user-defined chains of `table` that get a probe, in the order of the table's hooks.
+    func chains(of table: Table, in content: RuleDump.TableContent?) -> [String] {
+        let builtIn = table.hooks.map(\.name)
+        let user =
+            includesUserChains
+            ? (content?.chains ?? []).map(\.name).filter { Hook(name: $0) == nil && !$0.contains(":") } : []
+        return (builtIn + user).filter { chains.isEmpty || chains.contains($0) }
+    }
+}

@@ -1,0 +1,199 @@
+public import Namespaces
+public import TraceModel
+
+/// Reads from the rules in force which probes there are: ours, and every other LOG or NFLOG rule.
+public struct ProbeSurvey: Sendable {
+    private let iptables: Iptables
+
+    public init() async throws { iptables = try await Iptables.discover() }
+
+    /// A probe as it was found.
+    public struct Found: Sendable {
+        public var probe: Probe
+        public var target: ProbeRule.Target
+        /// The NFLOG group; 0 for LOG.
+        public var group: UInt16
+        /// What the rule has counted.
+        public var packets: UInt64
+        /// The run that installed it, where it is ours.
+        public var run: String?
+        /// Whether nothing but other probes stands before it in its chain.
+        public var isAtHead: Bool
+    }
+
+    /// What the rules of one namespace say.
+    public struct Result: Sendable {
+        public var probes: [Found] = []
+        /// Whether a rule needs connection tracking, so that the kernel has it on here. It may be on without one.
+        public var tracksConnections = false
+        /// Whether a table holds rules beside probes.
+        public var hasRules = false
+    }
+
+    /// - Parameter index: the namespace's index in the layout.
+    public func survey(_ namespace: NetworkNamespace, index: Int) async throws -> Result {
+        var result = Result()
+        for family in AddressFamily.allCases {
+            for backend in iptables.backends {
+                guard let dump = try await iptables.save(family, backend, in: namespace) else { continue }
+                for content in dump.tables {
+                    guard let table = content.table else { continue }
+                    Self.survey(content, table, family, backend, namespace: index, into: &result)
+                }
+            }
+        }
+        return result
+    }
+
+    /// The part that needs no kernel: the rules of one table.
+    static func survey(
+        _ content: RuleDump.TableContent, _ table: Table, _ family: AddressFamily, _ backend: Backend, namespace: Int,
+        into result: inout Result
+    ) {
+        let hooks = hooksOfChains(content, table)
+        var belowOthers: Set<String> = []
+        for rule in content.rules {
+            guard let prefix = rule.logPrefix else {
+                belowOthers.insert(rule.chain)
+                result.hasRules = true
+                if needsConntrack(rule) { result.tracksConnections = true }
+                continue
+            }
+            if needsConntrack(rule) { result.tracksConnections = true }
+            let isAtHead = !belowOthers.contains(rule.chain)
+            for hook in hooks[rule.chain] ?? table.hooks {
+                let probe = Probe(
+                    namespace: namespace, family: family, table: table, chain: rule.chain, hook: hook, backend: backend,
+                    prefix: prefix, coverage: isAtHead && rule.chain == hook.name ? coverage(of: rule.match) : .some)
+                result.probes.append(
+                    Found(
+                        probe: probe, target: rule.target == "LOG" ? .log : .nflog,
+                        group: rule.argument(of: "--nflog-group").flatMap { UInt16($0) } ?? 0,
+                        packets: rule.packets ?? 0, run: rule.ownPrefix.map { ProbeRemover.runName($0.run) },
+                        isAtHead: isAtHead))
+            }
+        }
+    }
+
+    /// From which hooks each chain is reached by jumps.
+    private static func hooksOfChains(_ content: RuleDump.TableContent, _ table: Table) -> [String: [Hook]] {
+        var targets: [String: Set<String>] = [:]
+        for rule in content.rules {
+            if let target = rule.target { targets[rule.chain, default: []].insert(target) }
+        }
+        var hooks: [String: [Hook]] = [:]
+        for hook in table.hooks {
+            var pending = [hook.name]
+            var seen: Set<String> = []
+            while let chain = pending.popLast() {
+                guard seen.insert(chain).inserted else { continue }
+                hooks[chain, default: []].append(hook)
+                pending += targets[chain] ?? []
+            }
+        }
+        return hooks
+    }
+
+    /// Rules for which the kernel switches connection tracking on in the namespace (nf_ct_netns_get's callers).
+    private static func needsConntrack(_ rule: RuleDump.Rule) -> Bool {
+        let matches: Set<String> = [
+            "conntrack", "state", "connmark", "connbytes", "connlabel", "helper", "connlimit", "cluster",
+        ]
+        let targets: Set<String> = [
+            "MASQUERADE", "SNAT", "DNAT", "REDIRECT", "NETMAP", "CONNMARK", "CT", "CONNSECMARK", "SYNPROXY",
+        ]
+        if let target = rule.target, targets.contains(target) { return true }
+        return zip(rule.words, rule.words.dropFirst()).contains { $0 == "-m" && matches.contains($1) }
+    }
+
+    /// Which packets a match accepts, as far as its options are understood.
+    static func coverage(of match: [String]) -> Probe.Coverage {
+        var dependence: MatchDependence = []
+        var until: Int64?
+        var conditions: [String] = []
+        var index = 0
+        func argument() -> String? { index + 1 < match.count ? match[index + 1] : nil }
+        while index < match.count {
+            let word = match[index]
+            var isCondition = true
+            switch word {
+            case "!":
+                conditions.append(word)
+                index += 1
+                continue
+            case "-s", "--source", "--sport", "--source-port": dependence.insert(.source)
+            case "-d", "--destination", "--dport", "--destination-port": dependence.insert(.destination)
+            case "-p", "--protocol", "--icmp-type", "--icmpv6-type": break
+            case "-m":
+                guard let module = argument(),
+                    ["tcp", "udp", "icmp", "icmp6", "sctp", "comment", "time"].contains(module)
+                else { return .some }
+                isCondition = false
+            case "--comment": isCondition = false
+            case "--datestop":
+                guard let date = argument(), let seconds = ProbeRule.seconds(ofDate: date) else { return .some }
+                until = seconds
+                isCondition = false
+            default: return .some
+            }
+            if isCondition { conditions += [word, argument() ?? ""] }
+            index += 2
+        }
+        return .every(Condition(text: conditions.joined(separator: " "), dependence: dependence), until: until)
+    }
+}
+
+/// One probe as `ipt-trace probes` and `/probes` list it.
+public struct ProbeRow: Codable, Sendable, Equatable {
+    public var netns: String
+    public var family: String
+    public var backend: String
+    public var table: String
+    public var chain: String
+    public var prefix: String
+    public var target: String
+    public var group: Int?
+    public var packets: UInt64
+    /// The run that installed it; `nil` for somebody else's rule.
+    public var run: String?
+    /// `in place`, `covered` (rules were put before it), or `lost` (the journal has it, the rules do not).
+    public var state: String
+}
+
+extension ProbeSurvey {
+    /// The probes of one namespace, those that were lost included.
+    public func rows(of namespace: NetworkNamespace, journals: [ProbeJournal]) async throws -> [ProbeRow] {
+        var rows: [ProbeRow] = []
+        var seen: Set<[String]> = []
+        for found in try await survey(namespace, index: 0).probes {
+            let probe = found.probe
+            // A chain that several hooks reach is one rule.
+            let identity = [probe.family.name, probe.backend.rawValue, probe.table.name, probe.chain, probe.prefix]
+            guard seen.insert(identity).inserted else { continue }
+            rows.append(
+                ProbeRow(
+                    netns: namespace.name, family: probe.family.name, backend: probe.backend.rawValue,
+                    table: probe.table.name, chain: probe.chain, prefix: probe.prefix, target: found.target.rawValue,
+                    group: found.target == .nflog ? Int(found.group) : nil, packets: found.packets, run: found.run,
+                    state: found.isAtHead || found.run == nil ? "in place" : "covered"))
+        }
+        for journal in journals {
+            for place in journal.places where place.inode == namespace.inode {
+                for site in place.sites {
+                    for entry in site.probes {
+                        let identity = [site.family.name, site.backend.rawValue, entry.table, entry.chain, entry.prefix]
+                        guard !seen.contains(identity) else { continue }
+                        rows.append(
+                            ProbeRow(
+                                netns: namespace.name, family: site.family.name, backend: site.backend.rawValue,
+                                table: entry.table, chain: entry.chain, prefix: entry.prefix,
+                                target: journal.target.rawValue,
+                                group: journal.target == .nflog ? Int(journal.group) : nil, packets: 0,
+                                run: journal.run, state: "lost"))
+                    }
+                }
+            }
+        }
+        return rows
+    }
+}

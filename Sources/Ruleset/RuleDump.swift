@@ -1,0 +1,103 @@
+public import TraceModel
+
+/// What one `iptables-save` prints: chains and rules by table, in order.
+public struct RuleDump: Sendable, Equatable {
+    public struct Chain: Sendable, Equatable {
+        public var name: String
+        /// `ACCEPT` or `DROP`; `-` for a user-defined chain.
+        public var policy: String
+    }
+
+    public struct Rule: Sendable, Equatable {
+        public var chain: String
+        /// Behind `-A chain`.
+        public var words: [String]
+        /// The rule as printed, without counters: `-A INPUT -j ACCEPT`.
+        public var text: String
+        /// Packets counted, where the dump has counters (`iptables-save -c`).
+        public var packets: UInt64?
+
+        /// The word behind `-j` or `-g`.
+        public var target: String? { argument(of: "-j") ?? argument(of: "-g") }
+
+        /// The word behind `option`.
+        public func argument(of option: String) -> String? {
+            guard let index = words.firstIndex(of: option), index + 1 < words.count else { return nil }
+            return words[index + 1]
+        }
+
+        /// The words before the target: what the rule matches.
+        public var match: [String] {
+            Array(words.prefix { $0 != "-j" && $0 != "-g" })
+        }
+    }
+
+    public struct TableContent: Sendable, Equatable {
+        /// `nil` where it is none of iptables' five.
+        public var table: Table?
+        public var name: String
+        public var chains: [Chain] = []
+        public var rules: [Rule] = []
+
+        /// No rules, no chains of a user's, no policy but ACCEPT: as if the table were not there.
+        public var isPristine: Bool {
+            rules.isEmpty && chains.allSatisfy { $0.policy == "ACCEPT" }
+        }
+    }
+
+    public var tables: [TableContent] = []
+
+    public init() {}
+
+    /// Parses the output of iptables-save, with or without counters.
+    public init(parsing text: String) throws(RulesetError) {
+        for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
+            try add(line: line, number: index + 1)
+        }
+    }
+
+    private mutating func add(line: Substring, number: Int) throws(RulesetError) {
+        guard let first = line.first, first != "#", line != "COMMIT" else { return }
+        if first == "*" {
+            let name = String(line.dropFirst())
+            tables.append(TableContent(table: Table(name: name), name: name))
+            return
+        }
+        guard !tables.isEmpty else { throw .malformedDump(line: number, text: String(line.prefix(200))) }
+        let last = tables.count - 1
+        if first == ":" {
+            let parts = line.dropFirst().split(separator: " ")
+            guard parts.count >= 2 else { throw .malformedDump(line: number, text: String(line.prefix(200))) }
+            tables[last].chains.append(Chain(name: String(parts[0]), policy: String(parts[1])))
+            return
+        }
+        var rest = line
+        var packets: UInt64?
+        if first == "[", let end = line.firstIndex(of: "]") {
+            packets = UInt64(line[line.index(after: line.startIndex)..<end].prefix { $0 != ":" })
+            rest = line[line.index(after: end)...].drop { $0 == " " }
+        }
+        let words = try RuleWords.split(rest)
+        guard words.count >= 2, words[0] == "-A" else {
+            throw .malformedDump(line: number, text: String(line.prefix(200)))
+        }
+        tables[last].rules.append(
+            Rule(chain: words[1], words: Array(words.dropFirst(2)), text: String(rest), packets: packets))
+    }
+
+    public subscript(table: Table) -> TableContent? { tables.first { $0.table == table } }
+
+    /// The same without the rules that `isExcluded` names.
+    public func without(_ isExcluded: (Rule) -> Bool) -> RuleDump {
+        var dump = self
+        for index in dump.tables.indices { dump.tables[index].rules.removeAll(where: isExcluded) }
+        return dump
+    }
+
+    /// The dump as lines that can be compared: no counters, no comments, tables by name.
+    public var comparable: [String] {
+        tables.sorted { $0.name < $1.name }.flatMap { table in
+            ["*\(table.name)"] + table.chains.map { ":\($0.name) \($0.policy)" } + table.rules.map(\.text)
+        }
+    }
+}

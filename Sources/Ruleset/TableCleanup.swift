@@ -1,0 +1,81 @@
+internal import Namespaces
+internal import Netlink
+internal import TraceModel
+internal import WireFormat
+
+/// iptables-nft creates base chains and tables on first use and never drops them again. This drops the ones that came
+/// with our probes, if nothing else is in them by then: the kernel itself checks that, in the same transaction
+/// (`NLM_F_NONREC`, nf_tables_delchain in net/netfilter/nf_tables_api.c), so that a rule that somebody adds at the same
+/// moment is safe.
+enum TableCleanup {
+    struct Chain: Hashable, Codable {
+        var family: UInt8
+        var table: String
+        var name: String
+    }
+
+    /// The chains of iptables' tables in nf_tables, at this moment.
+    static func chains(in namespace: NetworkNamespace) throws -> Set<Chain> {
+        let socket = try namespace.enter { try NetlinkSocket(.netfilter) }
+        var request = NetlinkRequest()
+        request.append(
+            type: Message.getChain, flags: [.request, .dump], body: NetlinkRequest.nfgenmsg(family: 0))
+        var chains: Set<Chain> = []
+        try socket.ask(request.bytes, operation: "list nf_tables chains in namespace \(namespace.name)") {
+            (bytes, message) throws(ParseError) in
+            guard message.type == ChainMessage.newChain else { return }
+            let chain = try ChainMessage(parsing: bytes, body: message.body)
+            guard AddressFamily(rawValue: chain.family) != nil, Table(name: chain.table) != nil else { return }
+            chains.insert(Chain(family: chain.family, table: chain.table, name: chain.name))
+        }
+        return chains
+    }
+
+    /// Drops those of `created` that are empty and the tables that are empty then; what is in use stays.
+    static func drop(_ created: Set<Chain>, in namespace: NetworkNamespace) throws {
+        let present = try chains(in: namespace).intersection(created)
+        guard !present.isEmpty else { return }
+        let socket = try namespace.enter { try NetlinkSocket(.netfilter) }
+        for chain in present.sorted(by: { ($0.table, $0.name) < ($1.table, $1.name) }) {
+            try transact(socket, type: Message.deleteChain, family: chain.family) {
+                $0.attribute(1, text: chain.table)  // NFTA_CHAIN_TABLE
+                $0.attribute(3, text: chain.name)  // NFTA_CHAIN_NAME
+            }
+        }
+        let remaining = try chains(in: namespace)
+        for (family, table) in Set(present.map { [String($0.family), $0.table] }).map({ ($0[0], $0[1]) }) {
+            guard let family = UInt8(family), !remaining.contains(where: { $0.family == family && $0.table == table })
+            else { continue }
+            try transact(socket, type: Message.deleteTable, family: family) {
+                $0.attribute(1, text: table)  // NFTA_TABLE_NAME
+            }
+        }
+    }
+
+    private static func transact(
+        _ socket: borrowing NetlinkSocket, type: UInt16, family: UInt8, attributes: (inout NetlinkRequest) -> Void
+    ) throws {
+        var batch = NetlinkRequest()
+        // The batch names its subsystem, NFNL_SUBSYS_NFTABLES, as its resource.
+        batch.append(type: Message.batchBegin, flags: .request, body: NetlinkRequest.nfgenmsg(family: 0, resource: 10))
+        batch.append(
+            type: type, flags: [.request, .acknowledge, .nonRecursive], body: NetlinkRequest.nfgenmsg(family: family),
+            attributes: attributes)
+        batch.append(type: Message.batchEnd, flags: .request, body: NetlinkRequest.nfgenmsg(family: 0, resource: 10))
+        do {
+            try socket.ask(batch.bytes, operation: "drop an empty chain")
+        } catch {
+            // Somebody uses it, or it went before us: both are as it should be.
+            guard error.isBusy || error.isAbsent else { throw error }
+        }
+    }
+
+    /// `NFNL_MSG_BATCH_*` and `NFT_MSG_*` in `NFNL_SUBSYS_NFTABLES`.
+    private enum Message {
+        static let batchBegin: UInt16 = 0x10
+        static let batchEnd: UInt16 = 0x11
+        static let deleteTable: UInt16 = 0x0A02
+        static let getChain: UInt16 = 0x0A04
+        static let deleteChain: UInt16 = 0x0A05
+    }
+}

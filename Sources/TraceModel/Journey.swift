@@ -1,0 +1,131 @@
+/// How a journey ended.
+public enum Outcome: UInt8, Sendable, Hashable, CaseIterable {
+    /// Last seen in INPUT's last probe.
+    case delivered
+    /// Passed POSTROUTING and left the namespaces being traced.
+    case sent
+    /// Did not reach the next probe that it had to reach.
+    case dropped
+    /// Events were lost or probes are missing, so it cannot be told.
+    case incomplete
+    /// May still go on.
+    case open
+
+    public var name: String {
+        switch self {
+        case .delivered: "delivered"
+        case .sent: "sent"
+        case .dropped: "dropped"
+        case .incomplete: "incomplete"
+        case .open: "open"
+        }
+    }
+
+    public init?(name: some StringProtocol) {
+        guard let outcome = Outcome.allCases.first(where: { $0.name == name }) else { return nil }
+        self = outcome
+    }
+}
+
+/// Why a journey is `incomplete`.
+public enum Doubt: UInt8, Sendable, Hashable, CaseIterable {
+    /// None: the outcome is known.
+    case none
+    /// Events of a namespace on its way were lost while it was under way.
+    case eventsLost
+    /// It was seen at a probe without having been seen at one that it must have passed before.
+    case stepsMissing
+    /// No probe stands where its end would be decided.
+    case probesMissing
+    /// The probes' match may not have accepted the packet after a translation.
+    case probesFiltered
+    /// Probes or namespaces changed while it was under way.
+    case layoutChanged
+    /// It was closed early to bound memory.
+    case evicted
+
+    /// A sentence for a person; `nil` for `none`.
+    public var explanation: String? {
+        switch self {
+        case .none: nil
+        case .eventsLost: "events were lost while the packet was under way"
+        case .stepsMissing: "the packet was not seen at a probe that it must have passed before"
+        case .probesMissing: "no probe stands where the packet's end would be decided"
+        case .probesFiltered: "the probes' match may not accept the packet after a translation"
+        case .layoutChanged: "probes or namespaces changed while the packet was under way"
+        case .evicted: "the journey was closed early to bound memory"
+        }
+    }
+}
+
+/// A packet's way along its connection.
+public enum Direction: UInt8, Sendable, Hashable {
+    /// As the connection's first packet.
+    case original
+    case reply
+
+    public var name: String { self == .original ? "original" : "reply" }
+}
+
+/// The part of a journey within one namespace, from entry to exit.
+public struct JourneySegment: Sendable {
+    public var namespace: Int
+    public var route: RouteID
+    /// As the packet was first seen here.
+    public var entry: PacketTuple
+    /// As the packet left: as it was last seen here, or as connection tracking says that it was rewritten behind the
+    /// last probe.
+    public var exit: PacketTuple
+    public var lastHook: Hook
+    /// Whether a chain of the nat table saw the packet: it opened a connection.
+    public var opensConnection: Bool
+    /// Which way of its connection the packet goes, where connection tracking says so.
+    public var direction: Direction?
+    /// Position of the segment's last event in the history.
+    public var lastEvent: UInt64
+
+    public init(
+        namespace: Int, route: RouteID, entry: PacketTuple, exit: PacketTuple, lastHook: Hook, opensConnection: Bool,
+        direction: Direction? = nil, lastEvent: UInt64
+    ) {
+        self.namespace = namespace
+        self.route = route
+        self.entry = entry
+        self.exit = exit
+        self.lastHook = lastHook
+        self.opensConnection = opensConnection
+        self.direction = direction
+        self.lastEvent = lastEvent
+    }
+}
+
+/// Everything that happened to one packet, in order, across chains, address translation and namespaces.
+public struct Journey: Sendable {
+    /// Counts up from 1 within one run of the collector.
+    public var serial: UInt64
+    /// First to last; never empty in a journey that is handed out.
+    public var segments: [JourneySegment]
+    public var outcome: Outcome
+    public var doubt: Doubt
+    /// More than one packet could have caused some of its events.
+    public var isAmbiguous: Bool
+    /// For `dropped`: the probes of which the packet should have reached one next.
+    public var expected: [UInt32]
+    /// Microseconds since 1970.
+    public var firstSeen: Int64
+    public var lastSeen: Int64
+    /// The packet as it was first seen.
+    public var packet: Packet
+
+    public init(packet: Packet) {
+        serial = 0
+        segments = []
+        outcome = .open
+        doubt = .none
+        isAmbiguous = false
+        expected = []
+        firstSeen = 0
+        lastSeen = 0
+        self.packet = packet
+    }
+}

@@ -1,0 +1,61 @@
+/// What is known of the machine while events arrive: namespaces, their interfaces, and the probes in force.
+public struct Layout: Sendable {
+    public var namespaces: [NamespaceLayout]
+    /// Probes keep their index for the life of a trace; one that was taken out is no longer `isInForce`.
+    public var probes: [Probe]
+    /// Parallel to `probes`.
+    public var isInForce: [Bool]
+    /// Segments that reach beyond the namespaces being traced: a network card, a peer in a namespace that is not known.
+    public var openSegments: Set<UInt32>
+
+    public init(
+        namespaces: [NamespaceLayout] = [], probes: [Probe] = [], isInForce: [Bool] = [], openSegments: Set<UInt32> = []
+    ) {
+        self.namespaces = namespaces
+        self.probes = probes
+        self.isInForce = isInForce
+        self.openSegments = openSegments
+    }
+
+    /// Whether `other` says the same of namespaces, interfaces and probes.
+    public func isSame(as other: Layout) -> Bool {
+        namespaces == other.namespaces && probes == other.probes && isInForce == other.isInForce
+            && openSegments == other.openSegments
+    }
+
+    public func interfaceName(_ index: UInt32, namespace: Int) -> String? {
+        guard index != 0 else { return nil }
+        return namespaces[namespace].interfaces[index]?.name ?? "if\(index)"
+    }
+}
+
+/// One network namespace as far as packets are concerned.
+public struct NamespaceLayout: Sendable, Equatable {
+    /// `host`, its name under `/run/netns`, `pid:N`, or a path.
+    public var name: String
+    /// The inode of the namespace (`stat` of `/proc/PID/ns/net`): unique on a machine until the next boot.
+    public var inode: UInt64
+    public var interfaces: [UInt32: Interface]
+    /// Whether connection tracking is known to be on. `nil`: not known.
+    public var tracksConnections: Bool?
+
+    public init(name: String, inode: UInt64, interfaces: [UInt32: Interface] = [:], tracksConnections: Bool? = nil) {
+        self.name = name
+        self.inode = inode
+        self.interfaces = interfaces
+        self.tracksConnections = tracksConnections
+    }
+}
+
+/// A network interface, and which others a frame sent through it can reach.
+public struct Interface: Sendable, Hashable {
+    public var name: String
+    /// Interfaces with the same segment, in any namespace, can reach one another without routing: the two ends of a
+    /// veth pair, the ports of a bridge, `lo` with itself. 0: not known.
+    public var segment: UInt32
+
+    public init(name: String, segment: UInt32 = 0) {
+        self.name = name
+        self.segment = segment
+    }
+}

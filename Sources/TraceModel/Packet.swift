@@ -1,0 +1,111 @@
+/// What of one packet's headers is kept: enough to recognise it elsewhere and to show it to a person.
+/// A fixed-size value.
+@frozen public struct Packet: Sendable {
+    public var tuple: PacketTuple
+    public var fingerprint: Fingerprint
+    /// Total length in bytes from the IP header on (IPv4 total length; IPv6 40 + payload length).
+    public var length: UInt32
+    /// IPv4 TTL or IPv6 hop limit.
+    public var timeToLive: UInt8
+    /// ICMP type, else 0.
+    public var icmpType: UInt8
+    /// ICMP code, else 0.
+    public var icmpCode: UInt8
+    /// TCP flags (RFC 9293, the low 8 bits), else 0.
+    public var tcpFlags: UInt8
+    /// ICMP echo sequence number, else 0.
+    public var icmpSequence: UInt16
+
+    @inlinable public init(
+        tuple: PacketTuple, fingerprint: Fingerprint, length: UInt32, timeToLive: UInt8, icmpType: UInt8 = 0,
+        icmpCode: UInt8 = 0, tcpFlags: UInt8 = 0, icmpSequence: UInt16 = 0
+    ) {
+        self.tuple = tuple
+        self.fingerprint = fingerprint
+        self.length = length
+        self.timeToLive = timeToLive
+        self.icmpType = icmpType
+        self.icmpCode = icmpCode
+        self.tcpFlags = tcpFlags
+        self.icmpSequence = icmpSequence
+    }
+}
+
+/// Addresses, transport protocol and ports: what address translation rewrites.
+@frozen public struct PacketTuple: Sendable, Hashable {
+    public var source: IPAddress
+    public var destination: IPAddress
+    /// The port (TCP, UDP, UDP-Lite, DCCP, SCTP), the query id (ICMP echo and its like, in both fields), else 0.
+    public var sourcePort: UInt16
+    public var destinationPort: UInt16
+    /// `IPPROTO_*`.
+    public var transport: UInt8
+
+    @inlinable public init(
+        source: IPAddress, destination: IPAddress, sourcePort: UInt16, destinationPort: UInt16, transport: UInt8
+    ) {
+        self.source = source
+        self.destination = destination
+        self.sourcePort = sourcePort
+        self.destinationPort = destinationPort
+        self.transport = transport
+    }
+
+    /// The tuple of a packet going the other way.
+    @inlinable public var reversed: PacketTuple {
+        PacketTuple(
+            source: destination, destination: source, sourcePort: destinationPort, destinationPort: sourcePort,
+            transport: transport)
+    }
+
+    @inlinable public var isICMP: Bool { transport == TransportProtocol.icmp || transport == TransportProtocol.icmpv6 }
+}
+
+extension PacketTuple: CustomStringConvertible {
+    public var description: String {
+        let name = TransportProtocol.name(transport)
+        if isICMP || (sourcePort == 0 && destinationPort == 0) { return "\(name) \(source) → \(destination)" }
+        return "\(name) \(endpoint(source, sourcePort)) → \(endpoint(destination, destinationPort))"
+    }
+
+    private func endpoint(_ address: IPAddress, _ port: UInt16) -> String {
+        address.family == .ipv6 ? "[\(address)]:\(port)" : "\(address):\(port)"
+    }
+}
+
+/// IANA protocol numbers by the names of `/etc/protocols`.
+public enum TransportProtocol {
+    public static let icmp: UInt8 = 1
+    public static let tcp: UInt8 = 6
+    public static let udp: UInt8 = 17
+    public static let icmpv6: UInt8 = 58
+    public static let sctp: UInt8 = 132
+
+    private static let names: [UInt8: String] = [
+        1: "icmp", 2: "igmp", 4: "ipip", 6: "tcp", 17: "udp", 33: "dccp", 41: "ipv6", 47: "gre", 50: "esp", 51: "ah",
+        58: "icmpv6", 89: "ospf", 103: "pim", 132: "sctp", 136: "udplite",
+    ]
+
+    /// `tcp`, `udp`, …; the number in decimal where it has no common name.
+    public static func name(_ number: UInt8) -> String { names[number] ?? String(number) }
+
+    public static func number(_ name: String) -> UInt8? {
+        names.first { $0.value == name.lowercased() }?.key ?? UInt8(name)
+    }
+}
+
+/// What of a packet address translation, routing and mangling leave alone, as 128 bits.
+///
+/// Equal packets have equal fingerprints; two different packets share one with negligible probability, unless
+/// they are copies of one another within the copied range (identical datagrams with IP ID 0).
+@frozen public struct Fingerprint: Sendable, Hashable {
+    /// From the headers.
+    public var header: UInt64
+    /// From the payload within the copied range.
+    public var payload: UInt64
+
+    @inlinable public init(header: UInt64, payload: UInt64) {
+        self.header = header
+        self.payload = payload
+    }
+}

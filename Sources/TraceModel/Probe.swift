@@ -1,0 +1,68 @@
+/// A rule that reports every packet passing one point: ours, or a LOG/NFLOG rule that was there already.
+public struct Probe: Sendable, Hashable {
+    /// Index into the layout's namespaces.
+    public var namespace: Int
+    public var family: AddressFamily
+    public var table: Table
+    public var chain: String
+    /// The hook that a packet is at when the probe fires. A user-defined chain is reached from several hooks; each is
+    /// a probe of its own here.
+    public var hook: Hook
+    public var backend: Backend
+    public var prefix: String
+    /// Which packets the probe reports.
+    public var coverage: Coverage
+
+    public init(
+        namespace: Int, family: AddressFamily, table: Table, chain: String, hook: Hook, backend: Backend, prefix: String,
+        coverage: Coverage
+    ) {
+        self.namespace = namespace
+        self.family = family
+        self.table = table
+        self.chain = chain
+        self.hook = hook
+        self.backend = backend
+        self.prefix = prefix
+        self.coverage = coverage
+    }
+
+    /// Where the probe's table stands in the hook's order.
+    public var priority: Int32 { HookPriority.of(table, at: hook, backend: backend) }
+
+    /// Whether the probe stands in the built-in chain of its hook.
+    public var isInBuiltInChain: Bool { chain == hook.name }
+
+    /// Which packets that traverse its chain a probe reports.
+    public enum Coverage: Sendable, Hashable {
+        /// Every packet that meets the condition, until the rule expires (seconds since 1970, `nil` for never).
+        case every(Condition, until: Int64?)
+        /// Some: it is below other rules, in a user-defined chain, rate-limited, or unknown.
+        case some
+    }
+}
+
+/// What a probe's match asks of a packet.
+public struct Condition: Sendable, Hashable {
+    /// The match options in a fixed spelling; empty where every packet meets it.
+    public var text: String
+    public var dependence: MatchDependence
+
+    public static let none = Condition(text: "", dependence: [])
+
+    public init(text: String, dependence: MatchDependence) {
+        self.text = text
+        self.dependence = dependence
+    }
+}
+
+/// Which of a packet's fields decide whether a probe's match accepts it.
+public struct MatchDependence: OptionSet, Sendable, Hashable {
+    public let rawValue: UInt8
+    public init(rawValue: UInt8) { self.rawValue = rawValue }
+
+    /// Source address or port, which source translation rewrites.
+    public static let source = MatchDependence(rawValue: 1)
+    /// Destination address or port, which destination translation rewrites.
+    public static let destination = MatchDependence(rawValue: 2)
+}

@@ -1,0 +1,83 @@
+/// One step of a packet through a namespace: a probe, and the interfaces it reported.
+@frozen public struct Step: Sendable, Hashable {
+    public var probe: UInt32
+    public var inInterface: UInt32
+    public var outInterface: UInt32
+
+    @inlinable public init(probe: UInt32, inInterface: UInt32, outInterface: UInt32) {
+        self.probe = probe
+        self.inInterface = inInterface
+        self.outInterface = outInterface
+    }
+}
+
+/// A sequence of steps within one namespace, by number: the node of a `RouteTable` at which it ends.
+public typealias RouteID = UInt32
+
+/// All step sequences seen so far, as a tree: a packet's way is one number, and advancing it by a step is one look-up.
+///
+/// Grows with the number of distinct sequences, not with traffic; `capacity` bounds it.
+public struct RouteTable: Sendable {
+    private struct Node: Sendable {
+        var step: Step
+        var parent: RouteID
+        /// The child taken last: on real traffic nearly always the next one too.
+        var recentChild: RouteID = 0
+        var recentStep = Step(probe: .max, inInterface: 0, outInterface: 0)
+    }
+
+    private struct Edge: Hashable {
+        var parent: RouteID
+        var step: Step
+    }
+
+    /// The empty sequence.
+    public static let root: RouteID = 0
+
+    private var nodes: [Node]
+    private var children: [Edge: RouteID] = [:]
+    private let capacity: Int
+
+    /// - Parameter capacity: the most sequences that are kept apart. Past it `advance` stays where it is, and says so
+    ///   through `overflows`.
+    public init(capacity: Int = 1 << 20) {
+        self.capacity = capacity
+        nodes = [Node(step: Step(probe: .max, inInterface: 0, outInterface: 0), parent: 0)]
+    }
+
+    /// How often a step was left out for want of room.
+    public private(set) var overflows = 0
+
+    /// The sequence `route` with one step more.
+    public mutating func advance(_ route: RouteID, by step: Step) -> RouteID {
+        let index = Int(route)
+        if nodes[index].recentStep == step { return nodes[index].recentChild }
+        let edge = Edge(parent: route, step: step)
+        let child: RouteID
+        if let known = children[edge] {
+            child = known
+        } else {
+            guard nodes.count < capacity else {
+                overflows += 1
+                return route
+            }
+            child = RouteID(nodes.count)
+            nodes.append(Node(step: step, parent: route))
+            children[edge] = child
+        }
+        nodes[index].recentStep = step
+        nodes[index].recentChild = child
+        return child
+    }
+
+    /// The steps of a sequence, first to last.
+    public func steps(of route: RouteID) -> [Step] {
+        var steps: [Step] = []
+        var node = Int(route)
+        while node != 0 {
+            steps.append(nodes[node].step)
+            node = Int(nodes[node].parent)
+        }
+        return steps.reversed()
+    }
+}

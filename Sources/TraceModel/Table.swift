@@ -1,0 +1,58 @@
+/// An iptables table.
+public enum Table: UInt8, Sendable, Hashable, CaseIterable {
+    case raw, mangle, nat, filter, security
+
+    public var name: String {
+        switch self {
+        case .raw: "raw"
+        case .mangle: "mangle"
+        case .nat: "nat"
+        case .filter: "filter"
+        case .security: "security"
+        }
+    }
+
+    public init?(name: some StringProtocol) {
+        guard let table = Table.allCases.first(where: { $0.name == name }) else { return nil }
+        self = table
+    }
+
+    /// The hooks at which the table has a built-in chain (`valid_hooks` in the kernel's iptable_*.c).
+    public var hooks: [Hook] {
+        switch self {
+        case .raw: [.prerouting, .output]
+        case .mangle: [.prerouting, .input, .forward, .output, .postrouting]
+        case .nat: [.prerouting, .input, .output, .postrouting]
+        case .filter, .security: [.input, .forward, .output]
+        }
+    }
+}
+
+/// Which of the two kernel interfaces holds an iptables rule.
+public enum Backend: String, Sendable, Hashable, Codable, CaseIterable {
+    /// `iptables-nft`: the rules are nf_tables rules.
+    case nft
+    /// `iptables-legacy`: the rules are x_tables blobs.
+    case legacy
+}
+
+/// Where in a hook's order a table stands: lower is earlier.
+public enum HookPriority {
+    /// Source and destination translation happen at these priorities (`NF_IP_PRI_NAT_DST`, `NF_IP_PRI_NAT_SRC`).
+    public static let destinationTranslation: Int32 = -100
+    public static let sourceTranslation: Int32 = 100
+
+    /// The priority of a table's built-in chain.
+    ///
+    /// Measured with iptables 1.8.9: `iptables-nft` registers `security` at 150, hence after `nat` in INPUT;
+    /// x_tables registers it at 50 (`NF_IP_PRI_SECURITY`), hence before.
+    public static func of(_ table: Table, at hook: Hook, backend: Backend) -> Int32 {
+        switch table {
+        case .raw: -300
+        case .mangle: -150
+        case .nat: hook == .prerouting || hook == .output ? destinationTranslation : sourceTranslation
+        case .filter: 0
+        case .security: backend == .nft ? 150 : 50
+        }
+    }
+}

@@ -1,0 +1,163 @@
+private import Foundation
+public import HTTPEndpoint
+public import HTTPTypes
+public import Reports
+internal import TraceModel
+
+/// What the endpoint serves, and from where.
+public struct TraceRoutes: Sendable {
+    /// The state at this moment; `nil` where there is none yet.
+    public typealias SnapshotSource = @Sendable () -> TraceSnapshot?
+    /// The probes as JSON: read from the rules, which takes a moment.
+    public typealias ProbesSource = @Sendable () async throws -> [UInt8]
+
+    private let snapshot: SnapshotSource
+    private let probes: ProbesSource
+
+    public init(snapshot: @escaping SnapshotSource, probes: @escaping ProbesSource) {
+        self.snapshot = snapshot
+        self.probes = probes
+    }
+
+    public func answer(_ request: HTTPRequest) -> EndpointAnswer {
+        let target = Target(request.path ?? "/")
+        do {
+            switch target.components.first {
+            case nil: return .now(.text(index))
+            case "healthz": return .now(.json(Array("{\"status\":\"ok\"}\n".utf8)))
+            case "probes" where target.components.count == 1: return .later { await probesAnswer() }
+            default: break
+            }
+            guard let snapshot = snapshot() else { return .now(.problem(.serviceUnavailable, "nothing collected yet")) }
+            return .now(try answer(target, snapshot))
+        } catch let problem as QueryProblem {
+            return .now(.problem(.badRequest, problem.message))
+        } catch {
+            return .now(.problem(.internalServerError, "the report could not be made"))
+        }
+    }
+
+    private func answer(_ target: Target, _ snapshot: TraceSnapshot) throws -> EndpointResponse {
+        let parts = target.components
+        switch (parts[0], parts.count) {
+        case ("paths", 1): return try .json(snapshot.pathsReport(try target.pathFilter()))
+        case ("paths", 2): return try found(snapshot.pathReport(id: parts[1]), "path")
+        case ("journeys", 1):
+            return try .json(snapshot.journeysReport(limit: try target.limit(), outcome: try target.outcome()))
+        case ("journeys", 2): return try found(snapshot.journeyReport(id: parts[1]), "journey")
+        case ("flows", 1): return try .json(snapshot.flowsReport(limit: try target.limit()))
+        case ("precedence", 1): return try .json(snapshot.precedenceReport())
+        case ("namespaces", 1): return try .json(snapshot.namespacesReport())
+        default: return .problem(.notFound, "no such resource; / lists what there is")
+        }
+    }
+
+    private func found(_ report: (some Encodable)?, _ noun: String) throws -> EndpointResponse {
+        guard let report else { return .problem(.notFound, "no such \(noun); the latest and each path's example are kept") }
+        return try .json(report)
+    }
+
+    private func probesAnswer() async -> EndpointResponse {
+        do {
+            return .json(try await probes())
+        } catch {
+            return .problem(.internalServerError, "the rules could not be read: \(error)")
+        }
+    }
+
+    private var index: String {
+        """
+        ipt-trace: which way packets take through iptables
+
+        /paths        ?limit= &netns= &proto= &outcome= &address= &port= &since=
+        /paths/{id}
+        /journeys     ?limit= &outcome=
+        /journeys/{id}
+        /flows        ?limit=
+        /precedence
+        /probes
+        /namespaces
+        /healthz
+
+        """
+    }
+}
+
+/// A query that cannot be answered, with what is wrong.
+struct QueryProblem: Error {
+    var message: String
+}
+
+/// A request's path and query.
+struct Target {
+    var components: [String]
+    private var query: [String: String] = [:]
+
+    init(_ text: String) {
+        let parts = text.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
+        components = parts[0].split(separator: "/").map { $0.removingPercentEncoding ?? String($0) }
+        for pair in parts.count > 1 ? parts[1].split(separator: "&") : [] {
+            let sides = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            let name = sides[0].removingPercentEncoding ?? String(sides[0])
+            query[name] = sides.count > 1 ? sides[1].removingPercentEncoding ?? String(sides[1]) : ""
+        }
+    }
+
+    func limit() throws -> Int {
+        guard let text = query["limit"] else { return 100 }
+        guard let limit = Int(text), (0...10_000).contains(limit) else {
+            throw QueryProblem(message: "limit is a number from 0 to 10000")
+        }
+        return limit
+    }
+
+    func outcome() throws -> Outcome? {
+        try query["outcome"].map { text in
+            guard let outcome = Outcome(name: text) else {
+                throw QueryProblem(message: "outcome is one of \(Outcome.allCases.map(\.name).joined(separator: ", "))")
+            }
+            return outcome
+        }
+    }
+
+    func pathFilter() throws -> PathFilter {
+        var filter = PathFilter()
+        filter.limit = try limit()
+        filter.netns = query["netns"]
+        filter.outcome = try outcome()
+        filter.address = query["address"]
+        filter.transport = try query["proto"].map { text in
+            guard let number = TransportProtocol.number(text) else {
+                throw QueryProblem(message: "proto is a protocol's name or number, such as tcp or 6")
+            }
+            return number
+        }
+        filter.port = try query["port"].map { text in
+            guard let port = UInt16(text) else { throw QueryProblem(message: "port is a number from 0 to 65535") }
+            return port
+        }
+        filter.since = try query["since"].map { text in
+            if let seconds = Double(text), seconds.magnitude < 1e12 { return Int64(seconds * 1_000_000) }
+            guard
+                let date = (try? Date(text, strategy: .iso8601))
+                    ?? (try? Date(text, strategy: Date.ISO8601FormatStyle(includingFractionalSeconds: true)))
+            else { throw QueryProblem(message: "since is a time such as 2026-01-31T12:00:00Z, or seconds since 1970") }
+            return Int64(date.timeIntervalSince1970 * 1_000_000)
+        }
+        return filter
+    }
+}
+
+extension EndpointResponse {
+    static func json(_ report: some Encodable) throws -> EndpointResponse {
+        .json(Array(try ReportJSON.encode(report)) + [0x0A])
+    }
+
+    static func json(_ bytes: [UInt8]) -> EndpointResponse {
+        EndpointResponse(status: .ok, contentType: "application/json", body: bytes)
+    }
+
+    static func text(_ text: String) -> EndpointResponse {
+        EndpointResponse(status: .ok, contentType: "text/plain; charset=utf-8", body: Array(text.utf8))
+    }
+}

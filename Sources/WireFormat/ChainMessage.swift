@@ -1,0 +1,24 @@
+/// An nf_tables chain as the kernel lists it (`NFT_MSG_NEWCHAIN`, linux/netfilter/nf_tables.h).
+public struct ChainMessage: Hashable, Sendable {
+    /// `nlmsg_type` of `NFT_MSG_NEWCHAIN` (3) in `NFNL_SUBSYS_NFTABLES` (10).
+    public static let newChain: UInt16 = 0x0A03
+
+    /// `NFPROTO_*`.
+    public var family: UInt8
+    public var table = ""
+    public var name = ""
+
+    public init(parsing bytes: RawSpan, body: Range<Int>) throws(ParseError) {
+        guard body.count >= 4 else { throw .truncated(offset: body.lowerBound, needed: 4, available: body.count) }
+        try bytes.check(4, at: body.lowerBound)
+        family = bytes.byte(body.lowerBound)
+        var offset = body.lowerBound + 4
+        while let attribute = try NetlinkAttribute.next(in: bytes, at: &offset, end: body.upperBound) {
+            switch attribute.type {
+            case 1: table = bytes.text(attribute.value)  // NFTA_CHAIN_TABLE
+            case 3: name = bytes.text(attribute.value)  // NFTA_CHAIN_NAME
+            default: break
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+/// A network interface as rtnetlink describes it (`RTM_NEWLINK`, linux/rtnetlink.h, linux/if_link.h).
+public struct LinkMessage: Equatable, Sendable {
+    public static let newLink: UInt16 = 16  // RTM_NEWLINK
+
+    public var index: UInt32
+    public var name = ""
+    /// `IFLA_INFO_KIND`: `veth`, `bridge`, `vlan`, …; empty for hardware and `lo`.
+    public var kind = ""
+    /// `IFLA_MASTER`: the bridge or bond that the interface is a port of.
+    public var master: UInt32?
+    /// `IFLA_LINK`: a veth's peer, or the interface that a VLAN rests on; an index in `peerNamespace`.
+    public var peer: UInt32?
+    /// `IFLA_LINK_NETNSID`: the namespace of `peer` as this namespace numbers it; `nil`: this one.
+    public var peerNamespace: Int32?
+
+    /// Parses the body of a link message: `struct ifinfomsg` (16 bytes) and attributes.
+    public init(parsing bytes: RawSpan, body: Range<Int>) throws(ParseError) {
+        guard body.count >= 16 else { throw .truncated(offset: body.lowerBound, needed: 16, available: body.count) }
+        try bytes.check(16, at: body.lowerBound)
+        index = bytes.native32(body.lowerBound + 4)
+        var offset = body.lowerBound + 16
+        while let attribute = try NetlinkAttribute.next(in: bytes, at: &offset, end: body.upperBound) {
+            let value = attribute.value
+            switch attribute.type {
+            case 3: name = bytes.text(value)  // IFLA_IFNAME
+            case 5 where value.count >= 4: peer = bytes.native32(value.lowerBound)  // IFLA_LINK
+            case 10 where value.count >= 4: master = bytes.native32(value.lowerBound)  // IFLA_MASTER
+            case 37 where value.count >= 4: peerNamespace = Int32(bitPattern: bytes.native32(value.lowerBound))
+            case 18:  // IFLA_LINKINFO
+                var inner = value.lowerBound
+                while let info = try NetlinkAttribute.next(in: bytes, at: &inner, end: value.upperBound) {
+                    if info.type == 1 { kind = bytes.text(info.value) }  // IFLA_INFO_KIND
+                }
+            default: break
+            }
+        }
+    }
+}
+
+extension RawSpan {
+    /// The bytes of `range` up to the first NUL as text; what is not UTF-8 is replaced.
+    package func text(_ range: Range<Int>) -> String {
+        var characters: [UInt8] = []
+        for offset in range {
+            let character = byte(offset)
+            if character == 0 { break }
+            characters.append(character)
+        }
+        return String(decoding: characters, as: UTF8.self)
+    }
+}

@@ -1,0 +1,20 @@
+/// Bytes that are not what their format says.
+public enum ParseError: Error, Equatable, Sendable {
+    /// `needed` bytes were to be read at `offset`, but only `available` are there.
+    case truncated(offset: Int, needed: Int, available: Int)
+    /// A length field at `offset` has a value that cannot be.
+    case invalidLength(offset: Int, value: Int)
+    /// The IP version at byte 0 is neither 4 nor 6, or not the one announced.
+    case unknownVersion(UInt8)
+}
+
+extension ParseError: CustomStringConvertible {
+    public var description: String {
+        switch self {
+        case .truncated(let offset, let needed, let available):
+            "truncated at byte \(offset): needed \(needed), have \(available)"
+        case .invalidLength(let offset, let value): "invalid length \(value) at byte \(offset)"
+        case .unknownVersion(let version): "unknown IP version \(version)"
+        }
+    }
+}

@@ -1,0 +1,42 @@
+extension RawSpan {
+    /// Throws unless `count` bytes can be read at `offset`.
+    @inlinable
+    package func check(_ count: Int, at offset: Int) throws(ParseError) {
+        guard offset >= 0, count >= 0, offset <= byteCount, count <= byteCount - offset else {
+            throw .truncated(offset: offset, needed: count, available: Swift.max(0, byteCount - offset))
+        }
+    }
+
+    /// Big-endian (network order) integers. The caller has `check`ed the range; a wrong offset traps.
+    @inlinable
+    package func byte(_ offset: Int) -> UInt8 { loadChecked(offset, as: UInt8.self) }
+
+    @inlinable
+    package func big16(_ offset: Int) -> UInt16 { UInt16(bigEndian: loadChecked(offset, as: UInt16.self)) }
+
+    @inlinable
+    package func big32(_ offset: Int) -> UInt32 { UInt32(bigEndian: loadChecked(offset, as: UInt32.self)) }
+
+    @inlinable
+    package func big64(_ offset: Int) -> UInt64 { UInt64(bigEndian: loadChecked(offset, as: UInt64.self)) }
+
+    /// Integers in the machine's own order, as netlink headers have them.
+    @inlinable
+    package func native16(_ offset: Int) -> UInt16 { loadChecked(offset, as: UInt16.self) }
+
+    @inlinable
+    package func native32(_ offset: Int) -> UInt32 { loadChecked(offset, as: UInt32.self) }
+
+    /// Little-endian, for hashing: the same on every machine.
+    @inlinable
+    package func little64(_ offset: Int) -> UInt64 { UInt64(littleEndian: loadChecked(offset, as: UInt64.self)) }
+
+    @inlinable
+    package func little32(_ offset: Int) -> UInt32 { UInt32(littleEndian: loadChecked(offset, as: UInt32.self)) }
+
+    // Integers have no invalid bit patterns, and the load itself checks the bounds.
+    @inlinable @inline(__always)
+    func loadChecked<T: FixedWidthInteger & BitwiseCopyable>(_ offset: Int, as type: T.Type) -> T {
+        unsafe unsafeLoadUnaligned(fromByteOffset: offset, as: type)
+    }
+}

@@ -1,0 +1,140 @@
+import ArgumentParser
+import Collector
+import Foundation
+import HTTPEndpoint
+import Logging
+import Namespaces
+import Reports
+import Ruleset
+import TraceService
+
+struct Collect: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Receives what the probes report, puts packets' ways together, and serves them over HTTP.",
+        discussion: """
+            Binds the NFLOG group in every namespace. Ctrl-C ends it with a summary; the probes stay.
+
+              sudo ipt-trace collect
+              sudo ipt-trace collect --netns host --netns guest --listen 127.0.0.1:9101
+              curl localhost:9100/paths
+            """)
+
+    @OptionGroup var namespaces: NamespaceOption
+
+    @Option(help: ArgumentHelp("Where to serve HTTP.", valueName: "address:port"))
+    var listen = "127.0.0.1:9100"
+
+    @Option(help: "The NFLOG group, as given to install-probes.")
+    var group: UInt16 = 5
+
+    @Option(help: ArgumentHelp("End after this time: 90s, 10m, 1h. Default: when told to.", valueName: "time"))
+    var duration = Lifetime(seconds: nil)
+
+    @Option(help: ArgumentHelp("Milliseconds without an event after which a packet's way is taken as ended.", valueName: "ms"))
+    var linger = 500
+
+    @Option(
+        help: ArgumentHelp("The most packets that are followed at once; past it the oldest is closed early.", valueName: "n"))
+    var maxJourneys = 131_072
+
+    func validate() throws {
+        guard (10...60_000).contains(linger) else { throw ValidationError("--linger takes 10 to 60000 milliseconds.") }
+        guard (100...10_000_000).contains(maxJourneys) else { throw ValidationError("--max-journeys takes 100 to 10000000.") }
+    }
+
+    func run() async throws {
+        let logger = Log.make()
+        let address: ListenAddress
+        do {
+            address = try ListenAddress(listen)
+        } catch {
+            throw CommandFailure(message: "\(error)", code: ExitStatus.usage)
+        }
+        let stop = StopSignal()
+        let collector = try await Collector(
+            Collector.Options(
+                selectors: try namespaces.selectors.map { try NamespaceSelector($0) }, group: group,
+                linger: Int64(linger) * 1000, maximumJourneys: maxJourneys, ownPort: address.port),
+            logger: logger)
+        let server: HTTPServer
+        do {
+            server = try HTTPServer(address, logger: logger, handler: Self.handler(collector))
+        } catch {
+            _ = collector.stop()
+            throw CommandFailure(message: "\(error)")
+        }
+        let names = collector.namespaceNames
+        Terminal.note(
+            "collecting group \(group) in \(names.count) namespace\(names.count == 1 ? "" : "s") "
+                + "(\(Self.shortened(names))), \(collector.probeCount) probes")
+        if collector.probeCount == 0 {
+            Terminal.note("No probes report to group \(group) yet. Put some in with: sudo ipt-trace install-probes")
+        }
+        Terminal.note("serving http://\(server.address.text)/paths; Ctrl-C ends it")
+        await stop.wait(seconds: duration.seconds.map(Double.init))
+        server.stop()
+        if let last = collector.stop() {
+            Terminal.note(Summary.text(last))
+        }
+    }
+
+    private static func handler(_ collector: Collector) -> HTTPServer.Handler {
+        let routes = TraceRoutes(
+            snapshot: { collector.snapshot() },
+            probes: { Array(try ReportJSON.encode(ProbeList(probes: try await collector.probeRows()))) })
+        return { routes.answer($0) }
+    }
+
+    private static func shortened(_ names: [String]) -> String {
+        names.count <= 8 ? names.joined(separator: ", ") : names.prefix(8).joined(separator: ", ") + ", …"
+    }
+}
+
+/// `/probes` and `ipt-trace probes --json`.
+struct ProbeList: Encodable {
+    var schema = 1
+    var probes: [ProbeRow]
+}
+
+enum Log {
+    /// Warnings and notes to stderr, which is not where results go.
+    static func make() -> Logger {
+        Logger(label: "ipt-trace") { _ in PlainLog() }
+    }
+
+    /// `warning: …`, without a time, for a person at a terminal and for journald, which has times of its own.
+    private struct PlainLog: LogHandler {
+        var metadata: Logger.Metadata = [:]
+        var logLevel = Logger.Level.info
+        subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+            get { metadata[key] }
+            set { metadata[key] = newValue }
+        }
+
+        func log(event: LogEvent) {
+            Terminal.note(event.level == .info ? "\(event.message)" : "\(event.level): \(event.message)")
+        }
+    }
+}
+
+/// The last words of a collection.
+enum Summary {
+    static func text(_ last: TraceSnapshot) -> String {
+        var all = PathFilter()
+        all.limit = .max
+        let report = last.pathsReport(all)
+        let seen = report.completeness
+        var outcomes: [String: UInt64] = [:]
+        for path in report.paths { outcomes[path.outcome, default: 0] += path.packets }
+        let parts = outcomes.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }
+        var text = "\(seen.events) events, \(seen.journeys) journeys"
+        if !parts.isEmpty { text += " (\(parts.joined(separator: ", ")))" }
+        text += ", \(seen.lost) events lost"
+        if seen.overflows > 0 { text += " (\(seen.overflows) receive buffer overflows)" }
+        if seen.own > 0 { text += "; \(seen.own) journeys were our own" }
+        if seen.evicted > 0 { text += ", \(seen.evicted) journeys closed early" }
+        if seen.malformed > 0 { text += ", \(seen.malformed) messages not understood" }
+        if seen.unplaced > 0 { text += ", \(seen.unplaced) events with a prefix that no rule has" }
+        return text
+    }
+}

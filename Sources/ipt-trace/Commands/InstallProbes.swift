@@ -1,0 +1,82 @@
+import ArgumentParser
+import Foundation
+import Namespaces
+import Ruleset
+import TraceModel
+
+struct InstallProbes: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "install-probes",
+        abstract: "Puts a probe at the head of every chain of every table.",
+        discussion: """
+            A probe is an NFLOG (or LOG) rule: it reports each packet and changes none. Every table is applied as one
+            iptables-restore --noflush transaction; if one fails, all that were applied are taken back. Probes go inert
+            by themselves after --expires, with no process alive. Installing again replaces the earlier probes.
+
+              sudo ipt-trace install-probes
+              sudo ipt-trace install-probes --netns host --netns guest --match '-p icmp'
+              ipt-trace install-probes --dry-run --family ipv4 --table filter
+            """)
+
+    @OptionGroup var namespaces: NamespaceOption
+    @OptionGroup var filter: ProbeFilterOptions
+
+    @Option(help: "nflog (to a socket; the collector's way) or log (to the kernel log).")
+    var target: TargetChoice = .nflog
+
+    @Option(help: "The NFLOG group, 1 to 65535.")
+    var group: UInt16 = 5
+
+    @Option(help: ArgumentHelp("When the probes go inert: 90s, 10m, 1h, 2d or never.", valueName: "time"))
+    var expires = Lifetime(seconds: 3600)
+
+    @Flag(help: "Print what iptables-restore would read, and change nothing.")
+    var dryRun = false
+
+    func validate() throws {
+        guard group > 0 else {
+            throw ValidationError("--group 0 is the kernel's own default group; take one from 1 to 65535, such as 5.")
+        }
+    }
+
+    func run() async throws {
+        let options = try filter.probeOptions(target: target.target, group: group, expires: expires.end)
+        let installer = try await ProbeInstaller()
+        let plan = try await installer.plan(options, in: try namespaces.resolve())
+        for place in plan.places where !place.leftOut.isEmpty {
+            Terminal.note("\(place.namespace.name): no room for a LOG prefix in \(place.leftOut.joined(separator: ", "))")
+        }
+        if dryRun {
+            for place in plan.places {
+                for site in place.sites {
+                    Terminal.print("# namespace \(place.namespace.name), \(site.family.name), \(site.backend.rawValue)")
+                    Terminal.print(site.input.text)
+                }
+            }
+            return
+        }
+        let replaced = try await installer.install(plan)
+        let count = plan.places.count
+        var text = "\(plan.probeCount) probes in \(count) namespace\(count == 1 ? "" : "s") (run \(plan.run)"
+        switch target {
+        case .nflog: text += ", NFLOG group \(group)"
+        case .log: text += ", kernel log"
+        }
+        if let end = options.expires { text += ", inert from \(ProbeRule.dateText(end)) UTC" }
+        text += ")"
+        if replaced > 0 { text += "; \(replaced) earlier ones replaced" }
+        Terminal.print(text)
+        Terminal.note("Next: ipt-trace collect. To take them out: ipt-trace remove-probes --verify")
+    }
+}
+
+enum TargetChoice: String, ExpressibleByArgument, CaseIterable {
+    case nflog, log
+
+    var target: ProbeRule.Target {
+        switch self {
+        case .nflog: .nflog
+        case .log: .log
+        }
+    }
+}

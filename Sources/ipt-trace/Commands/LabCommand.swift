@@ -1,0 +1,197 @@
+import ArgumentParser
+import Foundation
+import Lab
+import Namespaces
+
+struct LabCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "lab",
+        abstract: "Networks to learn from, in namespaces of their own; no root needed, this machine's rules untouched.",
+        discussion: """
+              ipt-trace lab run ping
+              ipt-trace lab run ping --variant forward-drop
+              ipt-trace lab up ping && ipt-trace lab shell ping
+            """,
+        subcommands: [LabList.self, LabRun.self, LabUp.self, LabShell.self, LabDown.self, LabHold.self])
+}
+
+struct LabNameArgument: ParsableArguments {
+    @Argument(help: "A network's name; ipt-trace lab list has them.")
+    var name: String
+
+    func network() throws -> LabNetwork {
+        guard let network = Gallery.network(named: name) else {
+            let names = Gallery.networks.map(\.name).joined(separator: ", ")
+            throw CommandFailure(message: "no network named \(name). There are: \(names)", code: ExitStatus.usage)
+        }
+        return network
+    }
+
+    /// The sandbox of the network, which has to be up.
+    func sandbox() throws -> Sandbox {
+        guard let sandbox = LabRegister.sandbox(of: try network().name) else {
+            throw CommandFailure(message: "\(name) is not up. Bring it up with: ipt-trace lab up \(name)")
+        }
+        return sandbox
+    }
+}
+
+struct LabVariantOption: ParsableArguments {
+    @Option(help: "A variant of the network; ipt-trace lab list has them.")
+    var variant: String?
+
+    func resolve(_ network: LabNetwork) throws -> LabNetwork.Variant? {
+        guard let variant else { return nil }
+        guard let found = network.variant(named: variant) else {
+            let names = network.variants.map(\.name).joined(separator: ", ")
+            throw CommandFailure(
+                message: "\(network.name) has no variant \(variant). There are: \(names)", code: ExitStatus.usage)
+        }
+        return found
+    }
+}
+
+struct LabList: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "list", abstract: "Lists the networks.")
+
+    func run() {
+        for network in Gallery.networks {
+            Terminal.print("\(network.name): \(network.summary)")
+            for variant in network.variants { Terminal.print("  --variant \(variant.name): \(variant.summary)") }
+        }
+    }
+}
+
+struct LabRun: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "run",
+        abstract: "Sets a network up, traces its traffic with the commands a person would type, and takes it down.")
+
+    @OptionGroup var argument: LabNameArgument
+    @OptionGroup var option: LabVariantOption
+
+    func run() async throws {
+        let network = try argument.network()
+        let variant = try option.resolve(network)
+        let stop = StopSignal()
+        let work = Task {
+            try await Sandbox.with { sandbox in
+                Terminal.print("\(network.summary)\(variant.map { ", but \($0.summary)" } ?? "")\n\n\(network.drawing)\n")
+                try await network.setUp(in: sandbox, variant: variant)
+                try await Demonstration(network, program: Program.path, show: { Terminal.print($0) }).run(in: sandbox)
+            }
+        }
+        let watcher = Task {
+            await stop.wait()
+            if !Task.isCancelled {
+                // The sandbox ends with this process, and everything in it with the sandbox.
+                Terminal.note("interrupted: the network is gone")
+                Foundation.exit(130)
+            }
+        }
+        defer { watcher.cancel() }
+        do {
+            try await work.value
+        } catch let error as Sandbox.Unavailable {
+            throw CommandFailure(message: error.description)
+        }
+    }
+}
+
+struct LabUp: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "up", abstract: "Sets a network up and leaves it there, for lab shell; lab down takes it away.")
+
+    @OptionGroup var argument: LabNameArgument
+    @OptionGroup var option: LabVariantOption
+
+    func run() async throws {
+        let network = try argument.network()
+        let variant = try option.resolve(network)
+        guard LabRegister.sandbox(of: network.name) == nil else {
+            throw CommandFailure(
+                message: "\(network.name) is up already. Take it down with: ipt-trace lab down \(network.name)")
+        }
+        do {
+            let sandbox = try await Sandbox.detached(keeper: [Program.path, "lab", "hold"])
+            do {
+                try await network.setUp(in: sandbox, variant: variant)
+                try LabRegister.add(network.name, sandbox)
+            } catch {
+                sandbox.end()
+                throw error
+            }
+        } catch let error as Sandbox.Unavailable {
+            throw CommandFailure(message: error.description)
+        }
+        Terminal.print("\(network.drawing)\n\n\(network.name) is up. Work in it with: ipt-trace lab shell \(network.name)")
+    }
+}
+
+struct LabShell: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "shell",
+        abstract: "A shell inside a network that is up, as its root; or one command.",
+        discussion: """
+              ipt-trace lab shell ping
+              ipt-trace lab shell ping -- ip netns exec guest ping -c 1 8.8.8.8
+            """)
+
+    @OptionGroup var argument: LabNameArgument
+
+    @Argument(parsing: .postTerminator, help: "A command instead of the shell.")
+    var command: [String] = []
+
+    func run() async throws {
+        let sandbox = try argument.sandbox()
+        let shell = ProcessInfo.processInfo.environment["SHELL"] ?? "/bin/sh"
+        let directory = (Program.path as NSString).deletingLastPathComponent
+        let path = ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin"
+        unsafe setenv("PATH", "\(directory):\(path):/usr/sbin:/sbin", 1)
+        let words = sandbox.entry + (command.isEmpty ? [shell] : command)
+        Program.become(words)
+        throw CommandFailure(message: "cannot start \(words[0])")
+    }
+}
+
+struct LabDown: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "down", abstract: "Takes a network down, with everything in it.")
+
+    @OptionGroup var argument: LabNameArgument
+
+    func run() async throws {
+        let network = try argument.network()
+        let sandbox = try argument.sandbox()
+        sandbox.end()
+        LabRegister.remove(network.name)
+        Terminal.print("\(network.name) is down")
+    }
+}
+
+/// The first process of a network that `lab up` made: its life is the network's.
+struct LabHold: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "hold", shouldDisplay: false)
+
+    func run() {
+        Terminal.print("ready")
+        close(STDOUT_FILENO)
+        while true { pause() }
+    }
+}
+
+/// This program.
+enum Program {
+    /// Its path, whatever it was called by.
+    static var path: String {
+        (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
+    }
+
+    /// Replaces this program with another, found on the search path; returns only where that fails.
+    static func become(_ words: [String]) {
+        var pointers: [UnsafeMutablePointer<CChar>?] = unsafe words.map { unsafe strdup($0) }
+        unsafe pointers.append(nil)
+        unsafe execvp(words[0], pointers)
+        unsafe pointers.forEach { unsafe free($0) }
+    }
+}

@@ -1,0 +1,159 @@
+import ArgumentParser
+import Collector
+import Foundation
+import Namespaces
+import Reports
+import Ruleset
+import TraceModel
+
+struct TraceCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "trace",
+        abstract: "Answers a question asked now: probes in, packets as they end on the terminal, probes out.",
+        discussion: """
+            The probes go however this ends; even when it is killed, a helper process takes them out. A match that names
+            an address sees one direction only, and may lose the packet where the address is translated.
+
+              sudo ipt-trace trace --match '-p icmp'
+              sudo ipt-trace trace --netns host --netns guest --match '-p tcp --dport 443' --steps
+              sudo ipt-trace trace --match '-p udp --dport 53' --count 1 --json
+            """)
+
+    @OptionGroup var namespaces: NamespaceOption
+    @OptionGroup var filter: ProbeFilterOptions
+    @OptionGroup var color: ColorOption
+
+    @Flag(help: "Print every step of every packet.")
+    var steps = false
+
+    @Flag(help: "Print each packet as one line of JSON.")
+    var json = false
+
+    @Option(help: ArgumentHelp("End after this many packets.", valueName: "n"))
+    var count: Int?
+
+    @Option(help: ArgumentHelp("End after this time: 90s, 10m, 1h.", valueName: "time"))
+    var duration = Lifetime(seconds: nil)
+
+    @Option(help: "The NFLOG group. Default: one that is not in use.")
+    var group: UInt16?
+
+    func validate() throws {
+        if let count, count < 1 { throw ValidationError("--count takes 1 or more.") }
+        if group == 0 { throw ValidationError("--group 0 is the kernel's own default group; take one from 1 to 65535.") }
+    }
+
+    func run() async throws {
+        let chosen = try namespaces.resolve()
+        // Far from the groups that others are known to use.
+        let group = self.group ?? UInt16.random(in: 20_000...60_000)
+        // Should even the helper be killed, the kernel ends them.
+        let expires = Int64(Date().timeIntervalSince1970) + (duration.seconds ?? 3600) + 60
+        let installer = try await ProbeInstaller()
+        let plan = try await installer.plan(
+            try filter.probeOptions(target: .nflog, group: group, expires: expires), in: chosen, purpose: .trace)
+        let stop = StopSignal()
+        let guardian = try Guardian(run: plan.run)
+        do {
+            _ = try await installer.install(plan, purpose: .trace)
+            try await follow(plan, group: group, stop: stop)
+        } catch {
+            try await finish(plan, guardian)
+            throw error
+        }
+        try await finish(plan, guardian)
+    }
+
+    private func finish(_ plan: ProbeInstaller.Plan, _ guardian: Guardian) async throws {
+        let reports = try await ProbeRemover().remove(from: plan.places.map(\.namespace), runs: { $0 == plan.run })
+        Terminal.note("\(reports.reduce(0) { $0 + $1.removed }) probes taken out")
+        guardian.dismiss()
+    }
+
+    private func follow(_ plan: ProbeInstaller.Plan, group: UInt16, stop: StopSignal) async throws {
+        let collector = try await Collector(
+            // Exactly the namespaces that were probed, whatever their names mean by now.
+            Collector.Options(selectors: [], group: group), in: plan.places.map(\.namespace), logger: Log.make())
+        collector.feed.watch()
+        let places = plan.places.count
+        Terminal.note("tracing with \(plan.probeCount) probes in \(places) namespace\(places == 1 ? "" : "s"); Ctrl-C ends it")
+        let printer = Task { try await printJourneys(of: collector) }
+        let waiter = Task { await stop.wait(seconds: duration.seconds.map(Double.init)) }
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { _ = try? await printer.value }
+            group.addTask { await waiter.value }
+            await group.next()
+            printer.cancel()
+            stop.trigger()
+            await group.waitForAll()
+        }
+        if let last = collector.stop() {
+            // What was still under way has ended with the collector.
+            if count == nil { try show(collector.feed.take().journeys) }
+            Terminal.note(Summary.text(last))
+        }
+    }
+
+    private func printJourneys(of collector: Collector) async throws {
+        var shown = 0
+        while !Task.isCancelled {
+            let (journeys, dropped) = collector.feed.take()
+            if dropped > 0 { Terminal.note("\(dropped) packets not shown: the terminal is too slow") }
+            let wanted = count.map { max(0, $0 - shown) } ?? journeys.count
+            try show(Array(journeys.prefix(wanted)))
+            shown += journeys.count
+            if let count, shown >= count { return }
+            try await Task.sleep(for: .milliseconds(50))
+        }
+    }
+
+    private func show(_ journeys: [JourneyReport]) throws {
+        let style = Style(isColored: color.isOn)
+        for journey in journeys {
+            if json {
+                Terminal.print(String(decoding: try ReportJSON.encode(journey), as: UTF8.self))
+            } else {
+                Terminal.print(journey.text(style, showsSteps: steps))
+            }
+        }
+    }
+}
+
+/// A process that takes a trace's probes out when this one ends without having done so.
+struct Guardian {
+    private let process: Process
+    private let input: Pipe
+
+    init(run: String) throws {
+        process = Process()
+        input = Pipe()
+        process.executableURL = URL(fileURLWithPath: Program.path)
+        process.arguments = ["guard", run]
+        // It waits for the end of its input, which comes when this process is gone, for whatever reason.
+        process.standardInput = input
+        process.standardOutput = FileHandle.nullDevice
+        try process.run()
+    }
+
+    /// Ends it: there is nothing left to take out.
+    func dismiss() {
+        try? input.fileHandleForWriting.write(contentsOf: Data("done".utf8))
+        try? input.fileHandleForWriting.close()
+        process.waitUntilExit()
+    }
+}
+
+struct GuardCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "guard", shouldDisplay: false)
+
+    @Argument var runName: String
+
+    func run() async throws {
+        // Whatever ends the trace from the terminal must not end this.
+        for number in [SIGINT, SIGHUP, SIGTERM, SIGQUIT] { signal(number, SIG_IGN) }
+        let said = FileHandle.standardInput.readDataToEndOfFile()
+        if said == Data("done".utf8) { return }
+        let name = runName
+        _ = try await ProbeRemover().remove(from: try NamespaceDirectory.resolve([.all]), runs: { $0 == name })
+    }
+}

@@ -1,0 +1,79 @@
+import ArgumentParser
+import Collector
+import Foundation
+import Namespaces
+import Netlink
+import Ruleset
+
+@main
+struct IptTrace: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "ipt-trace",
+        abstract: "Shows which way packets take through iptables, from what the kernel reports.",
+        discussion: """
+            A packet goes astray and you want to know where: put probes in, collect, look.
+
+              sudo ipt-trace install-probes
+              sudo ipt-trace collect
+              curl localhost:9100/paths
+              ipt-trace report precedence
+              sudo ipt-trace remove-probes --verify
+
+            To see it at work on a network of its own, without touching this machine's rules: ipt-trace lab run ping
+            """,
+        version: "0.1.0",
+        subcommands: [
+            InstallProbes.self, RemoveProbes.self, ProbesCommand.self, Collect.self, TraceCommand.self, Report.self,
+            LabCommand.self, GuardCommand.self,
+        ])
+
+    static func main() async {
+        do {
+            var command = try parseAsRoot()
+            if var command = command as? any AsyncParsableCommand {
+                try await command.run()
+            } else {
+                try command.run()
+            }
+        } catch let error as CommandFailure {
+            Terminal.complain(error.message)
+            Foundation.exit(error.code)
+        } catch  where isOurs(error) {
+            Terminal.complain("\(error)")
+            Foundation.exit(exitCode(of: error))
+        } catch {
+            exit(withError: error)
+        }
+    }
+
+    /// Errors of our own modules, which say all in their description; the others are the argument parser's.
+    private static func isOurs(_ error: any Error) -> Bool {
+        error is RulesetError || error is NamespaceError || error is NetlinkError || error is CollectorFailure
+    }
+
+    private static func exitCode(of error: any Error) -> Int32 {
+        switch error {
+        case RulesetError.permission: ExitStatus.noPermission
+        case RulesetError.unknownTable, RulesetError.unknownChain, RulesetError.invalidMatch, RulesetError.unbalancedQuotes,
+            NamespaceError.invalidSelector:
+            ExitStatus.usage
+        case let error as NamespaceError where error.isPermission: ExitStatus.noPermission
+        case let error as NetlinkError where error.isPermission: ExitStatus.noPermission
+        default: ExitStatus.failed
+        }
+    }
+}
+
+/// The exit codes that scripts may rely on.
+enum ExitStatus {
+    static let failed: Int32 = 1
+    static let checkFailed: Int32 = 2
+    static let usage: Int32 = 64
+    static let noPermission: Int32 = 77
+}
+
+/// An end with a message and an exit code of its own.
+struct CommandFailure: Error {
+    var message: String
+    var code: Int32 = ExitStatus.failed
+}

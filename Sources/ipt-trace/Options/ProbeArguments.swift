@@ -1,0 +1,87 @@
+import ArgumentParser
+import Foundation
+import Namespaces
+import Ruleset
+import TraceModel
+
+struct NamespaceOption: ParsableArguments {
+    @Option(
+        name: .customLong("netns"),
+        help: ArgumentHelp(
+            "A network namespace; may be repeated. host, a name under /run/netns, pid:N, a path, or all.",
+            valueName: "namespace"))
+    var selectors: [String] = ["all"]
+
+    func resolve() throws -> [NetworkNamespace] {
+        try NamespaceDirectory.resolve(selectors.map { try NamespaceSelector($0) })
+    }
+}
+
+enum FamilyChoice: String, ExpressibleByArgument, CaseIterable {
+    case ipv4, ipv6, both
+
+    var families: [AddressFamily] {
+        switch self {
+        case .ipv4: [.ipv4]
+        case .ipv6: [.ipv6]
+        case .both: AddressFamily.allCases
+        }
+    }
+}
+
+/// What is probed and what is matched: shared by `install-probes` and `trace`.
+struct ProbeFilterOptions: ParsableArguments {
+    @Option(help: "ipv4, ipv6 or both.")
+    var family: FamilyChoice = .both
+
+    @Option(name: .customLong("table"), help: "A table; may be repeated. Default: all five.")
+    var tables: [String] = []
+
+    @Option(name: .customLong("chain"), help: "A chain; may be repeated. Default: every built-in chain.")
+    var chains: [String] = []
+
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp(
+            "Report only packets that this iptables match accepts: '-p tcp --dport 80'.", valueName: "match"))
+    var match: String = ""
+
+    @Flag(help: "Probe user-defined chains too.")
+    var userChains = false
+
+    func probeOptions(target: ProbeRule.Target, group: UInt16, expires: Int64?) throws -> ProbeOptions {
+        ProbeOptions(
+            families: family.families,
+            tables: try tables.map { name in
+                guard let table = Table(name: name) else { throw RulesetError.unknownTable(name) }
+                return table
+            },
+            chains: chains, match: try ProbeOptions.parseMatch(match), includesUserChains: userChains, target: target,
+            group: group, expires: expires)
+    }
+}
+
+/// A length of time on the command line: `90s`, `10m`, `1h`, `2d`, or `never`.
+struct Lifetime: ExpressibleByArgument {
+    /// `nil`: never.
+    var seconds: Int64?
+
+    init(seconds: Int64?) { self.seconds = seconds }
+
+    init?(argument: String) {
+        if argument == "never" {
+            seconds = nil
+            return
+        }
+        let units: [Character: Int64] = ["s": 1, "m": 60, "h": 3600, "d": 86400]
+        guard let last = argument.last else { return nil }
+        let digits = units[last] == nil ? Substring(argument) : argument.dropLast()
+        guard let number = Int64(digits), number > 0, number <= 10_000_000 else { return nil }
+        seconds = number * (units[last] ?? 1)
+    }
+
+    var defaultValueDescription: String { "1h" }
+
+    /// Seconds since 1970 when it ends, counted from now.
+    var end: Int64? { seconds.map { Int64(Date().timeIntervalSince1970) + $0 } }
+}
