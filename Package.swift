@@ -67,6 +67,7 @@ let package = Package(
             ],
             swiftSettings: strict
         ),
+        .executableTarget(name: "flood", path: "Benchmarks/Flood"),
         .executableTarget(
             name: "EventPathBenchmark",
             dependencies: ["TraceModel", "WireFormat", "Correlation", "Reports"],
@@ -80,6 +81,6 @@ let package = Package(
         tests("RulesetTests", ["Ruleset", "TraceModel"]),
         tests("CollectorTests", ["Collector", "Correlation", "TraceModel", "WireFormat"]),
         tests("HTTPEndpointTests", ["HTTPEndpoint", httpTypes, logging]),
-        tests("LiveTests", ["Lab", "Namespaces", "Reports"]),
+        tests("LiveTests", ["Lab", "Namespaces", "Reports", "ipt-trace", "flood"]),
     ]
 )

@@ -116,7 +116,7 @@ public final class Collector: Sendable {
         thread.start()
         let watcher = Task { [weak self] in
             while !Task.isCancelled {
-                try? await Task.sleep(for: .seconds(1))
+                try? await Task.sleep(for: .milliseconds(200))
                 guard let self, !Task.isCancelled else { return }
                 await watch()
             }
@@ -165,27 +165,27 @@ public final class Collector: Sendable {
         var ticks = 0
     }
 
-    /// Once a second: namespaces that came or went, probes that were installed or removed, buffers that overflowed.
+    /// Five times a second: whether probes of ours were installed or removed. Once a second: namespaces that came or went,
+    /// buffers that overflowed. Every five seconds: rules and interfaces, which others may have changed.
     private func watch() async {
-        var needsSurvey = watched.withLock { watched in
+        let (ticks, isJournalNew) = watched.withLock { watched in
             let journal = ProbeJournal.generation
             defer {
                 watched.journal = journal
                 watched.ticks += 1
             }
-            // Rules that others change are noticed by a look every five seconds.
-            return journal != watched.journal || watched.ticks % 5 == 4
+            return (watched.ticks, journal != watched.journal)
         }
-        if options.selectors.contains(.all) {
-            needsSurvey = takeNewNamespaces() || needsSurvey
+        var needsSurvey = isJournalNew || ticks % 25 == 24
+        if ticks % 5 == 4 {
+            if options.selectors.contains(.all) { needsSurvey = takeNewNamespaces() || needsSurvey }
+            needsSurvey = dropVanishedNamespaces() || needsSurvey
+            sendBufferDrops()
         }
-        needsSurvey = dropVanishedNamespaces() || needsSurvey
-        if needsSurvey {
-            let before = registry.current.layout
-            await survey.update(registry, state.withLock { $0.namespaces })
-            if !registry.current.layout.isSame(as: before) { mailbox.send(.layoutChanged) }
-        }
-        sendBufferDrops()
+        guard needsSurvey else { return }
+        let before = registry.current.layout
+        await survey.update(registry, state.withLock { $0.namespaces })
+        if !registry.current.layout.isSame(as: before) { mailbox.send(.layoutChanged) }
     }
 
     private func takeNewNamespaces() -> Bool {

@@ -118,10 +118,18 @@ struct EventLoop: ~Copyable {
                 for message in mailbox.receive() { handle(message) }
             }
         }
-        let last = Self.clock()
-        for source in sources { _ = drain(source, &buffer, now: last) }
+        receiveTheRest(&buffer)
         correlator.finish(into: &sink)
         exchange.publish(snapshot())
+    }
+
+    /// What the kernel still gathers is delivered within its flush timeout of 10 ms; twice that is waited for, in turns.
+    private mutating func receiveTheRest(_ buffer: inout [UInt8]) {
+        for _ in 0..<4 {
+            usleep(5000)
+            // Bounded, because the traffic need not end only because we do.
+            for source in sources { for _ in 0..<64 where drain(source, &buffer, now: Self.clock()) { break } }
+        }
     }
 
     /// Receives what is there, in large batches.

@@ -1,12 +1,12 @@
 private import Ruleset
 private import Synchronization
-internal import TraceModel
+package import TraceModel
 
 /// Gives probes their indices, which stay for the life of a trace, and keeps the layout that is in force.
 ///
 /// Two sides add to it: the survey, which reads the rules, and the event loop, which meets a probe of ours that the
 /// survey has not seen yet.
-final class LayoutRegistry: Sendable {
+package final class LayoutRegistry: Sendable {
     private struct State {
         var layout = Layout()
         var indices: [Identity: Int] = [:]
@@ -25,11 +25,13 @@ final class LayoutRegistry: Sendable {
 
     private let state = Mutex(State())
 
+    package init() {}
+
     /// The layout and a number that changes with it.
-    var current: (layout: Layout, generation: Int) { state.withLock { ($0.layout, $0.generation) } }
+    package var current: (layout: Layout, generation: Int) { state.withLock { ($0.layout, $0.generation) } }
 
     /// Replaces what is known: probes that were found are in force, the others are not.
-    func update(namespaces: [NamespaceLayout], openSegments: Set<UInt32>, probes: [Probe]) {
+    package func update(namespaces: [NamespaceLayout], openSegments: Set<UInt32>, probes: [Probe]) {
         state.withLock { state in
             state.layout.namespaces = namespaces
             state.layout.openSegments = openSegments

@@ -1,24 +1,24 @@
 private import Foundation
-internal import Correlation
+package import Correlation
 internal import TraceModel
-internal import WireFormat
+package import WireFormat
 
 /// Turns what one namespace's socket delivers into events: splits, parses, places, and counts what is missing.
 ///
 /// Needs no kernel: it is fed bytes.
-struct NamespaceReader {
+package struct NamespaceReader {
     /// What went wrong so far.
-    struct Counters: Equatable {
-        var events: UInt64 = 0
+    package struct Counters: Equatable {
+        package var events: UInt64 = 0
         /// From gaps in the kernel's sequence numbers.
-        var lost: UInt64 = 0
-        var malformed: UInt64 = 0
-        var unplaced: UInt64 = 0
+        package var lost: UInt64 = 0
+        package var malformed: UInt64 = 0
+        package var unplaced: UInt64 = 0
     }
 
-    private(set) var counters = Counters()
+    package private(set) var counters = Counters()
     /// Prefixes that no probe has, with their counts, at most 64.
-    private(set) var unplacedPrefixes: [String: UInt64] = [:]
+    package private(set) var unplacedPrefixes: [String: UInt64] = [:]
     /// Set where a prefix came up that no rule was known for; the survey may know it by now.
     var meetsUnknownPrefix = false
 
@@ -28,7 +28,7 @@ struct NamespaceReader {
     private var prefixes = PrefixTable()
     private var nextSequence: UInt32 = 0
 
-    init(namespace: Int, parser: PacketParser, registry: LayoutRegistry) {
+    package init(namespace: Int, parser: PacketParser, registry: LayoutRegistry) {
         self.namespace = namespace
         self.parser = parser
         self.registry = registry
@@ -40,7 +40,7 @@ struct NamespaceReader {
     /// Reads one datagram.
     ///
     /// - Parameter now: microseconds since 1970, for events that the kernel did not stamp.
-    mutating func read(_ bytes: RawSpan, now: Int64, into correlator: inout Correlator) {
+    package mutating func read(_ bytes: RawSpan, now: Int64, into correlator: inout Correlator) {
         var offset = 0
         while true {
             let message: NetlinkMessage

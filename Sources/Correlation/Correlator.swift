@@ -372,7 +372,31 @@ public struct Correlator {
             segments.awaitParent(index)
             return
         }
+        if ties > 0 { markTiedDepartures(for: index, link, score: bestScore) }
         join(best, index, isAmbiguous: ties > 0)
+    }
+
+    /// Every segment that could have been the one that arrived.
+    private mutating func markTiedDepartures(for index: Int32, _ link: UInt32, score best: Int) {
+        var candidate = segments.firstDeparture(segments[index].fingerprint, segments[index].entry)
+        while candidate >= 0 {
+            if crossingScore(from: candidate, to: index, link) == best {
+                journeys[Int(segments[candidate].journey)].isAmbiguous = true
+            }
+            candidate = segments.nextDeparture(candidate)
+        }
+    }
+
+    /// Every segment that could have been the one that left.
+    private mutating func markTiedArrivals(for index: Int32, score best: Int) {
+        var candidate = segments.firstArrival(segments[index].fingerprint, segments[index].current)
+        while candidate >= 0 {
+            let link = linkSegment(of: candidate, segments[candidate].inInterface) ?? 0
+            if crossingScore(from: index, to: candidate, link) == best {
+                journeys[Int(segments[candidate].journey)].isAmbiguous = true
+            }
+            candidate = segments.nextArrival(candidate)
+        }
     }
 
     /// `index` has left: joins those that arrived before it was known to leave.
@@ -397,7 +421,9 @@ public struct Correlator {
                 candidate = segments.nextArrival(candidate)
             }
             guard best >= 0 else { return }
-            join(index, best, isAmbiguous: ties > 0 && !isMulticast)
+            let isAmbiguous = ties > 0 && !isMulticast
+            if isAmbiguous { markTiedArrivals(for: index, score: bestScore) }
+            join(index, best, isAmbiguous: isAmbiguous)
             if !isMulticast { return }
         }
     }

@@ -1,4 +1,5 @@
 public import Subprocess
+private import SystemPackage
 
 /// Runs other programs, by name and arguments and never through a shell.
 public enum Tool {
@@ -8,6 +9,11 @@ public enum Tool {
         public var standardError: String
 
         public var isSuccess: Bool { status.isSuccess }
+
+        /// `nil` where a signal ended it.
+        public var exitCode: Int32? {
+            if case .exited(let code) = status { code } else { nil }
+        }
     }
 
     /// Runs `name` inside `namespace`, waits for its end, and gives what it printed.
@@ -26,7 +32,7 @@ public enum Tool {
             command = ["nsenter", "--net=\(namespace.path)", "--"] + command
         }
         let result = try await Subprocess.run(
-            .name(command[0]), arguments: Arguments(Array(command.dropFirst())), environment: searchPath,
+            executable(command[0]), arguments: Arguments(Array(command.dropFirst())), environment: searchPath,
             input: .string(input), output: .string(limit: outputLimit), error: .string(limit: outputLimit))
         return Output(
             status: result.terminationStatus, standardOutput: result.standardOutput, standardError: result.standardError)
@@ -46,9 +52,13 @@ public enum Tool {
         return output
     }
 
-    /// Whether `name` is found on the search path.
+    /// Whether `name` is found on the search path, or is the path of a program.
     public static func isInstalled(_ name: String) async -> Bool {
-        (try? await Executable.name(name).resolveExecutablePath(in: searchPath)) != nil
+        (try? await executable(name).resolveExecutablePath(in: searchPath)) != nil
+    }
+
+    private static func executable(_ name: String) -> Executable {
+        name.contains("/") ? .path(FilePath(name)) : .name(name)
     }
 
     /// The most that a program may print: an `iptables-save` of some 400,000 rules.

@@ -17,6 +17,18 @@ public struct ProbeRule: Sendable, Hashable {
     /// Seconds since 1970 at which the kernel makes the rule inert; `nil`: never.
     public var expires: Int64?
 
+    package init(
+        table: Table, chain: String, match: [String], target: Target, group: UInt16, prefix: String, expires: Int64?
+    ) {
+        self.table = table
+        self.chain = chain
+        self.match = match
+        self.target = target
+        self.group = group
+        self.prefix = prefix
+        self.expires = expires
+    }
+
     /// Behind `-A chain` or `-I chain 1`.
     public var words: [String] {
         var words = match

@@ -28,6 +28,8 @@ public struct ProbeSurvey: Sendable {
         public var tracksConnections = false
         /// Whether a table holds rules beside probes.
         public var hasRules = false
+
+        package init() {}
     }
 
     /// - Parameter index: the namespace's index in the layout.
@@ -46,7 +48,7 @@ public struct ProbeSurvey: Sendable {
     }
 
     /// The part that needs no kernel: the rules of one table.
-    static func survey(
+    package static func survey(
         _ content: RuleDump.TableContent, _ table: Table, _ family: AddressFamily, _ backend: Backend, namespace: Int,
         into result: inout Result
     ) {
@@ -107,7 +109,7 @@ public struct ProbeSurvey: Sendable {
     }
 
     /// Which packets a match accepts, as far as its options are understood.
-    static func coverage(of match: [String]) -> Probe.Coverage {
+    package static func coverage(of match: [String]) -> Probe.Coverage {
         var dependence: MatchDependence = []
         var until: Int64?
         var conditions: [String] = []

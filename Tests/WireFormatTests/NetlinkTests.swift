@@ -5,7 +5,8 @@ import WireFormat
 /// `struct nlmsghdr` and a body.
 func netlinkMessage(type: UInt16, _ body: [UInt8], length: UInt32? = nil) -> [UInt8] {
     let padding = [UInt8](repeating: 0, count: (4 - body.count % 4) % 4)
-    return native32(length ?? UInt32(16 + body.count)) + native16(type) + native16(0) + native32(1) + native32(0) + body + padding
+    return native32(length ?? UInt32(16 + body.count)) + native16(type) + native16(0) + native32(1) + native32(0) + body
+        + padding
 }
 
 func attribute(_ type: UInt16, _ value: [UInt8]) -> [UInt8] {
@@ -34,7 +35,10 @@ private func messages(_ bytes: [UInt8]) throws -> [NetlinkMessage] {
     @Test(
         "lengths that cannot be are errors",
         arguments: [
-            (Array(netlinkMessage(type: 7, [1, 2, 3, 4]).prefix(10)), ParseError.truncated(offset: 0, needed: 16, available: 10)),
+            (
+                Array(netlinkMessage(type: 7, [1, 2, 3, 4]).prefix(10)),
+                ParseError.truncated(offset: 0, needed: 16, available: 10)
+            ),
             (netlinkMessage(type: 7, [], length: 15), ParseError.invalidLength(offset: 0, value: 15)),
             (netlinkMessage(type: 7, [], length: 0), ParseError.invalidLength(offset: 0, value: 0)),
             (netlinkMessage(type: 7, [1, 2, 3, 4], length: 400), ParseError.truncated(offset: 0, needed: 400, available: 20)),
@@ -113,10 +117,12 @@ private func messages(_ bytes: [UInt8]) throws -> [NetlinkMessage] {
 
     @Test func aMasqueradedConnectionIsRead() throws {
         func tuple(_ source: [UInt8], _ destination: [UInt8], _ id: UInt16) -> [UInt8] {
-            attribute(1, attribute(1, source) + attribute(2, destination)) + attribute(2, attribute(1, [1]) + attribute(4, big(id)))
+            attribute(1, attribute(1, source) + attribute(2, destination))
+                + attribute(2, attribute(1, [1]) + attribute(4, big(id)))
         }
         let body =
-            [2, 0, 0, 0] + attribute(1, tuple([172, 16, 0, 2], [8, 8, 8, 8], 69)) + attribute(2, tuple([8, 8, 8, 8], [10, 0, 2, 15], 69))
+            [2, 0, 0, 0] + attribute(1, tuple([172, 16, 0, 2], [8, 8, 8, 8], 69))
+            + attribute(2, tuple([8, 8, 8, 8], [10, 0, 2, 15], 69))
         let connection = try #require(try ConntrackMessage(parsing: unsafe body.span.bytes, body: 0..<body.count))
         #expect(connection.isTranslated)
         #expect(connection.original.description == "icmp 172.16.0.2 → 8.8.8.8")

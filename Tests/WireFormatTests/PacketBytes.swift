@@ -10,7 +10,8 @@ struct PacketBytes {
 
     func ipv4(_ transport: UInt8, _ body: [UInt8]) -> [UInt8] {
         let length = UInt16(20 + body.count)
-        return [0x45, tos] + big(length) + big(id) + big(fragment) + [ttl, transport] + big(checksum) + source + destination + body
+        return [0x45, tos] + big(length) + big(id) + big(fragment) + [ttl, transport] + big(checksum) + source + destination
+            + body
     }
 
     func udp(_ sourcePort: UInt16 = 40000, _ destinationPort: UInt16 = 53, payload: [UInt8] = [1, 2, 3, 4]) -> [UInt8] {
@@ -24,7 +25,8 @@ struct PacketBytes {
         let words = UInt8(5 + options.count / 4)
         return ipv4(
             6,
-            big(sourcePort) + big(destinationPort) + big32(sequence) + big32(0) + [words << 4, flags] + big(64240) + big(checksum)
+            big(sourcePort) + big(destinationPort) + big32(sequence) + big32(0) + [words << 4, flags] + big(64240)
+                + big(checksum)
                 + big(0) + options + payload)
     }
 

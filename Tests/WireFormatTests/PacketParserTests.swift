@@ -45,7 +45,8 @@ private func parse(_ bytes: [UInt8], seed: UInt64 = 0) throws -> Packet {
             Rewriting(name: "TOS", before: PacketBytes().udp(), after: PacketBytes(tos: 0x2E).udp()),
             Rewriting(name: "checksums", before: PacketBytes().udp(), after: PacketBytes(checksum: 5).udp()),
             Rewriting(name: "source address", before: PacketBytes().udp(), after: PacketBytes(source: [10, 0, 2, 15]).udp()),
-            Rewriting(name: "destination address", before: PacketBytes().tcp(), after: PacketBytes(destination: [10, 1, 1, 1]).tcp()),
+            Rewriting(
+                name: "destination address", before: PacketBytes().tcp(), after: PacketBytes(destination: [10, 1, 1, 1]).tcp()),
             Rewriting(name: "ports", before: PacketBytes().udp(1, 2), after: PacketBytes().udp(3, 4)),
             Rewriting(
                 name: "TCP maximum segment size", before: PacketBytes().tcp(options: [2, 4, 5, 0xB4]),

@@ -1,0 +1,334 @@
+import Correlation
+import Testing
+import TraceModel
+
+private let client: UInt32 = 0xAC10_0002  // 172.16.0.2
+private let outside: UInt32 = 0x0A00_020F  // 10.0.2.15
+private let server: UInt32 = 0x0808_0808
+
+@Suite struct WayTests {
+    @Test func aRequestThroughTheHostIsOneJourneyThatIsSent() throws {
+        var (world, guest, host) = World.guestAndHost()
+        let request = packet(client, 1000, server, 53)
+        let events =
+            world.events(guest, Way.out, request, out: 2)
+            + world.events(
+                host, Way.before + ["nat/PREROUTING"] + Way.through + ["nat/POSTROUTING"], request, in: 2, out: 3)
+        let (collected, correlator) = correlate(world, events)
+        #expect(
+            collected.ways == [
+                "guest:raw/OUTPUT,mangle/OUTPUT,filter/OUTPUT,security/OUTPUT,mangle/POSTROUTING > "
+                    + "host:raw/PREROUTING,mangle/PREROUTING,nat/PREROUTING,mangle/FORWARD,filter/FORWARD,security/FORWARD,"
+                    + "mangle/POSTROUTING,nat/POSTROUTING"
+            ])
+        #expect(collected.journeys.map(\.outcome) == [.sent])
+        #expect(correlator.liveJourneys == 0)
+    }
+
+    @Test func aReplyThatIsPutBackInPreroutingIsOneJourneyThatIsDelivered() throws {
+        var (world, guest, host) = World.guestAndHost()
+        let arriving = packet(server, 53, outside, 1000)
+        let restored = packet(server, 53, client, 1000)
+        let events =
+            world.events(host, Way.before, arriving, in: 3) + world.events(host, Way.through, restored, in: 3, out: 2)
+            + world.events(guest, Way.into, restored, in: 2)
+        let (collected, _) = correlate(world, events)
+        #expect(collected.journeys.map(\.outcome) == [.delivered])
+        let journey = try #require(collected.journeys.first)
+        #expect(journey.segments[0].entry.destination.description == "10.0.2.15")
+        #expect(journey.segments[0].exit.destination.description == "172.16.0.2")
+        #expect(!journey.isAmbiguous)
+    }
+
+    @Test func theOrderInWhichNamespacesAreDrainedMakesNoDifference() {
+        var (world, guest, host) = World.guestAndHost()
+        let request = packet(client, 1000, server, 53)
+        let first = world.events(guest, Way.out, request, out: 2)
+        let second = world.events(host, Way.before + Way.through, request, in: 2, out: 3)
+        let (early, _) = correlate(world, first + second)
+        let (late, _) = correlate(world, second + first)
+        #expect(early.ways == late.ways && early.ways.count == 1)
+        #expect(late.journeys.map(\.outcome) == [.sent])
+    }
+
+    @Test func sourceTranslationOnTheWayOutIsFollowedIntoTheNextNamespace() throws {
+        var world = World()
+        let router = world.addNamespace(
+            "router", interfaces: [1: Interface(name: "in", segment: 10), 2: Interface(name: "out", segment: 20)])
+        let inet = world.addNamespace("inet", interfaces: [1: Interface(name: "up", segment: 20)])
+        world.layout.openSegments = [10]
+        let events =
+            world.events(router, Way.before + Way.through, packet(client, 1000, server, 53), in: 1, out: 2)
+            + world.events(inet, Way.into, packet(outside, 40001, server, 53), in: 1)
+        let (collected, _) = correlate(world, events)
+        #expect(collected.journeys.map(\.outcome) == [.delivered])
+        let journey = try #require(collected.journeys.first)
+        #expect(journey.segments.map(\.namespace) == [router, inet])
+        #expect(journey.segments[1].entry.sourcePort == 40001)
+    }
+
+    @Test func behindTheSourceTranslationOfInputAPacketIsStillTheSame() {
+        var world = World()
+        // A local process was answered through a DNAT in OUTPUT: the reply's source is put back between the nat and the
+        // security table of INPUT.
+        let host = world.addNamespace("host", interfaces: [1: Interface(name: "eth0", segment: 5)])
+        world.layout.openSegments = [5]
+        let events =
+            world.events(
+                host, ["raw/PREROUTING", "mangle/PREROUTING", "mangle/INPUT", "filter/INPUT"], packet(server, 80, client, 1000),
+                in: 1) + world.events(host, ["security/INPUT"], packet(outside, 80, client, 1000), in: 1)
+        let (collected, _) = correlate(world, events)
+        #expect(collected.journeys.map(\.outcome) == [.delivered])
+    }
+
+    @Test func loopbackComesBackIntoTheSameNamespace() {
+        var (world, _, host) = World.guestAndHost()
+        let local = packet(0x7F00_0001, 1000, 0x7F00_0001, 2000)
+        let events = world.events(host, Way.out, local, out: 1) + world.events(host, Way.into, local, in: 1)
+        let (collected, _) = correlate(world, events)
+        #expect(collected.ways.count == 1)
+        #expect(collected.journeys.map(\.outcome) == [.delivered])
+    }
+
+    @Test func aMulticastPacketBecomesAJourneyForEachReceiver() {
+        var world = World()
+        let sender = world.addNamespace("sender", interfaces: [1: Interface(name: "eth0", segment: 9)])
+        let receivers = (1...3).map {
+            world.addNamespace("receiver\($0)", interfaces: [1: Interface(name: "eth0", segment: 9)])
+        }
+        let group = packet(client, 5000, 0xE000_0101, 5000)
+        var events = world.events(sender, Way.out, group, out: 1)
+        for receiver in receivers { events += world.events(receiver, Way.into, group, in: 1) }
+        let (collected, _) = correlate(world, events)
+        #expect(collected.journeys.map(\.outcome) == [.delivered, .delivered, .delivered])
+        #expect(collected.ways.allSatisfy { $0.hasPrefix("sender:") })
+        #expect(Set(collected.journeys.map(\.serial)).count == 3)
+        #expect(collected.journeys.allSatisfy { !$0.isAmbiguous })
+    }
+
+    @Test(
+        "the security table stands behind nat in INPUT with iptables-nft and before it with iptables-legacy",
+        arguments: [
+            (Backend.nft, ["filter/INPUT", "nat/INPUT", "security/INPUT"]),
+            (Backend.legacy, ["filter/INPUT", "security/INPUT", "nat/INPUT"]),
+        ])
+    func inputOrders(_ backend: Backend, _ end: [String]) {
+        var (world, _, host) = World.guestAndHost(backend: backend)
+        let events = world.events(host, Way.before + ["mangle/INPUT"] + end, packet(server, 1, outside, 2), in: 3)
+        let (collected, _) = correlate(world, events)
+        #expect(collected.ways == ["host:" + (Way.before + ["mangle/INPUT"] + end).joined(separator: ",")])
+        #expect(collected.journeys.map(\.outcome) == [.delivered])
+    }
+}
+
+@Suite struct OutcomeTests {
+    private func expectedPlaces(_ collected: Collected) -> [String] {
+        (collected.journeys.first?.expected ?? []).map { probe in
+            let probe = collected.layout.probes[Int(probe)]
+            return "\(probe.table.name)/\(probe.chain)"
+        }
+    }
+
+    @Test func aPacketThatTheFilterTableDropsEndsBetweenTwoTables() {
+        var (world, guest, host) = World.guestAndHost()
+        let request = packet(client, 1000, server, 53)
+        let events =
+            world.events(guest, Way.out, request, out: 2)
+            + world.events(host, Way.before + ["mangle/FORWARD", "filter/FORWARD"], request, in: 2, out: 3)
+        let (collected, _) = correlate(world, events)
+        #expect(collected.journeys.map(\.outcome) == [.dropped])
+        #expect(expectedPlaces(collected) == ["security/FORWARD"])
+    }
+
+    @Test func aPacketThatIsNotRoutedEndsBeforeInputAndForward() {
+        var (world, _, host) = World.guestAndHost()
+        let (collected, _) = correlate(world, world.events(host, Way.before, packet(client, 1, server, 2), in: 2))
+        #expect(collected.journeys.map(\.outcome) == [.dropped])
+        #expect(expectedPlaces(collected) == ["mangle/INPUT", "mangle/FORWARD"])
+    }
+
+    @Test func aPacketThatNeverArrivesInTheNextTracedNamespaceIsDropped() {
+        var (world, guest, _) = World.guestAndHost()
+        let (collected, _) = correlate(world, world.events(guest, Way.out, packet(client, 1, server, 2), out: 2))
+        #expect(collected.journeys.map(\.outcome) == [.dropped])
+        #expect(expectedPlaces(collected) == ["raw/PREROUTING"])
+    }
+
+    @Test func aPacketThatLeavesForWhereNobodyLooksIsSent() {
+        var (world, guest, _) = World.guestAndHost()
+        world.layout.openSegments.insert(10)
+        let (collected, _) = correlate(world, world.events(guest, Way.out, packet(client, 1, server, 2), out: 2))
+        #expect(collected.journeys.map(\.outcome) == [.sent])
+    }
+
+    @Test func afterALossNothingIsCalledDropped() {
+        var (world, _, host) = World.guestAndHost()
+        let events = world.events(host, Way.before, packet(client, 1, server, 2), in: 2)
+        var correlator = Correlator()
+        correlator.update(world.layout)
+        var collected = Collected(world)
+        for event in events { correlator.ingest(event) }
+        correlator.noteLoss(namespace: host)
+        correlator.advance(to: 3_000_000, into: &collected)
+        #expect(collected.journeys.map(\.outcome) == [.incomplete])
+        #expect(collected.journeys.map(\.doubt) == [.eventsLost])
+    }
+
+    @Test func aStepThatIsMissingMakesAJourneyIncomplete() {
+        var (world, _, host) = World.guestAndHost()
+        let places = ["raw/PREROUTING", "mangle/INPUT", "filter/INPUT", "security/INPUT"]
+        let (collected, _) = correlate(world, world.events(host, places, packet(server, 1, outside, 2), in: 3))
+        #expect(collected.journeys.map(\.outcome) == [.incomplete])
+        #expect(collected.journeys.map(\.doubt) == [.stepsMissing])
+    }
+
+    @Test func whereNoProbeWouldTellItIsIncompleteRatherThanDropped() {
+        var world = World()
+        let host = world.addNamespace("host", tables: [.raw], interfaces: [1: Interface(name: "eth0", segment: 1)])
+        world.layout.openSegments = [1]
+        let (collected, _) = correlate(world, world.events(host, ["raw/PREROUTING"], packet(server, 1, client, 2), in: 1))
+        #expect(collected.journeys.map(\.outcome) == [.incomplete])
+        #expect(collected.journeys.map(\.doubt) == [.probesMissing])
+    }
+
+    @Test func aMatchOnAnAddressProvesNothingBehindItsTranslation() {
+        var world = World()
+        let host = world.addNamespace(
+            "host", condition: Condition(text: "-d 10.0.2.15", dependence: .destination),
+            interfaces: [1: Interface(name: "eth0", segment: 1)])
+        world.layout.openSegments = [1]
+        let (collected, _) = correlate(world, world.events(host, Way.before, packet(server, 1, outside, 2), in: 1))
+        #expect(collected.journeys.map(\.outcome) == [.incomplete])
+        #expect(collected.journeys.map(\.doubt) == [.probesFiltered])
+    }
+
+    @Test func aMatchThatThePacketIsNotKnownToMeetIsNotExpectedOfIt() {
+        var (world, _, host) = World.guestAndHost()
+        // Somebody's rule that logs TCP at the head of security's INPUT.
+        world.layout.probes.append(
+            Probe(
+                namespace: host, family: .ipv4, table: .security, chain: "INPUT", hook: .input, backend: .legacy, prefix: "tcp",
+                coverage: .every(Condition(text: "-p tcp", dependence: []), until: nil)))
+        world.layout.isInForce.append(true)
+        let (collected, _) = correlate(world, world.events(host, Way.into, packet(server, 1, outside, 2), in: 3))
+        #expect(collected.journeys.map(\.outcome) == [.delivered])
+    }
+
+    @Test func probesThatAreTakenOutMeanwhileMakeNoDrop() {
+        var (world, _, host) = World.guestAndHost()
+        var correlator = Correlator()
+        correlator.update(world.layout)
+        var collected = Collected(world)
+        for event in world.events(host, Way.before, packet(server, 1, outside, 2), in: 3) { correlator.ingest(event) }
+        correlator.update(world.layout)
+        correlator.advance(to: 3_000_000, into: &collected)
+        #expect(collected.journeys.map(\.doubt) == [.layoutChanged])
+    }
+}
+
+@Suite struct DoubtTests {
+    @Test func twoCopiesOnTheirWayAtOnceAreAmbiguous() {
+        var (world, guest, host) = World.guestAndHost()
+        let copy = packet(client, 1000, server, 53)
+        let events =
+            world.events(guest, Way.out, copy, out: 2) + world.events(guest, Way.out, copy, out: 2)
+            + world.events(host, Way.before + Way.through, copy, in: 2, out: 3)
+            + world.events(host, Way.before + Way.through, copy, in: 2, out: 3)
+        let (collected, _) = correlate(world, events)
+        #expect(collected.journeys.count == 2)
+        #expect(collected.journeys.allSatisfy { $0.outcome == .sent && $0.isAmbiguous })
+    }
+
+    @Test func copiesOneAfterTheOtherAreNot() {
+        var (world, guest, host) = World.guestAndHost()
+        let copy = packet(client, 1000, server, 53)
+        var events: [Event] = []
+        for _ in 0..<3 {
+            events += world.events(guest, Way.out, copy, out: 2)
+            events += world.events(host, Way.before + Way.through, copy, in: 2, out: 3)
+        }
+        let (collected, _) = correlate(world, events)
+        #expect(collected.journeys.count == 3)
+        #expect(collected.journeys.allSatisfy { $0.outcome == .sent && !$0.isAmbiguous })
+    }
+
+    @Test func copiesOfDifferentFlowsAreToldApartByTheirAddresses() {
+        var (world, guest, host) = World.guestAndHost()
+        var events: [Event] = []
+        let copies = (0..<100).map { packet(client, UInt16(1000 + $0), server, 53, content: 7) }
+        for copy in copies { events += world.events(guest, Way.out, copy, out: 2) }
+        for copy in copies.reversed() { events += world.events(host, Way.before + Way.through, copy, in: 2, out: 3) }
+        let (collected, _) = correlate(world, events)
+        #expect(collected.journeys.count == 100)
+        #expect(collected.journeys.allSatisfy { $0.outcome == .sent && !$0.isAmbiguous })
+        #expect(collected.journeys.allSatisfy { $0.segments[0].entry == $0.segments[1].entry })
+    }
+
+    @Test func aPacketThatWasDroppedDoesNotTakeTheStepsOfItsCopy() {
+        var (world, _, host) = World.guestAndHost()
+        let copy = packet(client, 1000, server, 53)
+        let events =
+            world.events(host, Way.before, copy, in: 2) + world.events(host, Way.before + Way.through, copy, in: 2, out: 3)
+        let (collected, _) = correlate(world, events)
+        #expect(Set(collected.journeys.map(\.outcome)) == [.sent, .dropped])
+        // Either of the two could have been the one that went on.
+        #expect(collected.journeys.allSatisfy { $0.isAmbiguous })
+    }
+
+    @Test func connectionTrackingTellsWhereThePacketLeftTo() throws {
+        var (world, guest, host) = World.guestAndHost()
+        let request = packet(client, 1000, server, 53)
+        let events =
+            world.events(guest, Way.out, request, out: 2) + world.events(host, Way.before + Way.through, request, in: 2, out: 3)
+        let (collected, _) = correlate(world, events) { correlator in
+            correlator.noteTranslation(
+                namespace: host, original: request.tuple, reply: packet(server, 53, outside, 40001).tuple)
+        }
+        let last = try #require(collected.journeys.first?.segments.last)
+        #expect(last.exit.source.description == "10.0.2.15" && last.exit.sourcePort == 40001)
+        #expect(last.direction == .original)
+    }
+
+    @Test func memoryIsBoundedByClosingTheOldestEarly() {
+        var (world, _, host) = World.guestAndHost()
+        var limits = Correlator.Limits()
+        limits.journeys = 10
+        var correlator = Correlator(limits: limits)
+        correlator.update(world.layout)
+        var collected = Collected(world)
+        correlator.advance(to: 1_000_000, into: &collected)
+        for content in 0..<100 {
+            for event in world.events(host, Way.before, packet(client, 1, server, 2, content: UInt64(content)), in: 2) {
+                correlator.ingest(event)
+            }
+            correlator.advance(to: 1_000_000, into: &collected)
+            #expect(correlator.liveJourneys <= 10)
+        }
+        #expect(correlator.counters.evicted == 90)
+        #expect(collected.journeys.allSatisfy { $0.outcome == .incomplete && $0.doubt == .evicted })
+    }
+
+    @Test func anyOrderOfEventsEndsWithEveryEventInOneJourney() {
+        let seed = UInt64.random(in: 0...UInt64.max)
+        var state = seed
+        func random(_ bound: Int) -> Int {
+            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+            return Int(state >> 33) % bound
+        }
+        var (world, guest, host) = World.guestAndHost()
+        var events: [Event] = []
+        let places = Table.allCases.flatMap { table in table.hooks.map { "\(table.name)/\($0.name)" } }
+        for _ in 0..<20_000 {
+            let content = UInt64(random(50))
+            events += world.events(
+                random(2) == 0 ? guest : host, [places[random(places.count)]],
+                packet(UInt32(random(3)), UInt16(random(2)), UInt32(random(3)), UInt16(random(2)), content: content),
+                in: UInt32(random(4)), out: UInt32(random(4)))
+        }
+        let (collected, correlator) = correlate(world, events)
+        let steps = collected.ways.reduce(0) { $0 + $1.split(whereSeparator: { ",>".contains($0) }).count }
+        // Every event is a step of one journey; a step shared by the branches of a multicast tree would be counted twice.
+        #expect(steps == events.count, "seed \(seed)")
+        #expect(correlator.liveJourneys == 0, "seed \(seed)")
+    }
+}

@@ -1,0 +1,115 @@
+import Foundation
+import Glibc
+import Lab
+import Namespaces
+import Reports
+import Testing
+
+/// What tests against the real kernel share: a sandbox each, and the programs that were built.
+enum Live {
+    /// Where the build put this test and the programs beside it.
+    private static var products: String {
+        let path = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? ""
+        // swift test runs the bundle itself, or a helper of the toolchain that loads it.
+        let bundle = CommandLine.arguments.first { $0.contains(".xctest") } ?? path
+        return URL(fileURLWithPath: bundle).deletingLastPathComponent().path
+    }
+
+    static var program: String { "\(products)/ipt-trace" }
+    static var flood: String { "\(products)/flood" }
+
+    /// Why live tests cannot run here; `nil` where they can.
+    static let obstacle: String? = {
+        for tool in ["unshare", "nsenter", "ip", "iptables-nft-restore", "ping", "curl", "conntrack"] {
+            let paths = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map { "\($0)/\(tool)" }
+            if !paths.contains(where: { FileManager.default.isExecutableFile(atPath: $0) }) {
+                return "\(tool) is not installed"
+            }
+        }
+        guard FileManager.default.isExecutableFile(atPath: program) else { return "\(program) was not built" }
+        return nil
+    }()
+}
+
+extension Sandbox {
+    /// Runs ipt-trace inside.
+    func trace(_ arguments: String...) async throws -> Tool.Output { try await run([Live.program] + arguments) }
+
+    /// Words, split at blanks, as a command that must succeed.
+    @discardableResult
+    func sh(_ command: String) async throws -> String {
+        try await require(command.split(separator: " ").map(String.init)).standardOutput
+    }
+
+    /// The rules of a namespace without counters and comments.
+    func rules(_ netns: String? = nil, tool: String = "iptables-nft-save") async throws -> [String] {
+        let prefix = netns.map { ["ip", "netns", "exec", $0] } ?? []
+        return try await require(prefix + [tool]).standardOutput.split(separator: "\n").filter { !$0.hasPrefix("#") }.map {
+            line in
+            line.hasPrefix(":") ? String(line.prefix { $0 != "[" }) : String(line)
+        }
+    }
+
+    /// A collector that serves on port 9100, while `body` runs.
+    func collecting<Result: Sendable>(
+        _ arguments: String..., body: (SandboxProcess) async throws -> Result
+    ) async throws -> Result {
+        let collector = try SandboxProcess([Live.program, "collect"] + arguments, in: self)
+        for _ in 0..<500 where !collector.output.contains("serving http") {
+            try #require(collector.isRunning, "collect ended: \(collector.output)")
+            try await Task.sleep(for: .milliseconds(20))
+        }
+        do {
+            let result = try await body(collector)
+            await collector.stop()
+            return result
+        } catch {
+            await collector.stop()
+            throw error
+        }
+    }
+
+    func get<Report: Decodable>(_ type: Report.Type, _ path: String) async throws -> Report {
+        let text = try await require(["curl", "-sSf", "http://127.0.0.1:9100\(path)"]).standardOutput
+        return try ReportJSON.decode(type, from: Data(text.utf8))
+    }
+
+    /// Asks for paths until `isDone` says so, at most ten seconds.
+    func paths(_ query: String = "", until isDone: (PathsReport) -> Bool) async throws -> PathsReport {
+        var report = try await get(PathsReport.self, "/paths\(query)")
+        for _ in 0..<200 where !isDone(report) {
+            try await Task.sleep(for: .milliseconds(50))
+            report = try await get(PathsReport.self, "/paths\(query)")
+        }
+        return report
+    }
+
+    /// What our probes' own rules have counted, over all namespaces.
+    func probePackets() async throws -> UInt64 {
+        struct Listed: Decodable {
+            struct Probe: Decodable { var packets: UInt64 }
+            var probes: [Probe]
+        }
+        let output = try await trace("probes", "--json")
+        return try JSONDecoder().decode(Listed.self, from: Data(output.standardOutput.utf8)).probes.reduce(0) {
+            $0 + $1.packets
+        }
+    }
+}
+
+extension PathReport {
+    /// `guest raw/OUTPUT`, …
+    var places: [String] { steps.map { "\($0.netns) \($0.table)/\($0.chain)" } }
+
+    /// The places in one namespace without its name, by hook order.
+    var brief: String {
+        var text = ""
+        var last = ""
+        for step in steps {
+            let place = "\(step.netns) \(step.chain)"
+            text += place == last ? ",\(step.table)" : "\(text.isEmpty ? "" : " ")\(step.netns)/\(step.chain):\(step.table)"
+            last = place
+        }
+        return text
+    }
+}

@@ -1,0 +1,270 @@
+import Reports
+import Testing
+import TraceModel
+
+/// A snapshot over one namespace with hand-made journeys.
+private struct Scene {
+    var layout = Layout()
+    var routes = RouteTable()
+    var aggregate = TraceAggregate()
+    var serial: UInt64 = 0
+
+    init() {
+        for name in ["guest", "host"] {
+            let index = layout.namespaces.count
+            layout.namespaces.append(
+                NamespaceLayout(
+                    name: name, inode: 1, interfaces: [1: Interface(name: "eth0"), 2: Interface(name: "br0")],
+                    tracksConnections: name == "host"))
+            for table in Table.allCases {
+                for hook in table.hooks {
+                    layout.probes.append(
+                        Probe(
+                            namespace: index, family: .ipv4, table: table, chain: hook.name, hook: hook, backend: .nft,
+                            prefix: "", coverage: .every(.none, until: nil)))
+                    layout.isInForce.append(true)
+                }
+            }
+        }
+    }
+
+    func probe(_ namespace: Int, _ place: String) -> UInt32? {
+        layout.probes.indices.first {
+            let probe = layout.probes[$0]
+            return probe.namespace == namespace && "\(probe.table.name)/\(probe.chain)" == place
+        }
+        .map { UInt32($0) }
+    }
+
+    mutating func segment(_ namespace: Int, _ places: [String], _ entry: PacketTuple, _ exit: PacketTuple? = nil)
+        -> JourneySegment
+    {
+        var route = RouteTable.root
+        for place in places {
+            guard let probe = probe(namespace, place) else { continue }
+            route = routes.advance(route, by: Step(probe: probe, inInterface: 2, outInterface: 1))
+        }
+        return JourneySegment(
+            namespace: namespace, route: route, entry: entry, exit: exit ?? entry, lastHook: .postrouting,
+            opensConnection: places.contains { $0.hasPrefix("nat") }, lastEvent: EventHistory.none)
+    }
+
+    mutating func add(_ segments: [JourneySegment], _ outcome: Outcome, expected: [UInt32] = []) {
+        serial += 1
+        var journey = Journey(
+            packet: Packet(
+                tuple: segments[0].entry, fingerprint: Fingerprint(header: 0, payload: 0), length: 84, timeToLive: 64))
+        journey.serial = serial
+        journey.segments = segments
+        journey.outcome = outcome
+        journey.expected = expected
+        journey.firstSeen = 1_000_000 * Int64(serial)
+        journey.lastSeen = journey.firstSeen + 5
+        aggregate.add(journey, history: EventHistory())
+    }
+
+    var snapshot: TraceSnapshot {
+        TraceSnapshot(
+            generatedAt: 1_795_248_552_499_217, since: 0, run: 0xABC, layout: layout, routes: routes,
+            completeness: Completeness(), paths: aggregate.paths, flows: aggregate.flows,
+            journeys: aggregate.recentJourneys(history: EventHistory()))
+    }
+}
+
+private func tuple(_ source: UInt32, _ destination: UInt32, _ sourcePort: UInt16 = 1000, _ destinationPort: UInt16 = 53)
+    -> PacketTuple
+{
+    PacketTuple(
+        source: IPAddress(ipv4: source), destination: IPAddress(ipv4: destination), sourcePort: sourcePort,
+        destinationPort: destinationPort, transport: TransportProtocol.udp)
+}
+
+private let request = tuple(0xAC10_0002, 0x0808_0808)
+private let translated = tuple(0x0A00_020F, 0x0808_0808)
+
+@Suite struct PathsReportTests {
+    @Test func journeysOfOneWayAreOnePathWithItsTranslation() throws {
+        var scene = Scene()
+        for _ in 0..<3 {
+            scene.add(
+                [
+                    scene.segment(0, ["raw/OUTPUT", "mangle/POSTROUTING"], request),
+                    scene.segment(1, ["raw/PREROUTING", "mangle/POSTROUTING", "nat/POSTROUTING"], request, translated),
+                ], .sent)
+        }
+        let report = scene.snapshot.pathsReport()
+        let path = try #require(report.paths.first)
+        #expect(report.paths.count == 1 && path.packets == 3 && path.bytes == 252)
+        #expect(path.steps.map { "\($0.netns) \($0.table)/\($0.chain)" }.last == "host nat/POSTROUTING")
+        #expect(path.translations.map(\.kind) == ["snat"])
+        #expect(path.translations.map(\.from) == ["172.16.0.2"] && path.translations.map(\.to) == ["10.0.2.15"])
+        // Behind the last of the five steps.
+        #expect(path.translations.map(\.step) == [5])
+    }
+
+    @Test func theJSONHasTheFieldsThatOthersRelyOn() throws {
+        var scene = Scene()
+        scene.add(
+            [scene.segment(1, ["raw/PREROUTING"], request)], .dropped,
+            expected: [try #require(scene.probe(1, "mangle/PREROUTING"))])
+        let text = String(decoding: try ReportJSON.encode(scene.snapshot.pathsReport()), as: UTF8.self)
+        for field in [
+            "\"schema\":1", "\"generated_at\":\"2026-11-21T08:09:12.499217Z\"", "\"completeness\":{", "\"outcome\":\"dropped\"",
+            "\"ended_at\":{\"after\":",
+            "\"steps\":[{\"chain\":\"PREROUTING\",\"family\":\"ipv4\",\"hook\":\"PREROUTING\",\"in\":\"br0\"",
+            "\"example\":{\"destination\":\"8.8.8.8\",\"destination_port\":53,\"journey\":\"0000000000000abc0000000000000001\"",
+        ] {
+            #expect(text.contains(field), "\(field) is not in \(text)")
+        }
+    }
+
+    @Test func aPathHasTheSameIdInEveryRun() {
+        func id(_ prepare: (inout Scene) -> Void) -> String? {
+            var scene = Scene()
+            prepare(&scene)
+            scene.add([scene.segment(1, ["raw/PREROUTING"], request)], .dropped)
+            return scene.snapshot.pathsReport().paths.last?.id
+        }
+        let plain = id { _ in }
+        let behindOthers = id { $0.add([$0.segment(0, ["raw/OUTPUT"], request)], .sent) }
+        #expect(plain != nil && plain == behindOthers)
+    }
+
+    @Test func filtersChoosePaths() {
+        var scene = Scene()
+        scene.add([scene.segment(0, ["raw/OUTPUT"], request)], .sent)
+        scene.add([scene.segment(1, ["raw/PREROUTING"], tuple(1, 2, 3, 4))], .dropped)
+        let snapshot = scene.snapshot
+        func count(_ change: (inout PathFilter) -> Void) -> Int {
+            var filter = PathFilter()
+            change(&filter)
+            return snapshot.pathsReport(filter).paths.count
+        }
+        #expect(count { _ in } == 2)
+        #expect(count { $0.outcome = .dropped } == 1)
+        #expect(count { $0.netns = "guest" } == 1)
+        #expect(count { $0.port = 53 } == 1)
+        #expect(count { $0.address = "0.0.0.2" } == 1)
+        #expect(count { $0.transport = 6 } == 0)
+        #expect(count { $0.since = 1_500_000 } == 1)
+        #expect(count { $0.limit = 1 } == 1)
+    }
+
+    @Test func theTextShowsEachStepAndWhereAPacketWasLost() throws {
+        var scene = Scene()
+        scene.add(
+            [scene.segment(1, ["raw/PREROUTING", "filter/FORWARD"], request)], .dropped,
+            expected: [try #require(scene.probe(1, "security/FORWARD"))])
+        #expect(
+            scene.snapshot.pathsReport().text() == """
+                0 events, 0 journeys, nothing lost
+
+                1. udp 172.16.0.2:1000 → 8.8.8.8:53  1 packet, 84 bytes  dropped
+                    1  host  raw     PREROUTING  br0 → eth0
+                    2  host  filter  FORWARD     br0 → eth0
+                   dropped: behind filter/FORWARD in host, before security/FORWARD in host
+                """)
+    }
+
+    @Test func namesCannotBreakOutOfMermaidOrMarkdown() {
+        var scene = Scene()
+        scene.layout.namespaces[1].name = "a\"]; click x \"javascript:1\" | <b>"
+        scene.add([scene.segment(1, ["raw/PREROUTING"], request)], .sent)
+        let report = scene.snapshot.pathsReport()
+        #expect(report.mermaid.contains("a#quot;]; click x #quot;javascript:1#quot; | #lt;b#gt;"))
+        #expect(report.markdown.contains("\\| <b>"))
+    }
+}
+
+@Suite struct FlowTests {
+    @Test func aReplyIsTiedToItsOriginalAlthoughTranslationChangedTheAddresses() throws {
+        var scene = Scene()
+        let arriving = tuple(0x0808_0808, 0x0A00_020F, 53, 1000)
+        let restored = tuple(0x0808_0808, 0xAC10_0002, 53, 1000)
+        scene.add(
+            [
+                scene.segment(0, ["raw/OUTPUT"], request),
+                scene.segment(1, ["raw/PREROUTING", "nat/POSTROUTING"], request, translated),
+            ],
+            .sent)
+        scene.add(
+            [
+                scene.segment(1, ["raw/PREROUTING", "mangle/FORWARD"], arriving, restored),
+                scene.segment(0, ["mangle/INPUT"], restored),
+            ],
+            .delivered)
+        let flows = scene.snapshot.flowsReport().flows
+        let flow = try #require(flows.first)
+        #expect(flows.count == 1 && flow.directionKnown)
+        #expect(flow.original.source == "172.16.0.2" && flow.original.outcomes == ["sent": 1])
+        #expect(flow.reply?.destination == "10.0.2.15" && flow.reply?.outcomes == ["delivered": 1])
+        #expect(scene.snapshot.pathsReport().paths.map(\.direction).sorted() == ["original", "reply"])
+        #expect(Set(flow.translations.map(\.kind)) == ["snat", "snat_reply"])
+    }
+
+    @Test func theTableOfFlowsIsBounded() {
+        var limits = TraceAggregate.Limits()
+        limits.flows = 8
+        var scene = Scene()
+        scene.aggregate = TraceAggregate(limits: limits)
+        for port in 0..<100 { scene.add([scene.segment(0, ["raw/OUTPUT"], tuple(1, 2, UInt16(port), 9))], .sent) }
+        #expect(scene.snapshot.flowsReport(limit: 1000).flows.count == 8)
+        #expect(scene.snapshot.flowsReport(limit: 1000).flows.compactMap(\.original.sourcePort).min() == 92)
+    }
+}
+
+@Suite struct PrecedenceTests {
+    @Test func packetsThatPassedDifferentChainsGiveOneOrder() throws {
+        var scene = Scene()
+        let first = ["raw/OUTPUT", "mangle/OUTPUT", "nat/OUTPUT", "filter/OUTPUT", "mangle/POSTROUTING", "nat/POSTROUTING"]
+        scene.add([scene.segment(1, first, request)], .sent)
+        scene.add([scene.segment(1, first.filter { !$0.hasPrefix("nat") }, request)], .sent)
+        let report = scene.snapshot.precedenceReport()
+        let role = try #require(report.roles.first)
+        #expect(role.netns == "host" && role.role == "client")
+        #expect(role.orders.map(\.direction) == ["out"] && role.orders.map(\.packets) == [2])
+        #expect(role.orders.first?.chains == first)
+        #expect(report.conflicts.isEmpty)
+        #expect(report.notes.contains { $0.contains("the nat chains saw 1 of 2 packets") })
+    }
+
+    @Test func packetsThatDisagreeAreAConflict() throws {
+        var scene = Scene()
+        for _ in 0..<2 { scene.add([scene.segment(1, ["filter/INPUT", "nat/INPUT"], request)], .delivered) }
+        scene.add([scene.segment(1, ["nat/INPUT", "filter/INPUT"], request)], .delivered)
+        let report = scene.snapshot.precedenceReport()
+        let conflict = try #require(report.conflicts.first)
+        #expect(report.conflicts.count == 1)
+        #expect(conflict.first == "filter/INPUT" && conflict.packets == 2 && conflict.packetsOtherwise == 1)
+        #expect(report.roles.first?.orders.first?.chains == ["filter/INPUT", "nat/INPUT"])
+    }
+
+    @Test func rolesFollowFromWhatPacketsDid() {
+        var scene = Scene()
+        scene.add(
+            [scene.segment(0, ["raw/OUTPUT"], request), scene.segment(1, ["raw/PREROUTING", "mangle/FORWARD"], request)], .sent)
+        #expect(scene.snapshot.precedenceReport().roles.map(\.role) == ["client", "router"])
+        var other = Scene()
+        other.add([other.segment(1, ["raw/PREROUTING", "mangle/INPUT"], request)], .delivered)
+        #expect(other.snapshot.precedenceReport().roles.map(\.role) == ["server"])
+    }
+
+    @Test func aSilentNatIsExplained() {
+        var scene = Scene()
+        scene.add([scene.segment(0, ["raw/OUTPUT"], request)], .sent)
+        #expect(scene.snapshot.precedenceReport().notes.contains { $0.hasPrefix("guest: the nat chains saw nothing: no rule") })
+    }
+}
+
+@Suite struct TimestampTests {
+    @Test(
+        "times print as RFC 3339",
+        arguments: [
+            (0, "1970-01-01T00:00:00.000000Z"), (-1, "1969-12-31T23:59:59.999999Z"),
+            (1_795_248_552_499_217, "2026-11-21T08:09:12.499217Z"), (951_782_400_000_000, "2000-02-29T00:00:00.000000Z"),
+            (4_107_542_400_000_001, "2100-03-01T00:00:00.000001Z"),
+        ] as [(Int64, String)])
+    func text(_ microseconds: Int64, _ text: String) {
+        #expect(Timestamp.text(microseconds) == text)
+    }
+}
