@@ -101,19 +101,24 @@ struct EventLoop: ~Copyable {
             }
             // While journeys are under way their ends are looked for, else there is nothing to do until something comes.
             let timeout: Int32 = correlator.liveJourneys > 0 ? 10 : 1000
+            // This thread may be kept from running at any point. A socket that is not readable had nothing before poll
+            // was called; what came into one that is drained before its drain began is in.
+            let asked = Self.clock()
             _ = unsafe poll(&descriptors, nfds_t(descriptors.count), timeout)
             let begun = Self.clock()
+            correlator.receive(at: begun)
             for (position, source) in sources.enumerated() {
                 if descriptors[position * 2 + 2].revents != 0 { drainConntrack(source, &buffer) }
-                if descriptors[position * 2 + 1].revents == 0 || drain(source, &buffer, now: begun) {
+                if descriptors[position * 2 + 1].revents == 0 {
+                    source.drainedAt = asked
+                } else if drain(source, &buffer, now: begun) {
                     source.drainedAt = begun
                 }
             }
             // A probe of ours that the survey has not seen yet may have come up.
             if correlator.probeCount != sink.layout.probes.count { sink.layout = registry.current.layout }
             // A journey may only be closed for want of events that were received everywhere.
-            let safe = sources.map(\.drainedAt).min() ?? begun
-            correlator.advance(to: safe, into: &sink)
+            correlator.advance(to: sources.map(\.drainedAt).min() ?? begun, into: &sink)
             if descriptors[0].revents != 0 {
                 for message in mailbox.receive() { handle(message) }
             }

@@ -50,7 +50,7 @@ public struct Correlator {
         var serial: UInt64
         var firstSeen: Int64
         var lastSeen: Int64
-        /// By the clock of `advance`.
+        /// By the clock of `receive(at:)`.
         var lastActivity: Int64
         var firstSegment: Int32
         var lastSegment: Int32
@@ -158,6 +158,9 @@ public struct Correlator {
     }
 
     // MARK: Events
+
+    /// Says when the events that follow are received: journeys that they belong to are under way at this moment.
+    public mutating func receive(at time: Int64) { now = max(now, time) }
 
     /// Takes one event. Its probe is one of the layout's.
     public mutating func ingest(_ event: Event) {
@@ -498,16 +501,17 @@ public struct Correlator {
 
     /// Moves the time on and closes the journeys that have ended.
     ///
-    /// - Parameter time: microseconds, never going back: up to this moment all events of all namespaces are in.
+    /// - Parameter time: microseconds, never going back: what was reported before this moment is in, from all namespaces.
+    ///   It may lie behind the time of `receive(at:)`.
     public mutating func advance(to time: Int64, into sink: inout some JourneySink) {
         now = max(now, time)
-        while let first = settling.first, first.deadline <= now {
+        while let first = settling.first, first.deadline <= time {
             settling.removeFirst()
-            look(first, into: &sink)
+            look(first, time, into: &sink)
         }
-        while let first = lingering.first, first.deadline <= now {
+        while let first = lingering.first, first.deadline <= time {
             lingering.removeFirst()
-            look(first, into: &sink)
+            look(first, time, into: &sink)
         }
         if mustEvict { evict(into: &sink) }
     }
@@ -539,11 +543,11 @@ public struct Correlator {
         return first >= 0 && segments[first].journey == Int32(index)
     }
 
-    private mutating func look(_ appointment: Appointment, into sink: inout some JourneySink) {
+    private mutating func look(_ appointment: Appointment, _ time: Int64, into sink: inout some JourneySink) {
         let index = Int(appointment.journey)
         guard journeys[index].generation == appointment.generation, isLive(index) else { return }
         let deadline = journeys[index].lastActivity + (appointment.isLast ? limits.linger : limits.settle)
-        if deadline > now {
+        if deadline > time {
             // It moved meanwhile.
             var later = appointment
             later.deadline = deadline

@@ -289,6 +289,25 @@ private let server: UInt32 = 0x0808_0808
         #expect(last.direction == .original)
     }
 
+    @Test func aReceiverThatWasHeldUpClosesNothingForWantOfWhatItHasNotReadYet() {
+        var (world, guest, host) = World.guestAndHost()
+        let request = packet(client, 1000, server, 53)
+        var correlator = Correlator()
+        correlator.update(world.layout)
+        var collected = Collected(world)
+        correlator.advance(to: 1_000_000, into: &collected)
+        // Two seconds later the guest's events are read; the host's are still in its socket.
+        correlator.receive(at: 3_000_000)
+        for event in world.events(guest, Way.out, request, out: 2) { correlator.ingest(event) }
+        correlator.advance(to: 1_100_000, into: &collected)
+        correlator.receive(at: 6_000_000)
+        for event in world.events(host, Way.before + Way.through, request, in: 2, out: 3) { correlator.ingest(event) }
+        correlator.advance(to: 3_400_000, into: &collected)
+        #expect(collected.journeys.isEmpty)
+        correlator.advance(to: 7_000_000, into: &collected)
+        #expect(collected.journeys.map(\.outcome) == [.sent] && collected.journeys.first?.segments.count == 2)
+    }
+
     @Test func memoryIsBoundedByClosingTheOldestEarly() {
         var (world, _, host) = World.guestAndHost()
         var limits = Correlator.Limits()
