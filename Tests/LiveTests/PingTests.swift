@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import Lab
 import Namespaces
 import Reports
@@ -130,22 +131,41 @@ struct PingTests {
         }
     }
 
+    /// What a sandbox holds beside its first process and the command that looks.
+    private func remains(of sandbox: Sandbox) async throws -> [String] {
+        // The sandbox's first process reaps nobody, so that those who have ended stay in the list.
+        let processes = try await sandbox.sh("ps -e -o stat=,comm=").split(separator: "\n").filter { !$0.hasPrefix("Z") }
+        let namespaces = try await sandbox.sh("ls /run/netns").split(separator: "\n").map(String.init)
+        let names = processes.map { String($0.split(separator: " ").last ?? "") }
+        return names.filter { !["cat", "ps"].contains($0) } + namespaces + (try await sandbox.rules())
+    }
+
     @Test func theDemonstrationRunsAndLeavesNothingBehind() async throws {
-        let before = try Set(FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { Int32($0) })
-        let output = try await Tool.run(Live.program, ["lab", "run", "ping"])
-        #expect(output.isSuccess, "\(output.standardError)")
-        for line in [
-            "13  host   nat       POSTROUTING  br0 → eth0  SNAT 172.16.0.2 → 10.0.2.15", "sent: left host through eth0",
-            "delivered: to a process in guest", "guest (client)", "host (router)", "0 events lost",
-            "verified: the rules of 3 namespaces are as before",
-        ] {
-            #expect(output.standardOutput.contains(line), "\(line) is not in \(output.standardOutput)")
+        try await Sandbox.with { sandbox in
+            let output = try await sandbox.trace("lab", "run", "ping")
+            #expect(output.isSuccess, "\(output.standardError)")
+            for line in [
+                "13  host   nat       POSTROUTING  br0 → eth0  SNAT 172.16.0.2 → 10.0.2.15", "sent: left host through eth0",
+                "delivered: to a process in guest", "guest (client)", "host (router)", "0 events lost",
+                "verified: the rules of 3 namespaces are as before",
+            ] {
+                #expect(output.standardOutput.contains(line), "\(line) is not in \(output.standardOutput)")
+            }
+            #expect(try await remains(of: sandbox).isEmpty)
         }
-        let after = try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { Int32($0) }
-        let left = after.filter { pid in
-            !before.contains(pid)
-                && ((try? String(contentsOfFile: "/proc/\(pid)/cmdline", encoding: .utf8)) ?? "").contains("ipt-trace\0collect")
+    }
+
+    @Test("the demonstration leaves nothing behind when it is interrupted", arguments: [SIGINT, SIGTERM, SIGKILL])
+    func interrupted(_ signal: Int32) async throws {
+        try await Sandbox.with { sandbox in
+            let demonstration = try SandboxProcess([Live.program, "lab", "run", "ping"], in: sandbox)
+            for _ in 0..<500 where !demonstration.output.contains("serving http") {
+                try await Task.sleep(for: .milliseconds(10))
+            }
+            #expect(demonstration.output.contains("serving http"))
+            await demonstration.stop(signal: signal)
+            for _ in 0..<100 where try await !remains(of: sandbox).isEmpty { try await Task.sleep(for: .milliseconds(50)) }
+            #expect(try await remains(of: sandbox) == [])
         }
-        #expect(left.isEmpty)
     }
 }
