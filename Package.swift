@@ -70,7 +70,7 @@ let package = Package(
         .executableTarget(name: "flood", path: "Benchmarks/Flood"),
         .executableTarget(
             name: "EventPathBenchmark",
-            dependencies: ["TraceModel", "WireFormat", "Correlation", "Reports"],
+            dependencies: ["TraceModel", "WireFormat", "Correlation", "Reports", "Collector"],
             path: "Benchmarks/EventPath",
             swiftSettings: strict
         ),
