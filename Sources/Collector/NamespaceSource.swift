@@ -43,17 +43,20 @@ final class NamespaceSource {
     /// The kernel answers `EPERM` both to the unprivileged and for a group that another process has (measured); only in
     /// the latter case is the group listed.
     private static func failure(_ error: NetlinkError, _ group: UInt16, _ namespace: NetworkNamespace) -> CollectorFailure {
-        if error.isPermission || error.isBusy {
-            let bound = (try? namespace.enter { boundGroups() }) ?? []
-            if bound.contains(group) || error.isBusy { return .groupTaken(group: group, namespace: namespace.name) }
-            return .permission(namespace: namespace.name)
+        if error.isBusy { return .groupTaken(group: group, namespace: namespace.name) }
+        if error.isPermission {
+            let bound = (try? namespace.enter { boundGroups() }).flatMap { $0 }
+            // Root that may not look who has it is refused because somebody has it.
+            let isTaken = bound?.contains(group) ?? (geteuid() == 0)
+            return isTaken
+                ? .groupTaken(group: group, namespace: namespace.name) : .permission(namespace: namespace.name)
         }
         return .cannotBind(group: group, namespace: namespace.name, message: NetlinkError.text(of: error.code))
     }
 
-    /// The groups that are bound in the namespace of this thread.
-    private static func boundGroups() -> [UInt16] {
-        guard let file = unsafe fopen("/proc/thread-self/net/netfilter/nfnetlink_log", "re") else { return [] }
+    /// The groups that are bound in the namespace of this thread; `nil` where the list may not be read.
+    private static func boundGroups() -> [UInt16]? {
+        guard let file = unsafe fopen("/proc/thread-self/net/netfilter/nfnetlink_log", "re") else { return nil }
         defer { unsafe fclose(file) }
         var groups: [UInt16] = []
         var line = [CChar](repeating: 0, count: 256)

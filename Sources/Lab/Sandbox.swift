@@ -84,9 +84,11 @@ public struct Sandbox: Sendable {
     private static func launch(_ command: [String], input: Pipe?, output: Pipe, isDetached: Bool) throws -> Process {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        var arguments = ["unshare"]
-        if geteuid() != 0 { arguments += ["--user", "--map-root-user"] }
-        arguments += ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"] + command
+        var arguments: [String] = []
+        // In two steps: the kernel gives files under /proc/net to the namespace's root, whom it has to know by then
+        // (xt_proto_init in net/netfilter/x_tables.c, nfnl_log_net_init in nfnetlink_log.c).
+        if geteuid() != 0 { arguments += ["unshare", "--user", "--map-root-user", "--"] }
+        arguments += ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"] + command
         // nohup keeps it when the terminal goes.
         process.arguments = (isDetached ? ["nohup"] : []) + arguments
         process.standardInput = input ?? FileHandle.nullDevice

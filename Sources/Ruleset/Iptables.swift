@@ -42,7 +42,8 @@ public struct Iptables: Sendable {
         return dump.tables.isEmpty ? nil : dump
     }
 
-    /// The tables that the legacy backend has in this namespace (`/proc/net/ip_tables_names`).
+    /// The tables that the legacy backend has in this namespace (`/proc/net/ip_tables_names`); none where the list may not
+    /// be read, as in a network namespace made together with its user namespace: its rules are left alone then.
     private func legacyTables(_ family: AddressFamily, in namespace: NetworkNamespace) throws -> [String] {
         let path = "/proc/thread-self/net/\(family == .ipv4 ? "ip" : "ip6")_tables_names"
         let names = try namespace.enter { try? String(contentsOfFile: path, encoding: .utf8) }
