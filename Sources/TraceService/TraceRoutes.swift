@@ -47,6 +47,9 @@ public struct TraceRoutes: Sendable {
         case ("journeys", 2): return try found(snapshot.journeyReport(id: parts[1]), "journey")
         case ("flows", 1): return try .json(snapshot.flowsReport(limit: try target.limit()))
         case ("precedence", 1): return try .json(snapshot.precedenceReport())
+        case ("metrics", 1):
+            return EndpointResponse(
+                status: .ok, contentType: "text/plain; version=0.0.4; charset=utf-8", body: Array(snapshot.metrics().utf8))
         case ("namespaces", 1): return try .json(snapshot.namespacesReport())
         default: return .problem(.notFound, "no such resource; / lists what there is")
         }
@@ -77,6 +80,7 @@ public struct TraceRoutes: Sendable {
         /precedence
         /probes
         /namespaces
+        /metrics      for Prometheus
         /healthz
 
         """

@@ -1,3 +1,4 @@
+import Foundation
 import Reports
 import Testing
 import TraceModel
@@ -253,6 +254,41 @@ private let translated = tuple(0x0A00_020F, 0x0808_0808)
         var scene = Scene()
         scene.add([scene.segment(0, ["raw/OUTPUT"], request)], .sent)
         #expect(scene.snapshot.precedenceReport().notes.contains { $0.hasPrefix("guest: the nat chains saw nothing: no rule") })
+    }
+}
+
+@Suite struct MetricsTests {
+    @Test func everySampleHasAFamilyAndHostileNamesStayWithinTheirLabel() throws {
+        var scene = Scene()
+        scene.layout.namespaces[1].name = "a\"b\\c\nd"
+        scene.add([scene.segment(1, ["raw/PREROUTING"], request)], .dropped)
+        let text = scene.snapshot.metrics()
+        #expect(text.contains("ipt_trace_journeys_total{outcome=\"dropped\"} 1\n"))
+        #expect(
+            text.contains(
+                "ipt_trace_drops_total{netns=\"a\\\"b\\\\c\\nd\",family=\"ipv4\",table=\"raw\",chain=\"PREROUTING\"} 1\n"))
+        var families: Set<Substring> = []
+        for line in text.split(separator: "\n") {
+            let words = line.split(separator: " ")
+            if line.hasPrefix("# TYPE ") {
+                #expect(families.insert(words[2]).inserted, "\(words[2]) twice")
+            } else if !line.hasPrefix("#") {
+                let name = line.prefix { $0 != "{" && $0 != " " }
+                #expect(families.contains(name), "\(name) has no family")
+                #expect(Double(words[words.count - 1]) != nil, "\(line)")
+            }
+        }
+        #expect(families.count > 10)
+    }
+
+    @Test func theDashboardAsksOnlyForWhatIsServed() throws {
+        let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+            .appendingPathComponent("../../dashboards/grafana.json")
+        let dashboard = try String(contentsOf: file, encoding: .utf8)
+        let served = Scene().snapshot.metrics()
+        let wanted = Set(dashboard.matches(of: #/ipt_trace_[a-z_]+/#).map { String($0.output) })
+        #expect(wanted.count > 8)
+        for name in wanted { #expect(served.contains("# TYPE \(name) "), "\(name)") }
     }
 }
 

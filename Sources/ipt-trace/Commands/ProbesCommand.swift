@@ -28,7 +28,7 @@ struct ProbesCommand: AsyncParsableCommand {
             rows += try await survey.rows(of: namespace, journals: journals)
         }
         if json {
-            Terminal.print(try Terminal.json(["probes": rows]))
+            Terminal.print(try Terminal.json(ProbeList(probes: rows)))
             return
         }
         if rows.isEmpty {

@@ -1,0 +1,86 @@
+internal import TraceModel
+
+extension TraceSnapshot {
+    /// `/metrics`: counters and gauges in Prometheus' text format, version 0.0.4.
+    ///
+    /// Labels are bounded: outcomes, namespaces, and the places where packets were dropped.
+    public func metrics() -> String {
+        var text = MetricsText()
+        text.family("ipt_trace_start_time_seconds", .gauge, "When the collection began, in seconds since 1970.")
+        text.sample("ipt_trace_start_time_seconds", Double(since) / 1_000_000)
+        let counters: [(String, String, UInt64)] = [
+            ("events_total", "Events received.", completeness.events),
+            ("events_lost_total", "Events that the kernel counted and nobody received.", completeness.lost),
+            ("events_unplaced_total", "Events whose prefix no rule explains.", completeness.unplaced),
+            ("receive_overflows_total", "Deliveries dropped because a receive buffer was full.", completeness.overflows),
+            ("messages_malformed_total", "Messages and packets that could not be parsed.", completeness.malformed),
+            ("journeys_ambiguous_total", "Journeys that another packet's events may be part of.", completeness.ambiguous),
+            ("journeys_evicted_total", "Journeys closed early to bound memory.", completeness.evicted),
+            ("journeys_own_total", "Journeys to or from the collector's own endpoint.", completeness.own),
+        ]
+        for (name, help, value) in counters {
+            text.family("ipt_trace_\(name)", .counter, help)
+            text.sample("ipt_trace_\(name)", value)
+        }
+        var outcomes: [String: UInt64] = [:]
+        for outcome in Outcome.allCases where outcome != .open { outcomes[outcome.name] = 0 }
+        var drops: [[String]: UInt64] = [:]
+        for path in paths {
+            outcomes[path.outcome.name, default: 0] += path.packets
+            if path.outcome == .dropped, let last = path.routes.last.flatMap({ routes.steps(of: $0).last }) {
+                let place = describe(last)
+                drops[[place.netns, place.family, place.table, place.chain], default: 0] += path.packets
+            }
+        }
+        text.family("ipt_trace_journeys_total", .counter, "Journeys that have ended, by outcome.")
+        for (outcome, count) in outcomes.sorted(by: { $0.key < $1.key }) {
+            text.sample("ipt_trace_journeys_total", count, [("outcome", outcome)])
+        }
+        text.family("ipt_trace_drops_total", .counter, "Journeys that were dropped, by the last place that saw them.")
+        for (place, count) in drops.sorted(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
+            text.sample("ipt_trace_drops_total", count, Array(zip(["netns", "family", "table", "chain"], place)))
+        }
+        text.family("ipt_trace_journeys_open", .gauge, "Journeys under way.")
+        text.sample("ipt_trace_journeys_open", completeness.open)
+        text.family("ipt_trace_paths", .gauge, "Distinct paths.")
+        text.sample("ipt_trace_paths", paths.count)
+        text.family("ipt_trace_flows", .gauge, "Connections that are remembered.")
+        text.sample("ipt_trace_flows", flows.count)
+        text.family("ipt_trace_probes", .gauge, "Probes in force, by namespace.")
+        for (index, namespace) in layout.namespaces.enumerated() {
+            let count = layout.probes.indices.count { layout.probes[$0].namespace == index && layout.isInForce[$0] }
+            text.sample("ipt_trace_probes", count, [("netns", namespace.name)])
+        }
+        return text.text
+    }
+}
+
+/// Writes Prometheus' text format.
+private struct MetricsText {
+    enum Kind: String {
+        case counter, gauge
+    }
+
+    var text = ""
+
+    mutating func family(_ name: String, _ kind: Kind, _ help: String) {
+        text += "# HELP \(name) \(help)\n# TYPE \(name) \(kind.rawValue)\n"
+    }
+
+    mutating func sample(_ name: String, _ value: some CustomStringConvertible, _ labels: [(String, String)] = []) {
+        let list = labels.map { "\($0)=\"\(Self.escaped($1))\"" }.joined(separator: ",")
+        text += "\(name)\(list.isEmpty ? "" : "{\(list)}") \(value)\n"
+    }
+
+    private static func escaped(_ value: String) -> String {
+        value.map { character in
+            switch character {
+            case "\\": "\\\\"
+            case "\"": "\\\""
+            case "\n": "\\n"
+            default: String(character)
+            }
+        }
+        .joined()
+    }
+}
