@@ -84,9 +84,7 @@ public final class Collector: Sendable {
         }
         guard !traced.isEmpty else { throw CollectorFailure.noNamespaces }
         state = Mutex(State(namespaces: traced))
-        ports.withLock { ports in
-            for source in sources { ports[source.index] = (source.namespace, source.log.portID) }
-        }
+        for source in sources { watch(source) }
         await survey.update(registry, traced)
         start(sources)
     }
@@ -165,8 +163,10 @@ public final class Collector: Sendable {
         var ticks = 0
     }
 
-    /// Five times a second: whether probes of ours were installed or removed. Once a second: namespaces that came or went,
-    /// buffers that overflowed. Every five seconds: rules and interfaces, which others may have changed.
+    /// Five times a second: whether probes of ours were installed or removed, interfaces changed, or a prefix came up that
+    /// nothing explains. Once a second: namespaces that came or went,
+    /// buffers that overflowed. Every five seconds: rules, which others may have
+    /// changed.
     private func watch() async {
         let (ticks, isJournalNew) = watched.withLock { watched in
             let journal = ProbeJournal.generation
@@ -177,6 +177,8 @@ public final class Collector: Sendable {
             return (watched.ticks, journal != watched.journal)
         }
         var needsSurvey = isJournalNew || ticks % 25 == 24
+        needsSurvey = registry.takeSurveyWish() || needsSurvey
+        for link in links.withLock({ Array($0.values) }) where link.hasChanged() { needsSurvey = true }
         if ticks % 5 == 4 {
             if options.selectors.contains(.all) { needsSurvey = takeNewNamespaces() || needsSurvey }
             needsSurvey = dropVanishedNamespaces() || needsSurvey
@@ -201,7 +203,7 @@ public final class Collector: Sendable {
             else { continue }
             state.withLock { $0.namespaces.append(namespace) }
             logger.info("namespace \(namespace.name) has appeared: tracing it")
-            ports.withLock { $0[index] = (namespace, source.log.portID) }
+            watch(source)
             mailbox.send(.add(LoopMessage.Handover(source: source)))
             isChanged = true
         }
@@ -222,12 +224,32 @@ public final class Collector: Sendable {
         }
         for namespace in gone {
             logger.warning("namespace \(namespace.name) has vanished: no longer traced")
+            unwatch(namespace.inode)
             mailbox.send(.remove(namespace.inode))
         }
         return !gone.isEmpty
     }
 
     private let ports = Mutex<[Int: (NetworkNamespace, UInt32)]>([:])
+    private let links = Mutex<[Int: LinkWatch]>([:])
+
+    private func watch(_ source: NamespaceSource) {
+        ports.withLock { $0[source.index] = (source.namespace, source.log.portID) }
+        // Without it interfaces are still read every five seconds.
+        guard let link = try? LinkWatch(source.namespace) else { return }
+        links.withLock { $0[source.index] = link }
+    }
+
+    private func unwatch(_ inode: UInt64) {
+        let indices = ports.withLock { ports in
+            let indices = ports.filter { $0.value.0.inode == inode }.map(\.key)
+            for index in indices { ports[index] = nil }
+            return indices
+        }
+        links.withLock { links in
+            for index in indices { links[index] = nil }
+        }
+    }
 
     private func sendBufferDrops() {
         // Reads one table per namespace; the loop takes what has grown.

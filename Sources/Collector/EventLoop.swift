@@ -88,7 +88,7 @@ struct EventLoop: ~Copyable {
     /// Runs until told to stop; then closes what is under way and publishes the last snapshot.
     consuming func runUntilStopped() {
         takeLayout()
-        loadTranslations()
+        for source in sources { loadTranslations(of: source) }
         var buffer = [UInt8](repeating: 0, count: 1 << 18)
         var descriptors: [pollfd] = []
         while !isStopping {
@@ -169,11 +169,9 @@ struct EventLoop: ~Copyable {
     }
 
     /// Connections that began before us.
-    private mutating func loadTranslations() {
-        for source in sources {
-            for connection in (try? source.namespace.enter { try ConntrackSocket.existing() }) ?? [] {
-                correlator.noteTranslation(namespace: source.index, original: connection.original, reply: connection.reply)
-            }
+    private mutating func loadTranslations(of source: NamespaceSource) {
+        for connection in (try? source.namespace.enter { try ConntrackSocket.existing() }) ?? [] {
+            correlator.noteTranslation(namespace: source.index, original: connection.original, reply: connection.reply)
         }
     }
 
@@ -189,7 +187,9 @@ struct EventLoop: ~Copyable {
     private mutating func handle(_ message: LoopMessage) {
         switch message {
         case .layoutChanged: takeLayout()
-        case .add(let handover): sources.append(handover.source)
+        case .add(let handover):
+            sources.append(handover.source)
+            loadTranslations(of: handover.source)
         case .remove(let inode):
             for source in sources where source.namespace.inode == inode {
                 let counters = source.reader.counters
@@ -197,6 +197,7 @@ struct EventLoop: ~Copyable {
                 departed.lost += counters.lost
                 departed.malformed += counters.malformed
                 departed.unplaced += counters.unplaced
+                correlator.forgetTranslations(namespace: source.index)
             }
             sources.removeAll { $0.namespace.inode == inode }
         case .bufferDrops(let drops):

@@ -11,6 +11,7 @@ package final class LayoutRegistry: Sendable {
         var layout = Layout()
         var indices: [Identity: Int] = [:]
         var generation = 0
+        var isSurveyWanted = false
     }
 
     private struct Identity: Hashable {
@@ -29,6 +30,14 @@ package final class LayoutRegistry: Sendable {
 
     /// The layout and a number that changes with it.
     package var current: (layout: Layout, generation: Int) { state.withLock { ($0.layout, $0.generation) } }
+
+    /// Whether a prefix has come up since the last call that the rules read so far do not explain.
+    func takeSurveyWish() -> Bool {
+        state.withLock { state in
+            defer { state.isSurveyWanted = false }
+            return state.isSurveyWanted
+        }
+    }
 
     /// Replaces what is known: probes that were found are in force, the others are not.
     package func update(namespaces: [NamespaceLayout], openSegments: Set<UInt32>, probes: [Probe]) {
@@ -70,6 +79,7 @@ package final class LayoutRegistry: Sendable {
                     && probe.prefix == prefix && state.layout.isInForce[$0]
             }
             if let known { return UInt32(known) }
+            state.isSurveyWanted = true
             guard let own = ProbePrefix(prefix) else { return nil }
             let probe = Probe(
                 namespace: namespace, family: family, table: own.table, chain: own.chain, hook: hook,

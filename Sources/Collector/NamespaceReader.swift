@@ -19,8 +19,6 @@ package struct NamespaceReader {
     package private(set) var counters = Counters()
     /// Prefixes that no probe has, with their counts, at most 64.
     package private(set) var unplacedPrefixes: [String: UInt64] = [:]
-    /// Set where a prefix came up that no rule was known for; the survey may know it by now.
-    var meetsUnknownPrefix = false
 
     private let namespace: Int
     private let parser: PacketParser
@@ -112,7 +110,6 @@ package struct NamespaceReader {
         {
             probe = placed
         } else {
-            meetsUnknownPrefix = true
             if unplacedPrefixes.count < 64 { unplacedPrefixes[text, default: 0] += 1 }
         }
         // Bounded: prefixes come from rules, and rules are made by root, but a rule set may be large.

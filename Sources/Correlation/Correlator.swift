@@ -153,6 +153,9 @@ public struct Correlator {
         translations.insert(namespace: namespace, original: original, reply: reply)
     }
 
+    /// A namespace has vanished, and its connections with it.
+    public mutating func forgetTranslations(namespace: Int) { translations.removeAll(namespace: namespace) }
+
     public mutating func forgetTranslation(namespace: Int, original: PacketTuple, reply: PacketTuple) {
         translations.remove(namespace: namespace, original: original, reply: reply)
     }
@@ -280,6 +283,8 @@ public struct Correlator {
         if segments[index].current != event.packet.tuple { segments.rewrite(index, to: event.packet.tuple) }
         let hookBefore = segments[index].hook
         let route = routes.advance(segments[index].route, by: step)
+        // There is no room for this sequence of steps: what is shown of it would be wrong.
+        if route == segments[index].route { journeys[Int(segments[index].journey)].isAmbiguous = true }
         let position = history.append(event, after: segments[index].lastEvent)
         segments[index].advance(event, route: route, position: position, place.condition, place.hook, place.priority)
         if place.isNAT { segments[index].opensConnection = true }

@@ -45,6 +45,9 @@ struct Itinerary: Sendable {
     private var loopback: [UInt32: Int] = [:]
     private var openSegments: Set<UInt32> = []
     private var cache: [CacheKey: Verdict] = [:]
+    /// When probes expire, in microseconds since 1970, in order; what is cached holds until the next one.
+    private var expiries: [Int64] = []
+    private var cacheEnd = Int64.min
     private let layout: Layout
     /// By probe: the bit of its condition, 0 where the probe proves nothing.
     let conditionBits: [UInt32]
@@ -75,6 +78,7 @@ struct Itinerary: Sendable {
                     until: until))
         }
         conditionBits = bits
+        expiries = Set(points.values.joined().compactMap(\.until)).map { $0 * 1_000_000 }.sorted()
         for key in points.keys { points[key]?.sort { $0.priority < $1.priority } }
         for (index, namespace) in layout.namespaces.enumerated() {
             for interface in namespace.interfaces.values where interface.segment != 0 {
@@ -107,6 +111,11 @@ struct Itinerary: Sendable {
     ///   - conditions: the conditions that the packet is known to have met, as bits.
     ///   - now: microseconds since 1970, for probes that expire.
     mutating func verdict(_ route: RouteID, _ routes: RouteTable, conditions: UInt32, now: Int64) -> Verdict {
+        if now >= cacheEnd {
+            // A probe has expired since: it is no longer one that a packet has to pass.
+            cache.removeAll()
+            cacheEnd = expiries.first { $0 > now } ?? .max
+        }
         let key = CacheKey(route: route, conditions: conditions | 1)
         if let known = cache[key] { return known }
         let verdict = decide(routes.steps(of: route), conditions: conditions | 1, now: now)

@@ -186,3 +186,6 @@ public import WireFormat
         return false
     }
 }
+
+// libmnl's structure is written once, by `init`; everything behind is system calls on its descriptor.
+extension NetlinkSocket: @unchecked Sendable {}

@@ -52,7 +52,7 @@ public struct PathRecord: Sendable {
     public var example: JourneyRecord
 
     public static let translationLimit = 16
-    public static let endpointLimit = 256
+    public static let endpointLimit = 32
 }
 
 /// An address translation that packets of a path met.
