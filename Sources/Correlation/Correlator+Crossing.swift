@@ -1,0 +1,121 @@
+internal import TraceModel
+
+/// How segments of different namespaces become one journey.
+extension Correlator {
+    /// The segment of the network that an interface is on; `nil` where it has none to cross, 0 where that is not known.
+    func linkSegment(of index: Int32, _ interface: UInt32) -> UInt32? {
+        guard interface != 0 else { return nil }
+        return layout.namespaces[Int(segments[index].namespace)].interfaces[interface]?.segment ?? 0
+    }
+
+    /// A segment has reached a hook: it may leave from there, or end there.
+    mutating func enterHook(_ index: Int32, _ place: ProbePlace) {
+        guard !segments[index].awaitsChild, !segments[index].hasChildren else { return }
+        if place.hook == .input {
+            // Not to leave, but to be found behind the source translation of INPUT.
+            segments.awaitChild(index)
+        } else if place.isLastOnTheWayOut {
+            segments.awaitChild(index)
+            joinChildren(of: index)
+        }
+    }
+
+    /// `index` has arrived: joins it to the segment that left for it, or lets it wait for one.
+    mutating func joinParent(of index: Int32, through link: UInt32) {
+        var choice = Choice()
+        var candidate = segments.firstDeparture(segments[index].fingerprint, segments[index].entry)
+        while candidate >= 0 {
+            if let fit = crossingFit(from: candidate, to: index, link) {
+                choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
+            }
+            candidate = segments.nextDeparture(candidate)
+        }
+        guard choice.best >= 0 else {
+            segments.awaitParent(index)
+            return
+        }
+        markAmbiguous(choice)
+        join(choice.best, index)
+    }
+
+    /// `index` has left: joins the one that arrived before it was known to leave, or all of them for a multicast packet.
+    private mutating func joinChildren(of index: Int32) {
+        let isMulticast = segments[index].current.destination.isMulticast
+        repeat {
+            var choice = Choice()
+            var candidate = segments.firstArrival(segments[index].fingerprint, segments[index].current)
+            while candidate >= 0 {
+                let link = linkSegment(of: candidate, segments[candidate].inInterface) ?? 0
+                if let fit = crossingFit(from: index, to: candidate, link) {
+                    choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
+                }
+                candidate = segments.nextArrival(candidate)
+            }
+            guard choice.best >= 0 else { return }
+            if !isMulticast { markAmbiguous(choice) }
+            join(index, choice.best)
+        } while isMulticast
+    }
+
+    /// Links keep the order of packets: of two that fit alike, the one that has waited longer.
+    private func isOlder(_ one: Int32, than other: Int32) -> Bool {
+        journeys[Int(segments[one].journey)].serial < journeys[Int(segments[other].journey)].serial
+    }
+
+    /// How well two ends of a crossing fit, `nil` where they cannot: addresses that are the same before those that
+    /// source translation changed, and known links before unknown ones.
+    private func crossingFit(from departed: Int32, to arrived: Int32, _ link: UInt32) -> Int? {
+        let from = segments[departed]
+        let to = segments[arrived]
+        guard from.fingerprint == to.fingerprint, from.hook != .input, departed != arrived,
+            from.current.destination == to.entry.destination, from.current.transport == to.entry.transport,
+            from.current.destinationPort == to.entry.destinationPort || from.current.isICMP,
+            from.journey != to.journey
+        else { return nil }
+        var score = 0
+        if let out = linkSegment(of: departed, from.outInterface), out != 0, link != 0 {
+            guard out == link else { return nil }
+            score += 8
+            // Nothing comes back through the interface that it left by, but on loopback.
+            if from.namespace == to.namespace, from.outInterface == to.inInterface,
+                layout.namespaces[Int(from.namespace)].interfaces[from.outInterface]?.name != "lo"
+            {
+                return nil
+            }
+        } else if from.namespace == to.namespace {
+            return nil
+        }
+        if from.current == to.entry {
+            score += 4
+        } else if translations.translation(of: from.entry, in: Int(from.namespace))?.translated == to.entry {
+            score += 5
+        } else if from.current.source == to.entry.source || from.current.sourcePort == to.entry.sourcePort {
+            score += 1
+        }
+        return score
+    }
+
+    private mutating func join(_ departed: Int32, _ arrived: Int32) {
+        let upstream = Int(segments[departed].journey)
+        let downstream = segments[arrived].journey
+        segments.stopAwaitingParent(arrived)
+        if !segments[departed].current.destination.isMulticast { segments.stopAwaitingChild(departed) }
+        segments[departed].hasChildren = true
+        segments[arrived].parent = departed
+
+        var index = journeys[Int(downstream)].firstSegment
+        while index >= 0 {
+            segments[index].journey = Int32(upstream)
+            index = segments[index].nextInJourney
+        }
+        let other = journeys[Int(downstream)]
+        segments[journeys[upstream].lastSegment].nextInJourney = other.firstSegment
+        journeys[upstream].lastSegment = other.lastSegment
+        journeys[upstream].firstSeen = min(journeys[upstream].firstSeen, other.firstSeen)
+        journeys[upstream].lastSeen = max(journeys[upstream].lastSeen, other.lastSeen)
+        journeys[upstream].lastActivity = max(journeys[upstream].lastActivity, other.lastActivity)
+        journeys[upstream].layoutEpoch = min(journeys[upstream].layoutEpoch, other.layoutEpoch)
+        journeys[upstream].isAmbiguous = journeys[upstream].isAmbiguous || other.isAmbiguous
+        release(downstream)
+    }
+}

@@ -1,0 +1,241 @@
+internal import DequeModule
+public import TraceModel
+
+/// When journeys end, and how.
+extension Correlator {
+    /// Moves the time on and closes the journeys that have ended.
+    ///
+    /// - Parameter time: microseconds, never going back: what was reported before this moment is in, from all namespaces.
+    ///   It may lie behind the time of `receive(at:)`.
+    public mutating func advance(to time: Int64, into sink: inout some JourneySink) {
+        now = max(now, time)
+        while let first = settling.first, first.deadline <= time {
+            settling.removeFirst()
+            look(first, time, into: &sink)
+        }
+        while let first = lingering.first, first.deadline <= time {
+            lingering.removeFirst()
+            look(first, time, into: &sink)
+        }
+        if mustEvict { evict(into: &sink) }
+    }
+
+    /// Closes everything that is still under way.
+    public mutating func finish(into sink: inout some JourneySink) {
+        for index in journeys.indices where isLive(index) { close(Int32(index), isEvicted: false, into: &sink) }
+        settling.removeAll()
+        lingering.removeAll()
+    }
+
+    /// Hands out copies of what is under way, as `open`, at most `limit`.
+    public mutating func forEachOpen(limit: Int, _ body: (Journey) -> Void) {
+        var count = 0
+        for index in journeys.indices where isLive(index) {
+            guard count < limit else { return }
+            count += 1
+            forEachBranch(of: Int32(index), isEvicted: false) { journey in
+                journey.outcome = .open
+                journey.doubt = .none
+                journey.expected = []
+                body(journey)
+            }
+        }
+    }
+
+    private func isLive(_ index: Int) -> Bool {
+        let first = journeys[index].firstSegment
+        return first >= 0 && segments[first].journey == Int32(index)
+    }
+
+    private mutating func look(_ appointment: Appointment, _ time: Int64, into sink: inout some JourneySink) {
+        let index = Int(appointment.journey)
+        guard journeys[index].generation == appointment.generation, isLive(index) else { return }
+        let deadline = journeys[index].lastActivity + (appointment.isLast ? limits.linger : limits.settle)
+        if deadline > time {
+            // It moved meanwhile.
+            var later = appointment
+            later.deadline = deadline
+            if later.isLast { lingering.append(later) } else { settling.append(later) }
+            return
+        }
+        if appointment.isLast || isSettled(Int32(index)) {
+            close(Int32(index), isEvicted: false, into: &sink)
+        } else {
+            lingering.append(
+                Appointment(
+                    deadline: journeys[index].lastActivity + limits.linger, journey: appointment.journey,
+                    generation: appointment.generation, isLast: true))
+        }
+    }
+
+    /// Whether nothing more can come: one way from a known entry to a certain end.
+    private mutating func isSettled(_ journey: Int32) -> Bool {
+        var index = journeys[Int(journey)].firstSegment
+        if segments[index].awaitsParent, segments[index].hook != .output, !comesFromOutside(index) { return false }
+        while index >= 0 {
+            let segment = segments[index]
+            if segment.current.destination.isMulticast { return false }
+            let verdict = itinerary.verdict(segment.route, routes, conditions: segment.conditions, now: now)
+            if verdict.hasGap { return false }
+            if !segment.hasChildren {
+                switch verdict.ending {
+                case .delivered: break
+                case .left where arrival(of: segment) == nil: break
+                default: return false
+                }
+            }
+            index = segment.nextInJourney
+        }
+        return true
+    }
+
+    private func comesFromOutside(_ index: Int32) -> Bool {
+        guard let link = linkSegment(of: index, segments[index].inInterface), link != 0 else { return true }
+        return layout.openSegments.contains(link)
+    }
+
+    private func arrival(of segment: LiveSegment) -> (probes: [UInt32], namespaces: Set<Int>, dependsOnSource: Bool)? {
+        itinerary.arrival(
+            from: Int(segment.namespace), through: segment.outInterface, family: segment.current.source.family,
+            conditions: segment.conditions, now: now)
+    }
+
+    private mutating func evict(into sink: inout some JourneySink) {
+        mustEvict = false
+        while liveJourneys > limits.journeys {
+            let appointment = lingering.popFirst() ?? settling.popFirst()
+            guard let appointment else { return }
+            let index = Int(appointment.journey)
+            guard journeys[index].generation == appointment.generation, isLive(index) else { continue }
+            counters.evicted += 1
+            close(appointment.journey, isEvicted: true, into: &sink)
+        }
+    }
+
+    private mutating func close(_ journey: Int32, isEvicted: Bool, into sink: inout some JourneySink) {
+        let routes = routes
+        let history = history
+        var closed: (journeys: UInt64, ambiguous: UInt64) = (0, 0)
+        forEachBranch(of: journey, isEvicted: isEvicted) { branch in
+            closed.journeys += 1
+            if branch.isAmbiguous { closed.ambiguous += 1 }
+            sink.accept(branch, routes: routes, history: history)
+        }
+        counters.journeys += closed.journeys
+        counters.ambiguous += closed.ambiguous
+        var index = journeys[Int(journey)].firstSegment
+        while index >= 0 {
+            let next = segments[index].nextInJourney
+            segments.remove(index)
+            index = next
+        }
+        release(journey)
+    }
+
+    /// One journey for each end: a multicast packet has several.
+    private mutating func forEachBranch(of journey: Int32, isEvicted: Bool, _ body: (inout Journey) -> Void) {
+        var leaf = journeys[Int(journey)].firstSegment
+        var branch: UInt64 = 0
+        while leaf >= 0 {
+            if !segments[leaf].hasChildren {
+                fill(journey, endingIn: leaf, isEvicted: isEvicted)
+                // Branches past the first get serials of their own from the top of the range.
+                if branch > 0 { outgoing.serial |= branch << 56 }
+                branch += 1
+                body(&outgoing)
+            }
+            leaf = segments[leaf].nextInJourney
+        }
+    }
+
+    /// Writes the journey that ends in `leaf` into `outgoing`.
+    mutating func fill(_ journey: Int32, endingIn leaf: Int32, isEvicted: Bool) {
+        let live = journeys[Int(journey)]
+        outgoing.serial = live.serial
+        outgoing.packet = live.packet
+        outgoing.firstSeen = live.firstSeen
+        outgoing.lastSeen = live.lastSeen
+        outgoing.isAmbiguous = live.isAmbiguous
+        outgoing.segments.removeAll(keepingCapacity: true)
+        outgoing.expected.removeAll(keepingCapacity: true)
+        var index = leaf
+        while index >= 0 {
+            outgoing.segments.append(described(index))
+            index = segments[index].parent
+        }
+        outgoing.segments.reverse()
+        decide(leaf, live, isEvicted: isEvicted)
+    }
+
+    private func described(_ index: Int32) -> JourneySegment {
+        let segment = segments[index]
+        var described = JourneySegment(
+            namespace: Int(segment.namespace), route: segment.route, entry: segment.entry, exit: segment.current,
+            lastHook: segment.hook, opensConnection: segment.opensConnection, lastEvent: segment.lastEvent)
+        if let known = translations.translation(of: segment.entry, in: Int(segment.namespace)) {
+            described.direction = known.direction
+            if segment.hook == .postrouting { described.exit = known.translated }
+        }
+        return described
+    }
+
+    /// How the journey that ends in `leaf` ended, and why that is not known if it is not.
+    private mutating func decide(_ leaf: Int32, _ live: LiveJourney, isEvicted: Bool) {
+        var hasGap = false
+        var hasLoss = false
+        var index = leaf
+        while index >= 0 {
+            let segment = segments[index]
+            let verdict = itinerary.verdict(segment.route, routes, conditions: segment.conditions, now: now)
+            hasGap = hasGap || verdict.hasGap
+            hasLoss = hasLoss || segment.lossEpoch != lossEpochs[Int(segment.namespace)]
+            index = segment.parent
+        }
+        let last = segments[leaf]
+        let verdict = itinerary.verdict(last.route, routes, conditions: last.conditions, now: now)
+        func settle(_ outcome: Outcome, _ doubt: Doubt = .none) {
+            outgoing.outcome = outcome
+            outgoing.doubt = doubt
+        }
+        func drop(_ expected: [UInt32], isFiltered: Bool, isAnyLost: Bool) {
+            outgoing.expected = expected
+            if isEvicted {
+                settle(.incomplete, .evicted)
+            } else if isAnyLost {
+                settle(.incomplete, .eventsLost)
+            } else if live.layoutEpoch != layoutEpoch {
+                settle(.incomplete, .layoutChanged)
+            } else if isFiltered {
+                settle(.incomplete, .probesFiltered)
+            } else {
+                settle(.dropped)
+            }
+        }
+        if hasGap {
+            let doubt: Doubt = hasLoss ? .eventsLost : live.layoutEpoch != layoutEpoch ? .layoutChanged : .stepsMissing
+            return settle(.incomplete, doubt)
+        }
+        switch verdict.ending {
+        case .delivered:
+            settle(.delivered)
+        case .undecidable:
+            settle(.incomplete, isEvicted ? .evicted : .probesMissing)
+        case .expected(let probes, let crosses):
+            drop(probes, isFiltered: !crosses.isEmpty, isAnyLost: hasLoss)
+        case .left:
+            guard !last.current.destination.isMulticast, let next = arrival(of: last) else { return settle(.sent) }
+            let isLost = next.namespaces.contains(where: lostRecently)
+            drop(next.probes, isFiltered: next.dependsOnSource, isAnyLost: hasLoss || isLost)
+        }
+    }
+
+    /// Where a packet has not been seen at all, any recent loss may have been its own.
+    private func lostRecently(in namespace: Int) -> Bool { lossTimes[namespace] + limits.linger * 2 >= now }
+
+    /// Gives a journey's place back; appointments that still name it are void.
+    mutating func release(_ journey: Int32) {
+        journeys[Int(journey)].generation &+= 1
+        journeys[Int(journey)].firstSegment = -1
+        freeJourneys.append(journey)
+    }
+}
