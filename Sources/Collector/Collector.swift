@@ -48,10 +48,20 @@ public final class Collector: Sendable {
     private let finished = DispatchSemaphore(value: 0)
 
     private struct State {
-        /// By layout index; one that has vanished keeps its place.
-        var namespaces: [NetworkNamespace]
-        var vanished: Set<UInt64> = []
+        /// By layout index.
+        var places: [Place]
         var watcher: Task<Void, Never>?
+    }
+
+    /// A namespace that is or was traced. An open descriptor alone keeps a namespace alive, so that it is given up with the
+    /// sockets when nobody else has the namespace any more.
+    struct Place: Sendable {
+        var name: String
+        var inode: UInt64
+        var namespace: NetworkNamespace?
+        var link: LinkWatch?
+        /// How often in a row it was not found.
+        var misses = 0
     }
 
     /// Opens the sockets, reads the rules, and starts to receive.
@@ -83,9 +93,8 @@ public final class Collector: Sendable {
             }
         }
         guard !traced.isEmpty else { throw CollectorFailure.noNamespaces }
-        state = Mutex(State(namespaces: traced))
-        for source in sources { watch(source) }
-        await survey.update(registry, traced)
+        state = Mutex(State(places: traced.map(Self.place)))
+        await survey.update(registry, state.withLock { $0.places })
         start(sources)
     }
 
@@ -124,7 +133,7 @@ public final class Collector: Sendable {
 
     /// Names of the namespaces being traced.
     public var namespaceNames: [String] {
-        state.withLock { state in state.namespaces.filter { !state.vanished.contains($0.inode) }.map(\.name) }
+        state.withLock { state in state.places.filter { $0.namespace != nil }.map(\.name) }
     }
 
     /// How many probes are in force.
@@ -140,7 +149,7 @@ public final class Collector: Sendable {
         let survey = try await ProbeSurvey()
         let journals = ProbeJournal.readAll()
         var rows: [ProbeRow] = []
-        for namespace in state.withLock({ $0.namespaces.filter { [vanished = $0.vanished] in !vanished.contains($0.inode) } }) {
+        for namespace in state.withLock({ $0.places.compactMap(\.namespace) }) {
             rows += try await survey.rows(of: namespace, journals: journals)
         }
         return rows
@@ -164,9 +173,7 @@ public final class Collector: Sendable {
     }
 
     /// Five times a second: whether probes of ours were installed or removed, interfaces changed, or a prefix came up that
-    /// nothing explains. Once a second: namespaces that came or went,
-    /// buffers that overflowed. Every five seconds: rules, which others may have
-    /// changed.
+    /// nothing explains. Once a second: namespaces that came or went. Every five seconds: rules, which others may have changed.
     private func watch() async {
         let (ticks, isJournalNew) = watched.withLock { watched in
             let journal = ProbeJournal.generation
@@ -176,88 +183,72 @@ public final class Collector: Sendable {
             }
             return (watched.ticks, journal != watched.journal)
         }
+        if isJournalNew {
+            // Reading the rules takes a while; until then probes that are on their way out prove nothing by their silence.
+            registry.distrust(runs: Set(ProbeJournal.readAll().filter(\.isBeingRemoved).map(\.run)))
+            mailbox.send(.layoutChanged)
+        }
         var needsSurvey = isJournalNew || ticks % 25 == 24
         needsSurvey = registry.takeSurveyWish() || needsSurvey
-        for link in links.withLock({ Array($0.values) }) where link.hasChanged() { needsSurvey = true }
-        if ticks % 5 == 4 {
-            if options.selectors.contains(.all) { needsSurvey = takeNewNamespaces() || needsSurvey }
-            needsSurvey = dropVanishedNamespaces() || needsSurvey
-            sendBufferDrops()
+        for link in state.withLock({ $0.places.compactMap(\.link) }) where link.hasChanged() { needsSurvey = true }
+        if ticks % 5 == 4, let present = try? NamespaceDirectory.resolve([.all]) {
+            if options.selectors.contains(.all) { needsSurvey = take(newOf: present) || needsSurvey }
+            needsSurvey = dropVanished(present) || needsSurvey
         }
         guard needsSurvey else { return }
         let before = registry.current.layout
-        await survey.update(registry, state.withLock { $0.namespaces })
+        await survey.update(registry, state.withLock { $0.places })
         if !registry.current.layout.isSame(as: before) { mailbox.send(.layoutChanged) }
     }
 
-    private func takeNewNamespaces() -> Bool {
-        guard let all = try? NamespaceDirectory.resolve([.all]) else { return false }
+    private static func place(_ namespace: NetworkNamespace) -> Place {
+        // Without a watch interfaces are still read every five seconds.
+        Place(name: namespace.name, inode: namespace.inode, namespace: namespace, link: try? LinkWatch(namespace))
+    }
+
+    private func take(newOf present: [NetworkNamespace]) -> Bool {
         var isChanged = false
-        for namespace in all {
+        for namespace in present {
             let index: Int? = state.withLock { state in
-                state.namespaces.contains { $0.inode == namespace.inode } ? nil : state.namespaces.count
+                // The number of one that is gone may be another's by now.
+                let isKnown = state.places.contains { $0.namespace?.inode == namespace.inode }
+                return isKnown ? nil : state.places.count
             }
             guard let index,
                 let source = try? NamespaceSource(
                     namespace, index: index, group: options.group, parser: parser, registry: registry)
             else { continue }
-            state.withLock { $0.namespaces.append(namespace) }
+            state.withLock { $0.places.append(Self.place(namespace)) }
+            // Before the first event of it can come.
+            registry.add(NamespaceLayout(name: namespace.name, inode: namespace.inode))
             logger.info("namespace \(namespace.name) has appeared: tracing it")
-            watch(source)
+            mailbox.send(.layoutChanged)
             mailbox.send(.add(LoopMessage.Handover(source: source)))
             isChanged = true
         }
         return isChanged
     }
 
-    /// A socket keeps its namespace alive, so that one that nobody else has any more has to be let go.
-    private func dropVanishedNamespaces() -> Bool {
-        guard let present = try? NamespaceDirectory.resolve([.all]) else { return false }
+    /// Lets namespaces go that nobody else has any more: not found twice in a row, since the process that one is found by may
+    /// just have ended. Those that were given as a path may have no name and no process, and stay.
+    private func dropVanished(_ present: [NetworkNamespace]) -> Bool {
         let inodes = Set(present.map(\.inode))
         let gone = state.withLock { state in
-            let gone = state.namespaces.filter { namespace in
-                !inodes.contains(namespace.inode) && !state.vanished.contains(namespace.inode)
-                    && !namespace.name.contains("/")
+            var gone: [Int] = []
+            for index in state.places.indices where state.places[index].namespace != nil {
+                let isPresent = inodes.contains(state.places[index].inode) || state.places[index].name.contains("/")
+                state.places[index].misses = isPresent ? 0 : state.places[index].misses + 1
+                guard state.places[index].misses >= 2 else { continue }
+                state.places[index].namespace = nil
+                state.places[index].link = nil
+                gone.append(index)
             }
-            state.vanished.formUnion(gone.map(\.inode))
-            return gone
+            return gone.map { ($0, state.places[$0].name) }
         }
-        for namespace in gone {
-            logger.warning("namespace \(namespace.name) has vanished: no longer traced")
-            unwatch(namespace.inode)
-            mailbox.send(.remove(namespace.inode))
+        for (index, name) in gone {
+            logger.warning("namespace \(name) has vanished: no longer traced")
+            mailbox.send(.remove(index))
         }
         return !gone.isEmpty
-    }
-
-    private let ports = Mutex<[Int: (NetworkNamespace, UInt32)]>([:])
-    private let links = Mutex<[Int: LinkWatch]>([:])
-
-    private func watch(_ source: NamespaceSource) {
-        ports.withLock { $0[source.index] = (source.namespace, source.log.portID) }
-        // Without it interfaces are still read every five seconds.
-        guard let link = try? LinkWatch(source.namespace) else { return }
-        links.withLock { $0[source.index] = link }
-    }
-
-    private func unwatch(_ inode: UInt64) {
-        let indices = ports.withLock { ports in
-            let indices = ports.filter { $0.value.0.inode == inode }.map(\.key)
-            for index in indices { ports[index] = nil }
-            return indices
-        }
-        links.withLock { links in
-            for index in indices { links[index] = nil }
-        }
-    }
-
-    private func sendBufferDrops() {
-        // Reads one table per namespace; the loop takes what has grown.
-        var drops: [Int: UInt64] = [:]
-        for (index, (namespace, port)) in ports.withLock({ $0 }) {
-            let count = NamespaceSource.bufferDrops(of: port, in: namespace)
-            if count > 0 { drops[index] = count }
-        }
-        if !drops.isEmpty { mailbox.send(.bufferDrops(drops)) }
     }
 }

@@ -13,11 +13,9 @@ enum LoopMessage: Sendable {
     /// The registry has a new layout.
     case layoutChanged
     case add(Handover)
-    /// A namespace has vanished: by inode.
-    case remove(UInt64)
+    /// A namespace has vanished: by its index in the layout.
+    case remove(Int)
     case publishSnapshot
-    /// Deliveries dropped for want of buffer, by namespace index.
-    case bufferDrops([Int: UInt64])
     case stop
 
     /// A source on its way from the thread that opened it to the loop, which alone uses it from then on.
@@ -38,7 +36,8 @@ struct EventLoop: ~Copyable {
     private var correlator: Correlator
     private var sink: Sink
     private var generation = -1
-    private var bufferDrops: [Int: UInt64] = [:]
+    /// Deliveries that were dropped because a receive buffer was full.
+    private var bufferDrops: UInt64 = 0
     /// Counts of namespaces that have vanished.
     private var departed = NamespaceReader.Counters()
     private var isStopping = false
@@ -78,10 +77,15 @@ struct EventLoop: ~Copyable {
         sink = Sink(aggregate: TraceAggregate(ownEndpoint: ownEndpoint), feed: feed, run: run)
     }
 
-    /// Microseconds since 1970.
-    private static func clock() -> Int64 {
+    /// Microseconds since 1970 that never jump: what the clock on the wall said at the beginning, and the time that has
+    /// passed since. Setting the wall clock neither ends journeys nor keeps them from ending.
+    private static func clock() -> Int64 { wallClockAtBegin + microseconds(CLOCK_MONOTONIC) }
+
+    private static let wallClockAtBegin = microseconds(CLOCK_REALTIME) - microseconds(CLOCK_MONOTONIC)
+
+    private static func microseconds(_ clock: clockid_t) -> Int64 {
         var time = timespec()
-        unsafe clock_gettime(CLOCK_REALTIME, &time)
+        unsafe clock_gettime(clock, &time)
         return Int64(time.tv_sec) * 1_000_000 + Int64(time.tv_nsec) / 1000
     }
 
@@ -117,6 +121,8 @@ struct EventLoop: ~Copyable {
             }
             // A probe of ours that the survey has not seen yet may have come up.
             if correlator.probeCount != sink.layout.probes.count { sink.layout = registry.current.layout }
+            // A loss is known from the next sequence number, if there is one; the socket's own count knows it now.
+            if correlator.liveJourneys > 0 { countDrops() }
             // A journey may only be closed for want of events that were received everywhere.
             correlator.advance(to: sources.map(\.drainedAt).min() ?? begun, into: &sink)
             if descriptors[0].revents != 0 {
@@ -124,6 +130,8 @@ struct EventLoop: ~Copyable {
             }
         }
         receiveTheRest(&buffer)
+        sink.layout = registry.current.layout
+        countDrops()
         correlator.finish(into: &sink)
         exchange.publish(snapshot())
     }
@@ -175,6 +183,16 @@ struct EventLoop: ~Copyable {
         }
     }
 
+    private mutating func countDrops() {
+        for source in sources {
+            let drops = source.log.drops
+            guard drops != source.drops else { continue }
+            bufferDrops += UInt64(drops &- source.drops)
+            source.drops = drops
+            correlator.noteLoss(namespace: source.index)
+        }
+    }
+
     private mutating func takeLayout() {
         let current = registry.current
         guard current.generation != generation else { return }
@@ -190,21 +208,16 @@ struct EventLoop: ~Copyable {
         case .add(let handover):
             sources.append(handover.source)
             loadTranslations(of: handover.source)
-        case .remove(let inode):
-            for source in sources where source.namespace.inode == inode {
+        case .remove(let index):
+            for source in sources where source.index == index {
                 let counters = source.reader.counters
                 departed.events += counters.events
                 departed.lost += counters.lost
                 departed.malformed += counters.malformed
                 departed.unplaced += counters.unplaced
-                correlator.forgetTranslations(namespace: source.index)
             }
-            sources.removeAll { $0.namespace.inode == inode }
-        case .bufferDrops(let drops):
-            for (namespace, count) in drops where count > (bufferDrops[namespace] ?? 0) {
-                bufferDrops[namespace] = count
-                correlator.noteLoss(namespace: namespace)
-            }
+            sources.removeAll { $0.index == index }
+            correlator.forgetTranslations(namespace: index)
         case .publishSnapshot: exchange.publish(snapshot())
         case .stop: isStopping = true
         }
@@ -224,7 +237,7 @@ struct EventLoop: ~Copyable {
         completeness.incomplete = sink.aggregate.incomplete
         completeness.own = sink.aggregate.own
         completeness.open = UInt64(correlator.liveJourneys)
-        completeness.overflows = bufferDrops.values.reduce(0, +)
+        completeness.overflows = bufferDrops
         var journeys = sink.aggregate.recentJourneys(history: correlator.history)
         let history = correlator.history
         correlator.forEachOpen(limit: 256) { journey in

@@ -45,7 +45,12 @@ package final class LayoutRegistry: Sendable {
             state.layout.namespaces = namespaces
             state.layout.openSegments = openSegments
             state.layout.isInForce = state.layout.isInForce.map { _ in false }
-            for probe in probes { Self.add(probe, to: &state) }
+            var met: Set<Int> = []
+            for probe in probes {
+                let index = Self.add(probe, to: &state)
+                // Two rules of one chain with one prefix: which of them reported a packet cannot be told.
+                if !met.insert(index).inserted { state.layout.probes[index].coverage = .some }
+            }
             state.generation += 1
         }
     }
@@ -66,6 +71,26 @@ package final class LayoutRegistry: Sendable {
         return state.layout.probes.count - 1
     }
 
+    /// Probes of these runs prove nothing by their silence from now on.
+    func distrust(runs: Set<String>) {
+        guard !runs.isEmpty else { return }
+        state.withLock { state in
+            for index in state.layout.probes.indices {
+                guard let own = ProbePrefix(state.layout.probes[index].prefix), runs.contains(own.runName) else { continue }
+                state.layout.probes[index].coverage = .some
+            }
+            state.generation += 1
+        }
+    }
+
+    /// Makes room for a namespace that has just appeared; the survey fills it in.
+    func add(_ namespace: NamespaceLayout) {
+        state.withLock { state in
+            state.layout.namespaces.append(namespace)
+            state.generation += 1
+        }
+    }
+
     /// The probe that an event with `prefix` belongs to.
     ///
     /// One of ours says itself which chain it is in; of the others those are taken that the survey found for this prefix,
@@ -80,7 +105,7 @@ package final class LayoutRegistry: Sendable {
             }
             if let known { return UInt32(known) }
             state.isSurveyWanted = true
-            guard let own = ProbePrefix(prefix) else { return nil }
+            guard namespace < state.layout.namespaces.count, let own = ProbePrefix(prefix) else { return nil }
             let probe = Probe(
                 namespace: namespace, family: family, table: own.table, chain: own.chain, hook: hook,
                 backend: own.run.hasSuffix("L") ? .legacy : .nft, prefix: prefix, coverage: .some)

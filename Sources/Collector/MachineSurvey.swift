@@ -13,17 +13,23 @@ struct MachineSurvey: Sendable {
         self.group = group
     }
 
-    /// Surveys `namespaces` and puts the result into `registry`. A namespace that cannot be read any more keeps its name
-    /// and has nothing in it.
-    func update(_ registry: LayoutRegistry, _ namespaces: [NetworkNamespace]) async {
+    /// Surveys `places` and puts the result into `registry`. A namespace that is gone or cannot be read keeps its name and
+    /// has nothing in it.
+    func update(_ registry: LayoutRegistry, _ places: [Collector.Place]) async {
+        let removed = Set(ProbeJournal.readAll().filter(\.isBeingRemoved).map(\.run))
         var layouts: [NamespaceLayout] = []
         var readings: [Topology.Reading] = []
         var found: [Probe] = []
-        for (index, namespace) in namespaces.enumerated() {
-            var layout = NamespaceLayout(name: namespace.name, inode: namespace.inode)
-            readings.append((try? Topology.read(index, of: namespaces)) ?? Topology.Reading())
-            if let rules = try? await probes.survey(namespace, index: index) {
-                found += rules.probes.filter { $0.target == .nflog && $0.group == group }.map(\.probe)
+        for (index, place) in places.enumerated() {
+            var layout = NamespaceLayout(name: place.name, inode: place.inode)
+            readings.append((try? Topology.read(index, of: places.map(\.namespace))) ?? Topology.Reading())
+            if let namespace = place.namespace, let rules = try? await probes.survey(namespace, index: index) {
+                for rule in rules.probes where rule.target == .nflog && rule.group == group {
+                    var probe = rule.probe
+                    // On its way out: its silence proves nothing.
+                    if let run = rule.run, removed.contains(run) { probe.coverage = .some }
+                    found.append(probe)
+                }
                 layout.tracksConnections = rules.tracksConnections
             }
             layouts.append(layout)

@@ -27,13 +27,11 @@ struct NFLogSocket: ~Copyable {
         let socket = try NetlinkSocket(.netfilter)
         _ = socket.setReceiveBuffer(settings.receiveBuffer)
         socket.keepReceivingAfterOverflow()
+        // All in one message, so that no packet is reported under settings that are not ours.
         try unsafe Self.configure(socket, group, "bind NFLOG group \(group)") { header in
-            unsafe nflog_attr_put_cfg_cmd(header, UInt8(NFULNL_CFG_CMD_BIND.rawValue))
-        }
-        try unsafe Self.configure(socket, group, "configure NFLOG group \(group)") { header in
-            unsafe nflog_attr_put_cfg_mode(header, UInt8(NFULNL_COPY_PACKET), settings.copyRange)
-        }
-        try unsafe Self.configure(socket, group, "configure NFLOG group \(group)") { header in
+            guard unsafe nflog_attr_put_cfg_cmd(header, UInt8(NFULNL_CFG_CMD_BIND.rawValue)) >= 0,
+                unsafe nflog_attr_put_cfg_mode(header, UInt8(NFULNL_COPY_PACKET), settings.copyRange) >= 0
+            else { return -1 }
             unsafe mnl_attr_put_u32(header, UInt16(NFULA_CFG_NLBUFSIZ.rawValue), settings.bufferSize.bigEndian)
             unsafe mnl_attr_put_u32(header, UInt16(NFULA_CFG_QTHRESH.rawValue), settings.queueThreshold.bigEndian)
             unsafe mnl_attr_put_u32(header, UInt16(NFULA_CFG_TIMEOUT.rawValue), settings.flushTimeout.bigEndian)
@@ -65,7 +63,8 @@ struct NFLogSocket: ~Copyable {
 
     var descriptor: Int32 { socket.descriptor }
 
-    var portID: UInt32 { socket.portID }
+    /// Deliveries that did not fit into the receive buffer.
+    var drops: UInt32 { socket.drops }
 
     @inline(__always)
     func receive(into buffer: inout [UInt8]) -> NetlinkSocket.Received { socket.receive(into: &buffer) }

@@ -12,6 +12,8 @@ final class NamespaceSource {
     /// `nil` where the kernel has no ctnetlink.
     let conntrack: ConntrackHolder?
     var reader: NamespaceReader
+    /// `log.drops` as it was last seen.
+    var drops: UInt32 = 0
     /// Up to this moment everything has been received.
     var drainedAt: Int64 = 0
 
@@ -65,28 +67,5 @@ final class NamespaceSource {
             if let group = text.split(separator: " ").first.flatMap({ UInt16($0) }) { groups.append(group) }
         }
         return groups
-    }
-
-    /// Deliveries that the kernel dropped because the receive buffer was full (`/proc/net/netlink`, last but one column).
-    static func bufferDrops(of port: UInt32, in namespace: NetworkNamespace) -> UInt64 {
-        let port = String(port)
-        let lines = (try? namespace.enter { Self.readNetlinkTable() }) ?? []
-        for line in lines {
-            let fields = line.split(separator: " ")
-            // sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode; 12 is NETLINK_NETFILTER.
-            if fields.count >= 10, fields[1] == "12", fields[2] == port { return UInt64(fields[8]) ?? 0 }
-        }
-        return 0
-    }
-
-    private static func readNetlinkTable() -> [String] {
-        guard let file = unsafe fopen("/proc/thread-self/net/netlink", "re") else { return [] }
-        defer { unsafe fclose(file) }
-        var lines: [String] = []
-        var line = [CChar](repeating: 0, count: 512)
-        while unsafe fgets(&line, 512, file) != nil {
-            lines.append(String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self))
-        }
-        return lines
     }
 }

@@ -13,21 +13,22 @@ enum Topology {
         var peers: [Int32: Int] = [:]
     }
 
-    /// Reads the interfaces of `namespaces[index]`.
-    static func read(_ index: Int, of namespaces: [NetworkNamespace]) throws -> Reading {
-        let socket = try namespaces[index].enter { try NetlinkSocket(.route) }
+    /// Reads the interfaces of `namespaces[index]`; nothing where that one is gone.
+    static func read(_ index: Int, of namespaces: [NetworkNamespace?]) throws -> Reading {
         var reading = Reading()
+        guard let namespace = namespaces[index] else { return reading }
+        let socket = try namespace.enter { try NetlinkSocket(.route) }
         var request = NetlinkRequest()
         // RTM_GETLINK (18) with an empty struct ifinfomsg
         request.append(type: 18, flags: [.request, .dump], body: [UInt8](repeating: 0, count: 16))
-        try socket.ask(request.bytes, operation: "list the interfaces of namespace \(namespaces[index].name)") {
+        try socket.ask(request.bytes, operation: "list the interfaces of namespace \(namespace.name)") {
             (bytes, message) throws(ParseError) in
             guard message.type == LinkMessage.newLink else { return }
             reading.links.append(try LinkMessage(parsing: bytes, body: message.body))
         }
         guard reading.links.contains(where: { $0.peerNamespace != nil }) else { return reading }
         for (other, namespace) in namespaces.enumerated() where other != index {
-            if let number = try number(of: namespace, seenBy: socket) { reading.peers[number] = other }
+            if let namespace, let number = try number(of: namespace, seenBy: socket) { reading.peers[number] = other }
         }
         return reading
     }
@@ -103,7 +104,7 @@ enum Topology {
             for link in reading.links {
                 // 0 stands for a segment that is not known.
                 let segment = root(number(Place(namespace: namespace, link: link.index))) + 1
-                named[link.index] = Interface(name: link.name, segment: UInt32(segment))
+                named[link.index] = Interface(name: link.name, segment: UInt32(segment), mtu: link.mtu)
             }
             interfaces.append(named)
         }

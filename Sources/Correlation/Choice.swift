@@ -5,6 +5,18 @@ struct Choice {
     /// Others with the same fit: which of them it really was cannot be told.
     private(set) var tied: [Int32] = []
     private var bestFit = Int.min
+    private var looks = 0
+
+    /// The most candidates that are looked at, the latest first. Past it, copies of one packet are so many that which of them
+    /// it was cannot be told anyway, and a sender of nothing but copies must not hold the receiver up.
+    private static let limit = 256
+
+    /// Whether enough have been looked at; the best of those, if any, is then marked ambiguous.
+    var isExhausted: Bool { looks >= Self.limit }
+
+    /// Counts one candidate, whether it fits or not.
+    @inline(__always)
+    mutating func look() { looks += 1 }
 
     /// - Parameter isPreferred: whether the first goes before the second where both fit alike.
     @inline(__always)
@@ -28,7 +40,7 @@ extension Correlator {
     /// Marks the journeys of all that fit alike.
     @inline(__always)
     mutating func markAmbiguous(_ choice: Choice) {
-        guard !choice.tied.isEmpty else { return }
+        guard !choice.tied.isEmpty || choice.isExhausted, choice.best >= 0 else { return }
         for candidate in choice.tied + [choice.best] { journeys[Int(segments[candidate].journey)].isAmbiguous = true }
     }
 }

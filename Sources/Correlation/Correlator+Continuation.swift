@@ -7,12 +7,14 @@ extension Correlator {
     mutating func continuation(of event: Event, at place: ProbePlace) -> Int32 {
         var choice = Choice()
         var candidate = segments.firstAtPlace(place.namespace, event.packet.fingerprint, event.packet.tuple)
-        while candidate >= 0 {
+        while candidate >= 0, !choice.isExhausted {
+            choice.look()
             if let fit = fit(of: candidate, for: event, at: place) {
                 choice.consider(candidate, fit: fit) { movedLater($0, than: $1) }
             }
             candidate = segments.nextAtPlace(candidate)
         }
+        isCrowded = choice.isExhausted
         if choice.best < 0, place.priority > HookPriority.sourceTranslation, place.hook == .input || place.hook == .postrouting
         {
             return continuationBehindSourceTranslation(of: event, at: place)
@@ -65,7 +67,8 @@ extension Correlator {
     private mutating func continuationBehindSourceTranslation(of event: Event, at place: ProbePlace) -> Int32 {
         var choice = Choice()
         var candidate = segments.firstDeparture(event.packet.fingerprint, event.packet.tuple)
-        while candidate >= 0 {
+        while candidate >= 0, !choice.isExhausted {
+            choice.look()
             let segment = segments[candidate]
             let from = (segment.hook, Int32(segment.priority))
             if segment.namespace == place.namespace, segment.fingerprint == event.packet.fingerprint,

@@ -15,6 +15,8 @@ extension Correlator {
             // Not to leave, but to be found behind the source translation of INPUT.
             segments.awaitChild(index)
         } else if place.isLastOnTheWayOut {
+            let link = linkSegment(of: index, segments[index].outInterface) ?? 0
+            guard itinerary.hasOtherEnd(link, beside: Int(segments[index].namespace)) else { return }
             segments.awaitChild(index)
             joinChildren(of: index)
         }
@@ -22,15 +24,19 @@ extension Correlator {
 
     /// `index` has arrived: joins it to the segment that left for it, or lets it wait for one.
     mutating func joinParent(of index: Int32, through link: UInt32) {
+        guard itinerary.hasOtherEnd(link, beside: Int(segments[index].namespace)) else { return }
         var choice = Choice()
         var candidate = segments.firstDeparture(segments[index].fingerprint, segments[index].entry)
-        while candidate >= 0 {
+        while candidate >= 0, !choice.isExhausted {
+            choice.look()
             if let fit = crossingFit(from: candidate, to: index, link) {
                 choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
             }
             candidate = segments.nextDeparture(candidate)
         }
         guard choice.best >= 0 else {
+            // Where not all were looked at, the right one may be among the others.
+            if choice.isExhausted { journeys[Int(segments[index].journey)].isAmbiguous = true }
             segments.awaitParent(index)
             return
         }
@@ -44,7 +50,8 @@ extension Correlator {
         repeat {
             var choice = Choice()
             var candidate = segments.firstArrival(segments[index].fingerprint, segments[index].current)
-            while candidate >= 0 {
+            while candidate >= 0, !choice.isExhausted {
+                choice.look()
                 let link = linkSegment(of: candidate, segments[candidate].inInterface) ?? 0
                 if let fit = crossingFit(from: index, to: candidate, link) {
                     choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }

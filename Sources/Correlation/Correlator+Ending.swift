@@ -20,8 +20,10 @@ extension Correlator {
         if mustEvict { evict(into: &sink) }
     }
 
-    /// Closes everything that is still under way.
+    /// Closes everything that is still under way. What has not been silent for long enough to be called lost stays `open`.
     public mutating func finish(into sink: inout some JourneySink) {
+        isFinishing = true
+        defer { isFinishing = false }
         for index in journeys.indices where isLive(index) { close(Int32(index), isEvicted: false, into: &sink) }
         settling.removeAll()
         lingering.removeAll()
@@ -193,27 +195,39 @@ extension Correlator {
         }
         let last = segments[leaf]
         let verdict = itinerary.verdict(last.route, routes, conditions: last.conditions, now: now)
+        var isTooLarge = false
         func settle(_ outcome: Outcome, _ doubt: Doubt = .none) {
             outgoing.outcome = outcome
             outgoing.doubt = doubt
         }
         func drop(_ expected: [UInt32], isFiltered: Bool, isAnyLost: Bool) {
             outgoing.expected = expected
-            if isEvicted {
+            if isFinishing, live.lastActivity + limits.linger > now {
+                outgoing.expected = []
+                settle(.open)
+            } else if isEvicted {
                 settle(.incomplete, .evicted)
             } else if isAnyLost {
                 settle(.incomplete, .eventsLost)
             } else if live.layoutEpoch != layoutEpoch {
                 settle(.incomplete, .layoutChanged)
+            } else if last.isFragment || isTooLarge {
+                settle(.incomplete, .refragmented)
             } else if isFiltered {
                 settle(.incomplete, .probesFiltered)
             } else {
                 settle(.dropped)
             }
         }
+        if let origin = missingOrigin(of: live) {
+            hasGap = true
+            hasLoss = hasLoss || origin.contains(where: lostRecently)
+        }
         if hasGap {
-            let doubt: Doubt = hasLoss ? .eventsLost : live.layoutEpoch != layoutEpoch ? .layoutChanged : .stepsMissing
-            return settle(.incomplete, doubt)
+            if isEvicted { return settle(.incomplete, .evicted) }
+            if hasLoss { return settle(.incomplete, .eventsLost) }
+            if live.layoutEpoch != layoutEpoch { return settle(.incomplete, .layoutChanged) }
+            return settle(.incomplete, last.isFragment ? .refragmented : .stepsMissing)
         }
         switch verdict.ending {
         case .delivered:
@@ -225,8 +239,19 @@ extension Correlator {
         case .left:
             guard !last.current.destination.isMulticast, let next = arrival(of: last) else { return settle(.sent) }
             let isLost = next.namespaces.contains(where: lostRecently)
+            isTooLarge = !itinerary.fits(
+                live.packet.length, namespace: Int(last.namespace), interface: last.outInterface)
             drop(next.probes, isFiltered: next.dependsOnSource, isAnyLost: hasLoss || isLost)
         }
+    }
+
+    /// The namespaces that must have seen a packet before it arrived where it was first seen, but did not.
+    private func missingOrigin(of live: LiveJourney) -> Set<Int>? {
+        let first = segments[live.firstSegment]
+        guard first.awaitsParent, !first.current.destination.isMulticast else { return nil }
+        return itinerary.origin(
+            of: Int(first.namespace), through: first.inInterface, family: first.current.source.family,
+            conditions: first.conditions, now: now)
     }
 
     /// Where a packet has not been seen at all, any recent loss may have been its own.

@@ -205,7 +205,9 @@ public struct Correlator {
                 route: routes.advance(RouteTable.root, by: step), lastOrder: event.order, lastProbe: event.probe,
                 inInterface: event.inInterface, outInterface: event.outInterface, conditions: place.condition,
                 lossEpoch: lossEpochs[Int(place.namespace)], journey: journey, priority: place.priority,
-                namespace: place.namespace, hook: place.hook, opensConnection: place.isNAT))
+                namespace: place.namespace, hook: place.hook, opensConnection: place.isNAT,
+                isFragment: event.packet.isFragment))
+        journeys[Int(journey)].isAmbiguous = isCrowded
         journeys[Int(journey)].firstSegment = index
         journeys[Int(journey)].lastSegment = index
         if place.hook != .output, let segment = linkSegment(of: index, event.inInterface) {
@@ -213,6 +215,12 @@ public struct Correlator {
         }
         enterHook(index, place)
     }
+
+    /// While everything is closed for good.
+    var isFinishing = false
+
+    /// Set when the last event had more candidates than are looked at: it may continue one that was not.
+    var isCrowded = false
 
     /// Set when a journey was begun past the limit; `advance` closes the oldest.
     var mustEvict = false

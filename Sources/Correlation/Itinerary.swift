@@ -42,7 +42,7 @@ struct Itinerary: Sendable {
 
     private var points: [Key: [Point]] = [:]
     private var namespacesBySegment: [UInt32: Set<Int>] = [:]
-    private var loopback: [UInt32: Int] = [:]
+    private var loopbacks: Set<UInt32> = []
     private var openSegments: Set<UInt32> = []
     private var cache: [CacheKey: Verdict] = [:]
     /// When probes expire, in microseconds since 1970, in order; what is cached holds until the next one.
@@ -83,6 +83,7 @@ struct Itinerary: Sendable {
         for (index, namespace) in layout.namespaces.enumerated() {
             for interface in namespace.interfaces.values where interface.segment != 0 {
                 namespacesBySegment[interface.segment, default: []].insert(index)
+                if interface.name == "lo" { loopbacks.insert(interface.segment) }
             }
         }
     }
@@ -191,6 +192,37 @@ struct Itinerary: Sendable {
             if Translation.passesSource(from: (last.hook, last.priority), to: (hook, priority)) { crossed.insert(.source) }
             return crossed
         }
+    }
+
+    /// Whether a packet can come from or go to a namespace being traced over `link`: one beside its own, or its own again on
+    /// loopback. 0, a link that is not known, may lead anywhere.
+    func hasOtherEnd(_ link: UInt32, beside namespace: Int) -> Bool {
+        guard link != 0 else { return true }
+        return (namespacesBySegment[link]?.count ?? 0) > 1 || loopbacks.contains(link)
+    }
+
+    /// The namespaces that must have seen a packet which arrived in `namespace` through `interface`.
+    ///
+    /// - Returns: `nil` where it may have come from outside of the namespaces being traced, or where a match leaves that open.
+    func origin(
+        of namespace: Int, through interface: UInt32, family: AddressFamily, conditions: UInt32, now: Int64
+    ) -> Set<Int>? {
+        guard let known = layout.namespaces[namespace].interfaces[interface], known.segment != 0,
+            !openSegments.contains(known.segment)
+        else { return nil }
+        var others = namespacesBySegment[known.segment] ?? []
+        if known.name != "lo" { others.remove(namespace) }
+        let isWatched = others.allSatisfy { other in
+            guard let first = firstOf(due(other, family, .postrouting, conditions | 1, now)) else { return false }
+            return first.dependence.isEmpty
+        }
+        return others.isEmpty || !isWatched ? nil : others
+    }
+
+    /// Whether a packet of this length goes through `interface` in one piece.
+    func fits(_ length: UInt32, namespace: Int, interface: UInt32) -> Bool {
+        let mtu = layout.namespaces[namespace].interfaces[interface]?.mtu ?? 0
+        return length <= (mtu == 0 ? 1500 : mtu)
     }
 
     /// What a packet that left `namespace` through `interface` must be seen by next.

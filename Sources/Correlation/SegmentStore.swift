@@ -25,6 +25,8 @@ struct LiveSegment {
     var hook: Hook
     var hasChildren = false
     var opensConnection: Bool
+    /// Was seen in pieces here, which may be put together or taken apart on the way.
+    var isFragment: Bool
     var awaitsParent = false
     var awaitsChild = false
 
@@ -40,6 +42,7 @@ struct LiveSegment {
         self.hook = hook
         self.priority = priority
         conditions |= condition
+        isFragment = isFragment || event.packet.isFragment
         if event.inInterface != 0 { inInterface = event.inInterface }
         if event.outInterface != 0 { outInterface = event.outInterface }
     }

@@ -18,6 +18,8 @@ public struct NetlinkError: Error, Equatable, Sendable {
     public var isPermission: Bool { code == EPERM || code == EACCES }
     public var isBusy: Bool { code == EBUSY }
     public var isAbsent: Bool { code == ENOENT }
+    /// What was listed changed meanwhile (`NLM_F_DUMP_INTR`): ask again.
+    public var isInterrupted: Bool { code == EINTR }
 }
 
 extension NetlinkError: CustomStringConvertible {

@@ -65,6 +65,16 @@ public import WireFormat
         _ = unsafe mnl_socket_setsockopt(socket, NETLINK_NO_ENOBUFS, &on, 4)
     }
 
+    /// Deliveries that were dropped because the receive buffer was full (`SO_MEMINFO`, `SK_MEMINFO_DROPS` of
+    /// linux/sock_diag.h); the same number as in /proc/net/netlink.
+    public var drops: UInt32 {
+        var info = [UInt32](repeating: 0, count: 16)
+        var length = socklen_t(MemoryLayout<UInt32>.size * info.count)
+        // SO_MEMINFO is 55 (asm-generic/socket.h); Glibc's module does not have it.
+        guard unsafe getsockopt(descriptor, SOL_SOCKET, 55, &info, &length) == 0, length >= 36 else { return 0 }
+        return info[8]
+    }
+
     public func send(_ bytes: [UInt8]) throws(NetlinkError) {
         let sent = unsafe bytes.withUnsafeBytes { unsafe mnl_socket_sendto(socket, $0.baseAddress, $0.count) }
         guard sent == bytes.count else { throw .last("send a netlink message") }
@@ -166,6 +176,8 @@ public import WireFormat
         var offset = 0
         do {
             while let message = try NetlinkMessage.next(in: bytes, at: &offset) {
+                // NLM_F_DUMP_INTR
+                if message.flags & 0x10 != 0 { throw NetlinkError(operation: operation, code: EINTR) }
                 switch message.type {
                 case UInt16(NLMSG_DONE):
                     return true

@@ -148,7 +148,12 @@ public struct ProbeInstaller: Sendable {
                 }
             }
         } catch {
-            _ = try await remover.remove(from: namespaces, runs: { $0 == plan.run })
+            do {
+                _ = try await remover.remove(from: namespaces, runs: { $0 == plan.run })
+            } catch let rollback {
+                if case RulesetError.permission = error { throw error }
+                throw RulesetError.notAllRemoved(["\(error)", "and taking back what was done failed: \(rollback)"])
+            }
             throw error
         }
         guard purpose == .standing else { return 0 }

@@ -41,6 +41,10 @@ public struct ProbeJournal: Codable, Sendable {
     public var group: UInt16
     public var expires: Int64?
     public var places: [Place]
+    /// Set before the first of its probes is taken out.
+    public var removing: Bool?
+
+    public var isBeingRemoved: Bool { removing == true }
 
     var path: String { "\(Self.directory)/\(run).json" }
 

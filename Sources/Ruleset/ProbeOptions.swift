@@ -53,12 +53,19 @@ public struct ProbeOptions: Sendable {
         return words
     }
 
+    /// Chains made with nft may have names that iptables-restore cannot read back: too long (`XT_EXTENSION_MAXNAMELEN`), or
+    /// with characters that would need quoting.
+    static func canBeNamed(_ chain: String) -> Bool {
+        chain.utf8.count <= 28 && !chain.hasPrefix("-")
+            && chain.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-_.".contains($0)) }
+    }
+
     /// The built-in and user-defined chains of `table` that get a probe, in the order of the table's hooks.
     func chains(of table: Table, in content: RuleDump.TableContent?) -> [String] {
         let builtIn = table.hooks.map(\.name)
         let user =
             includesUserChains
-            ? (content?.chains ?? []).map(\.name).filter { Hook(name: $0) == nil && !$0.contains(":") } : []
+            ? (content?.chains ?? []).map(\.name).filter { Hook(name: $0) == nil && Self.canBeNamed($0) } : []
         return (builtIn + user).filter { chains.isEmpty || chains.contains($0) }
     }
 }

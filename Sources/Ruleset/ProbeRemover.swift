@@ -30,9 +30,28 @@ public struct ProbeRemover: Sendable {
         from namespaces: [NetworkNamespace], runs: @escaping @Sendable (String) -> Bool = { _ in true }
     ) async throws -> [Report] {
         let journals = ProbeJournal.readAll().filter { runs($0.run) }
-        let reports = try await concurrently(namespaces) { namespace in
-            try await removePlace(namespace, runs: runs, journals: journals)
+        // Whoever collects meanwhile learns of it before the first probe falls silent.
+        for var journal in journals where !journal.isBeingRemoved {
+            journal.removing = true
+            try? journal.write()
         }
+        // Every namespace gets its turn, whatever goes wrong in another.
+        let results = try await concurrently(namespaces) { namespace in
+            do {
+                return Result<Report, any Error>.success(
+                    try await removePlace(namespace, runs: runs, journals: journals))
+            } catch let error as RulesetError {
+                return .failure(error)
+            } catch {
+                return .failure(RulesetError.stillThere(namespace: namespace.name, message: "\(error)"))
+            }
+        }
+        var failures: [any Error] = []
+        for case .failure(let error) in results { failures.append(error) }
+        if failures.count == 1 { throw failures[0] }
+        for case RulesetError.permission(let what) in failures { throw RulesetError.permission(what) }
+        guard failures.isEmpty else { throw RulesetError.notAllRemoved(failures.map { "\($0)" }) }
+        let reports = results.compactMap { try? $0.get() }
         // A namespace that is gone took its rules along; a journal whose namespaces are all done has nothing left to say.
         let done = Set(namespaces.map(\.inode))
         for journal in journals where journal.places.allSatisfy({ done.contains($0.inode) || !isPresent($0) }) {
@@ -46,7 +65,7 @@ public struct ProbeRemover: Sendable {
     ) async throws -> Report {
         var report = Report(namespace: namespace.name, removed: 0, damage: [], drift: [], emptyTables: [])
         let places = journals.compactMap { $0.places.first { $0.inode == namespace.inode } }
-        func isOurs(_ rule: RuleDump.Rule) -> Bool { rule.ownPrefix.map { runs(Self.runName($0.run)) } ?? false }
+        func isOurs(_ rule: RuleDump.Rule) -> Bool { rule.ownPrefix.map { runs($0.runName) } ?? false }
         let sites = AddressFamily.allCases.flatMap { family in iptables.backends.map { (family, $0) } }
         var expected: [String: RuleDump] = [:]
         for (family, backend) in sites {
@@ -54,9 +73,9 @@ public struct ProbeRemover: Sendable {
         }
         let first = places.first
         if let first, iptables.backends.contains(.nft) {
-            let tables = Set(places.flatMap(\.sites).flatMap(\.probes).map(\.table))
+            let tables = Set(places.flatMap(\.sites).flatMap { site in site.probes.map { [site.family.name, $0.table] } })
             let created = try TableCleanup.chains(in: namespace).subtracting(first.chainsBefore).filter {
-                tables.contains($0.table) && Hook(name: $0.name) != nil
+                tables.contains([AddressFamily(rawValue: $0.family)?.name ?? "", $0.table]) && Hook(name: $0.name) != nil
             }
             try TableCleanup.drop(created, in: namespace)
         }
@@ -89,9 +108,10 @@ public struct ProbeRemover: Sendable {
             guard let dump = try await iptables.save(family, backend, in: namespace) else { return 0 }
             var input = RestoreInput()
             var count = 0
-            for content in dump.tables {
+            // From the first table that a packet passes to the last, so that a packet on its way meets a gap, not an end.
+            for content in dump.tables.sorted(by: { ($0.table?.rawValue ?? 9) < ($1.table?.rawValue ?? 9) }) {
                 guard let table = content.table else { continue }
-                for rule in content.rules where isOurs(rule) {
+                for rule in content.rules where isOurs(rule) && isAsWeWroteIt(rule, in: table) {
                     input.delete(rule, from: table)
                     count += 1
                 }
@@ -109,12 +129,19 @@ public struct ProbeRemover: Sendable {
     }
 
     private func isPresent(_ place: ProbeJournal.Place) -> Bool {
-        let all = (try? NamespaceDirectory.resolve([.all])) ?? []
-        return all.contains { $0.inode == place.inode }
+        var present = (try? NamespaceDirectory.resolve([.all])) ?? []
+        // One that was given as a path may have no name and no process.
+        if place.name.contains("/") { present += (try? NamespaceDirectory.resolve([.path(place.name)])) ?? [] }
+        return present.contains { $0.inode == place.inode }
     }
 
-    /// The journal's name of a run: without the letter that tells the legacy backend's prefixes apart.
-    static func runName(_ run: String) -> String { run.hasSuffix("L") ? String(run.dropLast()) : run }
+    /// Whether a rule with our prefix is where its prefix says, and says nothing that we never write: what is fed back to
+    /// iptables-restore is not somebody else's text.
+    private func isAsWeWroteIt(_ rule: RuleDump.Rule, in table: Table) -> Bool {
+        guard let prefix = rule.ownPrefix, prefix.table == table, prefix.chain == rule.chain else { return false }
+        let foreign: Set<String> = ["-M", "--modprobe", "-t", "--table", "-c", "--set-counters"]
+        return !rule.words.contains { foreign.contains($0) }
+    }
 
     /// Lines that are only in one of the two, as a diff shows them.
     private func difference(from old: [String], to new: [String], _ name: String) -> [String] {

@@ -70,6 +70,9 @@ public struct ProbePrefix: Sendable, Hashable {
     /// Only in LOG prefixes.
     public var namespace: Int?
 
+    /// The journal's name of the run: without the letter that tells the legacy backend's prefixes apart.
+    public var runName: String { run.hasSuffix("L") ? String(run.dropLast()) : run }
+
     public var nflog: String { "\(Self.nflogMark)\(run):\(table.name):\(chain)" }
 
     /// `nil` where it would not fit.

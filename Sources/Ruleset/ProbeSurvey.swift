@@ -71,7 +71,7 @@ public struct ProbeSurvey: Sendable {
                     Found(
                         probe: probe, target: rule.target == "LOG" ? .log : .nflog,
                         group: rule.argument(of: "--nflog-group").flatMap { UInt16($0) } ?? 0,
-                        packets: rule.packets ?? 0, run: rule.ownPrefix.map { ProbeRemover.runName($0.run) },
+                        packets: rule.packets ?? 0, run: rule.ownPrefix?.runName,
                         isAtHead: isAtHead))
             }
         }

@@ -12,6 +12,7 @@ public enum RulesetError: Error, Equatable, Sendable {
     case journal(path: String, message: String)
     case malformedDump(line: Int, text: String)
     case stillThere(namespace: String, message: String)
+    case notAllRemoved([String])
 }
 
 extension RulesetError: CustomStringConvertible {
@@ -33,6 +34,7 @@ extension RulesetError: CustomStringConvertible {
         case .permission(let what): "\(what): permission denied. It takes root: run it with sudo."
         case .journal(let path, let message): "cannot write the journal \(path): \(message). Nothing was installed."
         case .malformedDump(let line, let text): "line \(line) of iptables-save is not understood: \(text)"
+        case .notAllRemoved(let messages): messages.joined(separator: "\n")
         case .stillThere(let namespace, let message): "cannot take the probes out of namespace \(namespace): \(message)"
         }
     }

@@ -15,25 +15,43 @@ enum TableCleanup {
     }
 
     /// The chains of iptables' tables in nf_tables, at this moment.
-    static func chains(in namespace: NetworkNamespace) throws -> Set<Chain> {
+    static func chains(in namespace: NetworkNamespace) throws -> Set<Chain> { Set(try policies(in: namespace).keys) }
+
+    /// The chains with their policies; -1 for one without.
+    private static func policies(in namespace: NetworkNamespace) throws -> [Chain: Int64] {
+        for _ in 0..<5 {
+            do {
+                return try policiesOnce(in: namespace)
+            } catch let error as NetlinkError where error.isInterrupted {
+                // Somebody changed the rules while they were listed.
+                continue
+            }
+        }
+        return try policiesOnce(in: namespace)
+    }
+
+    private static func policiesOnce(in namespace: NetworkNamespace) throws -> [Chain: Int64] {
         let socket = try namespace.enter { try NetlinkSocket(.netfilter) }
         var request = NetlinkRequest()
         request.append(
             type: Message.getChain, flags: [.request, .dump], body: NetlinkRequest.nfgenmsg(family: 0))
-        var chains: Set<Chain> = []
+        var chains: [Chain: Int64] = [:]
         try socket.ask(request.bytes, operation: "list nf_tables chains in namespace \(namespace.name)") {
             (bytes, message) throws(ParseError) in
             guard message.type == ChainMessage.newChain else { return }
             let chain = try ChainMessage(parsing: bytes, body: message.body)
             guard AddressFamily(rawValue: chain.family) != nil, Table(name: chain.table) != nil else { return }
-            chains.insert(Chain(family: chain.family, table: chain.table, name: chain.name))
+            let key = Chain(family: chain.family, table: chain.table, name: chain.name)
+            chains[key] = chain.policy.map { Int64($0) } ?? -1
         }
         return chains
     }
 
-    /// Drops those of `created` that are empty and the tables that are empty then; what is in use stays.
+    /// Drops those of `created` that are empty and the tables that are empty then; what is in use stays, and so does a
+    /// chain that has been given a policy other than ACCEPT, which the kernel would not take for use.
     static func drop(_ created: Set<Chain>, in namespace: NetworkNamespace) throws {
-        let present = try chains(in: namespace).intersection(created)
+        let accept: Int64 = 1
+        let present = try policies(in: namespace).filter { created.contains($0.key) && $0.value == accept }.map(\.key)
         guard !present.isEmpty else { return }
         let socket = try namespace.enter { try NetlinkSocket(.netfilter) }
         for chain in present.sorted(by: { ($0.table, $0.name) < ($1.table, $1.name) }) {

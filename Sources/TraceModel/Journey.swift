@@ -39,6 +39,8 @@ public enum Doubt: UInt8, Sendable, Hashable, CaseIterable {
     case probesMissing
     /// The probes' match may not have accepted the packet after a translation.
     case probesFiltered
+    /// It was in pieces, or too large for the next link, so that it goes on in another shape.
+    case refragmented
     /// Probes or namespaces changed while it was under way.
     case layoutChanged
     /// It was closed early to bound memory.
@@ -52,6 +54,7 @@ public enum Doubt: UInt8, Sendable, Hashable, CaseIterable {
         case .stepsMissing: "the packet was not seen at a probe that it must have passed before"
         case .probesMissing: "no probe stands where the packet's end would be decided"
         case .probesFiltered: "the probes' match may not accept the packet after a translation"
+        case .refragmented: "the packet was in fragments or too large for the next link, and goes on in another shape"
         case .layoutChanged: "probes or namespaces changed while the packet was under way"
         case .evicted: "the journey was closed early to bound memory"
         }

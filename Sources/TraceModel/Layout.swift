@@ -53,9 +53,12 @@ public struct Interface: Sendable, Hashable {
     /// Interfaces with the same segment, in any namespace, can reach one another without routing: the two ends of a
     /// veth pair, the ports of a bridge, `lo` with itself. 0: not known.
     public var segment: UInt32
+    /// In bytes; 0: not known.
+    public var mtu: UInt32
 
-    public init(name: String, segment: UInt32 = 0) {
+    public init(name: String, segment: UInt32 = 0, mtu: UInt32 = 0) {
         self.name = name
         self.segment = segment
+        self.mtu = mtu
     }
 }

@@ -15,10 +15,12 @@
     public var tcpFlags: UInt8
     /// ICMP echo sequence number, else 0.
     public var icmpSequence: UInt16
+    /// A piece of a larger packet.
+    public var isFragment: Bool
 
     @inlinable public init(
         tuple: PacketTuple, fingerprint: Fingerprint, length: UInt32, timeToLive: UInt8, icmpType: UInt8 = 0,
-        icmpCode: UInt8 = 0, tcpFlags: UInt8 = 0, icmpSequence: UInt16 = 0
+        icmpCode: UInt8 = 0, tcpFlags: UInt8 = 0, icmpSequence: UInt16 = 0, isFragment: Bool = false
     ) {
         self.tuple = tuple
         self.fingerprint = fingerprint
@@ -28,6 +30,7 @@
         self.icmpCode = icmpCode
         self.tcpFlags = tcpFlags
         self.icmpSequence = icmpSequence
+        self.isFragment = isFragment
     }
 }
 

@@ -141,14 +141,24 @@ struct Target {
             return port
         }
         filter.since = try query["since"].map { text in
-            if let seconds = Double(text), seconds.magnitude < 1e12 { return Int64(seconds * 1_000_000) }
+            if let seconds = Double(text) { return try Self.microseconds(seconds) }
             guard
                 let date = (try? Date(text, strategy: .iso8601))
                     ?? (try? Date(text, strategy: Date.ISO8601FormatStyle(includingFractionalSeconds: true)))
             else { throw QueryProblem(message: "since is a time such as 2026-01-31T12:00:00Z, or seconds since 1970") }
-            return Int64(date.timeIntervalSince1970 * 1_000_000)
+            return try Self.microseconds(date.timeIntervalSince1970)
         }
         return filter
+    }
+}
+
+extension Target {
+    /// A far-off year or a number like `1e300` has no place in 64 bits.
+    private static func microseconds(_ seconds: Double) throws -> Int64 {
+        guard let value = Int64(exactly: (seconds * 1_000_000).rounded()) else {
+            throw QueryProblem(message: "since is too far away")
+        }
+        return value
     }
 }
 

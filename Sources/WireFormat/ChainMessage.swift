@@ -7,6 +7,8 @@ public struct ChainMessage: Hashable, Sendable {
     public var family: UInt8
     public var table = ""
     public var name = ""
+    /// `NF_DROP` (0) or `NF_ACCEPT` (1) of a base chain; `nil` for one without a policy.
+    public var policy: UInt32?
 
     public init(parsing bytes: RawSpan, body: Range<Int>) throws(ParseError) {
         guard body.count >= 4 else { throw .truncated(offset: body.lowerBound, needed: 4, available: body.count) }
@@ -17,6 +19,7 @@ public struct ChainMessage: Hashable, Sendable {
             switch attribute.type {
             case 1: table = bytes.text(attribute.value)  // NFTA_CHAIN_TABLE
             case 3: name = bytes.text(attribute.value)  // NFTA_CHAIN_NAME
+            case 5 where attribute.value.count >= 4: policy = bytes.big32(attribute.value.lowerBound)  // NFTA_CHAIN_POLICY
             default: break
             }
         }

@@ -6,6 +6,8 @@ public struct LinkMessage: Equatable, Sendable {
     public var name = ""
     /// `IFLA_INFO_KIND`: `veth`, `bridge`, `vlan`, …; empty for hardware and `lo`.
     public var kind = ""
+    /// `IFLA_MTU` in bytes; 0 where it is not told.
+    public var mtu: UInt32 = 0
     /// `IFLA_MASTER`: the bridge or bond that the interface is a port of.
     public var master: UInt32?
     /// `IFLA_LINK`: a veth's peer, or the interface that a VLAN rests on; an index in `peerNamespace`.
@@ -23,6 +25,7 @@ public struct LinkMessage: Equatable, Sendable {
             let value = attribute.value
             switch attribute.type {
             case 3: name = bytes.text(value)  // IFLA_IFNAME
+            case 4 where value.count >= 4: mtu = bytes.native32(value.lowerBound)  // IFLA_MTU
             case 5 where value.count >= 4: peer = bytes.native32(value.lowerBound)  // IFLA_LINK
             case 10 where value.count >= 4: master = bytes.native32(value.lowerBound)  // IFLA_MASTER
             case 37 where value.count >= 4: peerNamespace = Int32(bitPattern: bytes.native32(value.lowerBound))

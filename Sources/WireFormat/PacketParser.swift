@@ -50,7 +50,7 @@ public struct PacketParser: Sendable {
                 source: IPAddress(ipv4: bytes.big32(start + 12)), destination: IPAddress(ipv4: bytes.big32(start + 16)),
                 sourcePort: 0, destinationPort: 0, transport: transport),
             fingerprint: Fingerprint(header: 0, payload: 0), length: UInt32(totalLength),
-            timeToLive: bytes.byte(start + 8))
+            timeToLive: bytes.byte(start + 8), isFragment: fragmentOffset != 0 || moreFragments != 0)
         let end = totalLength == 0 ? range.upperBound : min(range.upperBound, start + totalLength)
         let body = start + headerLength..<max(start + headerLength, end)
         parseTransport(bytes, body, isLaterFragment: fragmentOffset != 0, depth: depth, into: &packet, hash: &hash)
@@ -102,7 +102,7 @@ public struct PacketParser: Sendable {
                 destination: IPAddress(ipv6High: bytes.big64(start + 24), low: bytes.big64(start + 32)), sourcePort: 0,
                 destinationPort: 0, transport: next),
             fingerprint: Fingerprint(header: 0, payload: 0), length: UInt32(40 + payloadLength),
-            timeToLive: bytes.byte(start + 7))
+            timeToLive: bytes.byte(start + 7), isFragment: fragment != 0)
         offset = min(offset, end)
         parseTransport(
             bytes, offset..<max(offset, end), isLaterFragment: isLaterFragment, depth: depth, into: &packet, hash: &hash)

@@ -53,7 +53,7 @@ struct IptTrace: AsyncParsableCommand {
 
     private static func exitCode(of error: any Error) -> Int32 {
         switch error {
-        case RulesetError.permission: ExitStatus.noPermission
+        case RulesetError.permission, CollectorFailure.permission: ExitStatus.noPermission
         case RulesetError.unknownTable, RulesetError.unknownChain, RulesetError.invalidMatch, RulesetError.unbalancedQuotes,
             NamespaceError.invalidSelector:
             ExitStatus.usage

@@ -142,7 +142,7 @@ private let server: UInt32 = 0x0808_0808
 
     @Test func aPacketThatIsNotRoutedEndsBeforeInputAndForward() {
         var (world, _, host) = World.guestAndHost()
-        let (collected, _) = correlate(world, world.events(host, Way.before, packet(client, 1, server, 2), in: 2))
+        let (collected, _) = correlate(world, world.events(host, Way.before, packet(client, 1, server, 2), in: 3))
         #expect(collected.journeys.map(\.outcome) == [.dropped])
         #expect(expectedPlaces(collected) == ["mangle/INPUT", "mangle/FORWARD"])
     }
@@ -180,6 +180,43 @@ private let server: UInt32 = 0x0808_0808
         let (collected, _) = correlate(world, world.events(host, places, packet(server, 1, outside, 2), in: 3))
         #expect(collected.journeys.map(\.outcome) == [.incomplete])
         #expect(collected.journeys.map(\.doubt) == [.stepsMissing])
+    }
+
+    @Test func aPacketWhoseBeginningWasNotSeenIsIncomplete() {
+        var (world, _, host) = World.guestAndHost()
+        // It came from the guest, all of whose ways out are watched.
+        let (collected, _) = correlate(
+            world, world.events(host, Way.before + Way.through, packet(client, 1, server, 2), in: 2, out: 3))
+        #expect(collected.journeys.map(\.outcome) == [.incomplete])
+        #expect(collected.journeys.map(\.doubt) == [.stepsMissing])
+    }
+
+    @Test func aFragmentThatIsNotSeenAgainWasPutTogetherRatherThanDropped() {
+        var (world, _, host) = World.guestAndHost()
+        var fragment = packet(server, 0, outside, 0)
+        fragment.isFragment = true
+        let (collected, _) = correlate(world, world.events(host, Way.before, fragment, in: 3))
+        #expect(collected.journeys.map(\.doubt) == [.refragmented])
+    }
+
+    @Test func aPacketThatIsTooLargeForTheNextLinkArrivesInAnotherShape() {
+        var (world, guest, _) = World.guestAndHost()
+        var large = packet(client, 1000, server, 53)
+        large.length = 3000
+        let (collected, _) = correlate(world, world.events(guest, Way.out, large, out: 2))
+        #expect(collected.journeys.map(\.doubt) == [.refragmented])
+    }
+
+    @Test func whatIsUnderWayAtTheEndIsNotCalledDropped() {
+        var (world, guest, _) = World.guestAndHost()
+        var correlator = Correlator()
+        correlator.update(world.layout)
+        var collected = Collected(world)
+        correlator.receive(at: 1_000_000)
+        for event in world.events(guest, Way.out, packet(client, 1, server, 2), out: 2) { correlator.ingest(event) }
+        correlator.receive(at: 1_100_000)
+        correlator.finish(into: &collected)
+        #expect(collected.journeys.map(\.outcome) == [.open])
     }
 
     @Test func whereNoProbeWouldTellItIsIncompleteRatherThanDropped() {
@@ -252,6 +289,21 @@ private let server: UInt32 = 0x0808_0808
         #expect(collected.journeys.allSatisfy { $0.outcome == .sent && !$0.isAmbiguous })
     }
 
+    @Test func countlessCopiesAreAmbiguousAndCostNoMoreThanOthers() {
+        var (world, guest, host) = World.guestAndHost()
+        let copy = packet(client, 1000, server, 53)
+        var events: [Event] = []
+        for _ in 0..<3000 { events += world.events(guest, Way.out, copy, out: 2) }
+        for _ in 0..<3000 { events += world.events(host, Way.before + Way.through, copy, in: 2, out: 3) }
+        let (collected, _) = correlate(world, events)
+        #expect(collected.journeys.count >= 3000)
+        let certain = collected.journeys.filter { !$0.isAmbiguous }
+        #expect(
+            certain.isEmpty,
+            "\(collected.journeys.count) \(certain.prefix(3).map { "\($0.serial) \($0.outcome) \($0.doubt) \($0.segments.count)" })"
+        )
+    }
+
     @Test func copiesOfDifferentFlowsAreToldApartByTheirAddresses() {
         var (world, guest, host) = World.guestAndHost()
         var events: [Event] = []
@@ -268,7 +320,7 @@ private let server: UInt32 = 0x0808_0808
         var (world, _, host) = World.guestAndHost()
         let copy = packet(client, 1000, server, 53)
         let events =
-            world.events(host, Way.before, copy, in: 2) + world.events(host, Way.before + Way.through, copy, in: 2, out: 3)
+            world.events(host, Way.before, copy, in: 3) + world.events(host, Way.before + Way.through, copy, in: 3, out: 3)
         let (collected, _) = correlate(world, events)
         #expect(Set(collected.journeys.map(\.outcome)) == [.sent, .dropped])
         // Either of the two could have been the one that went on.
