@@ -103,8 +103,6 @@ public final class Collector: Sendable {
         limits.linger = options.linger
         limits.settle = min(limits.settle, options.linger)
         limits.journeys = options.maximumJourneys
-        // The sources are the thread's alone from here on.
-        let handovers = sources.map { LoopMessage.Handover(source: $0) }
         let own = try? NamespaceDirectory.host()
         let ownEndpoint = options.ownPort.flatMap { port in
             sources.first { $0.namespace.inode == own?.inode }.map {
@@ -114,10 +112,12 @@ public final class Collector: Sendable {
         let thread = Thread { [limits, mailbox, registry, exchange, feed, run, finished, ownEndpoint] in
             let loop = EventLoop(
                 mailbox: mailbox, registry: registry, exchange: exchange, feed: feed, limits: limits, run: run,
-                ownEndpoint: ownEndpoint, sources: handovers.map(\.source))
+                ownEndpoint: ownEndpoint)
             loop.runUntilStopped()
             finished.signal()
         }
+        // The sources are the thread's alone from here on; nothing else keeps them, so that they go when it lets them go.
+        for source in sources { mailbox.send(.add(LoopMessage.Handover(source: source))) }
         thread.name = "events"
         thread.stackSize = 4 << 20
         thread.start()
@@ -137,7 +137,14 @@ public final class Collector: Sendable {
     }
 
     /// How many probes are in force.
-    public var probeCount: Int { registry.current.layout.isInForce.count { $0 } }
+    public var probeCount: Int {
+        let layout = registry.current.layout
+        let now = Int64(Date().timeIntervalSince1970)
+        return layout.probes.indices.count { index in
+            if case .every(_, let until?) = layout.probes[index].coverage, until <= now { return false }
+            return layout.isInForce[index]
+        }
+    }
 
     /// What is known at this moment, at most 50 ms old; `nil` only before the first event loop turn.
     public func snapshot() -> TraceSnapshot? {

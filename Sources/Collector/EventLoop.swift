@@ -64,14 +64,13 @@ struct EventLoop: ~Copyable {
 
     init(
         mailbox: Mailbox<LoopMessage>, registry: LayoutRegistry, exchange: SnapshotExchange, feed: JourneyFeed,
-        limits: Correlator.Limits, run: UInt64, ownEndpoint: TraceAggregate.OwnEndpoint?, sources: [NamespaceSource]
+        limits: Correlator.Limits, run: UInt64, ownEndpoint: TraceAggregate.OwnEndpoint?
     ) {
         self.mailbox = mailbox
         self.registry = registry
         self.exchange = exchange
         self.feed = feed
         self.run = run
-        self.sources = sources
         since = Self.clock()
         correlator = Correlator(limits: limits)
         sink = Sink(aggregate: TraceAggregate(ownEndpoint: ownEndpoint), feed: feed, run: run)
@@ -92,7 +91,6 @@ struct EventLoop: ~Copyable {
     /// Runs until told to stop; then closes what is under way and publishes the last snapshot.
     consuming func runUntilStopped() {
         takeLayout()
-        for source in sources { loadTranslations(of: source) }
         var buffer = [UInt8](repeating: 0, count: 1 << 18)
         var descriptors: [pollfd] = []
         while !isStopping {

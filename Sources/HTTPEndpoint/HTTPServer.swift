@@ -14,6 +14,8 @@ public final class HTTPServer: Sendable {
         public var idle = 30.0
         /// Seconds that a client may take nothing of what is written to it.
         public var stall = 10.0
+        /// Seconds that writing one response may take in all.
+        public var response = 60.0
 
         public init() {}
     }

@@ -15,6 +15,8 @@ private struct Connection {
     var closesAfterOutput = false
     /// Monotonic seconds at which it is given up.
     var deadline: Double
+    /// The same for the response being written, however steadily it is taken.
+    var responseDeadline = Double.infinity
 }
 
 /// The server's thread: accepts, reads, answers and writes, never waiting for any one client.
@@ -199,6 +201,7 @@ struct ServerLoop: ~Copyable {
         connections[descriptor]?.output = serialize(response, isHead: isHead, keepsAlive: keepsAlive)
         connections[descriptor]?.written = 0
         connections[descriptor]?.closesAfterOutput = !keepsAlive
+        connections[descriptor]?.responseDeadline = Self.clock() + limits.response
         connections[descriptor]?.deadline = Self.clock() + limits.stall
         write(descriptor)
     }
@@ -216,7 +219,7 @@ struct ServerLoop: ~Copyable {
             return
         }
         connections[descriptor]?.written += count
-        connections[descriptor]?.deadline = Self.clock() + limits.stall
+        connections[descriptor]?.deadline = min(Self.clock() + limits.stall, connection.responseDeadline)
         guard connection.written + count == connection.output.count else { return }
         if connection.closesAfterOutput { return drop(descriptor) }
         connections[descriptor]?.output = []

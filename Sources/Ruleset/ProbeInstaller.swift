@@ -144,12 +144,14 @@ public struct ProbeInstaller: Sendable {
         do {
             try await concurrently(plan.places) { place in
                 for site in place.sites {
+                    try Task.checkCancellation()
                     try await apply(site, in: place.namespace, match: plan.options.match)
                 }
             }
         } catch {
             do {
-                _ = try await remover.remove(from: namespaces, runs: { $0 == plan.run })
+                // In a task of its own: taking back must go on when this one has been cancelled.
+                _ = try await Task { try await remover.remove(from: namespaces, runs: { $0 == plan.run }) }.value
             } catch let rollback {
                 if case RulesetError.permission = error { throw error }
                 throw RulesetError.notAllRemoved(["\(error)", "and taking back what was done failed: \(rollback)"])

@@ -1,3 +1,4 @@
+private import Foundation
 public import Namespaces
 public import TraceModel
 
@@ -19,6 +20,12 @@ public struct ProbeSurvey: Sendable {
         public var run: String?
         /// Whether nothing but other probes stands before it in its chain.
         public var isAtHead: Bool
+
+        /// Whether the kernel has made it inert.
+        public var isExpired: Bool {
+            guard case .every(_, let until?) = probe.coverage else { return false }
+            return until <= Int64(Date().timeIntervalSince1970)
+        }
     }
 
     /// What the rules of one namespace say.
@@ -158,7 +165,8 @@ public struct ProbeRow: Codable, Sendable, Equatable {
     public var packets: UInt64
     /// The run that installed it; `nil` for somebody else's rule.
     public var run: String?
-    /// `in place`, `covered` (rules were put before it), or `lost` (the journal has it, the rules do not).
+    /// `in place`, `covered` (rules were put before it), `expired` (inert since its time), or `lost` (the journal has it,
+    /// the rules do not).
     public var state: String
 }
 
@@ -177,7 +185,7 @@ extension ProbeSurvey {
                     netns: namespace.name, family: probe.family.name, backend: probe.backend.rawValue,
                     table: probe.table.name, chain: probe.chain, prefix: probe.prefix, target: found.target.rawValue,
                     group: found.target == .nflog ? Int(found.group) : nil, packets: found.packets, run: found.run,
-                    state: found.isAtHead || found.run == nil ? "in place" : "covered"))
+                    state: found.isExpired ? "expired" : found.isAtHead || found.run == nil ? "in place" : "covered"))
         }
         for journal in journals {
             for place in journal.places where place.inode == namespace.inode {

@@ -102,6 +102,21 @@ struct PingTests {
         }
     }
 
+    @Test func fragmentsAreNotCalledDropped() async throws {
+        try await Sandbox.with { sandbox in
+            try await Gallery.ping.setUp(in: sandbox)
+            #expect(try await sandbox.trace("install-probes").isSuccess)
+            try await sandbox.collecting { _ in
+                // No connection tracking in the guest: it sees the pieces before they are put together.
+                try await sandbox.sh("ip netns exec guest ping -c 1 -W 2 -s 3000 8.8.8.8")
+                try await Task.sleep(for: .milliseconds(800))
+                let report = try await sandbox.paths("?proto=icmp") { $0.paths.count >= 3 }
+                #expect(!report.paths.contains { $0.outcome == "dropped" }, "\(report.text())")
+                #expect(report.paths.contains { $0.reason?.contains("fragments") == true })
+            }
+        }
+    }
+
     @Test func whatIsReportedIsWhatTheKernelsOwnTraceSays() async throws {
         try await Sandbox.with { sandbox in
             try await Gallery.ping.setUp(in: sandbox)

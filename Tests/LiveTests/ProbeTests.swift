@@ -94,6 +94,35 @@ struct ProbeTests {
         }
     }
 
+    @Test func aPolicyThatWasSetMeanwhileStays() async throws {
+        try await Sandbox.with { sandbox in
+            // The chains come with the probes; the policy comes later, and is somebody's firewall.
+            _ = try await sandbox.trace("install-probes")
+            try await sandbox.sh("iptables -P FORWARD DROP")
+            try await sandbox.sh("ip6tables -P INPUT DROP")
+            let output = try await sandbox.trace("remove-probes", "--verify")
+            #expect(output.exitCode == 2 && output.standardOutput.contains("+ :FORWARD DROP"), "\(output.standardOutput)")
+            #expect(try await sandbox.rules().contains { $0.hasPrefix(":FORWARD DROP") })
+            #expect(try await sandbox.rules(tool: "ip6tables-nft-save").contains { $0.hasPrefix(":INPUT DROP") })
+            #expect(!(try await sandbox.rules().contains { $0.contains("ipt-trace") }))
+        }
+    }
+
+    @Test func aNamespaceThatIsInTheWayKeepsNoOtherFromBeingCleared() async throws {
+        try await Sandbox.with { sandbox in
+            for number in 1...9 { try await sandbox.sh("ip netns add n\(number)") }
+            _ = try await sandbox.trace("install-probes", "--family", "ipv4")
+            // A rule with our prefix that was not written by us is left alone.
+            try await sandbox.sh("ip netns exec n2 iptables -A OUTPUT -j NFLOG --nflog-prefix ipt-trace:abc123:filter:INPUT")
+            // A table that iptables can no longer read.
+            try await sandbox.sh("ip netns exec n5 nft add rule ip filter INPUT meta random 7 counter")
+            let output = try await sandbox.trace("remove-probes")
+            for number in [1, 3, 4, 6, 7, 8, 9] { #expect(try await sandbox.rules("n\(number)").isEmpty, "n\(number)") }
+            #expect(try await sandbox.rules("n2").filter { $0.hasPrefix("-A") }.count == 1)
+            #expect(output.exitCode != nil)
+        }
+    }
+
     @Test func aProbeThatSomebodyFlushedIsListedAsLostAndRemovedWithoutFuss() async throws {
         try await Sandbox.with { sandbox in
             _ = try await sandbox.trace("install-probes", "--family", "ipv4")

@@ -114,6 +114,37 @@ struct TroubleTests {
         }
     }
 
+    @Test func aNamespaceThatHasVanishedIsGoneFromTheKernelToo() async throws {
+        try await Sandbox.with { sandbox in
+            try await sandbox.sh("ip netns add gone")
+            try await sandbox.sh("ip link add here type veth peer name there netns gone")
+            try await sandbox.collecting { collector in
+                try await sandbox.sh("ip netns del gone")
+                for _ in 0..<200 where !collector.output.contains("namespace gone has vanished") {
+                    try await Task.sleep(for: .milliseconds(50))
+                }
+                // A veth goes with its peer's namespace, once nobody holds that any more.
+                for _ in 0..<100 where try await sandbox.run(["ip", "link", "show", "here"]).isSuccess {
+                    try await Task.sleep(for: .milliseconds(50))
+                }
+                #expect(!(try await sandbox.run(["ip", "link", "show", "here"]).isSuccess))
+            }
+        }
+    }
+
+    @Test func aFarOffTimeIsABadRequest() async throws {
+        try await Sandbox.with { sandbox in
+            try await sandbox.collecting("--netns", "host") { collector in
+                for since in ["500000-01-01T00:00:00Z", "1e300", "-1e300", "nan", "soon"] {
+                    let output = try await sandbox.run(
+                        ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:9100/paths?since=\(since)"])
+                    #expect(output.standardOutput == "400", "\(since)")
+                }
+                #expect(collector.isRunning)
+            }
+        }
+    }
+
     @Test func probesThatComeLaterAndNamespacesThatAppearAreTraced() async throws {
         try await Sandbox.with { sandbox in
             try await sandbox.collecting { collector in

@@ -79,15 +79,35 @@ struct Collect: AsyncParsableCommand {
     }
 
     private static func handler(_ collector: Collector) -> HTTPServer.Handler {
-        let routes = TraceRoutes(
-            snapshot: { collector.snapshot() },
-            probes: { Array(try ReportJSON.encode(ProbeList(probes: try await collector.probeRows()))) })
+        let listing = ProbeListing(collector)
+        let routes = TraceRoutes(snapshot: { collector.snapshot() }, probes: { try await listing.json() })
         return { routes.answer($0) }
     }
 
     private static func shortened(_ names: [String]) -> String {
         names.count <= 8 ? names.joined(separator: ", ") : names.prefix(8).joined(separator: ", ") + ", …"
     }
+}
+
+/// Reads the rules for `/probes`, once for all who ask within a second: each reading starts programs in every namespace.
+private actor ProbeListing {
+    private let collector: Collector
+    private var reading: (task: Task<[UInt8], any Error>, begun: ContinuousClock.Instant)?
+
+    init(_ collector: Collector) { self.collector = collector }
+
+    func json() async throws -> [UInt8] {
+        if let reading, ContinuousClock.now - reading.begun < .seconds(1) { return try await reading.task.value }
+        // One that takes longer than a second is waited for rather than doubled.
+        if let reading, !isDone { return try await reading.task.value }
+        isDone = false
+        let task = Task { [collector] in Array(try ReportJSON.encode(ProbeList(probes: try await collector.probeRows()))) }
+        reading = (task, .now)
+        defer { isDone = true }
+        return try await task.value
+    }
+
+    private var isDone = true
 }
 
 /// `/probes` and `ipt-trace probes --json`.

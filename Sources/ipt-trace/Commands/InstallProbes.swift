@@ -55,7 +55,7 @@ struct InstallProbes: AsyncParsableCommand {
             }
             return
         }
-        let replaced = try await installer.install(plan)
+        let replaced = try await Self.interruptibly { try await installer.install(plan) }
         let count = plan.places.count
         var text = "\(plan.probeCount) probes in \(count) namespace\(count == 1 ? "" : "s") (run \(plan.run)"
         switch target {
@@ -67,6 +67,24 @@ struct InstallProbes: AsyncParsableCommand {
         if replaced > 0 { text += "; \(replaced) earlier ones replaced" }
         Terminal.print(text)
         Terminal.note("Next: ipt-trace collect. To take them out: ipt-trace remove-probes --verify")
+    }
+}
+
+extension InstallProbes {
+    /// Runs `body`; Ctrl-C cancels it, so that it can take back what it has done.
+    static func interruptibly<Result: Sendable>(_ body: @escaping @Sendable () async throws -> Result) async throws -> Result {
+        let stop = StopSignal()
+        let work = Task { try await body() }
+        let watcher = Task {
+            await stop.wait()
+            if !Task.isCancelled { work.cancel() }
+        }
+        defer { watcher.cancel() }
+        do {
+            return try await work.value
+        } catch is CancellationError {
+            throw CommandFailure(message: "interrupted: nothing was left installed", code: 130)
+        }
     }
 }
 

@@ -115,10 +115,12 @@ struct LabUp: AsyncParsableCommand {
         do {
             let sandbox = try await Sandbox.detached(keeper: [Program.path, "lab", "hold"])
             do {
-                try await network.setUp(in: sandbox, variant: variant)
+                // First, so that `lab down` finds it whatever happens to this process.
                 try LabRegister.add(network.name, sandbox)
+                try await network.setUp(in: sandbox, variant: variant)
             } catch {
                 sandbox.end()
+                LabRegister.remove(network.name)
                 throw error
             }
         } catch let error as Sandbox.Unavailable {

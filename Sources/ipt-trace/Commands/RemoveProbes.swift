@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import Namespaces
 import Ruleset
 
 struct RemoveProbes: AsyncParsableCommand {
@@ -19,7 +20,17 @@ struct RemoveProbes: AsyncParsableCommand {
     var verify = false
 
     func run() async throws {
-        let reports = try await ProbeRemover().remove(from: try namespaces.resolve())
+        let journals = ProbeJournal.readAll()
+        var chosen = try namespaces.resolve()
+        if namespaces.selectors == ["all"] {
+            // A namespace that was given as a path may have no name and no process.
+            let paths = Set(journals.flatMap(\.places).map(\.name).filter { $0.contains("/") })
+            for path in paths.sorted() {
+                let more = (try? NamespaceDirectory.resolve([.path(path)])) ?? []
+                chosen += more.filter { one in !chosen.contains { $0.inode == one.inode } }
+            }
+        }
+        let reports = try await ProbeRemover().remove(from: chosen)
         let removed = reports.reduce(0) { $0 + $1.removed }
         let places = reports.filter { $0.removed > 0 }.count
         Terminal.print("\(removed) probes removed from \(places) namespace\(places == 1 ? "" : "s")")
@@ -40,6 +51,11 @@ struct RemoveProbes: AsyncParsableCommand {
             throw CommandFailure(
                 message: "the rules differ from before the probes came (+ now, - before). The removal itself changed "
                     + "nothing but the probes, so somebody else changed them meanwhile.", code: ExitStatus.checkFailed)
+        }
+        guard !journals.isEmpty else {
+            Terminal.print(
+                "nothing to compare with: no installation is on record. The removal itself changed nothing but probes.")
+            return
         }
         Terminal.print(
             "verified: the rules of \(reports.count) namespace\(reports.count == 1 ? "" : "s") are as before, counters aside")

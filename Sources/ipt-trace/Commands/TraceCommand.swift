@@ -32,7 +32,7 @@ struct TraceCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("End after this many packets.", valueName: "n"))
     var count: Int?
 
-    @Option(help: ArgumentHelp("End after this time: 90s, 10m, 1h.", valueName: "time"))
+    @Option(help: ArgumentHelp("End after this time: 90s, 10m, 1h. Default: after a day.", valueName: "time"))
     var duration = Lifetime(seconds: nil)
 
     @Option(help: "The NFLOG group. Default: one that is not in use.")
@@ -48,7 +48,7 @@ struct TraceCommand: AsyncParsableCommand {
         // Far from the groups that others are known to use.
         let group = self.group ?? UInt16.random(in: 20_000...60_000)
         // Should even the helper be killed, the kernel ends them.
-        let expires = Int64(Date().timeIntervalSince1970) + (duration.seconds ?? 3600) + 60
+        let expires = Int64(Date().timeIntervalSince1970) + (duration.seconds ?? 86_400) + 60
         let installer = try await ProbeInstaller()
         let plan = try await installer.plan(
             try filter.probeOptions(target: .nflog, group: group, expires: expires), in: chosen, purpose: .trace)
@@ -78,7 +78,8 @@ struct TraceCommand: AsyncParsableCommand {
         let places = plan.places.count
         Terminal.note("tracing with \(plan.probeCount) probes in \(places) namespace\(places == 1 ? "" : "s"); Ctrl-C ends it")
         let printer = Task { try await printJourneys(of: collector) }
-        let waiter = Task { await stop.wait(seconds: duration.seconds.map(Double.init)) }
+        // A day without --duration: then the probes end, and a trace that shows nothing must not go on in silence.
+        let waiter = Task { await stop.wait(seconds: Double(duration.seconds ?? 86_400)) }
         await withTaskGroup(of: Void.self) { group in
             group.addTask { _ = try? await printer.value }
             group.addTask { await waiter.value }
