@@ -31,6 +31,7 @@ struct MachineSurvey: Sendable {
                     found.append(probe)
                 }
                 layout.tracksConnections = rules.tracksConnections
+                layout.decidingChains = rules.decidingChains
             }
             layouts.append(layout)
         }

@@ -160,7 +160,8 @@ struct Itinerary: Sendable {
         let isWatched = !here.isEmpty
         switch lastProbe.hook {
         case .input:
-            return Verdict(ending: isWatched ? .delivered : .undecidable, hasGap: hasGap)
+            let isDecided = isWatched && !mayEndBehind(lastProbe)
+            return Verdict(ending: isDecided ? .delivered : .undecidable, hasGap: hasGap)
         case .postrouting:
             return Verdict(ending: isWatched ? .left : .undecidable, hasGap: hasGap)
         case .forward, .output:
@@ -172,6 +173,16 @@ struct Itinerary: Sendable {
             guard let input, let forward else { return Verdict(ending: .undecidable, hasGap: hasGap) }
             return Verdict(
                 ending: expected([input, forward], crosses: dependence(.forward, forward.priority)), hasGap: hasGap)
+        }
+    }
+
+    /// Whether a table of INPUT may drop a packet behind its last probe: the probe's own, or a later one without a probe.
+    ///
+    /// The security table is INPUT's end by definition: behind its probe a packet counts as delivered.
+    private func mayEndBehind(_ last: Probe) -> Bool {
+        guard last.table != .security else { return false }
+        return layout.namespaces[last.namespace].decidingChains.contains {
+            $0.family == last.family && $0.hook == .input && $0.table != .nat && $0.priority >= last.priority
         }
     }
 

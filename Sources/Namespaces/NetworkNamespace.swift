@@ -5,8 +5,10 @@ private import Glibc
 public final class NetworkNamespace: Sendable {
     /// `host`, its name under `/run/netns`, `pid:N`, or a path.
     public let name: String
-    /// Unique on the machine until the next boot.
+    /// Tells it from all other namespaces that there are now; a later one may get the number of one that is gone.
     public let inode: UInt64
+    /// Never given twice until the next boot (`NS_GET_ID`, linux/nsfs.h, since Linux 6.18); `nil` on older kernels.
+    public let identity: UInt64?
     private let descriptor: OwnedDescriptor
 
     /// Opens the namespace behind `path`, such as `/proc/self/ns/net`.
@@ -17,6 +19,16 @@ public final class NetworkNamespace: Sendable {
             throw .notANetworkNamespace(path: path)
         }
         self.inode = inode
+        var identity: UInt64 = 0
+        // _IOR(0xb7, 13, __u64)
+        self.identity = unsafe ioctl(descriptor.number, 0x8008_B70D, &identity) == 0 ? identity : nil
+    }
+
+    /// Whether this is the namespace that had these numbers.
+    public func isSame(inode: UInt64, identity: UInt64?) -> Bool {
+        guard self.inode == inode else { return false }
+        guard let identity, let own = self.identity else { return true }
+        return own == identity
     }
 
     /// Its path for other programs, valid as long as this value and this process.

@@ -60,7 +60,7 @@ public struct ProbeInstaller: Sendable {
     private func planPlace(
         _ options: ProbeOptions, run: String, number: Int, namespace: NetworkNamespace, journals: [ProbeJournal]
     ) async throws -> Place {
-        let earlier = journals.compactMap { $0.places.first { $0.inode == namespace.inode } }
+        let earlier = journals.compactMap { $0.places.first { namespace.isSame(inode: $0.inode, identity: $0.identity) } }
         var place = Place(number: number, namespace: namespace, sites: [], leftOut: [], chainsBefore: [])
         if iptables.backends.contains(.nft) {
             place.chainsBefore = try TableCleanup.chains(in: namespace)
@@ -134,6 +134,7 @@ public struct ProbeInstaller: Sendable {
             places: plan.places.map { place in
                 ProbeJournal.Place(
                     number: place.number, name: place.namespace.name, inode: place.namespace.inode,
+                    identity: place.namespace.identity,
                     sites: place.sites.map {
                         ProbeJournal.Site(family: $0.family, backend: $0.backend, before: $0.before, probes: $0.entries)
                     }, chainsBefore: place.chainsBefore)

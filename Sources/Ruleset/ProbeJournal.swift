@@ -28,6 +28,7 @@ public struct ProbeJournal: Codable, Sendable {
         public var number: Int
         public var name: String
         public var inode: UInt64
+        public var identity: UInt64?
         public var sites: [Site]
         /// nf_tables chains that were there before.
         var chainsBefore: Set<TableCleanup.Chain>

@@ -64,7 +64,7 @@ public struct ProbeRemover: Sendable {
         _ namespace: NetworkNamespace, runs: @Sendable (String) -> Bool, journals: [ProbeJournal]
     ) async throws -> Report {
         var report = Report(namespace: namespace.name, removed: 0, damage: [], drift: [], emptyTables: [])
-        let places = journals.compactMap { $0.places.first { $0.inode == namespace.inode } }
+        let places = journals.compactMap { $0.places.first { namespace.isSame(inode: $0.inode, identity: $0.identity) } }
         func isOurs(_ rule: RuleDump.Rule) -> Bool { rule.ownPrefix.map { runs($0.runName) } ?? false }
         let sites = AddressFamily.allCases.flatMap { family in iptables.backends.map { (family, $0) } }
         var expected: [String: RuleDump] = [:]
@@ -132,7 +132,7 @@ public struct ProbeRemover: Sendable {
         var present = (try? NamespaceDirectory.resolve([.all])) ?? []
         // One that was given as a path may have no name and no process.
         if place.name.contains("/") { present += (try? NamespaceDirectory.resolve([.path(place.name)])) ?? [] }
-        return present.contains { $0.inode == place.inode }
+        return present.contains { $0.isSame(inode: place.inode, identity: place.identity) }
     }
 
     /// Whether a rule with our prefix is where its prefix says, and says nothing that we never write: what is fed back to

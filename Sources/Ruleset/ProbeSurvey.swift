@@ -35,6 +35,8 @@ public struct ProbeSurvey: Sendable {
         public var tracksConnections = false
         /// Whether a table holds rules beside probes.
         public var hasRules = false
+        /// Built-in chains with rules beside probes, or with a policy other than ACCEPT.
+        public var decidingChains: Set<BuiltInChain> = []
 
         package init() {}
     }
@@ -59,11 +61,17 @@ public struct ProbeSurvey: Sendable {
         _ content: RuleDump.TableContent, _ table: Table, _ family: AddressFamily, _ backend: Backend, namespace: Int,
         into result: inout Result
     ) {
+        func decides(_ chain: String) {
+            guard let hook = Hook(name: chain), table.hooks.contains(hook) else { return }
+            result.decidingChains.insert(BuiltInChain(family: family, table: table, hook: hook, backend: backend))
+        }
+        for chain in content.chains where chain.policy != "ACCEPT" { decides(chain.name) }
         let hooks = hooksOfChains(content, table)
         var belowOthers: Set<String> = []
         for rule in content.rules {
             guard let prefix = rule.logPrefix else {
                 belowOthers.insert(rule.chain)
+                decides(rule.chain)
                 result.hasRules = true
                 if needsConntrack(rule) { result.tracksConnections = true }
                 continue
@@ -188,7 +196,7 @@ extension ProbeSurvey {
                     state: found.isExpired ? "expired" : found.isAtHead || found.run == nil ? "in place" : "covered"))
         }
         for journal in journals {
-            for place in journal.places where place.inode == namespace.inode {
+            for place in journal.places where namespace.isSame(inode: place.inode, identity: place.identity) {
                 for site in place.sites {
                     for entry in site.probes {
                         let identity = [site.family.name, site.backend.rawValue, entry.table, entry.chain, entry.prefix]

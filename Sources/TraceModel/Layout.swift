@@ -33,18 +33,42 @@ public struct Layout: Sendable {
 public struct NamespaceLayout: Sendable, Equatable {
     /// `host`, its name under `/run/netns`, `pid:N`, or a path.
     public var name: String
-    /// The inode of the namespace (`stat` of `/proc/PID/ns/net`): unique on a machine until the next boot.
+    /// The inode of the namespace (`stat` of `/proc/PID/ns/net`): tells it from all others that there are at the moment.
     public var inode: UInt64
     public var interfaces: [UInt32: Interface]
     /// Whether connection tracking is known to be on. `nil`: not known.
     public var tracksConnections: Bool?
+    /// Built-in chains that may decide a packet's fate.
+    public var decidingChains: Set<BuiltInChain>
 
-    public init(name: String, inode: UInt64, interfaces: [UInt32: Interface] = [:], tracksConnections: Bool? = nil) {
+    public init(
+        name: String, inode: UInt64, interfaces: [UInt32: Interface] = [:], tracksConnections: Bool? = nil,
+        decidingChains: Set<BuiltInChain> = []
+    ) {
+        self.decidingChains = decidingChains
         self.name = name
         self.inode = inode
         self.interfaces = interfaces
         self.tracksConnections = tracksConnections
     }
+}
+
+/// A table's chain at a hook, in one family and backend.
+public struct BuiltInChain: Sendable, Hashable {
+    public var family: AddressFamily
+    public var table: Table
+    public var hook: Hook
+    public var backend: Backend
+
+    public init(family: AddressFamily, table: Table, hook: Hook, backend: Backend) {
+        self.family = family
+        self.table = table
+        self.hook = hook
+        self.backend = backend
+    }
+
+    /// Where the chain stands in its hook's order.
+    public var priority: Int32 { HookPriority.of(table, at: hook, backend: backend) }
 }
 
 /// A network interface, and which others a frame sent through it can reach.

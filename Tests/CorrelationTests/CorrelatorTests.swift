@@ -219,6 +219,20 @@ private let server: UInt32 = 0x0808_0808
         #expect(collected.journeys.map(\.outcome) == [.open])
     }
 
+    @Test func behindTheLastProbeATableWithRulesMayStillDrop() {
+        var world = World()
+        let host = world.addNamespace("host", tables: [.filter], interfaces: [1: Interface(name: "eth0", segment: 1)])
+        world.layout.openSegments = [1]
+        let events = world.events(host, ["filter/INPUT"], packet(server, 1, client, 2), in: 1)
+        let (quiet, _) = correlate(world, events)
+        #expect(quiet.journeys.map(\.outcome) == [.delivered])
+        world.layout.namespaces[host].decidingChains = [
+            BuiltInChain(family: .ipv4, table: .filter, hook: .input, backend: .nft)
+        ]
+        let (firewalled, _) = correlate(world, events)
+        #expect(firewalled.journeys.map(\.doubt) == [.probesMissing])
+    }
+
     @Test func whereNoProbeWouldTellItIsIncompleteRatherThanDropped() {
         var world = World()
         let host = world.addNamespace("host", tables: [.raw], interfaces: [1: Interface(name: "eth0", segment: 1)])
