@@ -161,8 +161,15 @@ extension TraceSnapshot {
     private func notes(_ observations: [Int: [Passage: Observation]]) -> [String] {
         var notes: [String] = []
         for (index, namespace) in layout.namespaces.enumerated() {
-            guard let passages = observations[index] else { continue }
             let probes = layout.probes.indices.filter { layout.probes[$0].namespace == index && layout.isInForce[$0] }
+            guard !probes.isEmpty else {
+                notes.append("\(namespace.name): no rules in force there report, so nothing of it is known")
+                continue
+            }
+            guard let passages = observations[index] else {
+                notes.append("\(namespace.name): no packet has passed it")
+                continue
+            }
             let tables = Set(probes.map { layout.probes[$0].table })
             for table in Table.allCases where !tables.contains(table) {
                 notes.append("\(namespace.name): no probe in table \(table.name), so its place in the order is not known")

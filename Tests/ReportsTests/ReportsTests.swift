@@ -254,6 +254,11 @@ private let translated = tuple(0x0A00_020F, 0x0808_0808)
         var scene = Scene()
         scene.add([scene.segment(0, ["raw/OUTPUT"], request)], .sent)
         #expect(scene.snapshot.precedenceReport().notes.contains { $0.hasPrefix("guest: the nat chains saw nothing: no rule") })
+        #expect(scene.snapshot.precedenceReport().notes.contains("host: no packet has passed it"))
+        for index in scene.layout.probes.indices where scene.layout.probes[index].namespace == 1 {
+            scene.layout.isInForce[index] = false
+        }
+        #expect(scene.snapshot.precedenceReport().notes.contains { $0.hasPrefix("host: no rules in force there report") })
     }
 }
 
