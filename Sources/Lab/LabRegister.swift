@@ -37,5 +37,10 @@ public enum LabRegister {
         try JSONEncoder().encode(entry).write(to: URL(fileURLWithPath: path(name)), options: .atomic)
     }
 
-    public static func remove(_ name: String) { try? FileManager.default.removeItem(atPath: path(name)) }
+    public static func remove(_ name: String) {
+        try? FileManager.default.removeItem(atPath: path(name))
+        // The directories go with the last of what was in them: rmdir(2) leaves those alone that are in use.
+        unsafe rmdir(directory)
+        unsafe rmdir((directory as NSString).deletingLastPathComponent)
+    }
 }

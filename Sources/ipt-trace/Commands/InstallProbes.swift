@@ -9,8 +9,8 @@ struct InstallProbes: AsyncParsableCommand {
         commandName: "install-probes",
         abstract: "Puts a probe at the head of every chain of every table.",
         discussion: """
-            A probe is an NFLOG (or LOG) rule: it reports each packet and changes none. Every table is applied as one
-            iptables-restore --noflush transaction; if one fails, all that were applied are taken back. Probes go inert
+            A probe is an NFLOG (or LOG) rule: it reports each packet and changes none. Every table is applied as one \
+            iptables-restore --noflush transaction; if one fails, all that were applied are taken back. Probes go inert \
             by themselves after --expires, with no process alive. Installing again replaces the earlier probes.
 
               sudo ipt-trace install-probes

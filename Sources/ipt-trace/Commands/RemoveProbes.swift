@@ -8,7 +8,7 @@ struct RemoveProbes: AsyncParsableCommand {
         commandName: "remove-probes",
         abstract: "Takes out our probes and nothing else.",
         discussion: """
-            With --verify it exits with 2 unless the rules are as they were before the probes came, counters aside, and
+            With --verify it exits with 2 unless the rules are as they were before the probes came, counters aside, and \
             prints each line that differs.
 
               sudo ipt-trace remove-probes --verify

@@ -11,7 +11,7 @@ struct TraceCommand: AsyncParsableCommand {
         commandName: "trace",
         abstract: "Answers a question asked now: probes in, packets as they end on the terminal, probes out.",
         discussion: """
-            The probes go however this ends; even when it is killed, a helper process takes them out. A match that names
+            The probes go however this ends; even when it is killed, a helper process takes them out. A match that names \
             an address sees one direction only, and may lose the packet where the address is translated.
 
               sudo ipt-trace trace --match '-p icmp'
