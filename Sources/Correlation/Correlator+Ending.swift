@@ -17,6 +17,10 @@ extension Correlator {
             lingering.removeFirst()
             look(first, time, into: &sink)
         }
+        while let first = crossing.first, first.deadline <= time {
+            crossing.removeFirst()
+            look(first, time, into: &sink)
+        }
         if mustEvict { evict(into: &sink) }
     }
 
@@ -27,6 +31,7 @@ extension Correlator {
         for index in journeys.indices where isLive(index) { close(Int32(index), isEvicted: false, into: &sink) }
         settling.removeAll()
         lingering.removeAll()
+        crossing.removeAll()
     }
 
     /// Hands out copies of what is under way, as `open`, at most `limit`.
@@ -52,22 +57,49 @@ extension Correlator {
     private mutating func look(_ appointment: Appointment, _ time: Int64, into sink: inout some JourneySink) {
         let index = Int(appointment.journey)
         guard journeys[index].generation == appointment.generation, isLive(index) else { return }
-        let deadline = journeys[index].lastActivity + (appointment.isLast ? limits.linger : limits.settle)
-        if deadline > time {
+        guard journeys[index].lastActivity + patience(appointment.stage) <= time else {
             // It moved meanwhile.
-            var later = appointment
-            later.deadline = deadline
-            if later.isLast { lingering.append(later) } else { settling.append(later) }
-            return
+            return wait(for: appointment.journey, appointment.stage)
         }
-        if appointment.isLast || isSettled(Int32(index)) {
-            close(Int32(index), isEvicted: false, into: &sink)
-        } else {
-            lingering.append(
-                Appointment(
-                    deadline: journeys[index].lastActivity + limits.linger, journey: appointment.journey,
-                    generation: appointment.generation, isLast: true))
+        switch appointment.stage {
+        case .settling where !isSettled(appointment.journey): wait(for: appointment.journey, .lingering)
+        case .lingering where isCrossing(appointment.journey): wait(for: appointment.journey, .crossing)
+        default: close(appointment.journey, isEvicted: false, into: &sink)
         }
+    }
+
+    private func patience(_ stage: Stage) -> Int64 {
+        switch stage {
+        case .settling: limits.settle
+        case .lingering: limits.linger
+        case .crossing: max(limits.linger, limits.crossing)
+        }
+    }
+
+    private mutating func wait(for journey: Int32, _ stage: Stage) {
+        let live = journeys[Int(journey)]
+        let appointment = Appointment(
+            deadline: live.lastActivity + patience(stage), journey: journey, generation: live.generation, stage: stage)
+        switch stage {
+        case .settling: settling.append(appointment)
+        case .lingering: lingering.append(appointment)
+        case .crossing: crossing.append(appointment)
+        }
+    }
+
+    /// Whether it has left for a namespace being traced and was not seen there.
+    private mutating func isCrossing(_ journey: Int32) -> Bool {
+        var index = journeys[Int(journey)].firstSegment
+        while index >= 0 {
+            let segment = segments[index]
+            if !segment.hasChildren, !segment.current.destination.isMulticast, arrival(of: segment) != nil,
+                case .left = itinerary.verdict(segment.route, routes, conditions: segment.conditions, now: now).ending
+            {
+                return true
+            }
+            index = segment.nextInJourney
+        }
+        return false
     }
 
     /// Whether nothing more can come: one way from a known entry to a certain end.
@@ -105,7 +137,7 @@ extension Correlator {
     private mutating func evict(into sink: inout some JourneySink) {
         mustEvict = false
         while liveJourneys > limits.journeys {
-            let appointment = lingering.popFirst() ?? settling.popFirst()
+            let appointment = crossing.popFirst() ?? lingering.popFirst() ?? settling.popFirst()
             guard let appointment else { return }
             let index = Int(appointment.journey)
             guard journeys[index].generation == appointment.generation, isLive(index) else { continue }

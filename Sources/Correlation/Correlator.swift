@@ -27,6 +27,9 @@ public struct Correlator {
         public var linger: Int64 = 500_000
         /// The same for a journey whose end is certain and complete.
         public var settle: Int64 = 50_000
+        /// The same for a packet that has left for a namespace being traced and has not arrived: it may wait for its next
+        /// hop's address, for which the kernel asks three times at intervals of a second (ARP, neighbour discovery).
+        public var crossing: Int64 = 4_000_000
         /// Live journeys; past it the oldest is closed early and counted.
         public var journeys = 1 << 17
         /// Events kept for showing journeys step by step; a power of two.
@@ -59,12 +62,17 @@ public struct Correlator {
         var isAmbiguous = false
     }
 
+    /// How long a journey has been waited for: each stage has a queue in the order of its deadlines.
+    enum Stage {
+        case settling, lingering, crossing
+    }
+
     /// A journey to be looked at again at `deadline`.
     struct Appointment {
         var deadline: Int64
         var journey: Int32
         var generation: UInt32
-        var isLast: Bool
+        var stage: Stage
     }
 
     /// What the hot path needs to know of a probe.
@@ -95,9 +103,10 @@ public struct Correlator {
     var segments = SegmentStore()
     var journeys: [LiveJourney] = []
     var freeJourneys: [Int32] = []
-    /// Two queues, each in the order of its deadlines: the first look at a journey, and the last.
+    // The queues of the stages.
     var settling = Deque<Appointment>()
     var lingering = Deque<Appointment>()
+    var crossing = Deque<Appointment>()
     var serial: UInt64 = 0
     var now: Int64 = 0
     /// Lent to the sink; its buffers are used again.
@@ -240,7 +249,7 @@ public struct Correlator {
             journeys.append(journey)
         }
         settling.append(
-            Appointment(deadline: now + limits.settle, journey: index, generation: journey.generation, isLast: false))
+            Appointment(deadline: now + limits.settle, journey: index, generation: journey.generation, stage: .settling))
         return index
     }
 }

@@ -154,6 +154,23 @@ private let server: UInt32 = 0x0808_0808
         #expect(expectedPlaces(collected) == ["raw/PREROUTING"])
     }
 
+    @Test func aPacketThatWaitsForItsNextHopsAddressIsNotLost() {
+        var (world, guest, host) = World.guestAndHost()
+        let request = packet(client, 1000, server, 53)
+        var correlator = Correlator()
+        correlator.update(world.layout)
+        var collected = Collected(world)
+        correlator.receive(at: 1_000_000)
+        for event in world.events(guest, Way.out, request, out: 2) { correlator.ingest(event) }
+        for time in stride(from: Int64(1_100_000), to: 4_000_000, by: 100_000) {
+            correlator.advance(to: time, into: &collected)
+        }
+        #expect(collected.journeys.isEmpty)
+        for event in world.events(host, Way.before + Way.through, request, in: 2, out: 3) { correlator.ingest(event) }
+        correlator.advance(to: 9_000_000, into: &collected)
+        #expect(collected.journeys.map(\.outcome) == [.sent] && collected.journeys.first?.segments.count == 2)
+    }
+
     @Test func aPacketThatLeavesForWhereNobodyLooksIsSent() {
         var (world, guest, _) = World.guestAndHost()
         world.layout.openSegments.insert(10)

@@ -120,6 +120,7 @@ func correlate(
     var collected = Collected(world)
     correlator.advance(to: 1_000_000, into: &collected)
     for event in events { correlator.ingest(event) }
-    correlator.advance(to: 3_000_000, into: &collected)
+    correlator.advance(to: 2_000_000, into: &collected)
+    correlator.advance(to: 9_000_000, into: &collected)
     return (collected, correlator)
 }

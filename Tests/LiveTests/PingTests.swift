@@ -102,6 +102,35 @@ struct PingTests {
         }
     }
 
+    @Test func sixIsTracedAsFourIs() async throws {
+        try await Sandbox.with { sandbox in
+            try await sandbox.sh("ip netns add left")
+            try await sandbox.sh("ip netns add right")
+            try await sandbox.sh("ip -n left link add tox type veth peer name tol netns right")
+            try await sandbox.sh("ip -n left address add fd00:1::1/64 dev tox nodad")
+            try await sandbox.sh("ip -n right address add fd00:1::2/64 dev tol nodad")
+            try await sandbox.sh("ip -n left link set tox up")
+            try await sandbox.sh("ip -n right link set tol up")
+            #expect(try await sandbox.trace("install-probes", "--family", "ipv6").isSuccess)
+            try await sandbox.collecting { _ in
+                try await sandbox.sh("ip netns exec left ping -6 -c 1 -W 2 fd00:1::2")
+                let way =
+                    "left/OUTPUT:raw,mangle,filter,security left/POSTROUTING:mangle "
+                    + "right/PREROUTING:raw,mangle right/INPUT:mangle,filter,security"
+                // Neighbour discovery comes first.
+                let report = try await sandbox.paths("?proto=icmpv6&address=fd00:1::2") {
+                    $0.paths.contains { $0.brief == way }
+                }
+                let request = try #require(report.paths.first { $0.brief == way }, "\(report.text())")
+                #expect(request.outcome == "delivered" && request.steps.allSatisfy { $0.family == "ipv6" })
+                let answered = try await sandbox.get(FlowsReport.self, "/flows").flows.first {
+                    $0.original.source == "fd00:1::1" && $0.original.destination == "fd00:1::2" && $0.reply != nil
+                }
+                #expect(answered?.reply?.outcomes["delivered"] != nil)
+            }
+        }
+    }
+
     @Test func fragmentsAreNotCalledDropped() async throws {
         try await Sandbox.with { sandbox in
             try await Gallery.ping.setUp(in: sandbox)
