@@ -234,6 +234,7 @@ struct EventLoop: ~Copyable {
         completeness.evicted = correlator.counters.evicted
         completeness.incomplete = sink.aggregate.incomplete
         completeness.own = sink.aggregate.own
+        completeness.unlisted = sink.aggregate.unlisted
         completeness.open = UInt64(correlator.liveJourneys)
         completeness.overflows = bufferDrops
         var journeys = sink.aggregate.recentJourneys(history: correlator.history)

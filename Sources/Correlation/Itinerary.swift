@@ -143,7 +143,7 @@ struct Itinerary: Sendable {
                 behind += due(.output)
             } else if hooks.contains(.prerouting) || hooks.contains(.forward) {
                 behind += due(.prerouting) + due(.forward)
-            } else if let entry = firstOf(due(.prerouting)), let other = firstOf(due(.output)) {
+            } else if let entry = due(.prerouting).first, let other = due(.output).first {
                 // It came in one way or the other, and both are watched.
                 behind += [entry, other]
             }
@@ -165,11 +165,11 @@ struct Itinerary: Sendable {
         case .postrouting:
             return Verdict(ending: isWatched ? .left : .undecidable, hasGap: hasGap)
         case .forward, .output:
-            guard let next = firstOf(due(.postrouting)) else { return Verdict(ending: .undecidable, hasGap: hasGap) }
+            guard let next = due(.postrouting).first else { return Verdict(ending: .undecidable, hasGap: hasGap) }
             return Verdict(ending: expected([next], crosses: dependence(.postrouting, next.priority)), hasGap: hasGap)
         case .prerouting:
-            let input = firstOf(due(.input))
-            let forward = firstOf(due(.forward)) ?? firstOf(due(.postrouting))
+            let input = due(.input).first
+            let forward = due(.forward).first ?? due(.postrouting).first
             guard let input, let forward else { return Verdict(ending: .undecidable, hasGap: hasGap) }
             return Verdict(
                 ending: expected([input, forward], crosses: dependence(.forward, forward.priority)), hasGap: hasGap)
@@ -185,8 +185,6 @@ struct Itinerary: Sendable {
             $0.family == last.family && $0.hook == .input && $0.table != .nat && $0.priority >= last.priority
         }
     }
-
-    private func firstOf(_ points: [Point]) -> Point? { points.first }
 
     private func expected(_ points: [Point], crosses: MatchDependence) -> Ending {
         let depends = points.reduce(MatchDependence()) { $0.union($1.dependence) }
@@ -224,7 +222,7 @@ struct Itinerary: Sendable {
         var others = namespacesBySegment[known.segment] ?? []
         if known.name != "lo" { others.remove(namespace) }
         let isWatched = others.allSatisfy { other in
-            guard let first = firstOf(due(other, family, .postrouting, conditions | 1, now)) else { return false }
+            guard let first = due(other, family, .postrouting, conditions | 1, now).first else { return false }
             return first.dependence.isEmpty
         }
         return others.isEmpty || !isWatched ? nil : others
@@ -250,7 +248,7 @@ struct Itinerary: Sendable {
         guard !others.isEmpty else { return nil }
         var points: [Point] = []
         for other in others {
-            guard let first = firstOf(due(other, family, .prerouting, conditions | 1, now)) else { return nil }
+            guard let first = due(other, family, .prerouting, conditions | 1, now).first else { return nil }
             points.append(first)
         }
         return (points.map(\.probe), others, points.contains { $0.dependence.contains(.source) })

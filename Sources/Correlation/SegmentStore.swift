@@ -58,8 +58,6 @@ struct SegmentStore {
     private var arrivals = ChainTable(capacity: 1 << 10)
     private var departures = ChainTable(capacity: 1 << 10)
 
-    var count: Int { arena.count - free.count }
-
     @inline(__always)
     subscript(index: Int32) -> LiveSegment {
         get { arena[Int(index)] }

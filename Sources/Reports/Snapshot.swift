@@ -14,6 +14,8 @@ public struct Completeness: Codable, Sendable, Equatable {
     public var ambiguous: UInt64 = 0
     /// Of those: to or from the collector's own endpoint, and therefore in no report.
     public var own: UInt64 = 0
+    /// Of those: in no path, because there are as many paths as are kept apart.
+    public var unlisted: UInt64 = 0
     /// Journeys still under way.
     public var open: UInt64 = 0
     /// Journeys closed early to bound memory.

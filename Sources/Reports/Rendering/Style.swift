@@ -84,6 +84,7 @@ enum Phrase {
         if completeness.overflows > 0 { parts.append(count(completeness.overflows, "receive buffer overflow")) }
         if completeness.incomplete > 0 { parts.append("\(completeness.incomplete) journeys incomplete") }
         if completeness.ambiguous > 0 { parts.append("\(completeness.ambiguous) ambiguous") }
+        if completeness.unlisted > 0 { parts.append("\(completeness.unlisted) past the number of paths that are kept") }
         if completeness.evicted > 0 { parts.append("\(completeness.evicted) closed early") }
         if completeness.malformed > 0 { parts.append("\(completeness.malformed) messages not understood") }
         if completeness.unplaced > 0 { parts.append("\(completeness.unplaced) events with a prefix that no rule has") }
