@@ -40,6 +40,8 @@ let package = Package(
     targets: [
         .systemLibrary(name: "CMnl", providers: [.apt(["libmnl-dev"])]),
         .systemLibrary(name: "CNetfilterLog", providers: [.apt(["libnetfilter-log-dev"])]),
+        .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
+        .systemLibrary(name: "CZstd", providers: [.apt(["libzstd-dev"])]),
         .target(name: "CLinux"),
 
         module("TraceModel"),
@@ -50,10 +52,13 @@ let package = Package(
         module("Mailbox", ["CLinux"]),
         module("Namespaces", ["TraceModel", "CLinux", subprocess]),
         module("Ruleset", ["TraceModel", "WireFormat", "Namespaces", "Netlink"]),
+        module("Intake", ["TraceModel", "WireFormat", "Correlation", "Reports", "Ruleset"]),
+        module("Captures", ["TraceModel", "WireFormat", "CZlib", "CZstd", deque]),
+        module("Analysis", ["TraceModel", "WireFormat", "Correlation", "Reports", "Ruleset", "Intake", "Captures"]),
         module(
             "Collector",
             [
-                "TraceModel", "WireFormat", "Correlation", "Reports", "Netlink", "Namespaces", "Ruleset",
+                "TraceModel", "WireFormat", "Correlation", "Reports", "Netlink", "Namespaces", "Ruleset", "Intake", "Captures",
                 "Mailbox", "CMnl", "CNetfilterLog", logging,
             ]),
         module("HTTPEndpoint", ["Mailbox", httpTypes, logging]),
@@ -63,14 +68,14 @@ let package = Package(
             name: "ipt-trace",
             dependencies: [
                 "TraceModel", "Netlink", "Namespaces", "Ruleset", "Collector", "Reports", "HTTPEndpoint", "TraceService", "Lab",
-                argumentParser, logging,
+                "Intake", "Captures", "Analysis", argumentParser, logging,
             ],
             swiftSettings: strict
         ),
         .executableTarget(name: "flood", path: "Benchmarks/Flood"),
         .executableTarget(
             name: "EventPathBenchmark",
-            dependencies: ["TraceModel", "WireFormat", "Correlation", "Reports", "Collector"],
+            dependencies: ["TraceModel", "WireFormat", "Correlation", "Reports", "Intake"],
             path: "Benchmarks/EventPath",
             swiftSettings: strict
         ),
@@ -79,7 +84,7 @@ let package = Package(
         tests("CorrelationTests", ["Correlation", "TraceModel"]),
         tests("ReportsTests", ["Reports", "TraceModel"]),
         tests("RulesetTests", ["Ruleset", "TraceModel"]),
-        tests("CollectorTests", ["Collector", "Correlation", "TraceModel", "WireFormat"]),
+        tests("IntakeTests", ["Intake", "Correlation", "TraceModel", "WireFormat"]),
         tests("HTTPEndpointTests", ["HTTPEndpoint", httpTypes, logging]),
         tests("LiveTests", ["Lab", "Namespaces", "Reports", "ipt-trace", "flood"]),
     ]

@@ -3,7 +3,7 @@
 //
 //   EventPathBenchmark [PACKETS]
 
-import Collector
+import Intake
 import Correlation
 import Glibc
 import Reports
@@ -151,7 +151,7 @@ let events = packets * (Traffic.guestWay.count + Traffic.hostWay.count)
     var correlator = Correlator()
     correlator.update(traffic.registry.current.layout)
     var readers = (0...1).map {
-        NamespaceReader(namespace: $0, parser: PacketParser(seed: 1), registry: traffic.registry)
+        NFLogReader(namespace: $0, parser: PacketParser(seed: 1), registry: traffic.registry)
     }
     var sink = Paths()
     // A packet every 7 µs, so that as many journeys are open at once as on a loaded machine.

@@ -1,5 +1,8 @@
+public import Captures
 internal import Correlation
 private import Foundation
+private import Glibc
+internal import Intake
 public import Logging
 internal import Mailbox
 public import Namespaces
@@ -20,11 +23,18 @@ public final class Collector: Sendable {
         public var maximumJourneys: Int
         /// The port of the collector's own endpoint, whose traffic on loopback is in no report.
         public var ownPort: UInt16?
+        /// Whether `/dev/kmsg` is followed for what LOG rules write.
+        public var followsKernelLog: Bool
+        /// Gets every message that is received, if it is there.
+        public var recorder: Recorder?
 
         public init(
             selectors: [NamespaceSelector] = [.all], group: UInt16 = 5, linger: Int64 = 500_000,
-            maximumJourneys: Int = 1 << 17, ownPort: UInt16? = nil
+            maximumJourneys: Int = 1 << 17, ownPort: UInt16? = nil, followsKernelLog: Bool = false,
+            recorder: Recorder? = nil
         ) {
+            self.followsKernelLog = followsKernelLog
+            self.recorder = recorder
             self.selectors = selectors
             self.group = group
             self.linger = linger
@@ -41,6 +51,7 @@ public final class Collector: Sendable {
     private let mailbox = Mailbox<LoopMessage>()
     private let exchange = SnapshotExchange()
     private let survey: MachineSurvey
+    private let media: MediaNumbering
     private let parser: PacketParser
     /// Identifies this run.
     private let run = UInt64.random(in: 1...UInt64.max)
@@ -74,14 +85,16 @@ public final class Collector: Sendable {
         self.options = options
         self.logger = logger
         parser = PacketParser(seed: UInt64.random(in: 0...UInt64.max))
-        survey = try await MachineSurvey(group: options.group)
+        media = MediaNumbering(hasKernelLog: options.followsKernelLog)
+        survey = try await MachineSurvey(group: options.group, media: media)
         var traced: [NetworkNamespace] = []
         var sources: [NamespaceSource] = []
         for namespace in try namespaces ?? NamespaceDirectory.resolve(options.selectors) {
             do {
                 sources.append(
                     try NamespaceSource(
-                        namespace, index: traced.count, group: options.group, parser: parser, registry: registry))
+                        namespace, index: media.index(of: traced.count), group: options.group, parser: parser,
+                        registry: registry))
                 traced.append(namespace)
             } catch let error as CollectorFailure {
                 // In a namespace that was not asked for by name a group may well be somebody else's.
@@ -95,10 +108,27 @@ public final class Collector: Sendable {
         guard !traced.isEmpty else { throw CollectorFailure.noNamespaces }
         state = Mutex(State(places: traced.map(Self.place)))
         await survey.update(registry, state.withLock { $0.places })
-        start(sources)
+        // Opened here, so that a failure ends the attempt; the thread's alone from then on.
+        let log =
+            options.followsKernelLog
+            ? LogHandover(
+                try KernelLogSource(
+                    reader: LogReader(seed: UInt64.random(in: 0...UInt64.max), registry: registry),
+                    wallClockAtBoot: EventLoop.wallClockAtBoot))
+            : nil
+        start(sources, log)
     }
 
-    private func start(_ sources: [NamespaceSource]) {
+    /// A source on its way to the event loop.
+    private final class LogHandover: @unchecked Sendable {
+        private var source: KernelLogSource?
+
+        init(_ source: consuming KernelLogSource) { self.source = consume source }
+
+        func take() -> KernelLogSource? { source.take() }
+    }
+
+    private func start(_ sources: [NamespaceSource], _ log: LogHandover?) {
         var limits = Correlator.Limits()
         limits.linger = options.linger
         limits.settle = min(limits.settle, options.linger)
@@ -109,10 +139,11 @@ public final class Collector: Sendable {
                 TraceAggregate.OwnEndpoint(namespace: $0.index, port: port)
             }
         }
+        let recorder = options.recorder
         let thread = Thread { [limits, mailbox, registry, exchange, feed, run, finished, ownEndpoint] in
             let loop = EventLoop(
                 mailbox: mailbox, registry: registry, exchange: exchange, feed: feed, limits: limits, run: run,
-                ownEndpoint: ownEndpoint)
+                ownEndpoint: ownEndpoint, kernelLog: log?.take(), recorder: recorder)
             loop.runUntilStopped()
             finished.signal()
         }
@@ -223,11 +254,11 @@ public final class Collector: Sendable {
             }
             guard let index,
                 let source = try? NamespaceSource(
-                    namespace, index: index, group: options.group, parser: parser, registry: registry)
+                    namespace, index: media.index(of: index), group: options.group, parser: parser, registry: registry)
             else { continue }
             state.withLock { $0.places.append(Self.place(namespace)) }
             // Before the first event of it can come.
-            registry.add(NamespaceLayout(name: namespace.name, inode: namespace.inode))
+            for layout in media.layouts(name: namespace.name, inode: namespace.inode) { registry.add(layout) }
             logger.info("namespace \(namespace.name) has appeared: tracing it")
             mailbox.send(.layoutChanged)
             mailbox.send(.add(LoopMessage.Handover(source: source)))
@@ -254,7 +285,7 @@ public final class Collector: Sendable {
         }
         for (index, name) in gone {
             logger.warning("namespace \(name) has vanished: no longer traced")
-            mailbox.send(.remove(index))
+            mailbox.send(.remove(media.index(of: index)))
         }
         return !gone.isEmpty
     }

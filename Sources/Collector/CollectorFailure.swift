@@ -1,9 +1,13 @@
+internal import Netlink
+
 /// Why a collection cannot begin.
 public enum CollectorFailure: Error, Equatable, Sendable {
     case noNamespaces
     case permission(namespace: String)
     case groupTaken(group: UInt16, namespace: String)
     case cannotBind(group: UInt16, namespace: String, message: String)
+    /// `code` is an `errno`.
+    case cannotReadKernelLog(path: String, code: Int32)
 }
 
 extension CollectorFailure: CustomStringConvertible {
@@ -19,6 +23,9 @@ extension CollectorFailure: CustomStringConvertible {
                 + "install-probes --group \(group + 1) and collect --group \(group + 1)."
         case .cannotBind(let group, let namespace, let message):
             "cannot bind NFLOG group \(group) in namespace \(namespace): \(message)"
+        case .cannotReadKernelLog(let path, let code):
+            "cannot read the kernel log \(path): \(NetlinkError.text(of: code)). It takes root (CAP_SYSLOG) outside of "
+                + "containers: run collect --kernel-log with sudo, or read a log that was saved: ipt-trace analyze FILE"
         }
     }
 }

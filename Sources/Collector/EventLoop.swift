@@ -1,6 +1,8 @@
+internal import Captures
 internal import Correlation
 private import Foundation
 private import Glibc
+internal import Intake
 internal import Mailbox
 internal import Namespaces
 internal import Netlink
@@ -27,60 +29,43 @@ enum LoopMessage: Sendable {
 /// The one hot thread: waits on all sockets, drains each in large batches, parses in place, correlates, adds up.
 struct EventLoop: ~Copyable {
     private let mailbox: Mailbox<LoopMessage>
-    private let registry: LayoutRegistry
     private let exchange: SnapshotExchange
-    private let feed: JourneyFeed
-    private let run: UInt64
-    private let since: Int64
     private var sources: [NamespaceSource] = []
-    private var correlator: Correlator
-    private var sink: Sink
-    private var generation = -1
+    private var kernelLog: KernelLogSource?
+    private var tap: RecordingTap?
+    private var engine: TraceEngine
     /// Deliveries that were dropped because a receive buffer was full.
     private var bufferDrops: UInt64 = 0
     /// Counts of namespaces that have vanished.
-    private var departed = NamespaceReader.Counters()
+    private var departed = IntakeCounters()
     private var isStopping = false
 
-    /// Adds journeys up and shows them to who watches.
-    private struct Sink: JourneySink {
-        var aggregate: TraceAggregate
-        let feed: JourneyFeed
-        let run: UInt64
-        var layout = Layout()
-
-        mutating func accept(_ journey: Journey, routes: RouteTable, history: EventHistory) {
-            guard let direction = aggregate.add(journey, history: history), feed.isWatched else { return }
-            let context = TraceSnapshot(
-                generatedAt: 0, since: 0, run: run, layout: layout, routes: routes, completeness: Completeness(), paths: [],
-                flows: [], journeys: [])
-            feed.add(
-                context.describe(
-                    JourneyRecord(
-                        journey: journey, events: journey.segments.map { history.events(upTo: $0.lastEvent) },
-                        direction: direction)))
-        }
-    }
-
+    /// - Parameters:
+    ///   - kernelLog: followed beside the sockets.
+    ///   - recorder: gets every message.
     init(
         mailbox: Mailbox<LoopMessage>, registry: LayoutRegistry, exchange: SnapshotExchange, feed: JourneyFeed,
-        limits: Correlator.Limits, run: UInt64, ownEndpoint: TraceAggregate.OwnEndpoint?
+        limits: Correlator.Limits, run: UInt64, ownEndpoint: TraceAggregate.OwnEndpoint?, kernelLog: consuming KernelLogSource?,
+        recorder: Recorder?
     ) {
         self.mailbox = mailbox
-        self.registry = registry
         self.exchange = exchange
-        self.feed = feed
-        self.run = run
-        since = Self.clock()
-        correlator = Correlator(limits: limits)
-        sink = Sink(aggregate: TraceAggregate(ownEndpoint: ownEndpoint), feed: feed, run: run)
+        self.kernelLog = kernelLog
+        engine = TraceEngine(
+            registry: registry, limits: limits, run: run, since: Self.clock(), ownEndpoint: ownEndpoint, watcher: feed)
+        if let recorder {
+            let tap = RecordingTap(recorder)
+            engine.sink.onPath = { path, journey in tap.note(path, journey) }
+            self.tap = tap
+        }
     }
 
     /// Microseconds since 1970 that never jump: what the clock on the wall said at the beginning, and the time that has
     /// passed since. Setting the wall clock neither ends journeys nor keeps them from ending.
-    private static func clock() -> Int64 { wallClockAtBegin + microseconds(CLOCK_MONOTONIC) }
+    private static func clock() -> Int64 { wallClockAtBoot + microseconds(CLOCK_MONOTONIC) }
 
-    private static let wallClockAtBegin = microseconds(CLOCK_REALTIME) - microseconds(CLOCK_MONOTONIC)
+    /// What to add to a time since boot.
+    static let wallClockAtBoot = microseconds(CLOCK_REALTIME) - microseconds(CLOCK_MONOTONIC)
 
     private static func microseconds(_ clock: clockid_t) -> Int64 {
         var time = timespec()
@@ -101,14 +86,15 @@ struct EventLoop: ~Copyable {
                 descriptors.append(
                     pollfd(fd: source.conntrack?.socket.descriptor ?? -1, events: Int16(POLLIN), revents: 0))
             }
+            descriptors.append(pollfd(fd: kernelLog?.descriptor ?? -1, events: Int16(POLLIN), revents: 0))
             // While journeys are under way their ends are looked for, else there is nothing to do until something comes.
-            let timeout: Int32 = correlator.liveJourneys > 0 ? 10 : 1000
+            let timeout: Int32 = engine.correlator.liveJourneys > 0 ? 10 : 1000
             // This thread may be kept from running at any point. A socket that is not readable had nothing before poll
             // was called; what came into one that is drained before its drain began is in.
             let asked = Self.clock()
             _ = unsafe poll(&descriptors, nfds_t(descriptors.count), timeout)
             let begun = Self.clock()
-            correlator.receive(at: begun)
+            engine.correlator.receive(at: begun)
             for (position, source) in sources.enumerated() {
                 if descriptors[position * 2 + 2].revents != 0 { drainConntrack(source, &buffer) }
                 if descriptors[position * 2 + 1].revents == 0 {
@@ -117,20 +103,20 @@ struct EventLoop: ~Copyable {
                     source.drainedAt = begun
                 }
             }
-            // A probe of ours that the survey has not seen yet may have come up.
-            if correlator.probeCount != sink.layout.probes.count { sink.layout = registry.current.layout }
+            if let last = descriptors.last, last.revents != 0 { drainKernelLog(&buffer) }
             // A loss is known from the next sequence number, if there is one; the socket's own count knows it now.
-            if correlator.liveJourneys > 0 { countDrops() }
+            if engine.correlator.liveJourneys > 0 { countDrops() }
             // A journey may only be closed for want of events that were received everywhere.
-            correlator.advance(to: sources.map(\.drainedAt).min() ?? begun, into: &sink)
+            engine.advance(to: sources.map(\.drainedAt).min() ?? begun)
+            tap?.handOver()
             if descriptors[0].revents != 0 {
                 for message in mailbox.receive() { handle(message) }
             }
         }
         receiveTheRest(&buffer)
-        sink.layout = registry.current.layout
         countDrops()
-        correlator.finish(into: &sink)
+        engine.finish()
+        tap?.handOver()
         exchange.publish(snapshot())
     }
 
@@ -140,6 +126,7 @@ struct EventLoop: ~Copyable {
             usleep(5000)
             // Bounded, because the traffic need not end only because we do.
             for source in sources { for _ in 0..<64 where drain(source, &buffer, now: Self.clock()) { break } }
+            if kernelLog != nil { drainKernelLog(&buffer) }
         }
     }
 
@@ -155,29 +142,42 @@ struct EventLoop: ~Copyable {
             case .bytes(let count):
                 // Bytes have no padding, which is what makes a span's bytes unsafe in general.
                 let bytes = unsafe buffer.span.bytes.extracting(0..<count)
-                source.reader.read(bytes, now: now, into: &correlator)
+                if let tap {
+                    var tags: [UInt64]? = tap.takeTags()
+                    source.reader.read(bytes, now: now, into: &engine.correlator, tags: &tags)
+                    tap.add(bytes, namespace: source.index, time: now, tags: tags ?? [])
+                } else {
+                    source.reader.read(bytes, now: now, into: &engine.correlator)
+                }
             }
         }
         return false
+    }
+
+    private mutating func drainKernelLog(_ buffer: inout [UInt8]) {
+        kernelLog?.drain(into: &buffer, &engine.correlator)
     }
 
     private mutating func drainConntrack(_ source: NamespaceSource, _ buffer: inout [UInt8]) {
         guard let conntrack = source.conntrack else { return }
         conntrack.socket.drain(into: &buffer) { connection, isNew in
             if isNew {
-                correlator.noteTranslation(
+                engine.correlator.noteTranslation(
                     namespace: source.index, original: connection.original, reply: connection.reply)
             } else {
-                correlator.forgetTranslation(
+                engine.correlator.forgetTranslation(
                     namespace: source.index, original: connection.original, reply: connection.reply)
             }
+            tap?.add(connection, namespace: source.index, isNew: isNew)
         }
     }
 
     /// Connections that began before us.
     private mutating func loadTranslations(of source: NamespaceSource) {
         for connection in (try? source.namespace.enter { try ConntrackSocket.existing() }) ?? [] {
-            correlator.noteTranslation(namespace: source.index, original: connection.original, reply: connection.reply)
+            engine.correlator.noteTranslation(
+                namespace: source.index, original: connection.original, reply: connection.reply)
+            tap?.add(connection, namespace: source.index, isNew: true)
         }
     }
 
@@ -187,17 +187,17 @@ struct EventLoop: ~Copyable {
             guard drops != source.drops else { continue }
             bufferDrops += UInt64(drops &- source.drops)
             source.drops = drops
-            correlator.noteLoss(namespace: source.index)
+            engine.correlator.noteLoss(namespace: source.index)
+            tap?.addLoss(namespace: source.index)
         }
     }
 
     private mutating func takeLayout() {
-        let current = registry.current
-        guard current.generation != generation else { return }
-        generation = current.generation
-        correlator.update(current.layout)
-        sink.layout = current.layout
+        guard engine.takeLayout(isDiscovery: false) else { return }
         for source in sources { source.reader.layoutChanged() }
+        kernelLog?.reader.layoutChanged()
+        let own = engine.sink.aggregate.ownEndpoint.map { OwnPort(namespace: $0.namespace, port: $0.port) }
+        tap?.add(engine.sink.layout, ownPort: own)
     }
 
     private mutating func handle(_ message: LoopMessage) {
@@ -208,45 +208,31 @@ struct EventLoop: ~Copyable {
             loadTranslations(of: handover.source)
         case .remove(let index):
             for source in sources where source.index == index {
-                let counters = source.reader.counters
-                departed.events += counters.events
-                departed.lost += counters.lost
-                departed.malformed += counters.malformed
-                departed.unplaced += counters.unplaced
+                departed.add(source.reader.counters)
             }
             sources.removeAll { $0.index == index }
-            correlator.forgetTranslations(namespace: index)
+            engine.correlator.forgetTranslations(namespace: index)
         case .publishSnapshot: exchange.publish(snapshot())
         case .stop: isStopping = true
         }
     }
 
     private mutating func snapshot() -> TraceSnapshot {
-        var completeness = Completeness()
-        for counters in sources.map(\.reader.counters) + [departed] {
-            completeness.events += counters.events
-            completeness.lost += counters.lost
-            completeness.malformed += counters.malformed
-            completeness.unplaced += counters.unplaced
+        var counters = departed
+        var unplaced: [UnplacedPrefix] = []
+        let layout = engine.registry.current.layout
+        for source in sources {
+            counters.add(source.reader.counters)
+            unplaced += source.reader.unplaced.events.map {
+                UnplacedPrefix(netns: layout.namespaces[source.index].name, prefix: $0.key, events: $0.value)
+            }
         }
-        completeness.journeys = correlator.counters.journeys
-        completeness.ambiguous = correlator.counters.ambiguous
-        completeness.evicted = correlator.counters.evicted
-        completeness.incomplete = sink.aggregate.incomplete
-        completeness.own = sink.aggregate.own
-        completeness.unlisted = sink.aggregate.unlisted
-        completeness.open = UInt64(correlator.liveJourneys)
-        completeness.overflows = bufferDrops
-        var journeys = sink.aggregate.recentJourneys(history: correlator.history)
-        let history = correlator.history
-        correlator.forEachOpen(limit: 256) { journey in
-            journeys.append(
-                JourneyRecord(
-                    journey: journey, events: journey.segments.map { history.events(upTo: $0.lastEvent) },
-                    direction: journey.segments.lazy.compactMap(\.direction).first ?? .original))
+        counters.add(kernelLog?.reader.counters ?? IntakeCounters())
+        unplaced += (kernelLog?.reader.unplaced.events ?? [:]).map {
+            UnplacedPrefix(netns: nil, prefix: $0.key, events: $0.value)
         }
-        return TraceSnapshot(
-            generatedAt: Self.clock(), since: since, run: run, layout: registry.current.layout, routes: correlator.routes,
-            completeness: completeness, paths: sink.aggregate.paths, flows: sink.aggregate.flows, journeys: journeys)
+        return engine.snapshot(
+            now: Self.clock(), counters: counters, overflows: bufferDrops + (kernelLog?.overruns ?? 0),
+            unplaced: unplaced.sorted { ($1.events, $0.prefix) < ($0.events, $1.prefix) })
     }
 }

@@ -1,8 +1,9 @@
+public import Intake
 public import Reports
 private import Synchronization
 
 /// Journeys as they end, for those who watch live. Bounded: who reads too slowly loses the oldest, and learns how many.
-public final class JourneyFeed: Sendable {
+public final class JourneyFeed: JourneyWatcher {
     private struct State {
         var isWatched = false
         var journeys: [JourneyReport] = []
@@ -15,11 +16,11 @@ public final class JourneyFeed: Sendable {
     init() {}
 
     /// Whether anybody watches; only then are journeys described.
-    var isWatched: Bool { state.withLock { $0.isWatched } }
+    public var isWatched: Bool { state.withLock { $0.isWatched } }
 
     public func watch() { state.withLock { $0.isWatched = true } }
 
-    func add(_ journey: JourneyReport) {
+    public func add(_ journey: JourneyReport) {
         state.withLock { state in
             if state.journeys.count >= capacity {
                 state.journeys.removeFirst()

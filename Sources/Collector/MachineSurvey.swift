@@ -1,4 +1,5 @@
 private import Foundation
+internal import Intake
 internal import Namespaces
 internal import Ruleset
 internal import TraceModel
@@ -7,10 +8,12 @@ internal import TraceModel
 struct MachineSurvey: Sendable {
     private let probes: ProbeSurvey
     private let group: UInt16
+    private let media: MediaNumbering
 
-    init(group: UInt16) async throws {
+    init(group: UInt16, media: MediaNumbering) async throws {
         probes = try await ProbeSurvey()
         self.group = group
+        self.media = media
     }
 
     /// Surveys `places` and puts the result into `registry`. A namespace that is gone or cannot be read keeps its name and
@@ -21,22 +24,28 @@ struct MachineSurvey: Sendable {
         var readings: [Topology.Reading] = []
         var found: [Probe] = []
         for (index, place) in places.enumerated() {
-            var layout = NamespaceLayout(name: place.name, inode: place.inode)
+            var own = media.layouts(name: place.name, inode: place.inode)
             readings.append((try? Topology.read(index, of: places.map(\.namespace))) ?? Topology.Reading())
             if let namespace = place.namespace, let rules = try? await probes.survey(namespace, index: index) {
-                for rule in rules.probes where rule.target == .nflog && rule.group == group {
+                for rule in rules.probes {
+                    guard let number = media.index(of: index, rule.target), rule.target == .log || rule.group == group else {
+                        continue
+                    }
                     var probe = rule.probe
+                    probe.namespace = number
                     // On its way out: its silence proves nothing.
                     if let run = rule.run, removed.contains(run) { probe.coverage = .some }
                     found.append(probe)
                 }
-                layout.tracksConnections = rules.tracksConnections
-                layout.decidingChains = rules.decidingChains
+                for number in own.indices {
+                    own[number].tracksConnections = rules.tracksConnections
+                    own[number].decidingChains = rules.decidingChains
+                }
             }
-            layouts.append(layout)
+            layouts += own
         }
         let segments = Topology.segments(readings)
-        for index in layouts.indices { layouts[index].interfaces = segments.interfaces[index] }
-        registry.update(namespaces: layouts, openSegments: segments.open, probes: found)
+        for index in layouts.indices { layouts[index].interfaces = media.interfaces(segments.interfaces, of: index) }
+        registry.update(namespaces: layouts, openSegments: media.open(segments.open), probes: found)
     }
 }

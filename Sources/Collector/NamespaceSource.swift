@@ -1,4 +1,5 @@
 private import Glibc
+internal import Intake
 internal import Namespaces
 internal import Netlink
 internal import TraceModel
@@ -11,7 +12,7 @@ final class NamespaceSource {
     let log: NFLogSocket
     /// `nil` where the kernel has no ctnetlink.
     let conntrack: ConntrackHolder?
-    var reader: NamespaceReader
+    var reader: NFLogReader
     /// `log.drops` as it was last seen.
     var drops: UInt32 = 0
     /// Up to this moment everything has been received.
@@ -27,7 +28,7 @@ final class NamespaceSource {
     init(_ namespace: NetworkNamespace, index: Int, group: UInt16, parser: PacketParser, registry: LayoutRegistry) throws {
         self.namespace = namespace
         self.index = index
-        reader = NamespaceReader(namespace: index, parser: parser, registry: registry)
+        reader = NFLogReader(namespace: index, parser: parser, registry: registry)
         do {
             log = try namespace.enter { try NFLogSocket(group: group) }
         } catch let error as NetlinkError {

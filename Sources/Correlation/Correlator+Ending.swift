@@ -205,7 +205,8 @@ extension Correlator {
         let segment = segments[index]
         var described = JourneySegment(
             namespace: Int(segment.namespace), route: segment.route, entry: segment.entry, exit: segment.current,
-            lastHook: segment.hook, opensConnection: segment.opensConnection, lastEvent: segment.lastEvent)
+            lastHook: segment.hook, opensConnection: segment.opensConnection, firstEvent: segment.firstEvent,
+            lastEvent: segment.lastEvent)
         if let known = translations.translation(of: segment.entry, in: Int(segment.namespace)) {
             described.direction = known.direction
             if segment.hook == .postrouting { described.exit = known.translated }

@@ -85,6 +85,8 @@ public struct Correlator {
         var isPassedOnce: Bool
         var isNAT: Bool
         var isLastOnTheWayOut: Bool
+        /// Reports one chain several times.
+        var reportsEveryRule: Bool
     }
 
     public internal(set) var counters = Counters()
@@ -126,6 +128,11 @@ public struct Correlator {
     /// Probes of the layout that is in force.
     public var probeCount: Int { places.count }
 
+    /// Where a probe of the layout stands.
+    public func placeOfProbe(_ probe: UInt32) -> (namespace: Int, hook: Hook) {
+        (Int(places[Int(probe)].namespace), places[Int(probe)].hook)
+    }
+
     /// Journeys under way.
     public var liveJourneys: Int { journeys.count - freeJourneys.count }
 
@@ -133,9 +140,11 @@ public struct Correlator {
 
     /// Takes a new layout. Probes and namespaces keep their indices; journeys under way that would be `dropped` are
     /// `incomplete` instead, since what they should have met may have changed under them.
-    public mutating func update(_ layout: Layout) {
+    ///
+    /// - Parameter isDiscovery: nothing has changed, only more is known of what was there all the time.
+    public mutating func update(_ layout: Layout, isDiscovery: Bool = false) {
         self.layout = layout
-        layoutEpoch &+= 1
+        if !isDiscovery { layoutEpoch &+= 1 }
         itinerary = Itinerary(layout)
         while lossEpochs.count < layout.namespaces.count {
             lossEpochs.append(0)
@@ -145,8 +154,10 @@ public struct Correlator {
             ProbePlace(
                 namespace: UInt16(truncatingIfNeeded: probe.namespace), priority: Int16(truncatingIfNeeded: probe.priority),
                 condition: itinerary.conditionBits[index], hook: probe.hook,
-                isPassedOnce: probe.isInBuiltInChain && probe.coverage != .some, isNAT: probe.table == .nat,
-                isLastOnTheWayOut: itinerary.isLastOnTheWayOut(probe.hook, probe.namespace, probe.family))
+                isPassedOnce: probe.isInBuiltInChain && probe.coverage != .some && probe.coverage != .everyRule,
+                isNAT: probe.table == .nat,
+                isLastOnTheWayOut: itinerary.isLastOnTheWayOut(probe.hook, probe.namespace, probe.family),
+                reportsEveryRule: probe.coverage == .everyRule)
         }
     }
 
@@ -175,26 +186,32 @@ public struct Correlator {
     public mutating func receive(at time: Int64) { now = max(now, time) }
 
     /// Takes one event. Its probe is one of the layout's.
-    public mutating func ingest(_ event: Event) {
+    ///
+    /// - Returns: the segment that it is part of, by its `JourneySegment.firstEvent`.
+    @discardableResult
+    public mutating func ingest(_ event: Event) -> UInt64 {
         counters.events += 1
         let place = places[Int(event.probe)]
         let step = Step(probe: event.probe, inInterface: event.inInterface, outInterface: event.outInterface)
-        let found = continuation(of: event, at: place)
-        if found >= 0 {
-            extend(found, with: event, step, place)
+        var segment = continuation(of: event, at: place)
+        if segment >= 0 {
+            extend(segment, with: event, step, place)
         } else {
-            begin(with: event, step, place)
+            segment = begin(with: event, step, place)
         }
+        return segments[segment].firstEvent
     }
 
     @inline(__always)
     mutating func extend(_ index: Int32, with event: Event, _ step: Step, _ place: ProbePlace) {
         if segments[index].current != event.packet.tuple { segments.rewrite(index, to: event.packet.tuple) }
         let hookBefore = segments[index].hook
-        let route = routes.advance(segments[index].route, by: step)
+        let isSameStep = place.reportsEveryRule && segments[index].lastProbe == event.probe
+        let route = isSameStep ? segments[index].route : routes.advance(segments[index].route, by: step)
         // There is no room for this sequence of steps: what is shown of it would be wrong.
-        if route == segments[index].route { journeys[Int(segments[index].journey)].isAmbiguous = true }
-        let position = history.append(event, after: segments[index].lastEvent)
+        if route == segments[index].route, !isSameStep { journeys[Int(segments[index].journey)].isAmbiguous = true }
+        let last = segments[index].lastEvent
+        let position = isSameStep ? last : history.append(event, after: last)
         segments[index].advance(event, route: route, position: position, place.condition, place.hook, place.priority)
         if place.isNAT { segments[index].opensConnection = true }
         let journey = Int(segments[index].journey)
@@ -204,13 +221,14 @@ public struct Correlator {
         if place.hook != hookBefore { enterHook(index, place) }
     }
 
-    mutating func begin(with event: Event, _ step: Step, _ place: ProbePlace) {
+    mutating func begin(with event: Event, _ step: Step, _ place: ProbePlace) -> Int32 {
         if liveJourneys >= limits.journeys { mustEvict = true }
         let journey = newJourney(event)
+        let position = history.append(event, after: EventHistory.none)
         let index = segments.insert(
             LiveSegment(
                 fingerprint: event.packet.fingerprint, entry: event.packet.tuple, current: event.packet.tuple,
-                lastEvent: history.append(event, after: EventHistory.none),
+                firstEvent: position, lastEvent: position,
                 route: routes.advance(RouteTable.root, by: step), lastOrder: event.order, lastProbe: event.probe,
                 inInterface: event.inInterface, outInterface: event.outInterface, conditions: place.condition,
                 lossEpoch: lossEpochs[Int(place.namespace)], journey: journey, priority: place.priority,
@@ -223,6 +241,7 @@ public struct Correlator {
             joinParent(of: index, through: segment)
         }
         enterHook(index, place)
+        return index
     }
 
     /// While everything is closed for good.

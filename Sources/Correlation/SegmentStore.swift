@@ -6,6 +6,8 @@ struct LiveSegment {
     var entry: PacketTuple
     /// As last seen.
     var current: PacketTuple
+    /// Positions in the history; the first names the segment.
+    let firstEvent: UInt64
     var lastEvent: UInt64
     var route: RouteID
     var lastOrder: UInt32

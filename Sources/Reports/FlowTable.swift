@@ -82,7 +82,9 @@ struct FlowTable: Sendable {
     private mutating func open(_ journey: Journey, _ direction: Direction) -> Int {
         serial += 1
         let tuple = journey.packet.tuple
-        let opens = journey.segments.contains(where: \.opensConnection) || journey.segments.contains { $0.direction != nil }
+        let opens =
+            journey.segments.contains(where: \.opensConnection) || journey.segments.contains { $0.direction != nil }
+            || Self.begins(journey.packet) || Self.isReply(journey.packet)
         let record = FlowRecord(
             serial: serial, original: FlowRecord.Side(tuple: direction == .original ? tuple : tuple.reversed), reply: nil,
             firstSeen: journey.firstSeen, lastSeen: journey.lastSeen, isDirectionKnown: opens)
@@ -141,6 +143,16 @@ struct FlowTable: Sendable {
         if source == destination { return (Key(namespace: namespace, low: tuple), !flip) }
         let isForward = source < destination
         return (Key(namespace: namespace, low: isForward ? tuple : tuple.reversed), isForward)
+    }
+
+    /// Packets that begin a conversation by what they are: ICMP queries, and TCP's SYN without ACK.
+    private static func begins(_ packet: Packet) -> Bool {
+        switch packet.tuple.transport {
+        case TransportProtocol.icmp: [8, 13, 15, 17].contains(packet.icmpType)
+        case TransportProtocol.icmpv6: packet.icmpType == 128
+        case TransportProtocol.tcp: packet.tcpFlags & 0x12 == 0x02
+        default: false
+        }
     }
 
     /// ICMP replies (RFC 792, RFC 4443), which a packet's own type tells.

@@ -15,6 +15,8 @@ public struct NamespacesReport: Codable, Sendable, Equatable {
         public var name: String
         /// The namespace's inode, as `ls -l /proc/PID/ns/net` shows it.
         public var inode: UInt64
+        /// How its packets are reported: `nflog`, or `log` for the kernel log.
+        public var medium: String
         public var probes: Int
         @ExplicitNull public var tracksConnections: Bool?
         public var interfaces: [Interface]
@@ -29,7 +31,7 @@ extension TraceSnapshot {
         NamespacesReport(
             namespaces: layout.namespaces.enumerated().map { index, namespace in
                 NamespacesReport.Entry(
-                    name: namespace.name, inode: namespace.inode,
+                    name: namespace.name, inode: namespace.inode, medium: namespace.medium.rawValue,
                     probes: layout.probes.indices.count { layout.probes[$0].namespace == index && layout.isInForce[$0] },
                     tracksConnections: namespace.tracksConnections,
                     interfaces: namespace.interfaces.sorted { $0.key < $1.key }.map { number, interface in

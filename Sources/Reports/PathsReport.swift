@@ -6,6 +6,8 @@ public struct PathsReport: Codable, Sendable, Equatable {
     public var generatedAt: String
     public var since: String
     public var completeness: Completeness
+    /// Prefixes that could not be placed, most events first.
+    public var unplaced: [UnplacedPrefix]
     public var paths: [PathReport]
 }
 
@@ -66,7 +68,7 @@ extension TraceSnapshot {
         }
         return PathsReport(
             generatedAt: Timestamp.text(generatedAt), since: Timestamp.text(since), completeness: completeness,
-            paths: chosen.prefix(max(0, filter.limit)).map { describe(paths[$0]) })
+            unplaced: unplaced, paths: chosen.prefix(max(0, filter.limit)).map { describe(paths[$0]) })
     }
 
     public func pathReport(id: String) -> PathReport? {
@@ -88,30 +90,7 @@ extension TraceSnapshot {
         return true
     }
 
-    /// The same steps and outcome have the same id in every run.
-    func pathID(_ path: PathRecord) -> String {
-        var hash: UInt64 = 0xCBF2_9CE4_8422_2325  // FNV-1a, 64 bits
-        func add(_ text: String) {
-            for byte in text.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
-            hash = (hash ^ 0xFF) &* 0x100_0000_01B3
-        }
-        for route in path.routes {
-            for step in routes.steps(of: route) {
-                let described = describe(step)
-                add(described.netns)
-                add(described.family)
-                add(described.table)
-                add(described.chain)
-                add(described.hook)
-                add(described.in ?? "")
-                add(described.out ?? "")
-            }
-            add("/")
-        }
-        add(path.outcome.name)
-        add("\(path.doubt)")
-        return TraceID.hex(hash)
-    }
+    func pathID(_ path: PathRecord) -> String { TraceID.hex(path.identifier(routes: routes, layout: layout)) }
 
     func describe(_ path: PathRecord) -> PathReport {
         let steps = path.routes.flatMap { routes.steps(of: $0) }
@@ -143,4 +122,31 @@ extension TraceSnapshot {
     }
 
     func journeyID(_ journey: Journey) -> String { "\(TraceID(run: run, serial: journey.serial))" }
+}
+
+extension PathRecord {
+    /// The same steps and outcome have the same number in every run.
+    package func identifier(routes: RouteTable, layout: Layout) -> UInt64 {
+        var hash: UInt64 = 0xCBF2_9CE4_8422_2325  // FNV-1a, 64 bits
+        func add(_ text: String) {
+            for byte in text.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
+            hash = (hash ^ 0xFF) &* 0x100_0000_01B3
+        }
+        for route in self.routes {
+            for step in routes.steps(of: route) {
+                let described = layout.describe(step)
+                add(described.netns)
+                add(described.family)
+                add(described.table)
+                add(described.chain)
+                add(described.hook)
+                add(described.in ?? "")
+                add(described.out ?? "")
+            }
+            add("/")
+        }
+        add(outcome.name)
+        add("\(doubt)")
+        return hash
+    }
 }

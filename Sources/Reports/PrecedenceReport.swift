@@ -163,6 +163,8 @@ extension TraceSnapshot {
         for (index, namespace) in layout.namespaces.enumerated() {
             let probes = layout.probes.indices.filter { layout.probes[$0].namespace == index && layout.isInForce[$0] }
             guard !probes.isEmpty else {
+                // Most namespaces have no LOG rule, and nothing is missing then.
+                if namespace.medium == .kernelLog { continue }
                 notes.append("\(namespace.name): no rules in force there report, so nothing of it is known")
                 continue
             }

@@ -30,6 +30,20 @@ public struct Completeness: Codable, Sendable, Equatable {
     public init() {}
 }
 
+/// A prefix of which nobody says to which chain it belongs.
+public struct UnplacedPrefix: Codable, Sendable, Equatable {
+    /// The namespace whose events have it; `nil` for the kernel log, where only the prefix could tell.
+    @ExplicitNull public var netns: String?
+    public var prefix: String
+    public var events: UInt64
+
+    public init(netns: String?, prefix: String, events: UInt64) {
+        self.netns = netns
+        self.prefix = prefix
+        self.events = events
+    }
+}
+
 /// The journeys that took one path.
 public struct PathRecord: Sendable {
     /// By segment: the namespace is that of the route's probes.
@@ -107,11 +121,13 @@ public struct TraceSnapshot: Sendable {
     public var flows: [FlowRecord]
     /// The latest, oldest first, and those under way behind them.
     public var journeys: [JourneyRecord]
+    public var unplaced: [UnplacedPrefix]
 
     public init(
         generatedAt: Int64, since: Int64, run: UInt64, layout: Layout, routes: RouteTable, completeness: Completeness,
-        paths: [PathRecord], flows: [FlowRecord], journeys: [JourneyRecord]
+        paths: [PathRecord], flows: [FlowRecord], journeys: [JourneyRecord], unplaced: [UnplacedPrefix] = []
     ) {
+        self.unplaced = unplaced
         self.generatedAt = generatedAt
         self.since = since
         self.run = run

@@ -25,16 +25,20 @@ public struct TranslationReport: Codable, Sendable, Equatable {
     public var step: Int
 }
 
-extension TraceSnapshot {
+extension Layout {
     /// The step as a person reads it.
     func describe(_ step: Step) -> StepReport {
-        let probe = layout.probes[Int(step.probe)]
+        let probe = probes[Int(step.probe)]
         return StepReport(
-            netns: layout.namespaces[probe.namespace].name, family: probe.family.name, hook: probe.hook.name,
+            netns: namespaces[probe.namespace].name, family: probe.family.name, hook: probe.hook.name,
             table: probe.table.name, chain: probe.chain,
-            in: layout.interfaceName(step.inInterface, namespace: probe.namespace),
-            out: layout.interfaceName(step.outInterface, namespace: probe.namespace))
+            in: interfaceName(step.inInterface, namespace: probe.namespace),
+            out: interfaceName(step.outInterface, namespace: probe.namespace))
     }
+}
+
+extension TraceSnapshot {
+    func describe(_ step: Step) -> StepReport { layout.describe(step) }
 
     /// The step that first sees the packet behind `translation`, counted over the whole path.
     func visibleStep(of translation: TranslationRecord, routes: [RouteID]) -> Int {

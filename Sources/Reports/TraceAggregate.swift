@@ -11,7 +11,7 @@ public struct TraceAggregate: Sendable {
     }
 
     /// A TCP port on the loopback addresses of a namespace.
-    public struct OwnEndpoint: Sendable {
+    public struct OwnEndpoint: Sendable, Codable, Hashable {
         /// Index in the layout.
         public var namespace: Int
         public var port: UInt16
@@ -34,7 +34,8 @@ public struct TraceAggregate: Sendable {
     public private(set) var own: UInt64 = 0
     private var flowTable: FlowTable
     private let limits: Limits
-    private let ownEndpoint: OwnEndpoint?
+    /// The collector's endpoint: whoever asks for a report shall not find the question in it.
+    public var ownEndpoint: OwnEndpoint?
 
     // A path is found by walking its routes, then its end, through a tree.
     private var edges: [Edge: UInt32] = [:]
@@ -46,7 +47,6 @@ public struct TraceAggregate: Sendable {
     private var recent: [JourneyRecord] = []
     private var nextRecent = 0
 
-    /// - Parameter ownEndpoint: the collector's endpoint: whoever asks for a report shall not find the question in it.
     public init(limits: Limits = Limits(), ownEndpoint: OwnEndpoint? = nil) {
         self.limits = limits
         self.ownEndpoint = ownEndpoint
@@ -57,9 +57,10 @@ public struct TraceAggregate: Sendable {
 
     /// Adds a journey that has ended.
     ///
-    /// - Returns: which way of its connection the packet went; `nil` for a journey that is in no report.
+    /// - Returns: the index of its path, and which way of its connection the packet went; `nil` for a journey that is in no
+    ///   report.
     @discardableResult
-    public mutating func add(_ journey: Journey, history: EventHistory) -> Direction? {
+    public mutating func add(_ journey: Journey, history: EventHistory) -> (path: Int, direction: Direction)? {
         if isOwn(journey) {
             own += 1
             return nil
@@ -76,7 +77,7 @@ public struct TraceAggregate: Sendable {
         if paths[path].packets == 0 { paths[path].example.direction = direction }
         paths[path].count(journey, direction, isNewTuple: isNewTuple)
         keep(journey, direction)
-        return direction
+        return (path, direction)
     }
 
     private func isOwn(_ journey: Journey) -> Bool {

@@ -176,6 +176,31 @@ public struct ProbeRow: Codable, Sendable, Equatable {
     /// `in place`, `covered` (rules were put before it), `expired` (inert since its time), or `lost` (the journal has it,
     /// the rules do not).
     public var state: String
+
+    /// A probe of which only a file tells.
+    public init(netns: String, probe: Probe, target: String, state: String) {
+        self.init(
+            netns: netns, family: probe.family.name, backend: probe.backend.rawValue, table: probe.table.name,
+            chain: probe.chain, prefix: probe.prefix, target: target, group: nil, packets: 0,
+            run: ProbePrefix(probe.prefix)?.runName, state: state)
+    }
+
+    init(
+        netns: String, family: String, backend: String, table: String, chain: String, prefix: String, target: String,
+        group: Int?, packets: UInt64, run: String?, state: String
+    ) {
+        self.netns = netns
+        self.family = family
+        self.backend = backend
+        self.table = table
+        self.chain = chain
+        self.prefix = prefix
+        self.target = target
+        self.group = group
+        self.packets = packets
+        self.run = run
+        self.state = state
+    }
 }
 
 extension ProbeSurvey {

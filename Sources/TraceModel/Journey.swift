@@ -84,13 +84,15 @@ public struct JourneySegment: Sendable {
     public var opensConnection: Bool
     /// Which way of its connection the packet goes, where connection tracking says so.
     public var direction: Direction?
-    /// Position of the segment's last event in the history.
+    /// Positions of the segment's first and last event in the history.
+    public var firstEvent: UInt64
     public var lastEvent: UInt64
 
     public init(
         namespace: Int, route: RouteID, entry: PacketTuple, exit: PacketTuple, lastHook: Hook, opensConnection: Bool,
-        direction: Direction? = nil, lastEvent: UInt64
+        direction: Direction? = nil, firstEvent: UInt64, lastEvent: UInt64
     ) {
+        self.firstEvent = firstEvent
         self.namespace = namespace
         self.route = route
         self.entry = entry

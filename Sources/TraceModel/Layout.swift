@@ -29,6 +29,13 @@ public struct Layout: Sendable {
     }
 }
 
+/// How a namespace's packets are reported. Each way is a namespace of its own to the correlator, since the kernel log says
+/// less of a packet than NFLOG does, and each has its own rules.
+public enum Medium: String, Sendable, Hashable, Codable {
+    case nflog
+    case kernelLog = "log"
+}
+
 /// One network namespace as far as packets are concerned.
 public struct NamespaceLayout: Sendable, Equatable {
     /// `host`, its name under `/run/netns`, `pid:N`, or a path.
@@ -40,11 +47,13 @@ public struct NamespaceLayout: Sendable, Equatable {
     public var tracksConnections: Bool?
     /// Built-in chains that may decide a packet's fate.
     public var decidingChains: Set<BuiltInChain>
+    public var medium: Medium
 
     public init(
         name: String, inode: UInt64, interfaces: [UInt32: Interface] = [:], tracksConnections: Bool? = nil,
-        decidingChains: Set<BuiltInChain> = []
+        decidingChains: Set<BuiltInChain> = [], medium: Medium = .nflog
     ) {
+        self.medium = medium
         self.decidingChains = decidingChains
         self.name = name
         self.inode = inode

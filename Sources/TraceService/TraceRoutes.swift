@@ -46,6 +46,7 @@ public struct TraceRoutes: Sendable {
             return try .json(snapshot.journeysReport(limit: try target.limit(), outcome: try target.outcome()))
         case ("journeys", 2): return try found(snapshot.journeyReport(id: parts[1]), "journey")
         case ("flows", 1): return try .json(snapshot.flowsReport(limit: try target.limit()))
+        case ("drops", 1): return try .json(snapshot.dropsReport(limit: try target.limit()))
         case ("precedence", 1): return try .json(snapshot.precedenceReport())
         case ("metrics", 1):
             return EndpointResponse(
@@ -77,6 +78,7 @@ public struct TraceRoutes: Sendable {
         /journeys     ?limit= &outcome=
         /journeys/{id}
         /flows        ?limit=
+        /drops        ?limit=
         /precedence
         /probes
         /namespaces

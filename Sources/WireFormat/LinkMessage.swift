@@ -1,3 +1,5 @@
+internal import TraceModel
+
 /// A network interface as rtnetlink describes it (`RTM_NEWLINK`, linux/rtnetlink.h, linux/if_link.h).
 public struct LinkMessage: Equatable, Sendable {
     public static let newLink: UInt16 = 16  // RTM_NEWLINK
@@ -41,7 +43,7 @@ public struct LinkMessage: Equatable, Sendable {
 }
 
 extension RawSpan {
-    /// The bytes of `range` up to the first NUL as text; what is not UTF-8 is replaced.
+    /// The bytes of `range` up to the first NUL as text; what is not UTF-8, and what commands terminals, is replaced.
     package func text(_ range: Range<Int>) -> String {
         var characters: [UInt8] = []
         for offset in range {
@@ -49,6 +51,6 @@ extension RawSpan {
             if character == 0 { break }
             characters.append(character)
         }
-        return String(decoding: characters, as: UTF8.self)
+        return String(decoding: characters, as: UTF8.self).printable
     }
 }

@@ -6,6 +6,8 @@ public enum ParseError: Error, Equatable, Sendable {
     case invalidLength(offset: Int, value: Int)
     /// The IP version at byte 0 is neither 4 nor 6, or not the one announced.
     case unknownVersion(UInt8)
+    /// A line of text lacks a field that it must have.
+    case missingField(offset: Int, name: String)
 }
 
 extension ParseError: CustomStringConvertible {
@@ -15,6 +17,7 @@ extension ParseError: CustomStringConvertible {
             "truncated at byte \(offset): needed \(needed), have \(available)"
         case .invalidLength(let offset, let value): "invalid length \(value) at byte \(offset)"
         case .unknownVersion(let version): "unknown IP version \(version)"
+        case .missingField(let offset, let name): "\(name)= is missing behind byte \(offset)"
         }
     }
 }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Captures
 import Collector
 import Foundation
 import Namespaces
@@ -24,7 +25,7 @@ struct IptTrace: AsyncParsableCommand {
         version: "0.1.0",
         subcommands: [
             InstallProbes.self, RemoveProbes.self, ProbesCommand.self, Collect.self, TraceCommand.self, Report.self,
-            LabCommand.self, GuardCommand.self,
+            Analyze.self, Export.self, LabCommand.self, GuardCommand.self,
         ])
 
     static func main() async {
@@ -49,11 +50,14 @@ struct IptTrace: AsyncParsableCommand {
     /// Errors of our own modules, which say all in their description; the others are the argument parser's.
     private static func isOurs(_ error: any Error) -> Bool {
         error is RulesetError || error is NamespaceError || error is NetlinkError || error is CollectorFailure
+            || error is CaptureError
     }
 
     private static func exitCode(of error: any Error) -> Int32 {
         switch error {
         case RulesetError.permission, CollectorFailure.permission: ExitStatus.noPermission
+        case CollectorFailure.cannotReadKernelLog(_, let code) where code == EPERM || code == EACCES: ExitStatus.noPermission
+        case CaptureError.invalidArgument: ExitStatus.usage
         case RulesetError.unknownTable, RulesetError.unknownChain, RulesetError.invalidMatch, RulesetError.unbalancedQuotes,
             NamespaceError.invalidSelector:
             ExitStatus.usage

@@ -47,7 +47,8 @@ private struct Scene {
         }
         return JourneySegment(
             namespace: namespace, route: route, entry: entry, exit: exit ?? entry, lastHook: .postrouting,
-            opensConnection: places.contains { $0.hasPrefix("nat") }, lastEvent: EventHistory.none)
+            opensConnection: places.contains { $0.hasPrefix("nat") }, firstEvent: EventHistory.none,
+            lastEvent: EventHistory.none)
     }
 
     mutating func add(_ segments: [JourneySegment], _ outcome: Outcome, expected: [UInt32] = []) {

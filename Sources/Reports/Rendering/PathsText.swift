@@ -5,6 +5,12 @@ extension PathsReport {
         if paths.isEmpty {
             lines.append("No packet has ended its journey yet. Probes in place? ipt-trace probes")
         }
+        lines += unplaced.prefix(10).map { prefix in
+            let place = prefix.netns.map { "namespace \($0)" } ?? "the kernel log"
+            return style.notable(
+                "\(Phrase.count(prefix.events, "event")) of \(place) with prefix \"\(prefix.prefix)\", which no rule explains")
+        }
+        if unplaced.count > 10 { lines.append(style.notable("and \(unplaced.count - 10) such prefixes more")) }
         for (index, path) in paths.enumerated() {
             lines.append("")
             lines += path.text(number: index + 1, style)
@@ -34,7 +40,7 @@ extension PathsReport {
     }
 
     /// A name in a table's cell cannot end the cell.
-    private static func cell(_ text: String) -> String {
+    static func cell(_ text: String) -> String {
         text.map { $0 == "|" ? "\\|" : $0.isNewline ? " " : String($0) }.joined()
     }
 

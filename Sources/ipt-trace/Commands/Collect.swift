@@ -1,4 +1,5 @@
 import ArgumentParser
+import Captures
 import Collector
 import Foundation
 import HTTPEndpoint
@@ -17,6 +18,8 @@ struct Collect: AsyncParsableCommand {
               sudo ipt-trace collect
               sudo ipt-trace collect --netns host --netns guest --listen 127.0.0.1:9101
               curl localhost:9100/paths
+              sudo ipt-trace collect --record trace.pcapng --duration 10m
+              sudo ipt-trace collect --kernel-log        # for probes of install-probes --target log
             """)
 
     @OptionGroup var namespaces: NamespaceOption
@@ -37,6 +40,11 @@ struct Collect: AsyncParsableCommand {
         help: ArgumentHelp("The most packets that are followed at once; past it the oldest is closed early.", valueName: "n"))
     var maxJourneys = 131_072
 
+    @Flag(help: "Follow the kernel log (/dev/kmsg) too, for what LOG rules write.")
+    var kernelLog = false
+
+    @OptionGroup var recording: RecordingOptions
+
     func validate() throws {
         guard (10...60_000).contains(linger) else { throw ValidationError("--linger takes 10 to 60000 milliseconds.") }
         guard (100...10_000_000).contains(maxJourneys) else { throw ValidationError("--max-journeys takes 100 to 10000000.") }
@@ -51,10 +59,13 @@ struct Collect: AsyncParsableCommand {
             throw CommandFailure(message: "\(error)", code: ExitStatus.usage)
         }
         let stop = StopSignal()
+        let recorder = try recording.start()
+        defer { recorder?.close() }
         let collector = try await Collector(
             Collector.Options(
                 selectors: try namespaces.selectors.map { try NamespaceSelector($0) }, group: group,
-                linger: Int64(linger) * 1000, maximumJourneys: maxJourneys, ownPort: address.port),
+                linger: Int64(linger) * 1000, maximumJourneys: maxJourneys, ownPort: address.port, followsKernelLog: kernelLog,
+                recorder: recorder),
             logger: logger)
         let server: HTTPServer
         do {
@@ -68,13 +79,22 @@ struct Collect: AsyncParsableCommand {
             "collecting group \(group) in \(names.count) namespace\(names.count == 1 ? "" : "s") "
                 + "(\(Self.shortened(names))), \(collector.probeCount) probes")
         if collector.probeCount == 0 {
-            Terminal.note("No probes report to group \(group) yet. Put some in with: sudo ipt-trace install-probes")
+            Terminal.note(
+                kernelLog
+                    ? "No probes report yet. Put some in with: sudo ipt-trace install-probes --target log"
+                    : "No probes report to group \(group) yet. Put some in with: sudo ipt-trace install-probes")
         }
+        if kernelLog, let advice = KernelLogAdvice.text(namespaces: names) { Terminal.note(advice) }
+        if let recorder { Terminal.note("recording to \(recorder.path)") }
         Terminal.note("serving http://\(server.address.text)/paths; Ctrl-C ends it")
         await stop.wait(seconds: duration.seconds.map(Double.init))
         server.stop()
         if let last = collector.stop() {
             Terminal.note(Summary.text(last))
+        }
+        if let recorder {
+            recorder.close()
+            Terminal.note(Summary.text(recorder))
         }
     }
 
@@ -137,8 +157,30 @@ enum Log {
     }
 }
 
+/// What stands in the way of LOG rules in namespaces.
+enum KernelLogAdvice {
+    /// - Parameter namespaces: those that are traced.
+    static func text(namespaces: [String]) -> String? {
+        guard namespaces.contains(where: { $0 != "host" }),
+            let value = try? String(contentsOfFile: "/proc/sys/net/netfilter/nf_log_all_netns", encoding: .utf8),
+            value.hasPrefix("0")
+        else { return nil }
+        return "LOG rules write nothing in namespaces other than the first while net.netfilter.nf_log_all_netns is 0. "
+            + "To switch it on: sudo sysctl net.netfilter.nf_log_all_netns=1"
+    }
+}
+
 /// The last words of a collection.
 enum Summary {
+    static func text(_ recorder: Recorder) -> String {
+        let counters = recorder.counters
+        var text = "\(counters.written) events recorded in \(recorder.path)"
+        if counters.dropped > 0 { text += ", \(counters.dropped) left out" }
+        if counters.withoutPath > 0 { text += ", \(counters.withoutPath) without their path's id" }
+        if let problem = recorder.problem { text += "; \(problem)" }
+        return text
+    }
+
     static func text(_ last: TraceSnapshot) -> String {
         var all = PathFilter()
         all.limit = .max

@@ -1,17 +1,14 @@
 internal import WireFormat
 
-/// Which probe a prefix belongs to, matched as bytes: no string is made for an event.
+/// Finds the number that stands for some bytes, a prefix or a name: no string is made for an event.
 ///
-/// The key is the prefix with the family and the hook that the event reports, because one rule's prefix may be seen from
-/// several hooks and in both families.
+/// The key is the bytes with two numbers more, such as the family and the hook that an event reports, because one rule's
+/// prefix may be seen from several hooks and in both families.
 struct PrefixTable {
-    /// Stands for a prefix that no probe has.
-    static let unplaced = UInt32.max
-
     private struct Entry {
         /// Of `text`.
         var prefix: Range<Int>
-        var probe: UInt32
+        var number: UInt32
         var family: UInt8
         var hook: UInt8
     }
@@ -23,25 +20,25 @@ struct PrefixTable {
 
     init() { slots = [Int32](repeating: -1, count: 256) }
 
-    /// The probe of an event, or `unplaced`; `nil` where the prefix is new.
+    /// The number that was inserted for this key; `nil` where it is new.
     @inline(__always)
-    func probe(_ bytes: RawSpan, _ prefix: Range<Int>, family: UInt8, hook: UInt8) -> UInt32? {
+    func number(_ bytes: RawSpan, _ prefix: Range<Int>, family: UInt8, hook: UInt8) -> UInt32? {
         var slot = Int(truncatingIfNeeded: Self.hash(bytes, prefix, family, hook)) & (slots.count - 1)
         while slots[slot] >= 0 {
             let index = Int(slots[slot])
             if entries[index].family == family, entries[index].hook == hook, isEqual(index, bytes, prefix) {
-                return entries[index].probe
+                return entries[index].number
             }
             slot = (slot + 1) & (slots.count - 1)
         }
         return nil
     }
 
-    mutating func insert(_ prefix: [UInt8], family: UInt8, hook: UInt8, probe: UInt32) {
+    mutating func insert(_ prefix: [UInt8], family: UInt8, hook: UInt8, number: UInt32) {
         if entries.count * 2 >= slots.count { grow() }
         let range = text.count..<text.count + prefix.count
         text += prefix
-        entries.append(Entry(prefix: range, probe: probe, family: family, hook: hook))
+        entries.append(Entry(prefix: range, number: number, family: family, hook: hook))
         place(entries.count - 1)
     }
 

@@ -1,4 +1,4 @@
-import Collector
+import Intake
 import Correlation
 import Testing
 import TraceModel
@@ -38,18 +38,18 @@ private func logged(_ prefix: String, hook: Hook, sequence: UInt32, payload: [UI
 
 private struct Fixture {
     var correlator = Correlator()
-    var reader: NamespaceReader
+    var reader: NFLogReader
 
     init(_ prefixes: [(String, Table, Hook)]) {
         let registry = registry(prefixes)
         correlator.update(registry.current.layout)
-        reader = NamespaceReader(namespace: 0, parser: PacketParser(), registry: registry)
+        reader = NFLogReader(namespace: 0, parser: PacketParser(), registry: registry)
     }
 
     mutating func read(_ bytes: [UInt8]) { reader.read(unsafe bytes.span.bytes, now: 5, into: &correlator) }
 }
 
-@Suite struct NamespaceReaderTests {
+@Suite struct NFLogReaderTests {
     static let probes = [("in-raw", Table.raw, Hook.prerouting), ("in-mangle", .mangle, .prerouting)]
 
     @Test func aBatchBecomesEvents() {
@@ -102,7 +102,7 @@ private struct Fixture {
         var fixture = Fixture(Self.probes)
         for sequence in 0..<3 { fixture.read(logged("who?", hook: .input, sequence: UInt32(sequence))) }
         #expect(fixture.reader.counters.unplaced == 3)
-        #expect(fixture.reader.unplacedPrefixes.keys.sorted() == ["who?"])
+        #expect(fixture.reader.unplaced.events.keys.sorted() == ["who?"])
         #expect(fixture.correlator.counters.events == 0)
     }
 

@@ -1,0 +1,219 @@
+public import Captures
+internal import Correlation
+private import Foundation
+public import Intake
+public import Reports
+private import Synchronization
+internal import WireFormat
+
+/// Reads files as a collector reads sockets, with the same result.
+///
+/// One thread reads all files, merged by time; what it has found is there for others at any moment.
+public final class Analysis: Sendable {
+    public struct Options: Sendable {
+        /// Files, `-` for standard input, `NAMESPACE=FILE` for a capture whose namespace the file does not name.
+        public var files: [String]
+        public var rules: RuleBook
+        /// Whether to wait for more at the end of a file.
+        public var follows: Bool
+        /// Microseconds without an event after which a journey is closed; `nil`: what suits the files.
+        public var linger: Int64?
+        public var maximumJourneys: Int
+
+        public init(
+            files: [String], rules: RuleBook = RuleBook(), follows: Bool = false, linger: Int64? = nil,
+            maximumJourneys: Int = 1 << 20
+        ) {
+            self.files = files
+            self.rules = rules
+            self.follows = follows
+            self.linger = linger
+            self.maximumJourneys = maximumJourneys
+        }
+    }
+
+    /// How far the reading has come.
+    public struct Progress: Sendable {
+        /// Bytes of the files as they are on disk, and in all where that is known.
+        public var bytes: UInt64 = 0
+        public var size: UInt64?
+        public var events: UInt64 = 0
+    }
+
+    /// What came of it.
+    public struct Result: Sendable {
+        public var snapshot: TraceSnapshot
+        public var problems: Problems
+        /// Of the machine that was recorded, if a recording says.
+        public var machine: MachineIdentity
+        /// Lines of kernel logs that no firewall rule wrote.
+        public var otherLines: UInt64
+    }
+
+    private struct State {
+        var progress = Progress()
+        var isStopping = false
+        var isSnapshotWanted = false
+    }
+
+    private let state = Mutex(State())
+    private let exchange = SnapshotExchange()
+
+    public init() {}
+
+    public var progress: Progress { state.withLock { $0.progress } }
+
+    /// What is known at this moment; `nil` only before the first file was opened.
+    public func snapshot() -> TraceSnapshot? {
+        exchange.take(age: 0.2, timeout: 5) { state.withLock { $0.isSnapshotWanted = true } }
+    }
+
+    /// Makes `run` return with what it has.
+    public func stop() { state.withLock { $0.isStopping = true } }
+
+    /// Reads the files to their ends, on the thread of the caller.
+    ///
+    /// - Parameter watcher: gets each journey as it ends.
+    public func run(_ options: Options, watcher: (any JourneyWatcher)? = nil) throws(CaptureError) -> Result {
+        let registry = LayoutRegistry(.offline)
+        var inputs: [any TraceInput] = []
+        var traits = Traits()
+        for file in options.files { inputs.append(try Self.open(file, options, &traits)) }
+        var state = AnalysisState(
+            registry: registry, rules: options.rules,
+            engine: TraceEngine(
+                registry: registry, limits: traits.limits(options), run: traits.run, since: 0,
+                watcher: watcher),
+            lateness: traits.lateness)
+        if inputs.contains(where: { $0 is LogInput }) { state.learnLogRules() }
+        try read(inputs, options, &state)
+        state.finish()
+        let last = state.snapshot()
+        exchange.publish(last)
+        return Result(
+            snapshot: last, problems: state.problems, machine: state.machine, otherLines: state.logReader.others)
+    }
+
+    private func read(_ inputs: [any TraceInput], _ options: Options, _ state: inout AnalysisState) throws(CaptureError) {
+        var isFollowing = options.follows
+        while true {
+            var next: (input: any TraceInput, time: Int64)?
+            var limit = Int64.max
+            for input in inputs {
+                guard let time = try input.nextTime(&state.problems) else { continue }
+                if let best = next, best.time <= time {
+                    limit = min(limit, time)
+                } else {
+                    if let best = next { limit = min(limit, best.time) }
+                    next = (input, time)
+                }
+            }
+            if let next {
+                try next.input.deliver(upTo: limit, count: 2048, into: &state)
+            } else if inputs.allSatisfy(\.isExhausted) {
+                return
+            } else {
+                // Time goes on although nothing comes: what is silent has ended.
+                state.idle()
+                usleep(100_000)
+            }
+            let (isStopping, isSnapshotWanted) = note(inputs, state.events)
+            if isSnapshotWanted { exchange.publish(state.snapshot()) }
+            if isStopping {
+                guard isFollowing else { return }
+                // What is in the files already is still read.
+                isFollowing = false
+                for input in inputs { input.stopFollowing() }
+            }
+        }
+    }
+
+    private func note(_ inputs: [any TraceInput], _ events: UInt64) -> (isStopping: Bool, isSnapshotWanted: Bool) {
+        var progress = Progress()
+        progress.events = events
+        var size: UInt64? = 0
+        for input in inputs {
+            progress.bytes += input.stream.consumed
+            size = input.stream.size.flatMap { part in size.map { $0 + part } }
+        }
+        progress.size = size
+        return state.withLock { state in
+            defer { state.isSnapshotWanted = false }
+            state.progress = progress
+            return (state.isStopping, state.isSnapshotWanted)
+        }
+    }
+
+    // MARK: Opening
+
+    /// What the files are like, which decides how long packets are waited for.
+    private struct Traits {
+        var isOwnRecordingOnly = true
+        /// Of the files' beginnings, so that the same files give the same identifiers.
+        var run: UInt64 = 0xCBF2_9CE4_8422_2325
+
+        mutating func mix(_ bytes: ArraySlice<UInt8>) {
+            for byte in bytes.prefix(1 << 16) { run = (run ^ UInt64(byte)) &* 0x100_0000_01B3 }
+        }
+
+        /// Of a recording times are when the collector received, within milliseconds of the event. tcpdump lets the kernel
+        /// gather messages for up to a second (the default flush timeout of nfnetlink_log), and syslog has whole seconds.
+        var lateness: Int64 { isOwnRecordingOnly ? 20_000 : 100_000 }
+
+        func limits(_ options: Options) -> Correlator.Limits {
+            var limits = Correlator.Limits()
+            if !isOwnRecordingOnly {
+                limits.linger = 2_000_000
+                // Where the links are not known nothing is certain to have ended.
+                limits.settle = 2_000_000
+            }
+            if let linger = options.linger {
+                limits.linger = linger
+                limits.settle = isOwnRecordingOnly ? min(limits.settle, linger) : linger
+            }
+            limits.journeys = options.maximumJourneys
+            return limits
+        }
+    }
+
+    private static func open(_ argument: String, _ options: Options, _ traits: inout Traits) throws(CaptureError)
+        -> any TraceInput
+    {
+        let file = NamedFile(argument)
+        let stream = try ByteStream(path: file.path)
+        var window = InputWindow(stream, isFollowing: options.follows)
+        while window.range.count < 1 << 16 { guard try window.fill() else { break } }
+        let range = window.range
+        traits.mix(window.buffer[range])
+        let bytes = unsafe window.buffer.span.bytes.extracting(0..<range.upperBound)
+        if let decoder = CaptureDecoder(beginning: bytes) {
+            traits.isOwnRecordingOnly = traits.isOwnRecordingOnly && isRecording(bytes)
+            return CaptureInput(
+                stream, window: window, decoder: decoder, label: file.name ?? label(file.path, options.files))
+        }
+        guard !window.buffer[range].prefix(4096).contains(0) else { throw .unknownFormat(file: stream.name) }
+        traits.isOwnRecordingOnly = false
+        let now = Date()
+        let zone = Int64(TimeZone.current.secondsFromGMT(for: now))
+        return LogInput(
+            stream, window: window,
+            context: LogLine.Context(reference: Int64(now.timeIntervalSince1970), zone: zone))
+    }
+
+    /// Whether the first block behind the section header is ours.
+    private static func isRecording(_ bytes: RawSpan) -> Bool {
+        guard var decoder = CaptureDecoder(beginning: bytes) else { return false }
+        var offset = 0
+        for _ in 0..<2 {
+            if case .trace = decoder.next(in: bytes, at: &offset, isLast: false) { return true }
+        }
+        return false
+    }
+
+    /// What to call the namespace of a capture that does not say: the host, or, of several, what the file is called.
+    private static func label(_ path: String, _ files: [String]) -> String {
+        guard files.count > 1, path != "-" else { return "host" }
+        let name = URL(fileURLWithPath: path).lastPathComponent
+        return name.split(separator: ".").first.map(String.init) ?? name
+    }
+}

@@ -1,0 +1,195 @@
+internal import Captures
+internal import Correlation
+internal import Intake
+internal import Reports
+internal import Ruleset
+internal import TraceModel
+internal import WireFormat
+
+/// What all inputs of an analysis feed: the engine, and the readers of each namespace.
+struct AnalysisState: ~Copyable {
+    var engine: TraceEngine
+    var logReader: LogReader
+    var problems = Problems()
+    private let registry: LayoutRegistry
+    private let rules: RuleBook
+    private let parser: PacketParser
+    /// By namespace; `nil` for those of the kernel log.
+    var readers: [NFLogReader?] = []
+    /// Groups whose rules are known, by namespace.
+    private var groups: [Int: Set<UInt16>] = [:]
+    private var now = Int64.min
+    private var lastAdvance = Int64.min
+    private var firstTime: Int64?
+    /// Segment offset of each run that recordings came from.
+    private var runs: [UInt64] = []
+    /// Microseconds by which records may be late.
+    private let lateness: Int64
+    private(set) var machine = MachineIdentity()
+    /// Records of link types that say nothing of chains.
+    var foreign: UInt64 = 0
+
+    init(registry: LayoutRegistry, rules: RuleBook, engine: consuming TraceEngine, lateness: Int64) {
+        self.registry = registry
+        self.rules = rules
+        self.engine = engine
+        self.lateness = lateness
+        // Equal files give equal results, so that the hash has no random seed here; nobody sends packets meanwhile.
+        parser = PacketParser(seed: 0x6970_745F_7472_6163)
+        logReader = LogReader(seed: 0x6970_745F_7472_6163, registry: registry)
+    }
+
+    // MARK: Time
+
+    /// Moves the time on to that of the next record.
+    @inline(__always)
+    mutating func move(to time: Int64) {
+        guard time != now else { return }
+        moveOn(to: time)
+    }
+
+    private mutating func moveOn(to time: Int64) {
+        if firstTime == nil {
+            firstTime = time
+            engine.since = time
+        }
+        letTimePass(until: time)
+        now = max(now, time)
+        engine.correlator.receive(at: now)
+        if now - 10_000 >= lastAdvance {
+            lastAdvance = now
+            engine.advance(to: now - lateness)
+        }
+    }
+
+    /// Where nothing was recorded for a while, journeys end one after the other, as they would have.
+    private mutating func letTimePass(until time: Int64) {
+        let step: Int64 = 100_000
+        while engine.correlator.liveJourneys > 0, time - now > step {
+            now += step
+            engine.advance(to: now - lateness)
+        }
+    }
+
+    /// Nothing has come for a while: of a file that is still written, what was silent for long enough has ended.
+    mutating func idle() {
+        guard now != .min else { return }
+        now += 100_000
+        engine.advance(to: now - lateness)
+    }
+
+    var events: UInt64 { engine.correlator.counters.events }
+
+    /// When the last record was made.
+    var latest: Int64 { now == .min ? 0 : now }
+
+    // MARK: Namespaces
+
+    /// The reader for a namespace of a capture; makes one where there is none.
+    mutating func reader(named name: String) -> Int {
+        let index = registry.namespace(named: name, medium: .nflog)
+        while readers.count <= index { readers.append(nil) }
+        if readers[index] == nil {
+            readers[index] = NFLogReader(namespace: index, parser: parser, registry: registry)
+            takeLayout()
+        }
+        return index
+    }
+
+    /// Whether any rules are known of a namespace.
+    func hasRules(_ name: String) -> Bool { rules.pages[name] != nil }
+
+    /// A group has come up in a namespace: what its rules say of it holds from now on.
+    mutating func learn(group: UInt16, namespace: Int, named name: String) {
+        guard groups[namespace, default: []].insert(group).inserted, let page = rules.pages[name] else { return }
+        registry.add(
+            Self.moved(page.probes(.nflog, group: group), to: namespace), tracksConnections: page.survey.tracksConnections,
+            decidingChains: page.survey.decidingChains, namespace: namespace)
+        layoutChanged()
+    }
+
+    /// The rules of all namespaces for the kernel log.
+    mutating func learnLogRules() {
+        for (name, page) in rules.pages.sorted(by: { $0.key < $1.key }) {
+            let probes = page.probes(.log, group: nil)
+            guard !probes.isEmpty else { continue }
+            let namespace = registry.namespace(named: name, medium: .kernelLog)
+            registry.add(
+                Self.moved(probes, to: namespace), tracksConnections: page.survey.tracksConnections,
+                decidingChains: page.survey.decidingChains, namespace: namespace)
+        }
+        layoutChanged()
+    }
+
+    private static func moved(_ probes: [Probe], to namespace: Int) -> [Probe] {
+        probes.map { probe in
+            var probe = probe
+            probe.namespace = namespace
+            return probe
+        }
+    }
+
+    private mutating func takeLayout() { _ = engine.takeLayout(isDiscovery: true) }
+
+    private mutating func layoutChanged() {
+        takeLayout()
+        for index in readers.indices { readers[index]?.layoutChanged() }
+        logReader.layoutChanged()
+    }
+
+    // MARK: Recordings
+
+    /// - Returns: the index here of each of the recording's namespaces.
+    mutating func adopt(_ recorded: RecordedLayout) -> [Int] {
+        machine = recorded.machine
+        if !runs.contains(recorded.run) { runs.append(recorded.run) }
+        let number = UInt32(runs.firstIndex(of: recorded.run) ?? 0)
+        let places = registry.adopt(recorded.layout, segmentOffset: number << 20)
+        if let own = recorded.ownPort, places.indices.contains(own.namespace) {
+            engine.sink.aggregate.ownEndpoint = TraceAggregate.OwnEndpoint(namespace: places[own.namespace], port: own.port)
+        }
+        // As when it was live: what was under way when the rules changed is in doubt.
+        _ = engine.takeLayout(isDiscovery: false)
+        for index in readers.indices { readers[index]?.layoutChanged() }
+        return places
+    }
+
+    mutating func take(_ note: RecordedNote, places: [Int]) {
+        func place(_ namespace: Int) -> Int? { places.indices.contains(namespace) ? places[namespace] : nil }
+        switch note {
+        case .connection(let namespace, let original, let reply, let isNew):
+            guard let namespace = place(namespace) else { return }
+            if isNew {
+                engine.correlator.noteTranslation(namespace: namespace, original: original, reply: reply)
+            } else {
+                engine.correlator.forgetTranslation(namespace: namespace, original: original, reply: reply)
+            }
+        case .loss(let namespace):
+            if let namespace = place(namespace) { engine.correlator.noteLoss(namespace: namespace) }
+        }
+    }
+
+    // MARK: Results
+
+    mutating func finish() {
+        // Nothing comes behind the end of a file, so that what has not been seen until there is not under way any more.
+        if now != .min { letTimePass(until: .max) }
+        engine.finish()
+    }
+
+    mutating func snapshot() -> TraceSnapshot {
+        var counters = logReader.counters
+        var unplaced = logReader.unplaced.events.map { UnplacedPrefix(netns: nil, prefix: $0.key, events: $0.value) }
+        let layout = registry.current.layout
+        for reader in readers {
+            guard let reader else { continue }
+            counters.add(reader.counters)
+            unplaced += reader.unplaced.events.map {
+                UnplacedPrefix(netns: layout.namespaces[reader.namespace].name, prefix: $0.key, events: $0.value)
+            }
+        }
+        return engine.snapshot(
+            now: latest, counters: counters,
+            unplaced: unplaced.sorted { ($1.events, $0.prefix) < ($0.events, $1.prefix) })
+    }
+}

@@ -1,0 +1,174 @@
+private import Glibc
+
+/// The bytes of a file or of standard input, unpacked where they are compressed with gzip or zstd, which their own first
+/// bytes tell.
+public final class ByteStream {
+    /// As a person named it.
+    public let name: String
+    private let path: String?
+    private var descriptor: Int32
+    private var decoder: Decoder
+    /// Read to recognise the format, and not handed out yet.
+    private var head: [UInt8] = []
+    /// Bytes of the file taken so far, and in all where it says so: for showing progress.
+    public private(set) var consumed: UInt64 = 0
+    public private(set) var size: UInt64?
+    /// What a compressed file said before it broke off.
+    public private(set) var problem: String?
+
+    private enum Decoder {
+        case none
+        case gzip(GzipDecoder)
+        case zstd(ZstdDecoder)
+    }
+
+    /// Opens a file, or standard input for `-`.
+    public init(path: String) throws(CaptureError) {
+        name = path == "-" ? "standard input" : path
+        self.path = path == "-" ? nil : path
+        if path == "-" {
+            descriptor = dup(STDIN_FILENO)
+        } else {
+            descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        }
+        guard descriptor >= 0 else { throw .cannotOpen(file: name, code: errno) }
+        decoder = .none
+        var status = stat()
+        if unsafe fstat(descriptor, &status) == 0 {
+            guard status.st_mode & S_IFMT != S_IFDIR else {
+                close(descriptor)
+                throw .cannotOpen(file: name, code: EISDIR)
+            }
+            if status.st_mode & S_IFMT == S_IFREG { size = UInt64(status.st_size) }
+        }
+        var first = [UInt8](repeating: 0, count: 4)
+        while head.count < 4 {
+            let count = try readRaw(&first, first.count - head.count)
+            guard count > 0 else { break }
+            head += first[..<count]
+        }
+        if head.starts(with: [0x1F, 0x8B]) {
+            decoder = .gzip(GzipDecoder())
+        } else if head == [0x28, 0xB5, 0x2F, 0xFD] {
+            decoder = .zstd(ZstdDecoder())
+        }
+    }
+
+    deinit { close(descriptor) }
+
+    /// Whether more may come behind the end: only of what is not compressed.
+    public var canGrow: Bool {
+        if case .none = decoder { return true }
+        return false
+    }
+
+    /// Puts the next bytes into `buffer` from `start` on.
+    ///
+    /// - Returns: how many; 0 at the end.
+    public func read(into buffer: inout [UInt8], from start: Int) throws(CaptureError) -> Int {
+        switch decoder {
+        case .none:
+            if !head.isEmpty {
+                let count = min(head.count, buffer.count - start)
+                for index in 0..<count { buffer[start + index] = head[index] }
+                head.removeFirst(count)
+                return count
+            }
+            return try readRaw(&buffer, buffer.count - start, at: start)
+        case .gzip(let decoder):
+            return try unpack(into: &buffer, from: start, decoder.unpack)
+        case .zstd(let decoder):
+            return try unpack(into: &buffer, from: start, decoder.unpack)
+        }
+    }
+
+    /// Whether the file at this path is another one by now, or shorter than what was read: it was rotated. Then what follows
+    /// is the new one, from its beginning.
+    public func reopenIfRotated() -> Bool {
+        guard let path else { return false }
+        var now = stat()
+        var then = stat()
+        guard unsafe stat(path, &now) == 0, unsafe fstat(descriptor, &then) == 0 else { return false }
+        let isOther = now.st_ino != then.st_ino || now.st_dev != then.st_dev
+        guard isOther || UInt64(now.st_size) < consumed else { return false }
+        let fresh = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        guard fresh >= 0 else { return false }
+        close(descriptor)
+        descriptor = fresh
+        consumed = 0
+        return true
+    }
+
+    private func readRaw(_ buffer: inout [UInt8], _ count: Int, at start: Int = 0) throws(CaptureError) -> Int {
+        while true {
+            let received = unsafe buffer.withUnsafeMutableBytes { bytes in
+                unsafe Glibc.read(descriptor, bytes.baseAddress?.advanced(by: start), min(count, bytes.count - start))
+            }
+            if received >= 0 {
+                consumed += UInt64(received)
+                return received
+            }
+            guard errno == EINTR else { throw .cannotRead(file: name, code: errno) }
+        }
+    }
+
+    // MARK: Compressed bytes
+
+    private var packed = [UInt8](repeating: 0, count: 1 << 18)
+    private var packedStart = 0
+    private var packedEnd = 0
+    private var isAtEnd = false
+
+    /// What a decoder did with what it was given.
+    struct Progress {
+        var consumed: Int
+        var produced: Int
+    }
+
+    private func unpack(
+        into buffer: inout [UInt8], from start: Int,
+        _ body: ([UInt8], Range<Int>, inout [UInt8], Int) throws(UnpackError) -> Progress
+    ) throws(CaptureError) -> Int {
+        guard problem == nil else { return 0 }
+        while true {
+            if packedStart == packedEnd, !isAtEnd {
+                packedStart = 0
+                if head.isEmpty {
+                    packedEnd = try readRaw(&packed, packed.count)
+                } else {
+                    for (index, byte) in head.enumerated() { packed[index] = byte }
+                    packedEnd = head.count
+                    head = []
+                }
+                isAtEnd = packedEnd == 0
+            }
+            do {
+                let progress = try body(packed, packedStart..<packedEnd, &buffer, start)
+                packedStart += progress.consumed
+                if progress.produced > 0 { return progress.produced }
+                if isAtEnd {
+                    problem = unfinished
+                    return 0
+                }
+            } catch {
+                problem = error.message
+                return 0
+            }
+        }
+    }
+
+    private var unfinished: String? {
+        let isComplete =
+            switch decoder {
+            case .none: true
+            case .gzip(let decoder): decoder.isComplete
+            case .zstd(let decoder): decoder.isComplete
+            }
+        return isComplete ? nil : "the compressed data is cut short"
+    }
+}
+
+/// Compressed data that is broken.
+struct UnpackError: Error {
+    var message: String
+}

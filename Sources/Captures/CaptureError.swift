@@ -1,0 +1,31 @@
+private import Glibc
+
+/// Why a file cannot be read or written.
+public enum CaptureError: Error, Equatable, Sendable {
+    /// `code` is an `errno`.
+    case cannotOpen(file: String, code: Int32)
+    case cannotRead(file: String, code: Int32)
+    case cannotWrite(file: String, code: Int32)
+    /// Neither a capture nor text.
+    case unknownFormat(file: String)
+    case invalidRules(file: String, message: String)
+    case invalidArgument(String)
+}
+
+extension CaptureError: CustomStringConvertible {
+    public var description: String {
+        switch self {
+        case .cannotOpen(let file, let code): "cannot open \(file): \(Self.text(code))"
+        case .cannotRead(let file, let code): "cannot read \(file): \(Self.text(code))"
+        case .cannotWrite(let file, let code): "cannot write \(file): \(Self.text(code))"
+        case .unknownFormat(let file):
+            "\(file) is neither a capture (pcap, pcapng) nor a kernel log. Captures are made with: "
+                + "tcpdump -i nflog:5 -w FILE, or ipt-trace collect --record FILE"
+        case .invalidRules(let file, let message):
+            "\(file) is not what iptables-save prints: \(message)"
+        case .invalidArgument(let message): message
+        }
+    }
+
+    private static func text(_ code: Int32) -> String { unsafe String(cString: strerror(code)) }
+}

@@ -1,0 +1,126 @@
+package import TraceModel
+internal import WireFormat
+
+/// What a collector gives to a recorder.
+package enum RecordItem: Sendable {
+    case events(RecordedDatagram)
+    /// What the correlator was told beside events.
+    case note(RecordedNote)
+    /// - Parameter ownPort: of the collector's endpoint, with the namespace that it is in.
+    case layout(Layout, ownPort: OwnPort?)
+    /// A segment (`JourneySegment.firstEvent`) is part of a journey that took `path`; 0 for one that is in no report.
+    case ended(segment: UInt64, path: UInt64)
+}
+
+/// Where the collector served HTTP on loopback: that traffic is in no report.
+package struct OwnPort: Codable, Sendable, Equatable {
+    /// Index in the layout.
+    package var namespace: Int
+    package var port: UInt16
+
+    package init(namespace: Int, port: UInt16) {
+        self.namespace = namespace
+        self.port = port
+    }
+}
+
+/// A datagram of NFLOG's as it was received.
+package struct RecordedDatagram: Sendable {
+    package var bytes: [UInt8]
+    package var namespace: Int
+    /// Microseconds since 1970: when it was received.
+    package var time: Int64
+    /// The segment of each message, `UInt64.max` for one that belongs to none.
+    package var tags: [UInt64]
+
+    package init(_ bytes: RawSpan, namespace: Int, time: Int64, tags: [UInt64]) {
+        self.bytes = unsafe bytes.withUnsafeBytes { unsafe Array($0) }
+        self.namespace = namespace
+        self.time = time
+        self.tags = tags
+    }
+}
+
+/// What a correlator learns beside events. Its form in a file, all numbers little-endian: one byte kind, one byte flag, two
+/// bytes namespace, then two tuples for a connection.
+package enum RecordedNote: Equatable, Sendable {
+    case connection(namespace: Int, original: PacketTuple, reply: PacketTuple, isNew: Bool)
+    /// Events of the namespace were lost.
+    case loss(namespace: Int)
+
+    private static let tupleLength = 40
+
+    package var bytes: [UInt8] {
+        switch self {
+        case .connection(let namespace, let original, let reply, let isNew):
+            [1, isNew ? 1 : 0] + Self.little(UInt64(namespace), 2) + Self.encode(original) + Self.encode(reply)
+        case .loss(let namespace):
+            [2, 0] + Self.little(UInt64(namespace), 2)
+        }
+    }
+
+    /// - Returns: `nil` for bytes that are no note of a known kind.
+    package init?(_ bytes: RawSpan, _ range: Range<Int>) {
+        guard range.count >= 4 else { return nil }
+        let start = range.lowerBound
+        let namespace = Int(bytes.byte(start + 2)) | Int(bytes.byte(start + 3)) << 8
+        switch bytes.byte(start) {
+        case 1:
+            guard range.count >= 4 + 2 * Self.tupleLength, let original = Self.tuple(bytes, start + 4),
+                let reply = Self.tuple(bytes, start + 4 + Self.tupleLength)
+            else { return nil }
+            self = .connection(
+                namespace: namespace, original: original, reply: reply, isNew: bytes.byte(start + 1) != 0)
+        case 2: self = .loss(namespace: namespace)
+        default: return nil
+        }
+    }
+
+    private static func little(_ value: UInt64, _ count: Int) -> [UInt8] {
+        (0..<count).map { UInt8(truncatingIfNeeded: value >> UInt64(8 * $0)) }
+    }
+
+    private static func encode(_ tuple: PacketTuple) -> [UInt8] {
+        [tuple.source.family.rawValue, tuple.transport, 0, 0] + little(UInt64(tuple.sourcePort), 2)
+            + little(UInt64(tuple.destinationPort), 2) + little(tuple.source.high, 8) + little(tuple.source.low, 8)
+            + little(tuple.destination.high, 8) + little(tuple.destination.low, 8)
+    }
+
+    private static func tuple(_ bytes: RawSpan, _ start: Int) -> PacketTuple? {
+        guard let family = AddressFamily(rawValue: bytes.byte(start)) else { return nil }
+        func address(_ offset: Int) -> IPAddress {
+            let high = bytes.little64(start + offset)
+            let low = bytes.little64(start + offset + 8)
+            return family == .ipv4
+                ? IPAddress(ipv4: UInt32(truncatingIfNeeded: low)) : IPAddress(ipv6High: high, low: low)
+        }
+        return PacketTuple(
+            source: address(8), destination: address(24),
+            sourcePort: UInt16(bytes.byte(start + 4)) | UInt16(bytes.byte(start + 5)) << 8,
+            destinationPort: UInt16(bytes.byte(start + 6)) | UInt16(bytes.byte(start + 7)) << 8,
+            transport: bytes.byte(start + 1))
+    }
+}
+
+/// The body of a block of ipt-trace's own: what it holds, then that.
+package enum TraceBlock {
+    /// `ipt1`: says that the block is ours, whoever else may use its number.
+    static let mark: UInt32 = 0x3174_7069
+
+    case layout(json: [UInt8])
+    case note(RecordedNote)
+
+    package init?(_ bytes: RawSpan, _ body: Range<Int>) {
+        guard body.count >= 12, bytes.little32(body.lowerBound) == Self.mark else { return nil }
+        let length = Int(bytes.little32(body.lowerBound + 8))
+        guard length <= body.count - 12 else { return nil }
+        let content = body.lowerBound + 12..<body.lowerBound + 12 + length
+        switch bytes.little32(body.lowerBound + 4) {
+        case 1: self = .layout(json: content.map { bytes.byte($0) })
+        case 2:
+            guard let note = RecordedNote(bytes, content) else { return nil }
+            self = .note(note)
+        default: return nil
+        }
+    }
+}

@@ -1,0 +1,290 @@
+internal import DequeModule
+private import Foundation
+private import Synchronization
+internal import TraceModel
+private import WireFormat
+
+/// Writes what a collector receives into a pcapng file, on a thread of its own, behind a queue that never blocks the
+/// collector: what does not fit is left out and counted.
+///
+/// A packet's path is known only when its journey has ended, so packets are held until then, in order and within bounds;
+/// one that had to be written before has no comment.
+public final class Recorder: Sendable {
+    /// What has become of the messages.
+    public struct Counters: Sendable, Equatable {
+        public var written: UInt64 = 0
+        /// Not written, because the queue was full, the limit was reached, or the file could not be written.
+        public var dropped: UInt64 = 0
+        /// Written before their path was known.
+        public var withoutPath: UInt64 = 0
+    }
+
+    private struct State {
+        var items: [RecordItem] = []
+        /// Of the datagrams in `items`.
+        var bytes = 0
+        var counters = Counters()
+        var failure: CaptureError?
+        var isFull = false
+        var isClosing = false
+    }
+
+    /// Bytes that may wait for the thread.
+    private static let queueLimit = 16 << 20
+
+    private let state = Mutex(State())
+    private let wake = DispatchSemaphore(value: 0)
+    private let finished = DispatchSemaphore(value: 0)
+    public let path: String
+
+    /// - Parameter run: names the collector's run in the file.
+    public init(path: String, limits: RecordingLimits, run: UInt64) throws(CaptureError) {
+        self.path = path
+        let files = try RecordingFiles(path: path, limits: limits)
+        let handover = Handover(files)
+        let thread = Thread { [weak self] in
+            guard let self, let files = handover.take() else { return }
+            self.work(RecordingThread(files: files, run: run))
+        }
+        thread.name = "record"
+        thread.start()
+    }
+
+    /// Files on their way to the thread.
+    private final class Handover: @unchecked Sendable {
+        private var files: RecordingFiles?
+        init(_ files: consuming RecordingFiles) { self.files = consume files }
+        func take() -> RecordingFiles? { files.take() }
+    }
+
+    public var counters: Counters { state.withLock { $0.counters } }
+
+    /// Why recording has ended before its time, if it has.
+    public var problem: String? {
+        state.withLock { state in
+            if let failure = state.failure { return "\(failure)" }
+            return state.isFull ? "\(path) has reached its limit (--record-limit); what came later is not in it" : nil
+        }
+    }
+
+    /// Takes items in their order; never waits.
+    package func take(_ items: [RecordItem]) {
+        state.withLock { state in
+            for item in items {
+                guard case .events(let datagram) = item else {
+                    state.items.append(item)
+                    continue
+                }
+                guard state.bytes + datagram.bytes.count <= Self.queueLimit else {
+                    state.counters.dropped += UInt64(datagram.tags.count)
+                    continue
+                }
+                state.bytes += datagram.bytes.count
+                state.items.append(item)
+            }
+        }
+        wake.signal()
+    }
+
+    /// Writes what is left, and closes the file. Further calls do nothing.
+    public func close() {
+        let isFirst = state.withLock { state in
+            defer { state.isClosing = true }
+            return !state.isClosing
+        }
+        guard isFirst else { return }
+        wake.signal()
+        finished.wait()
+    }
+
+    private func work(_ thread: consuming RecordingThread) {
+        var thread = thread
+        while true {
+            _ = wake.wait(timeout: .now() + 1)
+            let (items, isClosing) = state.withLock { state in
+                let items = state.items
+                state.items = []
+                state.bytes = 0
+                return (items, state.isClosing)
+            }
+            var counters = Counters()
+            var failure: CaptureError?
+            do {
+                try thread.take(items, isLast: isClosing, &counters)
+            } catch {
+                failure = error
+            }
+            state.withLock { state in
+                state.counters.written += counters.written
+                state.counters.dropped += counters.dropped
+                state.counters.withoutPath += counters.withoutPath
+                state.failure = state.failure ?? failure
+                state.isFull = thread.isFull
+            }
+            if isClosing { break }
+        }
+        finished.signal()
+    }
+}
+
+/// What the recorder's thread keeps.
+private struct RecordingThread: ~Copyable {
+    private var files: RecordingFiles
+    private let run: UInt64
+    private let machine = MachineIdentity.current
+    private var writer = CaptureWriter()
+    private var layout = Layout()
+    private var ownPort: OwnPort?
+    /// Of the present section: the interface of each namespace.
+    private var interfaces: [Int: UInt32] = [:]
+    private var waiting = Deque<RecordItem>()
+    private var waitingBytes = 0
+    /// Datagrams taken in all, and of those the ones that are no longer waiting.
+    private var taken: UInt64 = 0
+    private var done: UInt64 = 0
+    private var latest: Int64 = 0
+    /// By segment.
+    private var paths: [UInt64: UInt64] = [:]
+    /// Segments whose path is not needed once as many datagrams are done.
+    private var retired = Deque<(done: UInt64, segment: UInt64)>()
+    private var hasFailed = false
+    private(set) var isFull = false
+
+    /// Bytes of packets that wait for their path at most, and microseconds at most: what a journey can take, and a second.
+    private static let waitingLimit = 24 << 20
+    private static let patience: Int64 = 5_500_000
+
+    init(files: consuming RecordingFiles, run: UInt64) {
+        self.files = files
+        self.run = run
+        beginSection()
+    }
+
+    private mutating func beginSection() {
+        interfaces = [:]
+        writer.section(application: "ipt-trace")
+        writeLayout()
+    }
+
+    private mutating func writeLayout() {
+        // A layout consists of plain values; one that cannot be encoded cannot be either.
+        if let json = try? RecordedLayout(layout, run: run, machine: machine, ownPort: ownPort).json() {
+            writer.layout(json: json)
+        }
+    }
+
+    mutating func take(_ items: [RecordItem], isLast: Bool, _ counters: inout Recorder.Counters) throws(CaptureError) {
+        for item in items {
+            switch item {
+            case .ended(let segment, let path):
+                paths[segment] = path
+                retired.append((taken, segment))
+            case .events(let datagram):
+                waitingBytes += datagram.bytes.count
+                latest = max(latest, datagram.time)
+                taken += 1
+                waiting.append(item)
+            case .note, .layout:
+                waiting.append(item)
+            }
+        }
+        while let first = waiting.first, isLast || isDue(first) {
+            waiting.removeFirst()
+            try write(first, &counters)
+        }
+        while let first = retired.first, first.done <= done {
+            retired.removeFirst()
+            paths[first.segment] = nil
+        }
+        try flush()
+    }
+
+    private func isDue(_ item: RecordItem) -> Bool {
+        guard case .events(let datagram) = item else { return true }
+        if waitingBytes > Self.waitingLimit || latest - datagram.time > Self.patience { return true }
+        return datagram.tags.allSatisfy { $0 == UInt64.max || paths[$0] != nil }
+    }
+
+    private mutating func write(_ item: RecordItem, _ counters: inout Recorder.Counters) throws(CaptureError) {
+        switch item {
+        case .ended: break
+        case .note(let note): writer.note(note)
+        case .layout(let layout, let ownPort):
+            self.layout = layout
+            self.ownPort = ownPort
+            writeLayout()
+        case .events(let datagram):
+            waitingBytes -= datagram.bytes.count
+            done += 1
+            guard !hasFailed, !isFull else {
+                counters.dropped += UInt64(datagram.tags.count)
+                return
+            }
+            do {
+                try makeRoom(for: datagram)
+            } catch {
+                hasFailed = true
+                throw error
+            }
+            guard !isFull else {
+                counters.dropped += UInt64(datagram.tags.count)
+                return
+            }
+            write(datagram, &counters)
+            if writer.bytes.count > 1 << 18 { try flush() }
+        }
+    }
+
+    private mutating func makeRoom(for datagram: RecordedDatagram) throws(CaptureError) {
+        let seconds = datagram.time / 1_000_000
+        // Blocks are larger than messages by less than half.
+        switch files.room(for: writer.bytes.count + datagram.bytes.count * 3 / 2, at: seconds) {
+        case .here: break
+        case .none: isFull = true
+        case .next:
+            try flush()
+            try files.beginNext(at: seconds)
+            beginSection()
+        }
+    }
+
+    private mutating func write(_ datagram: RecordedDatagram, _ counters: inout Recorder.Counters) {
+        let interface = interface(of: datagram.namespace)
+        let bytes = unsafe datagram.bytes.span.bytes
+        var offset = 0
+        var number = 0
+        // The collector has counted what is malformed.
+        while let message = try? NetlinkMessage.next(in: bytes, at: &offset) {
+            guard message.type == NFLogMessage.packetType else { continue }
+            let tag = number < datagram.tags.count ? datagram.tags[number] : UInt64.max
+            number += 1
+            let path = tag == UInt64.max ? 0 : paths[tag]
+            if path == nil { counters.withoutPath += 1 }
+            let comment = path.flatMap { $0 == 0 ? nil : (prefix: "path " as StaticString, number: $0) }
+            writer.packet(interface: interface, time: datagram.time, bytes, message.body, comment: comment)
+            counters.written += 1
+        }
+    }
+
+    private mutating func interface(of namespace: Int) -> UInt32 {
+        if let known = interfaces[namespace] { return known }
+        let number = UInt32(interfaces.count)
+        interfaces[namespace] = number
+        let known = namespace < layout.namespaces.count ? layout.namespaces[namespace] : nil
+        writer.interface(
+            name: known?.name ?? "namespace \(namespace)",
+            description: "network namespace, inode \(known?.inode ?? 0)")
+        return number
+    }
+
+    private mutating func flush() throws(CaptureError) {
+        guard !writer.bytes.isEmpty, !hasFailed else { return writer.removeAll() }
+        do {
+            try files.write(writer.bytes)
+        } catch {
+            hasFailed = true
+            throw error
+        }
+        writer.removeAll()
+    }
+}

@@ -1,0 +1,110 @@
+private import Foundation
+private import Glibc
+
+/// Where a recording goes: one file, or several in turn.
+public struct RecordingLimits: Sendable {
+    /// Bytes after which the next file is begun; `nil`: never.
+    public var fileSize: UInt64?
+    /// Seconds after which the next file is begun; `nil`: never.
+    public var fileSeconds: Int64?
+    /// Bytes of all files together: past it the oldest is deleted, or, with one file, recording ends.
+    public var total: UInt64
+
+    public init(fileSize: UInt64? = nil, fileSeconds: Int64? = nil, total: UInt64 = 1 << 30) {
+        self.fileSize = fileSize
+        self.fileSeconds = fileSeconds
+        self.total = total
+    }
+
+    var rotates: Bool { fileSize != nil || fileSeconds != nil }
+}
+
+/// The files of a recording. With rotation `trace.pcapng` becomes `trace-00001.pcapng`, `trace-00002.pcapng`, ….
+struct RecordingFiles: ~Copyable {
+    private let path: String
+    private let limits: RecordingLimits
+    private var descriptor: Int32
+    private var number = 1
+    private var size: UInt64 = 0
+    /// Seconds of the event clock.
+    private var begunAt: Int64?
+    private var earlier: [(path: String, size: UInt64)] = []
+
+    init(path: String, limits: RecordingLimits) throws(CaptureError) {
+        self.path = path
+        self.limits = limits
+        let first = Self.name(path, 1, limits)
+        descriptor = try Self.create(first)
+    }
+
+    deinit { close(descriptor) }
+
+    private static func name(_ path: String, _ number: Int, _ limits: RecordingLimits) -> String {
+        guard limits.rotates else { return path }
+        let digits = String(number)
+        let suffix = "-" + String(repeating: "0", count: max(0, 5 - digits.count)) + digits
+        guard let dot = path.lastIndex(of: "."), !path[dot...].contains("/") else { return path + suffix }
+        return path[..<dot] + suffix + path[dot...]
+    }
+
+    private static func create(_ path: String) throws(CaptureError) -> Int32 {
+        // Packets are nobody's business but their owner's.
+        let descriptor = unsafe open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        guard descriptor >= 0 else { throw .cannotOpen(file: path, code: errno) }
+        return descriptor
+    }
+
+    enum Room {
+        case here
+        /// The file is full: begin the next with a section of its own.
+        case next
+        /// The limit on the whole is reached.
+        case none
+    }
+
+    /// Whether `count` bytes more go into the present file.
+    mutating func room(for count: Int, at seconds: Int64) -> Room {
+        begunAt = begunAt ?? seconds
+        if limits.rotates {
+            let isFull = limits.fileSize.map { size > 0 && size + UInt64(count) > $0 } ?? false
+            let isOld = limits.fileSeconds.map { seconds - (begunAt ?? seconds) >= $0 } ?? false
+            return isFull || isOld ? .next : .here
+        }
+        return size + UInt64(count) > limits.total ? .none : .here
+    }
+
+    mutating func beginNext(at seconds: Int64) throws(CaptureError) {
+        earlier.append((Self.name(path, number, limits), size))
+        number += 1
+        let fresh = try Self.create(Self.name(path, number, limits))
+        close(descriptor)
+        descriptor = fresh
+        size = 0
+        begunAt = seconds
+        dropOldest()
+    }
+
+    private mutating func dropOldest() {
+        var sum = earlier.reduce(0) { $0 + $1.size } + (limits.fileSize ?? 0)
+        while sum > limits.total, let oldest = earlier.first {
+            unsafe unlink(oldest.path)
+            sum -= oldest.size
+            earlier.removeFirst()
+        }
+    }
+
+    mutating func write(_ bytes: [UInt8]) throws(CaptureError) {
+        var offset = 0
+        while offset < bytes.count {
+            let written = unsafe bytes.withUnsafeBytes {
+                unsafe Glibc.write(descriptor, $0.baseAddress?.advanced(by: offset), $0.count - offset)
+            }
+            if written < 0 {
+                guard errno == EINTR else { throw .cannotWrite(file: Self.name(path, number, limits), code: errno) }
+                continue
+            }
+            offset += written
+        }
+        size += UInt64(bytes.count)
+    }
+}

@@ -1,0 +1,44 @@
+internal import Ruleset
+internal import TraceModel
+
+/// Which number a namespace has in the layout for each way in which its packets are reported.
+///
+/// With the kernel log followed, every namespace is there twice: what the two say of a packet cannot be compared, and rules
+/// for the one must not be waited for by packets that the other reported.
+struct MediaNumbering: Sendable {
+    let hasKernelLog: Bool
+
+    private var media: [Medium] { hasKernelLog ? [.nflog, .kernelLog] : [.nflog] }
+
+    /// What is put between the segments of the two.
+    private static let segmentOffset: UInt32 = 1 << 28
+
+    /// The number of the namespace at `place` for NFLOG.
+    func index(of place: Int) -> Int { place * media.count }
+
+    /// The number for the rules of `target`; `nil` where nobody listens to them.
+    func index(of place: Int, _ target: ProbeRule.Target) -> Int? {
+        switch target {
+        case .nflog: index(of: place)
+        case .log: hasKernelLog ? index(of: place) + 1 : nil
+        }
+    }
+
+    /// A namespace's entries in the layout, in the order of their numbers.
+    func layouts(name: String, inode: UInt64) -> [NamespaceLayout] {
+        media.map { NamespaceLayout(name: name, inode: inode, medium: $0) }
+    }
+
+    /// The interfaces of the entry at `index`; segments of the two media never meet.
+    func interfaces(_ byPlace: [[UInt32: Interface]], of index: Int) -> [UInt32: Interface] {
+        let interfaces = byPlace[index / media.count]
+        guard media[index % media.count] == .kernelLog else { return interfaces }
+        return interfaces.mapValues {
+            Interface(name: $0.name, segment: $0.segment == 0 ? 0 : $0.segment + Self.segmentOffset, mtu: $0.mtu)
+        }
+    }
+
+    func open(_ segments: Set<UInt32>) -> Set<UInt32> {
+        hasKernelLog ? segments.union(segments.map { $0 + Self.segmentOffset }) : segments
+    }
+}

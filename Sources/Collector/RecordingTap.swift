@@ -1,0 +1,41 @@
+internal import Captures
+internal import TraceModel
+internal import WireFormat
+
+/// What the event loop gives to a recorder: gathered during a turn, handed over at its end.
+final class RecordingTap {
+    private let recorder: Recorder
+    private var items: [RecordItem] = []
+    private var spareTags: [UInt64] = []
+
+    init(_ recorder: Recorder) { self.recorder = recorder }
+
+    func takeTags() -> [UInt64] {
+        spareTags.removeAll(keepingCapacity: true)
+        return spareTags
+    }
+
+    func add(_ datagram: RawSpan, namespace: Int, time: Int64, tags: [UInt64]) {
+        items.append(.events(RecordedDatagram(datagram, namespace: namespace, time: time, tags: tags)))
+    }
+
+    func add(_ connection: ConntrackMessage, namespace: Int, isNew: Bool) {
+        items.append(
+            .note(.connection(namespace: namespace, original: connection.original, reply: connection.reply, isNew: isNew)))
+    }
+
+    func addLoss(namespace: Int) { items.append(.note(.loss(namespace: namespace))) }
+
+    func add(_ layout: Layout, ownPort: OwnPort?) { items.append(.layout(layout, ownPort: ownPort)) }
+
+    /// A journey has ended: its events belong to `path`, 0 for one that is in no report.
+    func note(_ path: UInt64, _ journey: Journey) {
+        for segment in journey.segments { items.append(.ended(segment: segment.firstEvent, path: path)) }
+    }
+
+    func handOver() {
+        guard !items.isEmpty else { return }
+        recorder.take(items)
+        items.removeAll(keepingCapacity: true)
+    }
+}

@@ -1,0 +1,17 @@
+/// What came in from one source, and what went wrong with it.
+package struct IntakeCounters: Equatable, Sendable {
+    package var events: UInt64 = 0
+    /// From gaps in the kernel's sequence numbers.
+    package var lost: UInt64 = 0
+    package var malformed: UInt64 = 0
+    package var unplaced: UInt64 = 0
+
+    package init() {}
+
+    package mutating func add(_ other: IntakeCounters) {
+        events += other.events
+        lost += other.lost
+        malformed += other.malformed
+        unplaced += other.unplaced
+    }
+}

@@ -1,0 +1,287 @@
+private import Ruleset
+private import Synchronization
+package import TraceModel
+
+/// Gives probes their indices, which stay for the life of a trace, and keeps the layout that is in force.
+///
+/// Two sides add to it: a survey, which reads the rules, and the readers, which meet prefixes that no survey has explained.
+package final class LayoutRegistry: Sendable {
+    /// What may be concluded from a prefix that no rule has.
+    package enum Mode: Sendable {
+        /// Of a running machine: the rules are read again. One of our own prefixes says where it is; no other does.
+        case live
+        /// Of a file: there is nothing else to ask, so the words that people put into prefixes are believed.
+        case offline
+    }
+
+    private struct State {
+        var layout = Layout()
+        var indices: [Identity: Int] = [:]
+        var generation = 0
+        var isSurveyWanted = false
+    }
+
+    private struct Identity: Hashable {
+        var namespace: Int
+        var family: AddressFamily
+        var backend: Backend
+        var table: Table
+        var chain: String
+        var hook: Hook
+        var prefix: String
+    }
+
+    private let state = Mutex(State())
+    private let mode: Mode
+
+    package init(_ mode: Mode = .live) { self.mode = mode }
+
+    package var isOffline: Bool { mode == .offline }
+
+    /// The layout and a number that changes with it.
+    package var current: (layout: Layout, generation: Int) { state.withLock { ($0.layout, $0.generation) } }
+
+    /// Whether a prefix has come up since the last call that the rules read so far do not explain.
+    package func takeSurveyWish() -> Bool {
+        state.withLock { state in
+            defer { state.isSurveyWanted = false }
+            return state.isSurveyWanted
+        }
+    }
+
+    // MARK: What surveys find
+
+    /// Replaces what is known: probes that were found are in force, the others are not.
+    package func update(namespaces: [NamespaceLayout], openSegments: Set<UInt32>, probes: [Probe]) {
+        state.withLock { state in
+            let before = state.layout.namespaces
+            state.layout.namespaces = namespaces
+            // Interfaces that lines of the kernel log named and that are gone, or are no interfaces, keep their numbers.
+            for index in namespaces.indices where index < before.count && namespaces[index].medium == .kernelLog {
+                state.layout.namespaces[index].interfaces.merge(before[index].interfaces) { new, _ in new }
+            }
+            state.layout.openSegments = openSegments
+            state.layout.isInForce = state.layout.isInForce.map { _ in false }
+            Self.add(probes, to: &state)
+            state.generation += 1
+        }
+    }
+
+    /// Adds what the rules of one namespace say.
+    package func add(_ probes: [Probe], tracksConnections: Bool?, decidingChains: Set<BuiltInChain>, namespace: Int) {
+        state.withLock { state in
+            Self.add(probes, to: &state)
+            state.layout.namespaces[namespace].tracksConnections = tracksConnections
+            state.layout.namespaces[namespace].decidingChains.formUnion(decidingChains)
+            state.generation += 1
+        }
+    }
+
+    private static func add(_ probes: [Probe], to state: inout State) {
+        var met: Set<Int> = []
+        for probe in probes {
+            let index = add(probe, to: &state)
+            // Two rules of one chain with one prefix: which of them reported a packet cannot be told.
+            if !met.insert(index).inserted { state.layout.probes[index].coverage = .some }
+        }
+    }
+
+    @discardableResult
+    private static func add(_ probe: Probe, to state: inout State) -> Int {
+        let identity = Identity(
+            namespace: probe.namespace, family: probe.family, backend: probe.backend, table: probe.table,
+            chain: probe.chain, hook: probe.hook, prefix: probe.prefix)
+        if let index = state.indices[identity] {
+            state.layout.probes[index] = probe
+            state.layout.isInForce[index] = true
+            return index
+        }
+        state.indices[identity] = state.layout.probes.count
+        state.layout.probes.append(probe)
+        state.layout.isInForce.append(true)
+        return state.layout.probes.count - 1
+    }
+
+    /// Probes of these runs prove nothing by their silence from now on.
+    package func distrust(runs: Set<String>) {
+        guard !runs.isEmpty else { return }
+        state.withLock { state in
+            for index in state.layout.probes.indices {
+                guard let own = ProbePrefix(state.layout.probes[index].prefix), runs.contains(own.runName) else { continue }
+                state.layout.probes[index].coverage = .some
+            }
+            state.generation += 1
+        }
+    }
+
+    /// Makes room for a namespace that has just appeared.
+    ///
+    /// - Returns: its index.
+    @discardableResult
+    package func add(_ namespace: NamespaceLayout) -> Int {
+        state.withLock { Self.add(namespace, to: &$0) }
+    }
+
+    private static func add(_ namespace: NamespaceLayout, to state: inout State) -> Int {
+        state.layout.namespaces.append(namespace)
+        state.generation += 1
+        return state.layout.namespaces.count - 1
+    }
+
+    /// Takes the layout that a recording holds, which replaces what was known of its namespaces.
+    ///
+    /// - Parameter segmentOffset: keeps the segments of different machines apart.
+    /// - Returns: the index here of each of its namespaces.
+    package func adopt(_ recorded: Layout, segmentOffset: UInt32) -> [Int] {
+        state.withLock { state in
+            let places = recorded.namespaces.map { Self.namespace(named: $0.name, medium: $0.medium, &state) }
+            func moved(_ segment: UInt32) -> UInt32 { segment == 0 ? 0 : segment &+ segmentOffset }
+            for (index, namespace) in zip(places, recorded.namespaces) {
+                state.layout.namespaces[index] = namespace
+                state.layout.namespaces[index].interfaces = namespace.interfaces.mapValues {
+                    Interface(name: $0.name, segment: moved($0.segment), mtu: $0.mtu)
+                }
+            }
+            state.layout.openSegments.formUnion(recorded.openSegments.map(moved))
+            for index in state.layout.probes.indices where places.contains(state.layout.probes[index].namespace) {
+                state.layout.isInForce[index] = false
+            }
+            let probes = recorded.probes.map { probe in
+                var probe = probe
+                probe.namespace = places[probe.namespace]
+                return probe
+            }
+            Self.add(probes, to: &state)
+            state.generation += 1
+            return places
+        }
+    }
+
+    // MARK: What readers meet
+
+    /// The namespace of this name, which is made where there is none yet: of a file nothing is known but what is in it.
+    package func namespace(named name: String, medium: Medium) -> Int {
+        state.withLock { Self.namespace(named: name, medium: medium, &$0) }
+    }
+
+    private static func namespace(named name: String, medium: Medium, _ state: inout State) -> Int {
+        let known = state.layout.namespaces.firstIndex { $0.name == name && $0.medium == medium }
+        if let known { return known }
+        // The loopback interface has index 1 in every namespace (LOOPBACK_IFINDEX in the kernel's net/flow.h).
+        let loopback = Interface(name: "lo", segment: firstLoopback + UInt32(state.layout.namespaces.count))
+        return add(
+            NamespaceLayout(name: name, inode: 0, interfaces: [1: loopback], medium: medium), to: &state)
+    }
+
+    /// Above the segments that surveys and recordings number.
+    private static let firstLoopback: UInt32 = 1 << 30
+
+    /// The number of an interface by its name; one that is not known gets one past those that the kernel gives.
+    package func interface(named name: String, namespace: Int) -> UInt32 {
+        state.withLock { state in
+            let interfaces = state.layout.namespaces[namespace].interfaces
+            if let known = interfaces.first(where: { $0.value.name == name })?.key { return known }
+            let number = max(1 << 24, (interfaces.keys.max() ?? 0) + 1)
+            state.layout.namespaces[namespace].interfaces[number] = Interface(name: name)
+            state.generation += 1
+            return number
+        }
+    }
+
+    /// The probe that an NFLOG event with `prefix` belongs to.
+    ///
+    /// A rule that the survey found for this prefix, family and hook; else what the prefix says itself, if it is one of ours
+    /// or, of a file, has words for it.
+    /// - Returns: `nil` for a prefix that nobody explains.
+    package func place(prefix: String, namespace: Int, family: AddressFamily, hook: Hook) -> UInt32? {
+        state.withLock { state in
+            let known = state.layout.probes.indices.last {
+                let probe = state.layout.probes[$0]
+                return probe.namespace == namespace && probe.family == family && probe.hook == hook
+                    && probe.prefix == prefix && state.layout.isInForce[$0]
+            }
+            if let known { return UInt32(known) }
+            state.isSurveyWanted = true
+            guard namespace < state.layout.namespaces.count else { return nil }
+            let probe: Probe
+            if let own = ProbePrefix(prefix) {
+                probe = Self.probe(own, namespace, family, hook, prefix)
+            } else if mode == .offline, let words = PrefixWords(prefix), Hook(name: words.chain) ?? hook == hook {
+                probe = Self.probe(words, namespace, family, hook, prefix)
+            } else {
+                return nil
+            }
+            let index = Self.add(probe, to: &state)
+            state.generation += 1
+            return UInt32(index)
+        }
+    }
+
+    /// The probes that a line of the kernel log with `prefix` may belong to: of one namespace, one for each hook that the
+    /// packet may have been at.
+    ///
+    /// - Parameters:
+    ///   - hooks: where a packet with these interfaces can be.
+    /// - Returns: none for a prefix that nobody explains, or that several namespaces have.
+    package func place(logPrefix prefix: String, family: AddressFamily, hooks: [Hook]) -> [UInt32] {
+        state.withLock { state in
+            let known = state.layout.probes.indices.filter { index in
+                let probe = state.layout.probes[index]
+                return probe.family == family && state.layout.isInForce[index] && probe.prefix.isSamePrefix(as: prefix)
+                    && state.layout.namespaces[probe.namespace].medium == .kernelLog
+            }
+            if !known.isEmpty {
+                guard Set(known.map { state.layout.probes[$0].namespace }).count == 1 else { return [] }
+                let fitting = known.filter { hooks.contains(state.layout.probes[$0].hook) }
+                return (fitting.isEmpty ? known : fitting).map { UInt32($0) }
+            }
+            state.isSurveyWanted = true
+            guard mode == .offline else { return [] }
+            let found: [Probe]
+            if let own = ProbePrefix(prefix) {
+                let namespace = Self.namespace(named: "ns\(own.namespace ?? 0)", medium: .kernelLog, &state)
+                let at = Hook(name: own.chain).map { [$0] } ?? own.table.hooks.filter(hooks.contains)
+                found = at.map { Self.probe(own, namespace, family, $0, prefix) }
+            } else if let words = PrefixWords(prefix) {
+                let namespace = Self.namespace(named: words.place ?? "host", medium: .kernelLog, &state)
+                let at = Hook(name: words.chain).map { [$0] } ?? words.table.hooks.filter(hooks.contains)
+                found = at.map { Self.probe(words, namespace, family, $0, prefix) }
+            } else {
+                return []
+            }
+            state.generation += 1
+            return found.map { UInt32(Self.add($0, to: &state)) }
+        }
+    }
+
+    private static func probe(
+        _ own: ProbePrefix, _ namespace: Int, _ family: AddressFamily, _ hook: Hook, _ prefix: String
+    ) -> Probe {
+        Probe(
+            namespace: namespace, family: family, table: own.table, chain: own.chain, hook: hook,
+            backend: own.run.hasSuffix("L") ? .legacy : .nft, prefix: prefix, coverage: .some)
+    }
+
+    private static func probe(
+        _ words: PrefixWords, _ namespace: Int, _ family: AddressFamily, _ hook: Hook, _ prefix: String
+    ) -> Probe {
+        // TRACE puts the rule's number into the prefix: all of one chain's are one probe.
+        Probe(
+            namespace: namespace, family: family, table: words.table, chain: words.chain, hook: hook, backend: .nft,
+            prefix: words.isTrace ? "TRACE: \(words.table.name):\(words.chain)" : prefix,
+            coverage: words.isTrace ? .everyRule : .some)
+    }
+}
+
+extension String {
+    /// LOG prints a prefix as it is; many end with a blank, which tools that cut lines may have taken away.
+    fileprivate func isSamePrefix(as other: String) -> Bool {
+        self == other || trimmingSuffix(while: \.isWhitespace) == other.trimmingSuffix(while: \.isWhitespace)
+    }
+
+    private func trimmingSuffix(while isCut: (Character) -> Bool) -> Substring {
+        var end = endIndex
+        while end > startIndex, isCut(self[index(before: end)]) { end = index(before: end) }
+        return self[..<end]
+    }
+}

@@ -1,0 +1,139 @@
+package import Correlation
+internal import TraceModel
+package import WireFormat
+
+/// Turns what LOG and TRACE rules write into the kernel log into events: parses, places, and counts.
+///
+/// One for all namespaces, since the kernel log is one and only a line's prefix says where it comes from.
+package struct LogReader {
+    package private(set) var counters = IntakeCounters()
+    package private(set) var unplaced = UnplacedPrefixes()
+    /// Messages that are not LOG's.
+    package private(set) var others: UInt64 = 0
+
+    private let seed: UInt64
+    private let registry: LayoutRegistry
+    /// Of a prefix, with the family and with which interfaces a packet has: index into `placements`.
+    private var prefixes = PrefixTable()
+    private var placements: [Placement] = []
+    /// Of an interface's name, with the namespace.
+    private var interfaces = PrefixTable()
+    private var order: UInt32 = 0
+    /// The last line's packet and where it was: lines of one packet follow one another.
+    private var last: (fingerprint: Fingerprint, hook: Hook)?
+
+    private enum Placement {
+        case unplaced(Int)
+        case probes([UInt32])
+    }
+
+    /// - Parameter seed: as `PacketParser` takes it.
+    package init(seed: UInt64, registry: LayoutRegistry) {
+        self.seed = seed
+        self.registry = registry
+    }
+
+    /// Forgets which prefix belongs to which probe, because the layout has changed.
+    package mutating func layoutChanged() {
+        prefixes = PrefixTable()
+        interfaces = PrefixTable()
+        placements = []
+    }
+
+    /// The namespaces that lines were placed in.
+    package var namespaces: [Int] {
+        let layout = registry.current.layout
+        return layout.namespaces.indices.filter { layout.namespaces[$0].medium == .kernelLog }
+    }
+
+    /// Lines are missing.
+    package mutating func noteLoss(_ count: UInt64) { counters.lost += count }
+
+    /// Reads one message of the kernel's.
+    ///
+    /// - Parameter now: when it was written, in microseconds since 1970.
+    /// - Returns: whether it was one of LOG's or TRACE's.
+    /// - Throws: `ParseError` for one of LOG's that cannot be understood; it is counted already.
+    @discardableResult
+    package mutating func read(
+        _ bytes: RawSpan, _ message: Range<Int>, now: Int64, into correlator: inout Correlator
+    ) throws(ParseError) -> Bool {
+        let logged: LogPacket?
+        do {
+            logged = try LogPacket(parsing: bytes, message: message, seed: seed)
+        } catch {
+            counters.events += 1
+            counters.malformed += 1
+            throw error
+        }
+        guard let logged else {
+            others += 1
+            return false
+        }
+        counters.events += 1
+        let number = placement(of: logged, bytes, &correlator)
+        guard case .probes(let candidates) = placements[number], let probe = choose(candidates, logged, correlator) else {
+            counters.unplaced += 1
+            if case .unplaced(let prefix) = placements[number] { unplaced.count(prefix) }
+            return true
+        }
+        let place = correlator.placeOfProbe(probe)
+        last = (logged.packet.fingerprint, place.hook)
+        order &+= 1
+        correlator.ingest(
+            Event(
+                packet: logged.packet, time: now, probe: probe,
+                inInterface: interface(logged.inInterface, bytes, place.namespace),
+                outInterface: interface(logged.outInterface, bytes, place.namespace), mark: logged.mark, order: order,
+                hook: place.hook, isStamped: true))
+        return true
+    }
+
+    private mutating func placement(of logged: LogPacket, _ bytes: RawSpan, _ correlator: inout Correlator) -> Int {
+        let family = logged.packet.tuple.source.family
+        let shape: UInt8 = (logged.inInterface.isEmpty ? 0 : 1) | (logged.outInterface.isEmpty ? 0 : 2)
+        if let known = prefixes.number(bytes, logged.prefix, family: family.rawValue, hook: shape) { return Int(known) }
+        let text = bytes.text(logged.prefix)
+        let probes = registry.place(logPrefix: text, family: family, hooks: Self.hooks(shape))
+        if probes.contains(where: { $0 >= correlator.probeCount }) {
+            correlator.update(registry.current.layout, isDiscovery: registry.isOffline)
+        }
+        placements.append(probes.isEmpty ? .unplaced(unplaced.number(of: text)) : .probes(probes))
+        // Bounded: TRACE has a prefix for every rule, and a rule set may be large.
+        if prefixes.count < 1 << 16 {
+            prefixes.insert(
+                logged.prefix.map { bytes.byte($0) }, family: family.rawValue, hook: shape,
+                number: UInt32(placements.count - 1))
+        }
+        return placements.count - 1
+    }
+
+    /// Where a packet with these interfaces can be. At POSTROUTING older kernels leave the first out.
+    private static func hooks(_ shape: UInt8) -> [Hook] {
+        switch shape {
+        case 1: [.prerouting, .input]
+        case 2: [.output, .postrouting]
+        case 3: [.forward, .postrouting]
+        default: Hook.allCases
+        }
+    }
+
+    /// A chain that several hooks lead to was reached from the one at which the packet was seen before.
+    private func choose(_ candidates: [UInt32], _ logged: LogPacket, _ correlator: Correlator) -> UInt32? {
+        guard candidates.count > 1, let last, last.fingerprint == logged.packet.fingerprint else { return candidates.first }
+        return candidates.first { correlator.placeOfProbe($0).hook == last.hook }
+            ?? candidates.first { last.hook.leads(to: correlator.placeOfProbe($0).hook) } ?? candidates.first
+    }
+
+    private mutating func interface(_ name: Range<Int>, _ bytes: RawSpan, _ namespace: Int) -> UInt32 {
+        guard !name.isEmpty else { return 0 }
+        let high = UInt8(truncatingIfNeeded: namespace >> 8)
+        let low = UInt8(truncatingIfNeeded: namespace)
+        if let known = interfaces.number(bytes, name, family: high, hook: low) { return known }
+        let number = registry.interface(named: bytes.text(name), namespace: namespace)
+        if interfaces.count < 1 << 12 {
+            interfaces.insert(name.map { bytes.byte($0) }, family: high, hook: low, number: number)
+        }
+        return number
+    }
+}

@@ -1,0 +1,132 @@
+package import Correlation
+public import Reports
+package import TraceModel
+
+/// Journeys as they end, for whoever wants each of them.
+public protocol JourneyWatcher: AnyObject, Sendable {
+    /// Whether anybody watches now; only then are journeys described.
+    var isWatched: Bool { get }
+    func add(_ journey: JourneyReport)
+}
+
+/// What becomes of events, wherever they come from: a correlator, what its journeys add up to, and how complete that is.
+package struct TraceEngine: ~Copyable {
+    package var correlator: Correlator
+    package var sink: TraceSink
+    package let registry: LayoutRegistry
+    /// Names this run in identifiers.
+    package let run: UInt64
+    /// When the trace began, in microseconds since 1970.
+    package var since: Int64
+    private var generation = -1
+
+    package init(
+        registry: LayoutRegistry, limits: Correlator.Limits, run: UInt64, since: Int64,
+        ownEndpoint: TraceAggregate.OwnEndpoint? = nil, watcher: (any JourneyWatcher)? = nil
+    ) {
+        self.registry = registry
+        self.run = run
+        self.since = since
+        correlator = Correlator(limits: limits)
+        sink = TraceSink(aggregate: TraceAggregate(ownEndpoint: ownEndpoint), watcher: watcher, run: run)
+    }
+
+    /// Takes the registry's layout where it has changed.
+    ///
+    /// - Parameter isDiscovery: as `Correlator.update` has it.
+    /// - Returns: whether it had.
+    package mutating func takeLayout(isDiscovery: Bool) -> Bool {
+        let current = registry.current
+        guard current.generation != generation else { return false }
+        generation = current.generation
+        correlator.update(current.layout, isDiscovery: isDiscovery)
+        sink.layout = current.layout
+        return true
+    }
+
+    /// Closes the journeys that have ended by `time`.
+    package mutating func advance(to time: Int64) {
+        // Readers may have met a probe that is new.
+        if correlator.probeCount != sink.layout.probes.count { sink.layout = registry.current.layout }
+        correlator.advance(to: time, into: &sink)
+    }
+
+    /// Closes everything that is under way.
+    package mutating func finish() {
+        sink.layout = registry.current.layout
+        correlator.finish(into: &sink)
+    }
+
+    /// - Parameters:
+    ///   - now: microseconds since 1970.
+    ///   - unplaced: prefixes that nobody explains, with what they are called where they come from.
+    package mutating func snapshot(
+        now: Int64, counters: IntakeCounters, overflows: UInt64 = 0, unplaced: [UnplacedPrefix]
+    ) -> TraceSnapshot {
+        var completeness = Completeness()
+        completeness.events = counters.events
+        completeness.lost = counters.lost
+        completeness.malformed = counters.malformed
+        completeness.unplaced = counters.unplaced
+        completeness.journeys = correlator.counters.journeys
+        completeness.ambiguous = correlator.counters.ambiguous
+        completeness.evicted = correlator.counters.evicted
+        completeness.incomplete = sink.aggregate.incomplete
+        completeness.own = sink.aggregate.own
+        completeness.unlisted = sink.aggregate.unlisted
+        completeness.open = UInt64(correlator.liveJourneys)
+        completeness.overflows = overflows
+        var journeys = sink.aggregate.recentJourneys(history: correlator.history)
+        let history = correlator.history
+        correlator.forEachOpen(limit: 256) { journey in
+            journeys.append(
+                JourneyRecord(
+                    journey: journey, events: journey.segments.map { history.events(upTo: $0.lastEvent) },
+                    direction: journey.segments.lazy.compactMap(\.direction).first ?? .original))
+        }
+        return TraceSnapshot(
+            generatedAt: now, since: since, run: run, layout: registry.current.layout, routes: correlator.routes,
+            completeness: completeness, paths: sink.aggregate.paths, flows: sink.aggregate.flows, journeys: journeys,
+            unplaced: unplaced)
+    }
+}
+
+/// Adds journeys up and shows them to who watches.
+package struct TraceSink: JourneySink {
+    package var aggregate: TraceAggregate
+    package var layout = Layout()
+    let watcher: (any JourneyWatcher)?
+    let run: UInt64
+    /// Told of each journey with its path's id; 0 for one that is in no report.
+    package var onPath: ((_ path: UInt64, _ journey: Journey) -> Void)?
+    /// By path.
+    private var pathIDs: [UInt64] = []
+
+    init(aggregate: TraceAggregate, watcher: (any JourneyWatcher)?, run: UInt64) {
+        self.aggregate = aggregate
+        self.watcher = watcher
+        self.run = run
+    }
+
+    package mutating func accept(_ journey: Journey, routes: RouteTable, history: EventHistory) {
+        guard let added = aggregate.add(journey, history: history) else {
+            onPath?(0, journey)
+            return
+        }
+        if let onPath {
+            while pathIDs.count < aggregate.paths.count {
+                pathIDs.append(aggregate.paths[pathIDs.count].identifier(routes: routes, layout: layout))
+            }
+            onPath(pathIDs[added.path], journey)
+        }
+        guard let watcher, watcher.isWatched else { return }
+        let context = TraceSnapshot(
+            generatedAt: 0, since: 0, run: run, layout: layout, routes: routes, completeness: Completeness(), paths: [],
+            flows: [], journeys: [])
+        watcher.add(
+            context.describe(
+                JourneyRecord(
+                    journey: journey, events: journey.segments.map { history.events(upTo: $0.lastEvent) },
+                    direction: added.direction)))
+    }
+}

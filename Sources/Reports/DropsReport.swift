@@ -1,0 +1,63 @@
+internal import TraceModel
+
+/// `/drops`: where packets vanished, most packets first.
+public struct DropsReport: Codable, Sendable, Equatable {
+    public struct Drop: Codable, Sendable, Equatable {
+        public var netns: String
+        public var family: String
+        public var endedAt: PathReport.Ending
+        public var packets: UInt64
+        public var bytes: UInt64
+        public var firstSeen: String
+        public var lastSeen: String
+        public var protocols: [String: UInt64]
+        /// Ids of the paths that end there.
+        public var paths: [String]
+        /// Of the path that most of the packets took.
+        public var example: PathReport.Example
+    }
+
+    public var schema = 1
+    public var generatedAt: String
+    public var completeness: Completeness
+    public var drops: [Drop]
+}
+
+extension TraceSnapshot {
+    public func dropsReport(limit: Int = 100) -> DropsReport {
+        var filter = PathFilter()
+        filter.limit = .max
+        filter.outcome = .dropped
+        var drops: [DropsReport.Drop] = []
+        // Most packets first, so that the first path of a place is its example.
+        for path in pathsReport(filter).paths {
+            guard let ending = path.endedAt else { continue }
+            guard let index = drops.firstIndex(where: { $0.endedAt.isSamePlace(as: ending) }) else {
+                drops.append(
+                    DropsReport.Drop(
+                        netns: ending.after.netns, family: ending.after.family, endedAt: ending, packets: path.packets,
+                        bytes: path.bytes, firstSeen: path.firstSeen, lastSeen: path.lastSeen, protocols: path.protocols,
+                        paths: [path.id], example: path.example))
+                continue
+            }
+            drops[index].packets += path.packets
+            drops[index].bytes += path.bytes
+            drops[index].firstSeen = min(drops[index].firstSeen, path.firstSeen)
+            drops[index].lastSeen = max(drops[index].lastSeen, path.lastSeen)
+            drops[index].protocols.merge(path.protocols, uniquingKeysWith: +)
+            drops[index].paths.append(path.id)
+        }
+        let sorted = drops.enumerated().sorted { ($1.element.packets, $0.offset) < ($0.element.packets, $1.offset) }
+        return DropsReport(
+            generatedAt: Timestamp.text(generatedAt), completeness: completeness,
+            drops: sorted.prefix(max(0, limit)).map(\.element))
+    }
+}
+
+extension PathReport.Ending {
+    /// The same chains, whatever interfaces the packets came by.
+    fileprivate func isSamePlace(as other: PathReport.Ending) -> Bool {
+        func key(_ step: StepReport) -> [String] { [step.netns, step.family, step.table, step.chain, step.hook] }
+        return key(after) == key(other.after) && before.map(key) == other.before.map(key)
+    }
+}

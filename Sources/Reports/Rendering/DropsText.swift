@@ -1,0 +1,33 @@
+extension DropsReport {
+    public func text(_ style: Style = .plain) -> String {
+        var lines = [Phrase.completeness(completeness)]
+        if drops.isEmpty { lines.append("No packet was seen to be dropped.") }
+        for drop in drops {
+            lines.append("")
+            lines.append(
+                style.bad(Phrase.count(drop.packets, "packet")) + " dropped "
+                    + Phrase.ending("dropped", nil, drop.endedAt, nil))
+            let protocols = drop.protocols.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }
+            lines.append("  \(protocols.joined(separator: ", ")), \(Phrase.count(drop.bytes, "byte"))")
+            let ends = Phrase.ends(
+                drop.example.source, drop.example.sourcePort, drop.example.destination, drop.example.destinationPort)
+            lines.append("  such as \(drop.example.protocol) \(ends)")
+            lines.append("  from \(drop.firstSeen) to \(drop.lastSeen)")
+        }
+        return lines.joined(separator: "\n")
+    }
+
+    public var markdown: String {
+        var lines = [
+            "# Drops", "", Phrase.completeness(completeness) + ".", "", "| packets | where | such as |", "| --- | --- | --- |",
+        ]
+        for drop in drops {
+            let ends = Phrase.ends(
+                drop.example.source, drop.example.sourcePort, drop.example.destination, drop.example.destinationPort)
+            lines.append(
+                "| \(drop.packets) | \(PathsReport.cell(Phrase.ending("dropped", nil, drop.endedAt, nil))) | "
+                    + "\(drop.example.protocol) \(ends) |")
+        }
+        return lines.joined(separator: "\n")
+    }
+}

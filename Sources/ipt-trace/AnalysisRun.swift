@@ -1,0 +1,105 @@
+import Analysis
+import Captures
+import Foundation
+import Glibc
+import Intake
+import Reports
+import TraceModel
+
+/// An analysis on a thread of its own: with progress on a terminal, and ended by Ctrl-C with what it has.
+struct AnalysisRun {
+    let analysis: Analysis
+    private let thread: AnalysisThread
+    private let watcher: Task<Void, Never>?
+
+    /// - Parameter stop: what ends it early.
+    init(
+        files: [String], rules: [String] = [], follows: Bool = false, linger: Int64? = nil, maximumJourneys: Int = 1 << 20,
+        consumer: (any JourneyWatcher)? = nil, stop: StopSignal? = nil
+    ) throws {
+        let options = Analysis.Options(
+            files: files, rules: try RuleBook(arguments: rules), follows: follows, linger: linger,
+            maximumJourneys: maximumJourneys)
+        let analysis = Analysis()
+        self.analysis = analysis
+        thread = AnalysisThread(analysis, options, consumer)
+        watcher = stop.map { stop in
+            Task {
+                await stop.wait()
+                analysis.stop()
+            }
+        }
+    }
+
+    /// Waits for the end.
+    ///
+    /// - Returns: what came of it; what could not be read has been said on stderr.
+    func finish() async throws -> Analysis.Result {
+        let progress = Task { [analysis] in
+            guard isatty(STDERR_FILENO) != 0 else { return }
+            // What is read in a moment needs no progress.
+            try await Task.sleep(for: .seconds(1))
+            defer { FileHandle.standardError.write(Data("\r\u{1B}[K".utf8)) }
+            while true {
+                FileHandle.standardError.write(Data("\r\u{1B}[K\(Self.text(analysis.progress))".utf8))
+                try await Task.sleep(for: .milliseconds(250))
+            }
+        }
+        let result: Swift.Result<Analysis.Result, CaptureError>? = await thread.result
+        progress.cancel()
+        _ = await progress.result
+        guard let result else { throw CommandFailure(message: "the analysis ended without a result") }
+        let found = try result.get()
+        Self.report(found)
+        return found
+    }
+
+    /// Waits for the signal that ends it, if it has not come.
+    func waitForStop() async { await watcher?.value }
+
+    private static func text(_ progress: Analysis.Progress) -> String {
+        let read = ByteCountFormatter.string(fromByteCount: Int64(progress.bytes), countStyle: .binary)
+        guard let size = progress.size, size > 0 else { return "\(progress.events) events, \(read)" }
+        return "\(progress.events) events, \(progress.bytes * 100 / max(1, size)) % of "
+            + ByteCountFormatter.string(fromByteCount: Int64(size), countStyle: .binary)
+    }
+
+    private static func report(_ result: Analysis.Result) {
+        for message in result.problems.messages { Terminal.complain(message.printable) }
+        let unsaid = result.problems.count - UInt64(result.problems.messages.count)
+        if unsaid > 0 { Terminal.complain("and \(unsaid) places more that could not be read") }
+        if result.snapshot.completeness.events == 0 {
+            Terminal.complain(
+                result.otherLines > 0
+                    ? "no line was written by a LOG or TRACE rule" : "no packet of NFLOG's and no line of LOG's was found")
+        }
+    }
+}
+
+/// The thread of an analysis. Its result is waited for without holding up a thread that others need.
+private final class AnalysisThread: Sendable {
+    private let results: AsyncStream<Swift.Result<Analysis.Result, CaptureError>>
+
+    init(_ analysis: Analysis, _ options: Analysis.Options, _ consumer: (any JourneyWatcher)?) {
+        let (stream, continuation) = AsyncStream.makeStream(of: Swift.Result<Analysis.Result, CaptureError>.self)
+        results = stream
+        let thread = Thread {
+            do throws(CaptureError) {
+                continuation.yield(.success(try analysis.run(options, watcher: consumer)))
+            } catch {
+                continuation.yield(.failure(error))
+            }
+            continuation.finish()
+        }
+        thread.name = "analysis"
+        thread.stackSize = 4 << 20
+        thread.start()
+    }
+
+    var result: Swift.Result<Analysis.Result, CaptureError>? {
+        get async {
+            for await result in results { return result }
+            return nil
+        }
+    }
+}

@@ -1,0 +1,44 @@
+import Foundation
+import FoundationNetworking
+import Reports
+
+/// Asks a collector over HTTP.
+struct CollectorClient {
+    var base: String
+
+    func report<Report: Decodable>(_ type: Report.Type, _ path: String, _ query: [URLQueryItem] = []) async throws -> Report {
+        let data = try await get(path, query)
+        do {
+            return try ReportJSON.decode(type, from: data)
+        } catch {
+            throw CommandFailure(message: "what \(base) answers is not from a collector of this version")
+        }
+    }
+
+    func get(_ path: String, _ query: [URLQueryItem] = []) async throws -> Data {
+        guard var parts = URLComponents(string: base), parts.scheme == "http" || parts.scheme == "https", parts.host != nil
+        else {
+            throw CommandFailure(message: "--from takes a URL such as http://127.0.0.1:9100", code: ExitStatus.usage)
+        }
+        parts.path = path
+        if !query.isEmpty { parts.queryItems = query }
+        guard let url = parts.url else {
+            throw CommandFailure(message: "--from takes a URL such as http://127.0.0.1:9100", code: ExitStatus.usage)
+        }
+        let configuration = URLSessionConfiguration.ephemeral
+        configuration.timeoutIntervalForRequest = 10
+        let answer: (data: Data, response: URLResponse)
+        do {
+            answer = try await URLSession(configuration: configuration).data(from: url)
+        } catch {
+            throw CommandFailure(
+                message: "no collector answers at \(base). Start one with: sudo ipt-trace collect, or name it with --from")
+        }
+        guard let status = (answer.response as? HTTPURLResponse)?.statusCode, status == 200 else {
+            let status = (answer.response as? HTTPURLResponse)?.statusCode ?? 0
+            throw CommandFailure(
+                message: "\(base)\(path) answers \(status): \(String(decoding: answer.data.prefix(300), as: UTF8.self))")
+        }
+        return answer.data
+    }
+}

@@ -1,0 +1,152 @@
+import Analysis
+import ArgumentParser
+import Captures
+import Foundation
+import HTTPEndpoint
+import Reports
+import Ruleset
+import TraceModel
+import TraceService
+
+struct Analyze: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "The same answers from files: captures of NFLOG, recordings, kernel logs. Needs no root and no firewall.",
+        discussion: """
+            Reads pcap and pcapng as tcpdump -i nflog:5 and collect --record write them, and kernel logs as dmesg, \
+            journalctl -k, /dev/kmsg and syslog's files have them; gzip and zstd are unpacked. Several files are merged by \
+            time.
+
+              ipt-trace analyze trace.pcapng
+              ipt-trace analyze guest=guest.pcap host=host.pcap --rules guest=guest.rules --rules host=host.rules
+              journalctl -k -o short-precise | ipt-trace analyze - --report precedence
+              ipt-trace analyze /var/log/messages --follow --serve
+
+            A recording knows its namespaces, interfaces and rules. Other captures and logs do not: what iptables-save \
+            printed there, given with --rules, says which probe a packet had to pass next, and so whether it was dropped.
+            """)
+
+    @Argument(help: ArgumentHelp("Captures, recordings or logs; - is standard input.", valueName: "file"))
+    var files: [String]
+
+    @Option(
+        help: ArgumentHelp(
+            "What iptables-save printed, of a namespace or (without one) of the host; may be repeated.",
+            valueName: "namespace=file"))
+    var rules: [String] = []
+
+    @Option(
+        name: .customLong("report"),
+        help: "paths, flows, drops or precedence; may be repeated. Default: all.")
+    var kinds: [ReportKind] = []
+
+    @Option(help: "text, markdown, json or mermaid.")
+    var format: ReportFormat = .text
+
+    @OptionGroup var filter: PathFilterOptions
+
+    @Flag(help: "Go on when the end of a file is reached: wait for more, until Ctrl-C.")
+    var follow = false
+
+    @Flag(help: "Serve the result over HTTP, as collect does, until Ctrl-C.")
+    var serve = false
+
+    @Option(help: ArgumentHelp("Where to serve HTTP.", valueName: "address:port"))
+    var listen = "127.0.0.1:9100"
+
+    @Option(
+        help: ArgumentHelp(
+            "Milliseconds without an event after which a packet's way is taken as ended. Default: 500 for recordings, 2000 "
+                + "for others, whose times are coarser.", valueName: "ms"))
+    var linger: Int?
+
+    @Option(
+        help: ArgumentHelp("The most packets that are followed at once; past it the oldest is closed early.", valueName: "n"))
+    var maxJourneys = 1 << 20
+
+    @OptionGroup var color: ColorOption
+
+    func validate() throws {
+        guard !files.isEmpty else { throw ValidationError("Name a file, or - for standard input.") }
+        guard linger.map({ (10...60_000).contains($0) }) ?? true else {
+            throw ValidationError("--linger takes 10 to 60000 milliseconds.")
+        }
+        guard (100...10_000_000).contains(maxJourneys) else { throw ValidationError("--max-journeys takes 100 to 10000000.") }
+        for kind in kinds where !kind.formats.contains(format) {
+            throw ValidationError("\(kind.formatFailure(format).message).")
+        }
+    }
+
+    func run() async throws {
+        let run = try AnalysisRun(
+            files: files, rules: rules, follows: follow, linger: linger.map { Int64($0) * 1000 }, maximumJourneys: maxJourneys,
+            stop: StopSignal())
+        guard serve else { return try await report(try await run.finish().snapshot) }
+        let server = try makeServer(run)
+        defer { server.stop() }
+        Terminal.note("serving http://\(server.address.text)/paths; Ctrl-C ends it")
+        let result = try await run.finish()
+        Terminal.note(Summary.text(result.snapshot))
+        await run.waitForStop()
+    }
+
+    private func makeServer(_ run: AnalysisRun) throws -> HTTPServer {
+        let address: ListenAddress
+        do {
+            address = try ListenAddress(listen)
+        } catch {
+            throw CommandFailure(message: "\(error)", code: ExitStatus.usage)
+        }
+        let analysis = run.analysis
+        let routes = TraceRoutes(
+            snapshot: { analysis.snapshot() },
+            probes: { Array(try ReportJSON.encode(ProbeList(probes: analysis.snapshot().map(Self.rows) ?? []))) })
+        do {
+            return try HTTPServer(address, logger: Log.make(), handler: { routes.answer($0) })
+        } catch {
+            throw CommandFailure(message: "\(error)")
+        }
+    }
+
+    /// The probes that the files' prefixes and the rules speak of.
+    private static func rows(_ snapshot: TraceSnapshot) -> [ProbeRow] {
+        snapshot.layout.probes.indices.map { index in
+            let probe = snapshot.layout.probes[index]
+            let namespace = snapshot.layout.namespaces[probe.namespace]
+            return ProbeRow(
+                netns: namespace.name, probe: probe, target: namespace.medium.rawValue,
+                state: snapshot.layout.isInForce[index] ? "recorded" : "gone")
+        }
+    }
+
+    private func report(_ snapshot: TraceSnapshot) async throws {
+        let style = Style(isColored: color.isOn)
+        let asked = kinds.isEmpty ? ReportKind.allCases.filter { $0.formats.contains(format) } : kinds
+        let filter = try filter.filter()
+        if format == .json, asked.count > 1 {
+            Terminal.print(try ReportKind.json(AllReports(snapshot, asked, filter)))
+            return
+        }
+        var texts: [String] = []
+        for kind in asked {
+            let text = try await kind.text(from: .snapshot(snapshot), filter, format, style)
+            texts.append(asked.count > 1 && format == .text ? "== \(kind.rawValue) ==\n\(text)" : text)
+        }
+        Terminal.print(texts.joined(separator: "\n\n"))
+    }
+}
+
+/// Several reports as one JSON object.
+private struct AllReports: Encodable {
+    var schema = 1
+    var paths: PathsReport?
+    var flows: FlowsReport?
+    var drops: DropsReport?
+    var precedence: PrecedenceReport?
+
+    init(_ snapshot: TraceSnapshot, _ kinds: [ReportKind], _ filter: PathFilter) {
+        if kinds.contains(.paths) { paths = snapshot.pathsReport(filter) }
+        if kinds.contains(.flows) { flows = snapshot.flowsReport(limit: filter.limit) }
+        if kinds.contains(.drops) { drops = snapshot.dropsReport(limit: filter.limit) }
+        if kinds.contains(.precedence) { precedence = snapshot.precedenceReport() }
+    }
+}

@@ -1,0 +1,87 @@
+import Analysis
+import ArgumentParser
+import Captures
+import Foundation
+import Intake
+import Reports
+import Synchronization
+
+struct Export: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Writes journeys as NDJSON, one per line, for other programs.",
+        discussion: """
+            From files every journey, as it ends; from a collector the latest that it keeps. docs/export.md has the schema.
+
+              ipt-trace export trace.pcapng > journeys.ndjson
+              ipt-trace export --from http://127.0.0.1:9100 | jq -c 'select(.outcome == "dropped")'
+            """)
+
+    @Argument(help: ArgumentHelp("Captures, recordings or logs. Default: a running collector's.", valueName: "file"))
+    var files: [String] = []
+
+    @Option(help: ArgumentHelp("The collector.", valueName: "url"))
+    var from = "http://127.0.0.1:9100"
+
+    @Option(
+        help: ArgumentHelp("What iptables-save printed, as analyze takes it; may be repeated.", valueName: "namespace=file"))
+    var rules: [String] = []
+
+    func run() async throws {
+        if files.isEmpty {
+            let report = try await CollectorClient(base: from).report(
+                JourneysReport.self, "/journeys", [URLQueryItem(name: "limit", value: "10000")])
+            let machine = MachineIdentity.current
+            // Of a collector elsewhere this machine's name would be wrong.
+            let isHere =
+                URLComponents(string: from)?.host.map { ["127.0.0.1", "localhost", "::1", "[::1]"].contains($0) } ?? false
+            let writer = JourneyLines()
+            for journey in report.journeys.reversed() where journey.outcome != "open" {
+                writer.write(JourneyLine(journey, host: isHere ? machine.host : nil, boot: isHere ? machine.boot : nil))
+            }
+            return try writer.finish()
+        }
+        let writer = JourneyLines()
+        _ = try await AnalysisRun(files: files, rules: rules, consumer: writer, stop: StopSignal()).finish()
+        try writer.finish()
+    }
+}
+
+/// Writes lines to stdout, in large pieces.
+private final class JourneyLines: JourneyWatcher {
+    private struct State {
+        var pending = Data()
+        var failure: (any Error)?
+    }
+
+    private let state = Mutex(State())
+
+    let isWatched = true
+
+    func add(_ journey: JourneyReport) { write(JourneyLine(journey, host: nil, boot: nil)) }
+
+    func write(_ line: JourneyLine) {
+        state.withLock { state in
+            guard state.failure == nil else { return }
+            do {
+                state.pending += try ReportJSON.encode(line)
+                state.pending.append(0x0A)
+                if state.pending.count > 1 << 16 {
+                    try FileHandle.standardOutput.write(contentsOf: state.pending)
+                    state.pending.removeAll(keepingCapacity: true)
+                }
+            } catch {
+                state.failure = error
+            }
+        }
+    }
+
+    func finish() throws {
+        let failure = state.withLock { state in
+            if state.failure == nil {
+                do { try FileHandle.standardOutput.write(contentsOf: state.pending) } catch { state.failure = error }
+            }
+            return state.failure
+        }
+        if let failure { throw CommandFailure(message: "cannot write: \(failure.localizedDescription)") }
+    }
+}
