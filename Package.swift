@@ -79,6 +79,12 @@ let package = Package(
             path: "Benchmarks/EventPath",
             swiftSettings: strict
         ),
+        .executableTarget(
+            name: "CaptureBenchmark",
+            dependencies: ["TraceModel", "WireFormat", "Captures"],
+            path: "Benchmarks/Captures",
+            swiftSettings: strict
+        ),
 
         tests("WireFormatTests", ["WireFormat", "TraceModel"]),
         tests("CorrelationTests", ["Correlation", "TraceModel"]),

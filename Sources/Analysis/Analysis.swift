@@ -4,6 +4,7 @@ private import Foundation
 public import Intake
 public import Reports
 private import Synchronization
+internal import TraceModel
 internal import WireFormat
 
 /// Reads files as a collector reads sockets, with the same result.
@@ -14,6 +15,7 @@ public final class Analysis: Sendable {
         /// Files, `-` for standard input, `NAMESPACE=FILE` for a capture whose namespace the file does not name.
         public var files: [String]
         public var rules: RuleBook
+        public var links: LinkBook
         /// Whether to wait for more at the end of a file.
         public var follows: Bool
         /// Microseconds without an event after which a journey is closed; `nil`: what suits the files.
@@ -21,11 +23,12 @@ public final class Analysis: Sendable {
         public var maximumJourneys: Int
 
         public init(
-            files: [String], rules: RuleBook = RuleBook(), follows: Bool = false, linger: Int64? = nil,
+            files: [String], rules: RuleBook = RuleBook(), links: LinkBook = LinkBook(), follows: Bool = false, linger: Int64? = nil,
             maximumJourneys: Int = 1 << 20
         ) {
             self.files = files
             self.rules = rules
+            self.links = links
             self.follows = follows
             self.linger = linger
             self.maximumJourneys = maximumJourneys
@@ -85,7 +88,9 @@ public final class Analysis: Sendable {
                 registry: registry, limits: traits.limits(options), run: traits.run, since: 0,
                 watcher: watcher),
             lateness: traits.lateness)
-        if inputs.contains(where: { $0 is LogInput }) { state.learnLogRules() }
+        let hasLog = inputs.contains { $0 is LogInput }
+        state.learn(options.links, hasLog ? [.nflog, .kernelLog] : [.nflog])
+        if hasLog { state.learnLogRules() }
         try read(inputs, options, &state)
         state.finish()
         let last = state.snapshot()

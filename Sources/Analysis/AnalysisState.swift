@@ -108,6 +108,15 @@ struct AnalysisState: ~Copyable {
         layoutChanged()
     }
 
+    /// The interfaces of all namespaces; the media's never meet.
+    mutating func learn(_ links: LinkBook, _ media: [Medium]) {
+        guard !links.links.isEmpty else { return }
+        for (number, medium) in media.enumerated() {
+            _ = registry.adopt(links.layout(medium), segmentOffset: UInt32(number) << 28)
+        }
+        layoutChanged()
+    }
+
     /// The rules of all namespaces for the kernel log.
     mutating func learnLogRules() {
         for (name, page) in rules.pages.sorted(by: { $0.key < $1.key }) {

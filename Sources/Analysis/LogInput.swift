@@ -138,9 +138,16 @@ struct JournalEntry {
     var monotonic: Int64?
 
     private struct Fields: Decodable {
-        var MESSAGE: Message?
-        var __REALTIME_TIMESTAMP: String?
-        var _SOURCE_MONOTONIC_TIMESTAMP: String?
+        var message: Message?
+        var realtime: String?
+        var monotonic: String?
+
+        // systemd.journal-fields(7)
+        private enum CodingKeys: String, CodingKey {
+            case message = "MESSAGE"
+            case realtime = "__REALTIME_TIMESTAMP"
+            case monotonic = "_SOURCE_MONOTONIC_TIMESTAMP"
+        }
 
         /// Text, or an array of bytes where it is not UTF-8.
         enum Message: Decodable {
@@ -160,13 +167,13 @@ struct JournalEntry {
 
     init?(_ line: [UInt8]) {
         guard let fields = try? JSONDecoder().decode(Fields.self, from: Data(line)) else { return nil }
-        switch fields.MESSAGE {
+        switch fields.message {
         case .text(let text): message = Array(text.utf8)
         case .bytes(let bytes): message = bytes
         case nil: message = []
         }
-        realtime = fields.__REALTIME_TIMESTAMP.flatMap { Int64($0) }
-        monotonic = fields._SOURCE_MONOTONIC_TIMESTAMP.flatMap { Int64($0) }
+        realtime = fields.realtime.flatMap { Int64($0) }
+        monotonic = fields.monotonic.flatMap { Int64($0) }
     }
 }
 

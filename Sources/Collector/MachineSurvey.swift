@@ -21,11 +21,11 @@ struct MachineSurvey: Sendable {
     func update(_ registry: LayoutRegistry, _ places: [Collector.Place]) async {
         let removed = Set(ProbeJournal.readAll().filter(\.isBeingRemoved).map(\.run))
         var layouts: [NamespaceLayout] = []
-        var readings: [Topology.Reading] = []
+        var readings: [LinkGraph.Reading] = []
         var found: [Probe] = []
         for (index, place) in places.enumerated() {
             var own = media.layouts(name: place.name, inode: place.inode)
-            readings.append((try? Topology.read(index, of: places.map(\.namespace))) ?? Topology.Reading())
+            readings.append((try? Topology.read(index, of: places.map(\.namespace))) ?? LinkGraph.Reading())
             if let namespace = place.namespace, let rules = try? await probes.survey(namespace, index: index) {
                 for rule in rules.probes {
                     guard let number = media.index(of: index, rule.target), rule.target == .log || rule.group == group else {
@@ -44,7 +44,7 @@ struct MachineSurvey: Sendable {
             }
             layouts += own
         }
-        let segments = Topology.segments(readings)
+        let segments = LinkGraph.segments(readings)
         for index in layouts.indices { layouts[index].interfaces = media.interfaces(segments.interfaces, of: index) }
         registry.update(namespaces: layouts, openSegments: media.open(segments.open), probes: found)
     }

@@ -10,7 +10,12 @@ extension Correlator {
 
     /// A segment has reached a hook: it may leave from there, or end there.
     mutating func enterHook(_ index: Int32, _ place: ProbePlace) {
-        guard !segments[index].awaitsChild, !segments[index].hasChildren else { return }
+        guard !segments[index].hasChildren else { return }
+        if segments[index].awaitsChild {
+            // It goes on, perhaps with another address or one hop less to live.
+            if place.hook != .input { joinChildren(of: index) }
+            return
+        }
         if place.hook == .input {
             // Not to leave, but to be found behind the source translation of INPUT.
             segments.awaitChild(index)
@@ -71,7 +76,10 @@ extension Correlator {
 
     /// How well two ends of a crossing fit, `nil` where they cannot: addresses that are the same before those that
     /// source translation changed, and known links before unknown ones.
-    private func crossingFit(from departed: Int32, to arrived: Int32, _ link: UInt32) -> Int? {
+    ///
+    /// Where the links are not known, only what is exactly the same joins at once; the rest waits until nothing better can
+    /// come (`isLate`).
+    private func crossingFit(from departed: Int32, to arrived: Int32, _ link: UInt32, isLate: Bool = false) -> Int? {
         let from = segments[departed]
         let to = segments[arrived]
         guard from.fingerprint == to.fingerprint, from.hook != .input, departed != arrived,
@@ -89,17 +97,87 @@ extension Correlator {
             {
                 return nil
             }
-        } else if from.namespace == to.namespace {
-            return nil
+        } else {
+            guard from.namespace != to.namespace else { return nil }
+            // Routers count down, links do not.
+            if from.timeToLive == to.entryTimeToLive {
+                score += 2
+            } else if !isLate {
+                return nil
+            }
         }
         if from.current == to.entry {
             score += 4
         } else if translations.translation(of: from.entry, in: Int(from.namespace))?.translated == to.entry {
             score += 5
+        } else if score < 8, !isLate {
+            return nil
         } else if from.current.source == to.entry.source || from.current.sourcePort == to.entry.sourcePort {
             score += 1
         }
         return score
+    }
+
+    // MARK: Late
+
+    /// A journey is about to be closed: what did not fit exactly over links that are not known is joined now, if it fits.
+    ///
+    /// - Returns: whether the journey has become part of another, or another of it.
+    mutating func joinLate(_ journey: Int32) -> Bool {
+        var index = journeys[Int(journey)].firstSegment
+        while index >= 0 {
+            let segment = segments[index]
+            if segment.awaitsParent, (linkSegment(of: index, segment.inInterface) ?? 0) == 0, joinParentLate(of: index) {
+                return true
+            }
+            if segment.awaitsChild, segment.hook != .input, !segment.hasChildren,
+                (linkSegment(of: index, segment.outInterface) ?? 0) == 0, joinChildLate(of: index)
+            {
+                return true
+            }
+            index = segment.nextInJourney
+        }
+        return false
+    }
+
+    private mutating func joinParentLate(of index: Int32) -> Bool {
+        var choice = Choice()
+        var candidate = segments.firstDeparture(segments[index].fingerprint, segments[index].entry)
+        while candidate >= 0, !choice.isExhausted {
+            choice.look()
+            if let fit = crossingFit(from: candidate, to: index, 0, isLate: true) {
+                choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
+            }
+            candidate = segments.nextDeparture(candidate)
+        }
+        guard choice.best >= 0 else { return false }
+        markAmbiguous(choice)
+        joinInDoubt(choice.best, index)
+        return true
+    }
+
+    private mutating func joinChildLate(of index: Int32) -> Bool {
+        var choice = Choice()
+        var candidate = segments.firstArrival(segments[index].fingerprint, segments[index].current)
+        while candidate >= 0, !choice.isExhausted {
+            choice.look()
+            if let fit = crossingFit(from: index, to: candidate, 0, isLate: true) {
+                choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
+            }
+            candidate = segments.nextArrival(candidate)
+        }
+        guard choice.best >= 0 else { return false }
+        if !segments[index].current.destination.isMulticast { markAmbiguous(choice) }
+        joinInDoubt(index, choice.best)
+        return true
+    }
+
+    /// A hop less to live than the link explains: a router that was not watched lies between the two, or none that belongs here.
+    private mutating func joinInDoubt(_ departed: Int32, _ arrived: Int32) {
+        if segments[departed].timeToLive != segments[arrived].entryTimeToLive {
+            journeys[Int(segments[departed].journey)].isAmbiguous = true
+        }
+        join(departed, arrived)
     }
 
     private mutating func join(_ departed: Int32, _ arrived: Int32) {

@@ -61,6 +61,11 @@ extension Correlator {
             // It moved meanwhile.
             return wait(for: appointment.journey, appointment.stage)
         }
+        if joinLate(appointment.journey) {
+            // It is another's part now, or longer than it was.
+            if journeys[index].generation == appointment.generation { wait(for: appointment.journey, appointment.stage) }
+            return
+        }
         switch appointment.stage {
         case .settling where !isSettled(appointment.journey): wait(for: appointment.journey, .lingering)
         case .lingering where isCrossing(appointment.journey): wait(for: appointment.journey, .crossing)

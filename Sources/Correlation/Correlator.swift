@@ -233,6 +233,7 @@ public struct Correlator {
                 inInterface: event.inInterface, outInterface: event.outInterface, conditions: place.condition,
                 lossEpoch: lossEpochs[Int(place.namespace)], journey: journey, priority: place.priority,
                 namespace: place.namespace, hook: place.hook, opensConnection: place.isNAT,
+                entryTimeToLive: event.packet.timeToLive, timeToLive: event.packet.timeToLive,
                 isFragment: event.packet.isFragment))
         journeys[Int(journey)].isAmbiguous = isCrowded
         journeys[Int(journey)].firstSegment = index

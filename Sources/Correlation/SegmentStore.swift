@@ -27,6 +27,9 @@ struct LiveSegment {
     var hook: Hook
     var hasChildren = false
     var opensConnection: Bool
+    /// As first and as last seen.
+    let entryTimeToLive: UInt8
+    var timeToLive: UInt8
     /// Was seen in pieces here, which may be put together or taken apart on the way.
     var isFragment: Bool
     var awaitsParent = false
@@ -45,6 +48,7 @@ struct LiveSegment {
         self.priority = priority
         conditions |= condition
         isFragment = isFragment || event.packet.isFragment
+        timeToLive = event.packet.timeToLive
         if event.inInterface != 0 { inInterface = event.inInterface }
         if event.outInterface != 0 { outInterface = event.outInterface }
     }

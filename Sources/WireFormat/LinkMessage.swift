@@ -17,6 +17,18 @@ public struct LinkMessage: Equatable, Sendable {
     /// `IFLA_LINK_NETNSID`: the namespace of `peer` as this namespace numbers it; `nil`: this one.
     public var peerNamespace: Int32?
 
+    package init(
+        index: UInt32, name: String, kind: String, mtu: UInt32, master: UInt32?, peer: UInt32?, peerNamespace: Int32?
+    ) {
+        self.index = index
+        self.name = name
+        self.kind = kind
+        self.mtu = mtu
+        self.master = master
+        self.peer = peer
+        self.peerNamespace = peerNamespace
+    }
+
     /// Parses the body of a link message: `struct ifinfomsg` (16 bytes) and attributes.
     public init(parsing bytes: RawSpan, body: Range<Int>) throws(ParseError) {
         guard body.count >= 16 else { throw .truncated(offset: body.lowerBound, needed: 16, available: body.count) }

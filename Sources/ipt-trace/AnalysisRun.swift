@@ -10,15 +10,17 @@ import TraceModel
 struct AnalysisRun {
     let analysis: Analysis
     private let thread: AnalysisThread
+    private let hasRules: Bool
     private let watcher: Task<Void, Never>?
 
     /// - Parameter stop: what ends it early.
     init(
-        files: [String], rules: [String] = [], follows: Bool = false, linger: Int64? = nil, maximumJourneys: Int = 1 << 20,
+        files: [String], rules: [String] = [], links: [String] = [], follows: Bool = false, linger: Int64? = nil, maximumJourneys: Int = 1 << 20,
         consumer: (any JourneyWatcher)? = nil, stop: StopSignal? = nil
     ) throws {
+        hasRules = !rules.isEmpty
         let options = Analysis.Options(
-            files: files, rules: try RuleBook(arguments: rules), follows: follows, linger: linger,
+            files: files, rules: try RuleBook(arguments: rules), links: try LinkBook(arguments: links), follows: follows, linger: linger,
             maximumJourneys: maximumJourneys)
         let analysis = Analysis()
         self.analysis = analysis
@@ -50,7 +52,7 @@ struct AnalysisRun {
         _ = await progress.result
         guard let result else { throw CommandFailure(message: "the analysis ended without a result") }
         let found = try result.get()
-        Self.report(found)
+        report(found)
         return found
     }
 
@@ -64,7 +66,7 @@ struct AnalysisRun {
             + ByteCountFormatter.string(fromByteCount: Int64(size), countStyle: .binary)
     }
 
-    private static func report(_ result: Analysis.Result) {
+    private func report(_ result: Analysis.Result) {
         for message in result.problems.messages { Terminal.complain(message.printable) }
         let unsaid = result.problems.count - UInt64(result.problems.messages.count)
         if unsaid > 0 { Terminal.complain("and \(unsaid) places more that could not be read") }
@@ -72,6 +74,12 @@ struct AnalysisRun {
             Terminal.complain(
                 result.otherLines > 0
                     ? "no line was written by a LOG or TRACE rule" : "no packet of NFLOG's and no line of LOG's was found")
+        }
+        let isUndecided = result.snapshot.paths.contains { $0.doubt == .probesMissing }
+        if isUndecided, !hasRules {
+            Terminal.note(
+                "How journeys ended cannot be told without the rules that were in force: give what iptables-save printed "
+                    + "with --rules NAMESPACE=FILE")
         }
     }
 }

@@ -22,7 +22,8 @@ struct Analyze: AsyncParsableCommand {
               ipt-trace analyze /var/log/messages --follow --serve
 
             A recording knows its namespaces, interfaces and rules. Other captures and logs do not: what iptables-save \
-            printed there, given with --rules, says which probe a packet had to pass next, and so whether it was dropped.
+            printed there, given with --rules, says which probe a packet had to pass next, and so whether it was dropped; what \
+            ip -json -details link printed, given with --links, names the interfaces and says which reach one another.
             """)
 
     @Argument(help: ArgumentHelp("Captures, recordings or logs; - is standard input.", valueName: "file"))
@@ -33,6 +34,12 @@ struct Analyze: AsyncParsableCommand {
             "What iptables-save printed, of a namespace or (without one) of the host; may be repeated.",
             valueName: "namespace=file"))
     var rules: [String] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "What ip -json -details link printed, of a namespace or (without one) of the host; may be repeated.",
+            valueName: "namespace=file"))
+    var links: [String] = []
 
     @Option(
         name: .customLong("report"),
@@ -78,7 +85,7 @@ struct Analyze: AsyncParsableCommand {
 
     func run() async throws {
         let run = try AnalysisRun(
-            files: files, rules: rules, follows: follow, linger: linger.map { Int64($0) * 1000 }, maximumJourneys: maxJourneys,
+            files: files, rules: rules, links: links, follows: follow, linger: linger.map { Int64($0) * 1000 }, maximumJourneys: maxJourneys,
             stop: StopSignal())
         guard serve else { return try await report(try await run.finish().snapshot) }
         let server = try makeServer(run)

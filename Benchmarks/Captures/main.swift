@@ -1,0 +1,78 @@
+// Files to reports: how fast, and in how much memory. Generates a capture and a kernel log, reads them with ipt-trace, and with
+// tcpdump and tshark for comparison, each on one core and from the page cache. `make bench-captures` runs it.
+//
+//   CaptureBenchmark [JOURNEYS] [--keep FOLDER]
+
+import Captures
+import Foundation
+import Glibc
+import TraceModel
+import WireFormat
+
+let arguments = Array(CommandLine.arguments.dropFirst())
+let journeys = arguments.first.flatMap { Int($0) } ?? 150_000
+let kept = arguments.firstIndex(of: "--keep").flatMap { $0 + 1 < arguments.count ? arguments[$0 + 1] : nil }
+let folder = kept ?? "\(NSTemporaryDirectory())ipt-trace-bench-\(getpid())"
+let program = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent().appendingPathComponent("ipt-trace").path
+
+/// What one program took.
+struct Cost {
+    var wall: Double
+    var cpu: Double
+    var peakKiB: Int
+    var isSuccess: Bool
+}
+
+/// Runs a program on one core, with its output thrown away.
+@MainActor func measure(_ words: [String]) -> Cost? {
+    let all = ["taskset", "-c", "0"] + words
+    var pid: pid_t = 0
+    var pointers: [UnsafeMutablePointer<CChar>?] = unsafe all.map { unsafe strdup($0) } + [nil]
+    defer { for index in unsafe pointers.indices { unsafe free(pointers[index]) } }
+    var actions = unsafe posix_spawn_file_actions_t()
+    unsafe posix_spawn_file_actions_init(&actions)
+    defer { unsafe posix_spawn_file_actions_destroy(&actions) }
+    for descriptor in [STDOUT_FILENO, STDERR_FILENO] {
+        unsafe posix_spawn_file_actions_addopen(&actions, descriptor, "/dev/null", O_WRONLY, 0)
+    }
+    let begun = Date()
+    guard unsafe posix_spawnp(&pid, "taskset", &actions, nil, &pointers, environ) == 0 else { return nil }
+    var status: Int32 = 0
+    var usage = rusage()
+    unsafe wait4(pid, &status, 0, &usage)
+    func seconds(_ time: timeval) -> Double { Double(time.tv_sec) + Double(time.tv_usec) / 1e6 }
+    return Cost(
+        wall: Date().timeIntervalSince(begun), cpu: seconds(usage.ru_utime) + seconds(usage.ru_stime),
+        peakKiB: usage.ru_maxrss, isSuccess: status == 0)
+}
+
+@MainActor func report(_ name: String, _ count: Int, _ noun: String, _ words: [String]) {
+    guard let cost = measure(words), cost.isSuccess else {
+        print("\(name): did not run")
+        return
+    }
+    func rounded(_ value: Double) -> String { String(format: "%.2f", value) }
+    print(
+        "\(name): \(rounded(cost.wall)) s, CPU \(rounded(cost.cpu)) s, \(Int(Double(count) / cost.cpu)) \(noun)/s of CPU, "
+            + "peak \(cost.peakKiB / 1024) MiB")
+}
+
+try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+defer { if kept == nil { try? FileManager.default.removeItem(atPath: folder) } }
+let events = journeys * Traffic.steps.count
+let lines = min(journeys, 50_000) * Traffic.steps.count
+print("\(events) NFLOG events in \(journeys) journeys; \(lines) lines of kernel log")
+let size = try Traffic.writeCapture(journeys, to: "\(folder)/full.pcapng")
+_ = try Traffic.writeCapture(journeys / 2, to: "\(folder)/half.pcapng")
+try Traffic.writeLog(lines / Traffic.steps.count, to: "\(folder)/kernel.log")
+print("capture: \(size >> 20) MiB")
+for round in 1...3 {
+    print("round \(round)")
+    report("ipt-trace analyze, half of the capture", events / 2, "events", [program, "analyze", "\(folder)/half.pcapng"])
+    report("ipt-trace analyze, the capture", events, "events", [program, "analyze", "\(folder)/full.pcapng"])
+    report("ipt-trace analyze, kernel log", lines, "lines", [program, "analyze", "\(folder)/kernel.log"])
+    report("tcpdump -r FILE -n", events, "events", ["tcpdump", "-r", "\(folder)/full.pcapng", "-n"])
+}
+report(
+    "tshark -T fields", events, "events",
+    ["tshark", "-r", "\(folder)/full.pcapng", "-T", "fields", "-e", "nflog.prefix", "-e", "ip.src", "-e", "ip.dst"])

@@ -1,0 +1,67 @@
+package import TraceModel
+package import WireFormat
+
+/// Which interfaces of which namespaces reach one another without routing, worked out from their links.
+package enum LinkGraph {
+    /// The interfaces of one namespace, and how it numbers the others.
+    package struct Reading: Sendable {
+        package var links: [LinkMessage] = []
+        /// By `nsid`: index of the namespace.
+        package var peers: [Int32: Int] = [:]
+
+        package init() {}
+    }
+
+    /// Joins the readings of all namespaces: equal segments reach one another, open ones reach outside.
+    package static func segments(_ readings: [Reading]) -> (interfaces: [[UInt32: Interface]], open: Set<UInt32>) {
+        struct Place: Hashable {
+            var namespace: Int
+            var link: UInt32
+        }
+        var numbers: [Place: Int] = [:]
+        var parents: [Int] = []
+        func number(_ place: Place) -> Int {
+            if let known = numbers[place] { return known }
+            numbers[place] = parents.count
+            parents.append(parents.count)
+            return parents.count - 1
+        }
+        func root(_ number: Int) -> Int {
+            var number = number
+            while parents[number] != number { number = parents[number] }
+            return number
+        }
+        var open: Set<Int> = []
+        for (namespace, reading) in readings.enumerated() {
+            for link in reading.links {
+                let own = number(Place(namespace: namespace, link: link.index))
+                if let master = link.master {
+                    parents[root(own)] = root(number(Place(namespace: namespace, link: master)))
+                }
+                switch link.kind {
+                case "bridge": break
+                case "" where link.name == "lo": break
+                case "veth", "macvlan", "ipvlan", "vlan", "macvtap":
+                    let other = link.peerNamespace.map { reading.peers[$0] } ?? namespace
+                    if let peer = link.peer, let other {
+                        parents[root(own)] = root(number(Place(namespace: other, link: peer)))
+                    } else {
+                        open.insert(own)
+                    }
+                default: open.insert(own)
+                }
+            }
+        }
+        var interfaces: [[UInt32: Interface]] = []
+        for (namespace, reading) in readings.enumerated() {
+            var named: [UInt32: Interface] = [:]
+            for link in reading.links {
+                // 0 stands for a segment that is not known.
+                let segment = root(number(Place(namespace: namespace, link: link.index))) + 1
+                named[link.index] = Interface(name: link.name, segment: UInt32(segment), mtu: link.mtu)
+            }
+            interfaces.append(named)
+        }
+        return (interfaces, Set(open.map { UInt32(root($0) + 1) }))
+    }
+}
