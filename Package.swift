@@ -90,6 +90,8 @@ let package = Package(
         tests("CorrelationTests", ["Correlation", "TraceModel"]),
         tests("ReportsTests", ["Reports", "TraceModel"]),
         tests("RulesetTests", ["Ruleset", "TraceModel"]),
+        tests("CapturesTests", ["Captures", "WireFormat", "TraceModel"]),
+        tests("AnalysisTests", ["Analysis", "Captures", "Reports", "TraceModel"]),
         tests("IntakeTests", ["Intake", "Correlation", "TraceModel", "WireFormat"]),
         tests("HTTPEndpointTests", ["HTTPEndpoint", httpTypes, logging]),
         tests("LiveTests", ["Lab", "Namespaces", "Reports", "ipt-trace", "flood"]),

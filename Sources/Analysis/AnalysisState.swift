@@ -154,8 +154,9 @@ struct AnalysisState: ~Copyable {
         if !runs.contains(recorded.run) { runs.append(recorded.run) }
         let number = UInt32(runs.firstIndex(of: recorded.run) ?? 0)
         let places = registry.adopt(recorded.layout, segmentOffset: number << 20)
-        if let own = recorded.ownPort, places.indices.contains(own.namespace) {
-            engine.sink.aggregate.ownEndpoint = TraceAggregate.OwnEndpoint(namespace: places[own.namespace], port: own.port)
+        if let own = recorded.ownPort {
+            engine.sink.aggregate.ownEndpoint = TraceAggregate.OwnEndpoint(
+                namespaces: own.namespaces.filter(places.indices.contains).map { places[$0] }, port: own.port)
         }
         // As when it was live: what was under way when the rules changed is in doubt.
         _ = engine.takeLayout(isDiscovery: false)

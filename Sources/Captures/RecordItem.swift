@@ -14,12 +14,12 @@ package enum RecordItem: Sendable {
 
 /// Where the collector served HTTP on loopback: that traffic is in no report.
 package struct OwnPort: Codable, Sendable, Equatable {
-    /// Index in the layout.
-    package var namespace: Int
+    /// Indices in the layout.
+    package var namespaces: [Int]
     package var port: UInt16
 
-    package init(namespace: Int, port: UInt16) {
-        self.namespace = namespace
+    package init(namespaces: [Int], port: UInt16) {
+        self.namespaces = namespaces
         self.port = port
     }
 }

@@ -113,8 +113,7 @@ public final class Collector: Sendable {
             options.followsKernelLog
             ? LogHandover(
                 try KernelLogSource(
-                    reader: LogReader(seed: UInt64.random(in: 0...UInt64.max), registry: registry),
-                    wallClockAtBoot: EventLoop.wallClockAtBoot))
+                    reader: LogReader(seed: UInt64.random(in: 0...UInt64.max), registry: registry)))
             : nil
         start(sources, log)
     }
@@ -136,7 +135,7 @@ public final class Collector: Sendable {
         let own = try? NamespaceDirectory.host()
         let ownEndpoint = options.ownPort.flatMap { port in
             sources.first { $0.namespace.inode == own?.inode }.map {
-                TraceAggregate.OwnEndpoint(namespace: $0.index, port: port)
+                TraceAggregate.OwnEndpoint(namespaces: media.indices(of: $0.index), port: port)
             }
         }
         let recorder = options.recorder

@@ -62,10 +62,9 @@ struct EventLoop: ~Copyable {
 
     /// Microseconds since 1970 that never jump: what the clock on the wall said at the beginning, and the time that has
     /// passed since. Setting the wall clock neither ends journeys nor keeps them from ending.
-    private static func clock() -> Int64 { wallClockAtBoot + microseconds(CLOCK_MONOTONIC) }
+    private static func clock() -> Int64 { wallClockAtBegin + microseconds(CLOCK_MONOTONIC) }
 
-    /// What to add to a time since boot.
-    static let wallClockAtBoot = microseconds(CLOCK_REALTIME) - microseconds(CLOCK_MONOTONIC)
+    private static let wallClockAtBegin = microseconds(CLOCK_REALTIME) - microseconds(CLOCK_MONOTONIC)
 
     private static func microseconds(_ clock: clockid_t) -> Int64 {
         var time = timespec()
@@ -103,7 +102,7 @@ struct EventLoop: ~Copyable {
                     source.drainedAt = begun
                 }
             }
-            if let last = descriptors.last, last.revents != 0 { drainKernelLog(&buffer) }
+            if let last = descriptors.last, last.revents != 0 { drainKernelLog(&buffer, now: begun) }
             // A loss is known from the next sequence number, if there is one; the socket's own count knows it now.
             if engine.correlator.liveJourneys > 0 { countDrops() }
             // A journey may only be closed for want of events that were received everywhere.
@@ -126,7 +125,7 @@ struct EventLoop: ~Copyable {
             usleep(5000)
             // Bounded, because the traffic need not end only because we do.
             for source in sources { for _ in 0..<64 where drain(source, &buffer, now: Self.clock()) { break } }
-            if kernelLog != nil { drainKernelLog(&buffer) }
+            if kernelLog != nil { drainKernelLog(&buffer, now: Self.clock()) }
         }
     }
 
@@ -154,8 +153,8 @@ struct EventLoop: ~Copyable {
         return false
     }
 
-    private mutating func drainKernelLog(_ buffer: inout [UInt8]) {
-        kernelLog?.drain(into: &buffer, &engine.correlator)
+    private mutating func drainKernelLog(_ buffer: inout [UInt8], now: Int64) {
+        kernelLog?.drain(into: &buffer, now: now, &engine.correlator)
     }
 
     private mutating func drainConntrack(_ source: NamespaceSource, _ buffer: inout [UInt8]) {
@@ -196,7 +195,7 @@ struct EventLoop: ~Copyable {
         guard engine.takeLayout(isDiscovery: false) else { return }
         for source in sources { source.reader.layoutChanged() }
         kernelLog?.reader.layoutChanged()
-        let own = engine.sink.aggregate.ownEndpoint.map { OwnPort(namespace: $0.namespace, port: $0.port) }
+        let own = engine.sink.aggregate.ownEndpoint.map { OwnPort(namespaces: $0.namespaces, port: $0.port) }
         tap?.add(engine.sink.layout, ownPort: own)
     }
 

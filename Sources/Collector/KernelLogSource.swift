@@ -11,13 +11,13 @@ struct KernelLogSource: ~Copyable {
     /// How often the kernel overwrote records before they were read.
     private(set) var overruns: UInt64 = 0
     private var nextSequence: UInt64?
-    private let wallClockAtBoot: Int64
+    /// What to add to the records' times for microseconds since 1970. Their clock is one of its own, which may stand still
+    /// while the machine is suspended, so it is set by when they are read.
+    private var clockOffset: Int64?
     private let path: String
 
-    /// - Parameter wallClockAtBoot: what to add to the records' times, which count from boot, for microseconds since 1970.
-    init(reader: LogReader, wallClockAtBoot: Int64, path: String = "/dev/kmsg") throws {
+    init(reader: LogReader, path: String = "/dev/kmsg") throws {
         self.reader = reader
-        self.wallClockAtBoot = wallClockAtBoot
         self.path = path
         descriptor = unsafe open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)
         guard descriptor >= 0 else { throw CollectorFailure.cannotReadKernelLog(path: path, code: errno) }
@@ -28,7 +28,9 @@ struct KernelLogSource: ~Copyable {
     deinit { close(descriptor) }
 
     /// Takes what is there.
-    mutating func drain(into buffer: inout [UInt8], _ correlator: inout Correlator) {
+    ///
+    /// - Parameter now: microseconds since 1970.
+    mutating func drain(into buffer: inout [UInt8], now: Int64, _ correlator: inout Correlator) {
         // Bounded, so that a storm of lines cannot hold up the other sources.
         for _ in 0..<4096 {
             let count = unsafe read(descriptor, &buffer, 8192)
@@ -39,11 +41,11 @@ struct KernelLogSource: ~Copyable {
                 continue
             }
             guard count > 0 else { return }
-            take(unsafe buffer.span.bytes.extracting(0..<count), &correlator)
+            take(unsafe buffer.span.bytes.extracting(0..<count), now, &correlator)
         }
     }
 
-    private mutating func take(_ bytes: RawSpan, _ correlator: inout Correlator) {
+    private mutating func take(_ bytes: RawSpan, _ now: Int64, _ correlator: inout Correlator) {
         // Lines behind the first are the record's dictionary.
         let end = (0..<bytes.byteCount).first { bytes.byte($0) == UInt8(ascii: "\n") } ?? bytes.byteCount
         let line = LogLine(parsing: bytes, 0..<end, context: LogLine.Context(reference: 0, zone: 0))
@@ -55,7 +57,9 @@ struct KernelLogSource: ~Copyable {
             }
             nextSequence = sequence + 1
         }
+        let time = line.bootTime ?? 0
+        if clockOffset.map({ abs(now - time - $0) > 1_000_000 }) ?? true { clockOffset = now - time }
         // One that cannot be parsed is counted by the reader.
-        _ = try? reader.read(bytes, line.message, now: (line.bootTime ?? 0) + wallClockAtBoot, into: &correlator)
+        _ = try? reader.read(bytes, line.message, now: time + (clockOffset ?? 0), into: &correlator)
     }
 }

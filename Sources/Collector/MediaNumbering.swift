@@ -16,6 +16,9 @@ struct MediaNumbering: Sendable {
     /// The number of the namespace at `place` for NFLOG.
     func index(of place: Int) -> Int { place * media.count }
 
+    /// All numbers of the namespace that has `index` for NFLOG.
+    func indices(of index: Int) -> [Int] { media.indices.map { index + $0 } }
+
     /// The number for the rules of `target`; `nil` where nobody listens to them.
     func index(of place: Int, _ target: ProbeRule.Target) -> Int? {
         switch target {

@@ -32,6 +32,8 @@ public struct PathReport: Codable, Sendable, Equatable {
     public var bytes: UInt64
     public var firstSeen: String
     public var lastSeen: String
+    /// How its packets were reported: `nflog`, or `log` for the kernel log.
+    public var medium: String
     public var outcome: String
     /// Why the outcome cannot be told, where it is `incomplete`.
     @ExplicitNull public var reason: String?
@@ -107,7 +109,7 @@ extension TraceSnapshot {
         for (number, count) in path.protocols { protocols[TransportProtocol.name(number), default: 0] += count }
         return PathReport(
             id: pathID(path), packets: path.packets, bytes: path.bytes, firstSeen: Timestamp.text(path.firstSeen),
-            lastSeen: Timestamp.text(path.lastSeen), outcome: path.outcome.name, reason: path.doubt.explanation,
+            lastSeen: Timestamp.text(path.lastSeen), medium: medium(of: path).rawValue, outcome: path.outcome.name, reason: path.doubt.explanation,
             endedAt: ending, direction: path.replies == 0 ? "original" : path.originals == 0 ? "reply" : "both",
             ambiguous: path.ambiguous, protocols: protocols, steps: steps.map(describe), translations: translations,
             example: PathReport.Example(
@@ -115,6 +117,11 @@ extension TraceSnapshot {
                 source: "\(tuple.source)", destination: "\(tuple.destination)",
                 sourcePort: hasPorts ? Int(tuple.sourcePort) : nil,
                 destinationPort: hasPorts ? Int(tuple.destinationPort) : nil))
+    }
+
+    private func medium(of path: PathRecord) -> Medium {
+        let first = path.routes.first.flatMap { routes.steps(of: $0).first }
+        return first.map { layout.namespaces[layout.probes[Int($0.probe)].namespace].medium } ?? .nflog
     }
 
     func describeProbe(_ probe: UInt32) -> StepReport {
@@ -125,6 +132,11 @@ extension TraceSnapshot {
 }
 
 extension PathRecord {
+    private func isOfKernelLog(_ table: RouteTable, _ layout: Layout) -> Bool {
+        let first = routes.first.flatMap { table.steps(of: $0).first }
+        return first.map { layout.namespaces[layout.probes[Int($0.probe)].namespace].medium == .kernelLog } ?? false
+    }
+
     /// The same steps and outcome have the same number in every run.
     package func identifier(routes: RouteTable, layout: Layout) -> UInt64 {
         var hash: UInt64 = 0xCBF2_9CE4_8422_2325  // FNV-1a, 64 bits
@@ -145,6 +157,7 @@ extension PathRecord {
             }
             add("/")
         }
+        if isOfKernelLog(routes, layout) { add(Medium.kernelLog.rawValue) }
         add(outcome.name)
         add("\(doubt)")
         return hash

@@ -14,6 +14,8 @@ public struct PrecedenceReport: Codable, Sendable, Equatable {
         /// `client`, `router`, `server`, or `local`.
         public var role: String
         public var netns: String
+        /// How packets were reported: `nflog`, or `log` for the kernel log.
+        public var medium: String
         public var orders: [Order]
     }
 
@@ -103,7 +105,9 @@ extension TraceSnapshot {
             } else {
                 role = (answered[namespace] ?? 0) > (originated[namespace] ?? 0) ? "server" : "client"
             }
-            roles.append(PrecedenceReport.Role(role: role, netns: name, orders: orders))
+            roles.append(
+                PrecedenceReport.Role(
+                    role: role, netns: name, medium: layout.namespaces[namespace].medium.rawValue, orders: orders))
         }
         return PrecedenceReport(
             generatedAt: Timestamp.text(generatedAt), completeness: completeness, roles: roles, conflicts: conflicts,

@@ -10,14 +10,14 @@ public struct TraceAggregate: Sendable {
         public init() {}
     }
 
-    /// A TCP port on the loopback addresses of a namespace.
-    public struct OwnEndpoint: Sendable, Codable, Hashable {
-        /// Index in the layout.
-        public var namespace: Int
+    /// A TCP port on the loopback addresses of a namespace, which may be reported in two ways.
+    public struct OwnEndpoint: Sendable {
+        /// Indices in the layout.
+        public var namespaces: [Int]
         public var port: UInt16
 
-        public init(namespace: Int, port: UInt16) {
-            self.namespace = namespace
+        public init(namespaces: [Int], port: UInt16) {
+            self.namespaces = namespaces
             self.port = port
         }
     }
@@ -86,7 +86,7 @@ public struct TraceAggregate: Sendable {
         return tuple.transport == TransportProtocol.tcp
             && (tuple.sourcePort == ownEndpoint.port || tuple.destinationPort == ownEndpoint.port)
             && tuple.source.isLoopback && tuple.destination.isLoopback
-            && journey.segments.allSatisfy { $0.namespace == ownEndpoint.namespace }
+            && journey.segments.allSatisfy { ownEndpoint.namespaces.contains($0.namespace) }
     }
 
     private mutating func path(of journey: Journey, _ history: EventHistory) -> Int? {

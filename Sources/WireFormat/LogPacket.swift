@@ -210,6 +210,11 @@ struct LogFields {
             if position >= 4, position < 8 { groups.low |= group << UInt64(112 - 16 * position) }
         }
         var decimals: UInt64 = 0
+        if range.count >= 2, bytes.byte(range.lowerBound) == UInt8(ascii: ":"),
+            bytes.byte(range.lowerBound + 1) != UInt8(ascii: ":")
+        {
+            return nil
+        }
         for index in range {
             let byte = bytes.byte(index)
             switch byte {

@@ -107,7 +107,7 @@ extension PathReport {
     /// - Parameter number: its place in a list.
     public func text(number: Int, _ style: Style = .plain) -> [String] {
         let head = "\(number). \(title)  \(Phrase.count(packets, "packet")), \(Phrase.count(bytes, "byte"))  "
-        var lines = [style.bold(head) + style.outcome(outcome)]
+        var lines = [style.bold(head) + style.outcome(outcome) + (medium == "log" ? "  (kernel log)" : "")]
         if ambiguous > 0 {
             lines.append(style.notable("   \(ambiguous) of them ambiguous: another packet could have caused some events"))
         }

@@ -3,7 +3,7 @@ extension PrecedenceReport {
         var lines = [Phrase.completeness(completeness)]
         if roles.isEmpty { lines.append("No packet has ended its journey yet. Probes in place? ipt-trace probes") }
         for role in roles {
-            lines += ["", style.bold("\(role.netns) (\(role.role))")]
+            lines += ["", style.bold(role.title)]
             for order in role.orders {
                 lines.append("  \(Self.name(order.direction)), \(Phrase.count(order.packets, "packet")):")
                 lines += Self.wrapped(order.chains).map { "    \($0)" }
@@ -23,7 +23,7 @@ extension PrecedenceReport {
     public var markdown: String {
         var lines = ["# Precedence", "", Phrase.completeness(completeness) + ".", ""]
         for role in roles {
-            lines += ["## \(role.netns) (\(role.role))", ""]
+            lines += ["## \(role.title)", ""]
             for order in role.orders {
                 lines += ["\(Self.name(order.direction)), \(Phrase.count(order.packets, "packet")):", ""]
                 for (index, chain) in order.chains.enumerated() { lines.append("\(index + 1). \(chain)") }
@@ -40,7 +40,7 @@ extension PrecedenceReport {
         for (roleNumber, role) in roles.enumerated() {
             for (orderNumber, order) in role.orders.enumerated() {
                 let name = "r\(roleNumber)o\(orderNumber)"
-                lines.append("  subgraph \(name)[\"\(PathsReport.label("\(role.netns) (\(role.role)), \(order.direction)"))\"]")
+                lines.append("  subgraph \(name)[\"\(PathsReport.label("\(role.title), \(order.direction)"))\"]")
                 for (index, chain) in order.chains.enumerated() {
                     lines.append("    \(name)c\(index)[\"\(PathsReport.label(chain))\"]")
                     if index > 0 { lines.append("    \(name)c\(index - 1) --> \(name)c\(index)") }
@@ -79,4 +79,8 @@ extension PrecedenceReport {
         }
         return line.isEmpty ? lines : lines + [line]
     }
+}
+
+extension PrecedenceReport.Role {
+    fileprivate var title: String { "\(netns) (\(role))\(medium == "log" ? ", by the kernel log" : "")" }
 }
