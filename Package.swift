@@ -90,6 +90,10 @@ let package = Package(
         tests("CorrelationTests", ["Correlation", "TraceModel"]),
         tests("ReportsTests", ["Reports", "TraceModel"]),
         tests("RulesetTests", ["Ruleset", "TraceModel"]),
+        .testTarget(
+            name: "FuzzTests",
+            dependencies: ["Analysis", "Captures", "HTTPEndpoint", "Ruleset", "TraceModel", "WireFormat"],
+            exclude: ["Corpus"], swiftSettings: strict),
         tests("CapturesTests", ["Captures", "WireFormat", "TraceModel"]),
         tests("AnalysisTests", ["Analysis", "Captures", "Reports", "TraceModel"]),
         tests("IntakeTests", ["Intake", "Correlation", "TraceModel", "WireFormat"]),

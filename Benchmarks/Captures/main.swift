@@ -13,7 +13,8 @@ let arguments = Array(CommandLine.arguments.dropFirst())
 let journeys = arguments.first.flatMap { Int($0) } ?? 150_000
 let kept = arguments.firstIndex(of: "--keep").flatMap { $0 + 1 < arguments.count ? arguments[$0 + 1] : nil }
 let folder = kept ?? "\(NSTemporaryDirectory())ipt-trace-bench-\(getpid())"
-let program = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent().appendingPathComponent("ipt-trace").path
+let program = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent().appendingPathComponent("ipt-trace")
+    .path
 
 /// What one program took.
 struct Cost {

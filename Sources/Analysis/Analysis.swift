@@ -23,7 +23,8 @@ public final class Analysis: Sendable {
         public var maximumJourneys: Int
 
         public init(
-            files: [String], rules: RuleBook = RuleBook(), links: LinkBook = LinkBook(), follows: Bool = false, linger: Int64? = nil,
+            files: [String], rules: RuleBook = RuleBook(), links: LinkBook = LinkBook(), follows: Bool = false,
+            linger: Int64? = nil,
             maximumJourneys: Int = 1 << 20
         ) {
             self.files = files

@@ -50,7 +50,7 @@ public struct LinkBook: Sendable {
         }
     }
 
-    mutating func add(_ json: [UInt8], namespace: String, file: String) throws(CaptureError) {
+    package mutating func add(_ json: [UInt8], namespace: String, file: String) throws(CaptureError) {
         let listed: [Link]
         do {
             listed = try JSONDecoder().decode([Link].self, from: Data(json))
@@ -96,7 +96,9 @@ public struct LinkBook: Sendable {
     /// The namespace that `index` numbers `number`: the one in which every peer names its own peer back. Numbers mean nothing
     /// outside of the machine that gave them, but pairs do.
     private func namespace(_ number: Int32, of index: Int) -> Int? {
-        let pairs = links[index].links.filter { $0.peerNamespace == number }.compactMap { link in link.peer.map { (link.index, $0) } }
+        let pairs = links[index].links.filter { $0.peerNamespace == number }.compactMap { link in
+            link.peer.map { (link.index, $0) }
+        }
         let fitting = links.indices.filter { other in
             other != index
                 && pairs.allSatisfy { own, peer in

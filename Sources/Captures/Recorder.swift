@@ -17,6 +17,12 @@ public final class Recorder: Sendable {
         public var dropped: UInt64 = 0
         /// Written before their path was known.
         public var withoutPath: UInt64 = 0
+
+        package init(written: UInt64 = 0, dropped: UInt64 = 0, withoutPath: UInt64 = 0) {
+            self.written = written
+            self.dropped = dropped
+            self.withoutPath = withoutPath
+        }
     }
 
     private struct State {
@@ -147,6 +153,8 @@ private struct RecordingThread: ~Copyable {
     private var paths: [UInt64: UInt64] = [:]
     /// Segments whose path is not needed once as many datagrams are done.
     private var retired = Deque<(done: UInt64, segment: UInt64)>()
+    /// Whether the present file holds any.
+    private var hasPackets = false
     private var hasFailed = false
     private(set) var isFull = false
 
@@ -238,17 +246,21 @@ private struct RecordingThread: ~Copyable {
     private mutating func makeRoom(for datagram: RecordedDatagram) throws(CaptureError) {
         let seconds = datagram.time / 1_000_000
         // Blocks are larger than messages by less than half.
-        switch files.room(for: writer.bytes.count + datagram.bytes.count * 3 / 2, at: seconds) {
+        switch files.room(
+            for: writer.bytes.count + datagram.bytes.count * 3 / 2, hasPackets: hasPackets, at: seconds)
+        {
         case .here: break
         case .none: isFull = true
         case .next:
             try flush()
             try files.beginNext(at: seconds)
+            hasPackets = false
             beginSection()
         }
     }
 
     private mutating func write(_ datagram: RecordedDatagram, _ counters: inout Recorder.Counters) {
+        hasPackets = true
         let interface = interface(of: datagram.namespace)
         let bytes = unsafe datagram.bytes.span.bytes
         var offset = 0

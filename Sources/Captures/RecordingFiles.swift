@@ -63,10 +63,13 @@ struct RecordingFiles: ~Copyable {
     }
 
     /// Whether `count` bytes more go into the present file.
-    mutating func room(for count: Int, at seconds: Int64) -> Room {
+    ///
+    /// - Parameter hasPackets: whether it holds any; one that does not is never full.
+    mutating func room(for count: Int, hasPackets: Bool, at seconds: Int64) -> Room {
         begunAt = begunAt ?? seconds
         if limits.rotates {
-            let isFull = limits.fileSize.map { size > 0 && size + UInt64(count) > $0 } ?? false
+            guard hasPackets else { return .here }
+            let isFull = limits.fileSize.map { size + UInt64(count) > $0 } ?? false
             let isOld = limits.fileSeconds.map { seconds - (begunAt ?? seconds) >= $0 } ?? false
             return isFull || isOld ? .next : .here
         }

@@ -109,7 +109,8 @@ extension TraceSnapshot {
         for (number, count) in path.protocols { protocols[TransportProtocol.name(number), default: 0] += count }
         return PathReport(
             id: pathID(path), packets: path.packets, bytes: path.bytes, firstSeen: Timestamp.text(path.firstSeen),
-            lastSeen: Timestamp.text(path.lastSeen), medium: medium(of: path).rawValue, outcome: path.outcome.name, reason: path.doubt.explanation,
+            lastSeen: Timestamp.text(path.lastSeen), medium: medium(of: path).rawValue, outcome: path.outcome.name,
+            reason: path.doubt.explanation,
             endedAt: ending, direction: path.replies == 0 ? "original" : path.originals == 0 ? "reply" : "both",
             ambiguous: path.ambiguous, protocols: protocols, steps: steps.map(describe), translations: translations,
             example: PathReport.Example(

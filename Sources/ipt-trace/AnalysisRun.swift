@@ -15,12 +15,14 @@ struct AnalysisRun {
 
     /// - Parameter stop: what ends it early.
     init(
-        files: [String], rules: [String] = [], links: [String] = [], follows: Bool = false, linger: Int64? = nil, maximumJourneys: Int = 1 << 20,
+        files: [String], rules: [String] = [], links: [String] = [], follows: Bool = false, linger: Int64? = nil,
+        maximumJourneys: Int = 1 << 20,
         consumer: (any JourneyWatcher)? = nil, stop: StopSignal? = nil
     ) throws {
         hasRules = !rules.isEmpty
         let options = Analysis.Options(
-            files: files, rules: try RuleBook(arguments: rules), links: try LinkBook(arguments: links), follows: follows, linger: linger,
+            files: files, rules: try RuleBook(arguments: rules), links: try LinkBook(arguments: links), follows: follows,
+            linger: linger,
             maximumJourneys: maximumJourneys)
         let analysis = Analysis()
         self.analysis = analysis

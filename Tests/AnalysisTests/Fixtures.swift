@@ -4,9 +4,11 @@ import Reports
 
 /// Files beside the tests, and files made for one test.
 enum Files {
-    static let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path + "/Fixtures"
+    static let fixtures =
+        URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path + "/Fixtures"
 
     /// Runs `body` with the path of a file that has `bytes`.
+    @discardableResult
     static func with<Result>(_ bytes: [UInt8], _ body: (String) throws -> Result) throws -> Result {
         let path = "\(NSTemporaryDirectory())ipt-trace-test-\(UUID().uuidString)"
         try Data(bytes).write(to: URL(fileURLWithPath: path))
@@ -14,6 +16,7 @@ enum Files {
         return try body(path)
     }
 
+    @discardableResult
     static func with<Result>(_ text: String, _ body: (String) throws -> Result) throws -> Result {
         try with(Array(text.utf8), body)
     }
@@ -45,7 +48,9 @@ struct PathSummary: Hashable, CustomStringConvertible {
         translations = path.translations.map { "\($0.kind) in \($0.netns) \($0.from) → \($0.to) at \($0.step), \($0.packets)" }
     }
 
-    var description: String { "\(packets) \(outcome): \(steps.joined(separator: ", ")); \(translations.joined(separator: ", "))" }
+    var description: String {
+        "\(packets) \(outcome): \(steps.joined(separator: ", ")); \(translations.joined(separator: ", "))"
+    }
 }
 
 extension PathsReport {

@@ -434,3 +434,65 @@ private let server: UInt32 = 0x0808_0808
         #expect(correlator.liveJourneys == 0, "seed \(seed)")
     }
 }
+
+/// Captures whose links nobody knows: each interface may lead anywhere.
+@Suite struct UnknownLinkTests {
+    /// A guest, a router that masquerades, and a server.
+    private static func world() -> (World, guest: Int, router: Int, server: Int) {
+        var world = World()
+        func interfaces() -> [UInt32: Interface] { [2: Interface(name: "a"), 3: Interface(name: "b")] }
+        let guest = world.addNamespace("guest", interfaces: interfaces())
+        let router = world.addNamespace("router", interfaces: interfaces())
+        let server = world.addNamespace("server", interfaces: interfaces())
+        return (world, guest, router, server)
+    }
+
+    private static let limits: Correlator.Limits = {
+        var limits = Correlator.Limits()
+        limits.settle = 500_000
+        return limits
+    }()
+
+    private func hop(_ packet: Packet) -> Packet {
+        var packet = packet
+        packet.timeToLive -= 1
+        return packet
+    }
+
+    @Test(
+        "in whichever order the captures are read, the router is not passed over",
+        arguments: [[0, 1, 2], [2, 1, 0], [0, 2, 1], [2, 0, 1], [1, 2, 0], [1, 0, 2]])
+    func everyOrder(_ order: [Int]) {
+        var (world, guest, router, server) = Self.world()
+        let sent = packet(client, 1000, 0x0808_0808, 53)
+        let translated = packet(outside, 1000, 0x0808_0808, 53)
+        let parts = [
+            world.events(guest, Way.out, sent, out: 2),
+            world.events(router, Way.before, sent, in: 2) + world.events(router, Way.through, hop(sent), in: 2, out: 3),
+            world.events(server, Way.into, hop(translated), in: 2),
+        ]
+        let (collected, _) = correlate(world, order.flatMap { parts[$0] }, limits: Self.limits)
+        #expect(collected.journeys.map { $0.segments.map(\.namespace) } == [[guest, router, server]])
+        #expect(collected.journeys.map(\.isAmbiguous) == [false])
+        #expect(collected.journeys.map(\.outcome) == [.delivered])
+    }
+
+    @Test func wherePartOfTheWayWasNotCapturedTheRestIsJoinedInDoubt() {
+        var (world, guest, _, server) = Self.world()
+        let sent = packet(client, 1000, 0x0808_0808, 53)
+        let arrived = hop(packet(outside, 1000, 0x0808_0808, 53))
+        let events = world.events(server, Way.into, arrived, in: 2) + world.events(guest, Way.out, sent, out: 2)
+        let (collected, _) = correlate(world, events, limits: Self.limits)
+        #expect(collected.journeys.map { $0.segments.map(\.namespace) } == [[guest, server]])
+        #expect(collected.journeys.map(\.isAmbiguous) == [true])
+    }
+
+    @Test func whatGoesElsewhereIsNotJoined() {
+        var (world, guest, _, server) = Self.world()
+        let events =
+            world.events(guest, Way.out, packet(client, 1000, 0x0808_0808, 53), out: 2)
+            + world.events(server, Way.into, packet(client, 1000, 0x0909_0909, 53), in: 2)
+        let (collected, _) = correlate(world, events, limits: Self.limits)
+        #expect(collected.journeys.map(\.segments.count) == [1, 1])
+    }
+}

@@ -30,7 +30,10 @@ import TraceModel
 
     @Test(
         "what names no chain, or one that no table has",
-        arguments: ["", "DROP: ", "filter", "PREROUTING dropped", "raw INPUT", "TRACE: what:ever", "TRACE: filter::rule:1", "nat FORWARD"])
+        arguments: [
+            "", "DROP: ", "filter", "PREROUTING dropped", "raw INPUT", "TRACE: what:ever", "TRACE: filter::rule:1",
+            "nat FORWARD",
+        ])
     func none(_ prefix: String) {
         #expect(PrefixWords(prefix) == nil)
     }

@@ -50,7 +50,9 @@ private func packet(_ text: String) throws -> (LogPacket, prefix: String, input:
         Form("journalctl -o short-iso", "2026-11-21T11:59:20+0100 router kernel: ", wall: moment),
         Form("journalctl -o short-iso-precise", "2026-11-21T10:59:20.123456+0000 router kernel: ", wall: moment + 123_456),
         Form("journalctl -o short-monotonic", "[ 9165.543707] router kernel: ", boot: 9_165_543_707),
-        Form("syslog with the kernel's time", "Nov 21 10:59:20 router kernel: [ 9165.543707] ", wall: moment, boot: 9_165_543_707),
+        Form(
+            "syslog with the kernel's time", "Nov 21 10:59:20 router kernel: [ 9165.543707] ", wall: moment, boot: 9_165_543_707
+        ),
         Form("syslog of another year", "Dec 31 23:59:59 router kernel: ", wall: 1_767_225_599_000_000),
         Form("rsyslog, RFC 3339", "2026-11-21T10:59:20.123456Z router kernel: ", wall: moment + 123_456),
         Form("RFC 5424", "<4>1 2026-11-21T10:59:20.5Z router kernel - - - ", wall: moment + 500_000),
@@ -60,7 +62,9 @@ private func packet(_ text: String) throws -> (LogPacket, prefix: String, input:
 
     @Test("times and where the message begins", arguments: forms)
     func everyForm(_ form: Form) {
-        for message in ["HOST_FILTER_INPUT IN=eth0 OUT= SRC=10.0.0.1", "FINAL-REJECT: IN=a OUT=", "TRACE: raw:OUTPUT:policy:2 IN= OUT=lo"] {
+        for message in [
+            "HOST_FILTER_INPUT IN=eth0 OUT= SRC=10.0.0.1", "FINAL-REJECT: IN=a OUT=", "TRACE: raw:OUTPUT:policy:2 IN= OUT=lo",
+        ] {
             let (parsed, rest) = line(form.text + message)
             #expect(rest == message)
             #expect(parsed.wallTime == form.wall)
@@ -150,7 +154,8 @@ private func packet(_ text: String) throws -> (LogPacket, prefix: String, input:
     @Test(
         "what routers and translation change is not part of the fingerprint",
         arguments: [
-            ("TTL=63", "TTL=62"), ("SRC=172.16.0.2", "SRC=10.0.2.15"), ("DST=8.8.8.8", "DST=9.9.9.9"), ("SPT=38934", "SPT=1024"),
+            ("TTL=63", "TTL=62"), ("SRC=172.16.0.2", "SRC=10.0.2.15"), ("DST=8.8.8.8", "DST=9.9.9.9"),
+            ("SPT=38934", "SPT=1024"),
             ("DPT=99", "DPT=53"), ("MARK=0x2a", ""), ("TOS=0x00", "TOS=0x10"), ("IN=br0 OUT=eth0", "IN= OUT=eth1"),
             ("PHYSIN=vHOST ", ""), ("it:d42e13:0:m:FORWARD", "whatever"),
         ])
@@ -174,8 +179,10 @@ private func packet(_ text: String) throws -> (LogPacket, prefix: String, input:
     @Test(
         "lines that are not whole say what is missing",
         arguments: [
-            ("x IN=a OUT= ", "SRC"), ("x IN=a OUT= SRC=1.2.3.4 ", "DST"), ("x IN=a OUT= SRC=1.2.3.4 DST=5.6.7.8 LEN=84", "PROTO"),
-            ("x IN=a OUT= SRC=1.2.3.400 DST=5.6.7.8 PROTO=UDP", "SRC"), ("x IN=a OUT= SRC=1.2.3.4 DST=fe80::1 PROTO=UDP", "DST"),
+            ("x IN=a OUT= ", "SRC"), ("x IN=a OUT= SRC=1.2.3.4 ", "DST"),
+            ("x IN=a OUT= SRC=1.2.3.4 DST=5.6.7.8 LEN=84", "PROTO"),
+            ("x IN=a OUT= SRC=1.2.3.400 DST=5.6.7.8 PROTO=UDP", "SRC"),
+            ("x IN=a OUT= SRC=1.2.3.4 DST=fe80::1 PROTO=UDP", "DST"),
         ])
     func incomplete(_ text: String, _ field: String) {
         #expect { try packet(text) } throws: { error in

@@ -85,7 +85,8 @@ struct Analyze: AsyncParsableCommand {
 
     func run() async throws {
         let run = try AnalysisRun(
-            files: files, rules: rules, links: links, follows: follow, linger: linger.map { Int64($0) * 1000 }, maximumJourneys: maxJourneys,
+            files: files, rules: rules, links: links, follows: follow, linger: linger.map { Int64($0) * 1000 },
+            maximumJourneys: maxJourneys,
             stop: StopSignal())
         guard serve else { return try await report(try await run.finish().snapshot) }
         let server = try makeServer(run)

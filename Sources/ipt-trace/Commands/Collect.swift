@@ -161,12 +161,15 @@ enum Log {
 enum KernelLogAdvice {
     /// - Parameter namespaces: those that are traced.
     static func text(namespaces: [String]) -> String? {
-        guard namespaces.contains(where: { $0 != "host" }),
-            let value = try? String(contentsOfFile: "/proc/sys/net/netfilter/nf_log_all_netns", encoding: .utf8),
-            value.hasPrefix("0")
-        else { return nil }
-        return "LOG rules write nothing in namespaces other than the first while net.netfilter.nf_log_all_netns is 0. "
-            + "To switch it on: sudo sysctl net.netfilter.nf_log_all_netns=1"
+        guard namespaces.contains(where: { $0 != "host" }) else { return nil }
+        let remedy = "To switch it on: sudo sysctl net.netfilter.nf_log_all_netns=1"
+        // Only the machine's first namespace has the file (nf_log_net_init in the kernel's nf_log.c).
+        guard let value = try? String(contentsOfFile: "/proc/sys/net/netfilter/nf_log_all_netns", encoding: .utf8) else {
+            return "LOG rules write nothing in namespaces other than the machine's first unless "
+                + "net.netfilter.nf_log_all_netns is 1 there. \(remedy)"
+        }
+        guard value.hasPrefix("0") else { return nil }
+        return "LOG rules write nothing in namespaces other than the first while net.netfilter.nf_log_all_netns is 0. \(remedy)"
     }
 }
 
