@@ -1,6 +1,8 @@
 # make demo   sets up a small network in namespaces of its own, traces a ping through it, takes it away
 # make test   all tests
-# make bench  the event path's cost, in nanoseconds and instructions per event
+# make bench  the event path's cost, in nanoseconds per event
+# make bench-captures  analyze on generated files, beside tcpdump and tshark
+# make fuzz   every parser on damaged input, for as long as FUZZ_ITERATIONS says
 # Each installs what is missing and builds first. VARIANT=forward-drop makes the demo's host drop what it should forward.
 
 CONFIGURATION ?= release
@@ -8,7 +10,7 @@ SWIFT_BUILD = swift build -c $(CONFIGURATION)
 BINARY = .build/$(CONFIGURATION)/ipt-trace
 VARIANT ?=
 
-.PHONY: all build demo test bench lint format install clean
+.PHONY: all build demo test bench bench-captures fuzz lint format install clean
 
 all: build
 
@@ -31,6 +33,17 @@ bench:
 	@sh tools/prepare build
 	@$(SWIFT_BUILD) --product EventPathBenchmark
 	@.build/$(CONFIGURATION)/EventPathBenchmark
+
+bench-captures:
+	@sh tools/prepare test
+	@$(SWIFT_BUILD) --product ipt-trace
+	@$(SWIFT_BUILD) --product CaptureBenchmark
+	@.build/$(CONFIGURATION)/CaptureBenchmark
+
+fuzz:
+	@sh tools/prepare build
+	$(SWIFT_BUILD) --build-tests
+	FUZZ_ITERATIONS=$${FUZZ_ITERATIONS:-1000000} swift test -c $(CONFIGURATION) --skip-build --filter FuzzTests
 
 lint:
 	swift format lint --strict --recursive Package.swift Sources Tests Benchmarks

@@ -13,7 +13,7 @@ struct Export: AsyncParsableCommand {
             From files every journey, as it ends; from a collector the latest that it keeps. docs/export.md has the schema.
 
               ipt-trace export trace.pcapng > journeys.ndjson
-              ipt-trace export --from http://127.0.0.1:9100 | jq -c 'select(.outcome == "dropped")'
+              ipt-trace export --from http://127.0.0.1:9100 | jq -c 'select(.journey.outcome == "dropped")'
             """)
 
     @Argument(help: ArgumentHelp("Captures, recordings or logs. Default: a running collector's.", valueName: "file"))
