@@ -48,14 +48,13 @@ public final class Analysis: Sendable {
     public struct Result: Sendable {
         public var snapshot: TraceSnapshot
         public var problems: Problems
-        /// Of the machine that was recorded, if a recording says.
-        public var machine: MachineIdentity
         /// Lines of kernel logs that no firewall rule wrote.
         public var otherLines: UInt64
     }
 
     private struct State {
         var progress = Progress()
+        var machine = MachineIdentity()
         var isStopping = false
         var isSnapshotWanted = false
     }
@@ -66,6 +65,9 @@ public final class Analysis: Sendable {
     public init() {}
 
     public var progress: Progress { state.withLock { $0.progress } }
+
+    /// Of the machine that was recorded, as far as the files have said.
+    public var machine: MachineIdentity { state.withLock { $0.machine } }
 
     /// What is known at this moment; `nil` only before the first file was opened.
     public func snapshot() -> TraceSnapshot? {
@@ -88,7 +90,7 @@ public final class Analysis: Sendable {
             engine: TraceEngine(
                 registry: registry, limits: traits.limits(options), run: traits.run, since: 0,
                 watcher: watcher),
-            lateness: traits.lateness)
+            lateness: traits.lateness, onMachine: { machine in self.state.withLock { $0.machine = machine } })
         let hasLog = inputs.contains { $0 is LogInput }
         state.learn(options.links, hasLog ? [.nflog, .kernelLog] : [.nflog])
         if hasLog { state.learnLogRules() }
@@ -97,7 +99,7 @@ public final class Analysis: Sendable {
         let last = state.snapshot()
         exchange.publish(last)
         return Result(
-            snapshot: last, problems: state.problems, machine: state.machine, otherLines: state.logReader.others)
+            snapshot: last, problems: state.problems, otherLines: state.logReader.others)
     }
 
     private func read(_ inputs: [any TraceInput], _ options: Options, _ state: inout AnalysisState) throws(CaptureError) {

@@ -25,11 +25,16 @@ struct AnalysisState: ~Copyable {
     private var runs: [UInt64] = []
     /// Microseconds by which records may be late.
     private let lateness: Int64
-    private(set) var machine = MachineIdentity()
+    /// Told which machine a recording is of, before its events.
+    private let onMachine: (MachineIdentity) -> Void
     /// Records of link types that say nothing of chains.
     var foreign: UInt64 = 0
 
-    init(registry: LayoutRegistry, rules: RuleBook, engine: consuming TraceEngine, lateness: Int64) {
+    init(
+        registry: LayoutRegistry, rules: RuleBook, engine: consuming TraceEngine, lateness: Int64,
+        onMachine: @escaping (MachineIdentity) -> Void
+    ) {
+        self.onMachine = onMachine
         self.registry = registry
         self.rules = rules
         self.engine = engine
@@ -150,7 +155,7 @@ struct AnalysisState: ~Copyable {
 
     /// - Returns: the index here of each of the recording's namespaces.
     mutating func adopt(_ recorded: RecordedLayout) -> [Int] {
-        machine = recorded.machine
+        onMachine(recorded.machine)
         if !runs.contains(recorded.run) { runs.append(recorded.run) }
         let number = UInt32(runs.firstIndex(of: recorded.run) ?? 0)
         let places = registry.adopt(recorded.layout, segmentOffset: number << 20)

@@ -16,15 +16,13 @@ struct AnalysisRun {
     /// - Parameter stop: what ends it early.
     init(
         files: [String], rules: [String] = [], links: [String] = [], follows: Bool = false, linger: Int64? = nil,
-        maximumJourneys: Int = 1 << 20,
-        consumer: (any JourneyWatcher)? = nil, stop: StopSignal? = nil
+        maximumJourneys: Int = 1 << 20, analysis: Analysis = Analysis(), watcher consumer: (any JourneyWatcher)? = nil,
+        stop: StopSignal? = nil
     ) throws {
         hasRules = !rules.isEmpty
         let options = Analysis.Options(
             files: files, rules: try RuleBook(arguments: rules), links: try LinkBook(arguments: links), follows: follows,
-            linger: linger,
-            maximumJourneys: maximumJourneys)
-        let analysis = Analysis()
+            linger: linger, maximumJourneys: maximumJourneys)
         self.analysis = analysis
         thread = AnalysisThread(analysis, options, consumer)
         watcher = stop.map { stop in

@@ -174,6 +174,18 @@ import Testing
         }
     }
 
+    /// A ping through a router whose legacy rules TRACE it, as Linux 6.18 wrote it.
+    @Test func whatTRACEWrites() throws {
+        let paths = try analyze(["\(Files.fixtures)/trace.log"]).snapshot.pathsReport().paths
+        #expect(
+            paths.map { $0.steps.map { "\($0.table)/\($0.chain)" } } == [
+                [
+                    "raw/PREROUTING", "nat/PREROUTING", "filter/FORWARD", "filter/MYCHAIN", "filter/FORWARD", "nat/POSTROUTING",
+                ],
+                ["raw/PREROUTING", "filter/FORWARD", "filter/MYCHAIN", "filter/FORWARD"],
+            ])
+    }
+
     @Test func traceLinesShowChainsOnceForEachVisit() throws {
         func line(_ place: String, _ input: String, _ output: String) -> String {
             "[ 1.0] TRACE: \(place) IN=\(input) OUT=\(output) SRC=10.0.0.1 DST=10.0.0.2 LEN=84 TOS=0x00 PREC=0x00 TTL=63 ID=7 "

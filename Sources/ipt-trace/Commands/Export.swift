@@ -34,14 +34,17 @@ struct Export: AsyncParsableCommand {
             // Of a collector elsewhere this machine's name would be wrong.
             let isHere =
                 URLComponents(string: from)?.host.map { ["127.0.0.1", "localhost", "::1", "[::1]"].contains($0) } ?? false
-            let writer = JourneyLines()
+            let writer = JourneyLines { isHere ? machine : MachineIdentity() }
             for journey in report.journeys.reversed() where journey.outcome != "open" {
-                writer.write(JourneyLine(journey, host: isHere ? machine.host : nil, boot: isHere ? machine.boot : nil))
+                writer.add(journey)
             }
             return try writer.finish()
         }
-        let writer = JourneyLines()
-        _ = try await AnalysisRun(files: files, rules: rules, consumer: writer, stop: StopSignal()).finish()
+        let analysis = Analysis()
+        let writer = JourneyLines { analysis.machine }
+        let run = try AnalysisRun(
+            files: files, rules: rules, analysis: analysis, watcher: writer, stop: StopSignal())
+        _ = try await run.finish()
         try writer.finish()
     }
 }
@@ -55,11 +58,16 @@ private final class JourneyLines: JourneyWatcher {
 
     private let state = Mutex(State())
 
+    /// Of the machine that reported the journeys.
+    private let machine: @Sendable () -> MachineIdentity
+
+    init(machine: @escaping @Sendable () -> MachineIdentity) { self.machine = machine }
+
     let isWatched = true
 
-    func add(_ journey: JourneyReport) { write(JourneyLine(journey, host: nil, boot: nil)) }
-
-    func write(_ line: JourneyLine) {
+    func add(_ journey: JourneyReport) {
+        let machine = machine()
+        let line = JourneyLine(journey, host: machine.host, boot: machine.boot)
         state.withLock { state in
             guard state.failure == nil else { return }
             do {
