@@ -63,7 +63,8 @@ let package = Package(
             ]),
         module("HTTPEndpoint", ["Mailbox", httpTypes, logging]),
         module("TraceService", ["TraceModel", "Reports", "HTTPEndpoint", httpTypes]),
-        module("Lab", ["Namespaces"]),
+        .target(
+            name: "Lab", dependencies: ["Namespaces"], resources: [.embedInCode("Rules")], swiftSettings: strict),
         .executableTarget(
             name: "ipt-trace",
             dependencies: [

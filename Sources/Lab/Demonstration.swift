@@ -7,6 +7,14 @@ public struct Demonstration: Sendable {
     private let program: String
     private let show: @Sendable (String) -> Void
 
+    /// What came of it.
+    public struct Result: Sendable {
+        /// `/paths`, as JSON.
+        public var paths: String
+        /// By command: whether it ended as it should.
+        public var traffic: [(command: String, isAsExpected: Bool)]
+    }
+
     /// - Parameters:
     ///   - program: the path of ipt-trace.
     ///   - show: takes what is to be printed.
@@ -17,18 +25,29 @@ public struct Demonstration: Sendable {
     }
 
     /// - Parameter sandbox: with the network set up.
-    public func run(in sandbox: Sandbox) async throws {
+    public func run(in sandbox: Sandbox) async throws -> Result {
         let namespaces = network.traced.flatMap { ["--netns", $0] }
-        try await perform(["ipt-trace", "install-probes"] + namespaces, in: sandbox)
+        try await perform(["ipt-trace", "install-probes", "--family", "ipv4"] + namespaces, in: sandbox)
 
         show("$ ipt-trace collect \(namespaces.joined(separator: " ")) &")
         let collector = try SandboxProcess([program, "collect"] + namespaces, in: sandbox)
-        try await waitUntilServing(collector, sandbox)
+        try await wait(for: "serving http", of: collector)
         show(collector.output)
+        var servers: [SandboxProcess] = []
+        for command in network.servers {
+            show("$ " + command.joined(separator: " ") + " &")
+            let server = try SandboxProcess(resolved(command), in: sandbox)
+            try await wait(for: "serving", of: server)
+            servers.append(server)
+        }
 
-        for command in network.traffic { try await perform(command, in: sandbox, mayFail: true) }
+        var traffic: [(command: String, isAsExpected: Bool)] = []
+        for item in network.traffic {
+            let isSuccess = try await perform(item.command, in: sandbox, mayFail: true)
+            traffic.append((item.command.joined(separator: " "), isSuccess == item.succeeds))
+        }
         // Until journeys have ended: the linger time and the kernel's own delay.
-        try await Task.sleep(for: .milliseconds(800))
+        try await Task.sleep(for: .milliseconds(900))
 
         show("$ curl localhost:9100/paths")
         let paths = try await sandbox.require(["curl", "-sS", "localhost:9100/paths"]).standardOutput
@@ -38,27 +57,34 @@ public struct Demonstration: Sendable {
         show("$ kill -INT %1")
         let before = collector.output
         await collector.stop()
+        for server in servers { await server.stop() }
         show(String(collector.output.dropFirst(before.count)))
         try await perform(["ipt-trace", "remove-probes", "--verify"], in: sandbox)
+        return Result(paths: paths, traffic: traffic)
     }
 
-    private func waitUntilServing(_ collector: SandboxProcess, _ sandbox: Sandbox) async throws {
+    private func wait(for words: String, of process: SandboxProcess) async throws {
         for _ in 0..<250 {
-            if collector.output.contains("serving http") { return }
-            guard collector.isRunning else { break }
+            if process.output.contains(words) { return }
+            guard process.isRunning else { break }
             try await Task.sleep(for: .milliseconds(20))
         }
-        throw Sandbox.Unavailable(description: "the collector did not start: \(collector.output)")
+        throw Sandbox.Unavailable(description: "it did not start: \(process.output)")
     }
 
+    private func resolved(_ command: [String]) -> [String] { command.map { $0 == "ipt-trace" ? program : $0 } }
+
     /// Shows a command and what it prints.
-    private func perform(_ command: [String], in sandbox: Sandbox, mayFail: Bool = false) async throws {
+    ///
+    /// - Returns: whether it ended well.
+    @discardableResult
+    private func perform(_ command: [String], in sandbox: Sandbox, mayFail: Bool = false) async throws -> Bool {
         show("$ " + command.joined(separator: " "))
-        let words = command[0] == "ipt-trace" ? [program] + command.dropFirst() : command
-        let output = try await sandbox.run(words)
+        let output = try await sandbox.run(resolved(command))
         show(output.standardOutput + output.standardError)
         guard output.isSuccess || mayFail else {
             throw Sandbox.Unavailable(description: "\(command.joined(separator: " ")) failed (\(output.status))")
         }
+        return output.isSuccess
     }
 }

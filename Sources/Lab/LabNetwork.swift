@@ -1,4 +1,5 @@
-/// A network to learn from and to test with, as plain commands that anybody can type.
+/// A network to learn from and to test with: plain commands and rules that anybody can read, traffic, and what must come of
+/// it.
 public struct LabNetwork: Sendable {
     public var name: String
     public var summary: String
@@ -6,78 +7,99 @@ public struct LabNetwork: Sendable {
     public var drawing: String
     /// Run inside a sandbox, whose own namespace plays the host.
     public var commands: [[String]]
-    /// Commands behind the others that make something fail, or mend it.
-    public var variants: [Variant]
+    public var rules: [RuleFile]
+    /// What goes on in the background: servers.
+    public var servers: [[String]]
     /// The namespaces that get probes.
     public var traced: [String]
     /// What is sent, once the probes are there.
-    public var traffic: [[String]]
+    public var traffic: [Traffic]
+    public var expected: [Expectation]
+    /// The same with something added, which makes it fail, or mends it.
+    public var variants: [Variant]
 
     public struct Variant: Sendable {
         public var name: String
         public var summary: String
-        public var commands: [[String]]
+        var commands: [[String]] = []
+        /// `nil`: as without the variant; so for the traffic.
+        var rules: [RuleFile]?
+        var traffic: [Traffic]?
+        var expected: [Expectation]
     }
 
     public func variant(named name: String) -> Variant? { variants.first { $0.name == name } }
 
+    /// The network as a variant has it.
+    public func with(_ variant: Variant?) -> LabNetwork {
+        guard let variant else { return self }
+        var changed = self
+        changed.summary += ": \(variant.summary)"
+        changed.commands += variant.commands
+        changed.rules = variant.rules ?? rules
+        changed.traffic = variant.traffic ?? traffic
+        changed.expected = variant.expected
+        return changed
+    }
+
     /// Sets it up inside `sandbox`.
     public func setUp(in sandbox: Sandbox, variant: Variant? = nil) async throws {
-        for command in commands + (variant?.commands ?? []) { try await sandbox.require(command) }
+        let network = with(variant)
+        for command in network.commands { try await sandbox.require(command) }
+        for file in network.rules { try await sandbox.require(file.command, input: file.text) }
     }
 }
 
-/// The networks there are.
-public enum Gallery {
-    public static let networks = [ping]
+/// Rules of one namespace as iptables-restore reads them, from `rules/gallery`.
+public struct RuleFile: Sendable {
+    public var netns: String
+    public var text: String
 
-    public static func network(named name: String) -> LabNetwork? { networks.first { $0.name == name } }
-
-    private static func words(_ lines: String) -> [[String]] {
-        lines.split(separator: "\n").map { $0.split(separator: " ").map(String.init) }
+    /// - Parameter netns: `host` for the sandbox's own.
+    init(_ netns: String, _ bytes: [UInt8]) {
+        self.netns = netns
+        text = String(decoding: bytes, as: UTF8.self)
     }
 
-    /// The classic experiment: a guest pings an address of the internet through a host that forwards and masquerades.
-    public static let ping = LabNetwork(
-        name: "ping",
-        summary: "a guest pings 8.8.8.8 through a masquerading host",
-        drawing: """
-            guest                host                                  inet
-            vGUEST  ------------ vHOST in br0        eth0 ------------ up0
-            172.16.0.2/16        172.16.0.1/16       10.0.2.15/24      10.0.2.2/24, owns 8.8.8.8
-            """,
-        commands: words(
-            """
-            sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
-            ip netns add guest
-            ip netns add inet
-            ip netns exec guest sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
-            ip netns exec inet sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
-            ip -n guest link set lo up
-            ip -n inet link set lo up
-            ip link add br0 type bridge mcast_snooping 0
-            ip address add 172.16.0.1/16 dev br0
-            ip link set br0 up
-            ip link add vHOST type veth peer name vGUEST netns guest
-            ip link set vHOST master br0 up
-            ip -n guest address add 172.16.0.2/16 dev vGUEST
-            ip -n guest link set vGUEST up
-            ip -n guest route add default via 172.16.0.1
-            ip link add eth0 type veth peer name up0 netns inet
-            ip address add 10.0.2.15/24 dev eth0
-            ip link set eth0 up
-            ip -n inet address add 10.0.2.2/24 dev up0
-            ip -n inet link set up0 up
-            ip -n inet address add 8.8.8.8/32 dev lo
-            ip route add default via 10.0.2.2
-            sysctl -qw net.ipv4.ip_forward=1
-            iptables -t nat -A POSTROUTING -o eth0 -j MASQUERADE
-            """),
-        variants: [
-            LabNetwork.Variant(
-                name: "forward-drop", summary: "the host's FORWARD policy is DROP",
-                commands: words("iptables -P FORWARD DROP"))
-        ],
-        traced: ["host", "guest"],
-        traffic: words("ip netns exec guest ping -c 1 -W 1 8.8.8.8"))
+    /// Adds the rules to those that are there.
+    var command: [String] {
+        (netns == "host" ? [] : ["ip", "netns", "exec", netns]) + ["iptables-restore", "--noflush"]
+    }
+}
+
+/// Something that is sent.
+public struct Traffic: Sendable {
+    public var command: [String]
+    /// Whether the command ends well.
+    public var succeeds: Bool
+
+    init(_ command: String, succeeds: Bool = true) {
+        self.command = command.split(separator: " ").map(String.init)
+        self.succeeds = succeeds
+    }
+}
+
+/// A path that packets must have taken.
+public struct Expectation: Sendable {
+    public var transport: String
+    /// As the packet was first seen; with a port, `10.0.2.15:80`, or without one.
+    public var source: String
+    public var destination: String
+    public var outcome: String
+    /// Where it was last seen, for `dropped`: `filter/FORWARD in host`.
+    public var lastSeen: String?
+    /// `dnat in host`, `snat in host`, ….
+    public var translations: [String]
+
+    init(
+        _ transport: String, _ source: String, _ destination: String, _ outcome: String, at lastSeen: String? = nil,
+        _ translations: String...
+    ) {
+        self.transport = transport
+        self.source = source
+        self.destination = destination
+        self.outcome = outcome
+        self.lastSeen = lastSeen
+        self.translations = translations
+    }
 }

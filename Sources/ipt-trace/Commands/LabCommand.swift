@@ -12,7 +12,10 @@ struct LabCommand: AsyncParsableCommand {
               ipt-trace lab run ping --variant forward-drop
               ipt-trace lab up ping && ipt-trace lab shell ping
             """,
-        subcommands: [LabList.self, LabRun.self, LabUp.self, LabShell.self, LabDown.self, LabHold.self])
+        subcommands: [
+            LabList.self, LabRun.self, LabUp.self, LabShell.self, LabDown.self, LabServe.self, LabConnect.self,
+            LabHold.self,
+        ])
 }
 
 struct LabNameArgument: ParsableArguments {
@@ -70,15 +73,21 @@ struct LabRun: AsyncParsableCommand {
     @OptionGroup var argument: LabNameArgument
     @OptionGroup var option: LabVariantOption
 
+    @Flag(help: "Print what /paths has and whether it is as expected, as JSON, and nothing else.")
+    var json = false
+
     func run() async throws {
-        let network = try argument.network()
-        let variant = try option.resolve(network)
+        let plain = try argument.network()
+        let network = plain.with(try option.resolve(plain))
         let stop = StopSignal()
+        let isQuiet = json
         let work = Task {
             try await Sandbox.with { sandbox in
-                Terminal.print("\(network.summary)\(variant.map { ", but \($0.summary)" } ?? "")\n\n\(network.drawing)\n")
-                try await network.setUp(in: sandbox, variant: variant)
-                try await Demonstration(network, program: Program.path, show: { Terminal.print($0) }).run(in: sandbox)
+                if !isQuiet { Terminal.print("\(network.summary)\n\n\(network.drawing)\n") }
+                try await network.setUp(in: sandbox)
+                let demonstration = Demonstration(
+                    network, program: Program.path, show: { if !isQuiet { Terminal.print($0) } })
+                return try await demonstration.run(in: sandbox)
             }
         }
         let watcher = Task {
@@ -90,11 +99,15 @@ struct LabRun: AsyncParsableCommand {
             }
         }
         defer { watcher.cancel() }
+        let result: Demonstration.Result
         do {
-            try await work.value
+            result = try await work.value
         } catch let error as Sandbox.Unavailable {
             throw CommandFailure(message: error.description)
         }
+        let verdict = try LabVerdict(network, result)
+        Terminal.print(json ? try ReportKind.json(verdict) : verdict.text)
+        if !verdict.asExpected { throw ExitCode(ExitStatus.checkFailed) }
     }
 }
 

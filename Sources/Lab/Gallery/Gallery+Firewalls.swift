@@ -1,0 +1,71 @@
+/// Firewalls: what they drop, what they refuse, and in which order.
+extension Gallery {
+    private static let toGuest = Traffic("ip netns exec inet ipt-trace lab connect 172.16.0.2 80")
+    private static let toGuestInVain = Traffic("ip netns exec inet ipt-trace lab connect 172.16.0.2 80", succeeds: false)
+
+    /// INPUT's policy is DROP, and the answers to one's own questions come through INPUT too.
+    static let firewall = LabNetwork(
+        name: "firewall", summary: "a host that lets in nothing but answers pings 8.8.8.8", drawing: drawing,
+        commands: routed,
+        rules: [
+            RuleFile("host", PackageResources.input_drop_host_rules),
+            RuleFile("host", PackageResources.input_established_host_rules),
+        ],
+        servers: [], traced: ["host", "inet"], traffic: [Traffic("ping -c 1 -W 1 8.8.8.8")],
+        expected: [
+            Expectation("icmp", "10.0.2.15", "8.8.8.8", "delivered"), Expectation("icmp", "8.8.8.8", "10.0.2.15", "delivered"),
+        ],
+        variants: [
+            LabNetwork.Variant(
+                name: "no-established", summary: "without the rule for ESTABLISHED,RELATED the answers are lost",
+                rules: [RuleFile("host", PackageResources.input_drop_host_rules)],
+                traffic: [Traffic("ping -c 1 -W 1 8.8.8.8", succeeds: false)],
+                expected: [
+                    Expectation("icmp", "10.0.2.15", "8.8.8.8", "delivered"),
+                    Expectation("icmp", "8.8.8.8", "10.0.2.15", "dropped", at: "filter/INPUT in host"),
+                ])
+        ])
+
+    /// A port that is closed, and exceptions.
+    static let blockedPort = LabNetwork(
+        name: "blocked-port", summary: "the host lets nobody to the guest's port 80", drawing: drawing,
+        commands: routed + knownOutside, rules: [RuleFile("host", PackageResources.blocked_port_host_rules)],
+        servers: webServer, traced: ["host", "guest", "inet"], traffic: [toGuestInVain],
+        expected: [Expectation("tcp", "10.0.2.2", "172.16.0.2:80", "dropped", at: "filter/FORWARD in host")],
+        variants: [
+            LabNetwork.Variant(
+                name: "exception-before", summary: "an exception stands before the rule that drops",
+                rules: [
+                    RuleFile("host", PackageResources.blocked_port_host_rules),
+                    RuleFile("host", PackageResources.blocked_port_exception_before_host_rules),
+                ], traffic: [toGuest],
+                expected: [Expectation("tcp", "10.0.2.2", "172.16.0.2:80", "delivered")]),
+            LabNetwork.Variant(
+                name: "exception-after", summary: "an exception stands behind it, in vain",
+                rules: [
+                    RuleFile("host", PackageResources.blocked_port_host_rules),
+                    RuleFile("host", PackageResources.blocked_port_exception_after_host_rules),
+                ],
+                traffic: [toGuestInVain],
+                expected: [Expectation("tcp", "10.0.2.2", "172.16.0.2:80", "dropped", at: "filter/FORWARD in host")]),
+        ])
+
+    /// REJECT: the packet that it makes has a way of its own.
+    static let reject = LabNetwork(
+        name: "reject", summary: "the host refuses what is for the guest, and answers in its place", drawing: drawing,
+        commands: routed + knownOutside, rules: [RuleFile("host", PackageResources.reject_host_rules)], servers: webServer,
+        traced: ["host", "guest", "inet"], traffic: [toGuestInVain],
+        expected: [
+            Expectation("tcp", "10.0.2.2", "172.16.0.2:80", "dropped", at: "filter/FORWARD in host"),
+            Expectation("tcp", "172.16.0.2:80", "10.0.2.2", "delivered"),
+        ],
+        variants: [])
+
+    /// Each table decides for itself.
+    static let tables = LabNetwork(
+        name: "tables", summary: "mangle accepts what filter drops: filter wins, since ACCEPT ends one table only",
+        drawing: drawing, commands: routed + knownOutside,
+        rules: [RuleFile("host", PackageResources.mangle_accept_host_rules)], servers: [], traced: ["host", "guest"],
+        traffic: [Traffic("ip netns exec guest ping -c 1 -W 1 8.8.8.8", succeeds: false)],
+        expected: [Expectation("icmp", "172.16.0.2", "8.8.8.8", "dropped", at: "filter/FORWARD in host")], variants: [])
+}

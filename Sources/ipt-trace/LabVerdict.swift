@@ -1,0 +1,55 @@
+import Foundation
+import Lab
+import Reports
+
+/// Whether a network of the gallery did what it has to do.
+struct LabVerdict: Encodable {
+    struct Check: Encodable {
+        var what: String
+        var holds: Bool
+    }
+
+    var schema = 1
+    var network: String
+    var asExpected: Bool
+    var checks: [Check]
+    var paths: PathsReport
+
+    init(_ network: LabNetwork, _ result: Demonstration.Result) throws {
+        paths = try ReportJSON.decode(PathsReport.self, from: Data(result.paths.utf8))
+        self.network = network.name
+        let found = paths.paths
+        checks = result.traffic.map { Check(what: "\($0.command) ends as it should", holds: $0.isAsExpected) }
+        checks += network.expected.map { expected in
+            Check(what: expected.claim, holds: found.contains { expected.isMet(by: $0) })
+        }
+        checks.append(Check(what: "no event is lost", holds: paths.completeness.lost == 0))
+        checks.append(Check(what: "no path is in doubt", holds: paths.completeness.ambiguous == 0))
+        asExpected = checks.allSatisfy(\.holds)
+    }
+
+    var text: String {
+        checks.map { "\($0.holds ? "as expected" : "NOT AS EXPECTED"): \($0.what)" }.joined(separator: "\n")
+    }
+}
+
+extension Expectation {
+    /// In words.
+    var claim: String {
+        "\(transport) \(source) → \(destination) \(outcome)" + (lastSeen.map { " behind \($0)" } ?? "")
+            + (translations.isEmpty ? "" : " (\(translations.joined(separator: ", ")))")
+    }
+
+    /// Whether a path is one that must have been taken.
+    func isMet(by path: PathReport) -> Bool {
+        func end(_ address: String, _ port: Int?, _ wanted: String) -> Bool {
+            wanted == address || wanted == port.map { "\(address):\($0)" }
+        }
+        let example = path.example
+        let kinds = path.translations.map { "\($0.kind) in \($0.netns)" }
+        let last = path.endedAt.map { "\($0.after.table)/\($0.after.chain) in \($0.after.netns)" }
+        return example.protocol == transport && end(example.source, example.sourcePort, source)
+            && end(example.destination, example.destinationPort, destination) && path.outcome == outcome
+            && (lastSeen == nil || lastSeen == last) && translations.allSatisfy(kinds.contains)
+    }
+}
