@@ -84,7 +84,7 @@ public final class Analysis: Sendable {
         let registry = LayoutRegistry(.offline)
         var inputs: [any TraceInput] = []
         var traits = Traits()
-        for file in options.files { inputs.append(try Self.open(file, options, &traits)) }
+        for file in options.files { inputs.append(try open(file, options, &traits)) }
         var state = AnalysisState(
             registry: registry, rules: options.rules,
             engine: TraceEngine(
@@ -121,9 +121,9 @@ public final class Analysis: Sendable {
             } else if inputs.allSatisfy(\.isExhausted) {
                 return
             } else {
-                // Time goes on although nothing comes: what is silent has ended.
-                state.idle()
-                usleep(100_000)
+                // Of files that are written meanwhile, what is silent has ended.
+                if isFollowing { state.idle() }
+                if inputs.allSatisfy(\.stream.isFile) { usleep(100_000) }
             }
             let (isStopping, isSnapshotWanted) = note(inputs, state.events)
             if isSnapshotWanted { exchange.publish(state.snapshot()) }
@@ -131,6 +131,7 @@ public final class Analysis: Sendable {
                 guard isFollowing else { return }
                 // What is in the files already is still read.
                 isFollowing = false
+                self.state.withLock { $0.isStopping = false }
                 for input in inputs { input.stopFollowing() }
             }
         }
@@ -184,20 +185,24 @@ public final class Analysis: Sendable {
         }
     }
 
-    private static func open(_ argument: String, _ options: Options, _ traits: inout Traits) throws(CaptureError)
+    private func open(_ argument: String, _ options: Options, _ traits: inout Traits) throws(CaptureError)
         -> any TraceInput
     {
         let file = NamedFile(argument)
-        let stream = try ByteStream(path: file.path)
+        let isWanted = { !self.state.withLock { $0.isStopping } }
+        let stream = try ByteStream(path: file.path, isWanted: isWanted)
         var window = InputWindow(stream, isFollowing: options.follows)
-        while window.range.count < 1 << 16 { guard try window.fill() else { break } }
+        // Enough to recognise the format, which a pipe may bring in pieces.
+        while !Self.isRecognisable(window), !window.isLast, isWanted() {
+            guard try window.fill() || !options.follows || !stream.isFile else { break }
+        }
         let range = window.range
         traits.mix(window.buffer[range])
         let bytes = unsafe window.buffer.span.bytes.extracting(0..<range.upperBound)
         if let decoder = CaptureDecoder(beginning: bytes) {
-            traits.isOwnRecordingOnly = traits.isOwnRecordingOnly && isRecording(bytes)
+            traits.isOwnRecordingOnly = traits.isOwnRecordingOnly && Self.isRecording(bytes)
             return CaptureInput(
-                stream, window: window, decoder: decoder, label: file.name ?? label(file.path, options.files))
+                stream, window: window, decoder: decoder, label: file.name ?? Self.label(file.path, options.files))
         }
         guard !window.buffer[range].prefix(4096).contains(0) else { throw .unknownFormat(file: stream.name) }
         traits.isOwnRecordingOnly = false
@@ -208,14 +213,19 @@ public final class Analysis: Sendable {
             context: LogLine.Context(reference: Int64(now.timeIntervalSince1970), zone: zone))
     }
 
+    /// Whether there is enough to tell what it is: a line of text, or more than any header.
+    private static func isRecognisable(_ window: InputWindow) -> Bool {
+        let bytes = window.buffer[window.range]
+        return bytes.count >= 4096 || (bytes.count >= 64 && bytes.contains(0x0A) && !bytes.contains(0))
+    }
+
     /// Whether the first block behind the section header is ours.
     private static func isRecording(_ bytes: RawSpan) -> Bool {
-        guard var decoder = CaptureDecoder(beginning: bytes) else { return false }
-        var offset = 0
-        for _ in 0..<2 {
-            if case .trace = decoder.next(in: bytes, at: &offset, isLast: false) { return true }
-        }
-        return false
+        guard bytes.byteCount >= 12, bytes.native32(0) == CaptureFormat.sectionHeader else { return false }
+        let isSwapped = bytes.native32(8) != CaptureFormat.byteOrderMagic
+        func number(_ offset: Int) -> UInt32 { isSwapped ? bytes.native32(offset).byteSwapped : bytes.native32(offset) }
+        let second = Int(number(4))
+        return second <= bytes.byteCount - 4 && number(second) == CaptureFormat.traceBlock
     }
 
     /// What to call the namespace of a capture that does not say: the host, or, of several, what the file is called.

@@ -18,11 +18,18 @@ struct AnalysisState: ~Copyable {
     var readers: [NFLogReader?] = []
     /// Groups whose rules are known, by namespace.
     private var groups: [Int: Set<UInt16>] = [:]
-    private var now = Int64.min
-    private var lastAdvance = Int64.min
+    /// Far from overflow: nothing has come yet.
+    private var now = Self.never
+    private static let never: Int64 = -1 << 60
+    private var records: UInt64 = 0
+    private var lastAdvance = Self.never
     private var firstTime: Int64?
     /// Segment offset of each run that recordings came from.
     private var runs: [UInt64] = []
+    /// Segments of recordings are below 1 << 29, those of loopbacks from 1 << 30 on.
+    private static let firstLinkSegment: UInt32 = 1 << 29
+    private static let mostRuns = 200
+    private var machines: [MachineIdentity] = []
     /// Microseconds by which records may be late.
     private let lateness: Int64
     /// Told which machine a recording is of, before its events.
@@ -49,6 +56,9 @@ struct AnalysisState: ~Copyable {
     /// Moves the time on to that of the next record.
     @inline(__always)
     mutating func move(to time: Int64) {
+        records &+= 1
+        // Memory is bounded even where time stands still.
+        if records & 0xFFF == 0 { engine.advance(to: now - lateness) }
         guard time != now else { return }
         moveOn(to: time)
     }
@@ -78,7 +88,7 @@ struct AnalysisState: ~Copyable {
 
     /// Nothing has come for a while: of a file that is still written, what was silent for long enough has ended.
     mutating func idle() {
-        guard now != .min else { return }
+        guard now != Self.never else { return }
         now += 100_000
         engine.advance(to: now - lateness)
     }
@@ -86,13 +96,15 @@ struct AnalysisState: ~Copyable {
     var events: UInt64 { engine.correlator.counters.events }
 
     /// When the last record was made.
-    var latest: Int64 { now == .min ? 0 : now }
+    var latest: Int64 { now == Self.never ? 0 : now }
 
     // MARK: Namespaces
 
     /// The reader for a namespace of a capture; makes one where there is none.
-    mutating func reader(named name: String) -> Int {
-        let index = registry.namespace(named: name, medium: .nflog)
+    ///
+    /// - Parameter index: the namespace's, where a recording has named it.
+    mutating func reader(named name: String, index: Int?) -> Int {
+        let index = index ?? registry.namespace(named: name, medium: .nflog)
         while readers.count <= index { readers.append(nil) }
         if readers[index] == nil {
             readers[index] = NFLogReader(namespace: index, parser: parser, registry: registry)
@@ -109,7 +121,7 @@ struct AnalysisState: ~Copyable {
         guard groups[namespace, default: []].insert(group).inserted, let page = rules.pages[name] else { return }
         registry.add(
             Self.moved(page.probes(.nflog, group: group), to: namespace), tracksConnections: page.survey.tracksConnections,
-            decidingChains: page.survey.decidingChains, namespace: namespace)
+            decidingChains: page.survey.decidingChains, facts: page.survey.facts, namespace: namespace)
         layoutChanged()
     }
 
@@ -117,7 +129,7 @@ struct AnalysisState: ~Copyable {
     mutating func learn(_ links: LinkBook, _ media: [Medium]) {
         guard !links.links.isEmpty else { return }
         for (number, medium) in media.enumerated() {
-            _ = registry.adopt(links.layout(medium), segmentOffset: UInt32(number) << 28)
+            _ = registry.adopt(links.layout(medium), segmentOffset: Self.firstLinkSegment + UInt32(number) << 27)
         }
         layoutChanged()
     }
@@ -130,7 +142,7 @@ struct AnalysisState: ~Copyable {
             let namespace = registry.namespace(named: name, medium: .kernelLog)
             registry.add(
                 Self.moved(probes, to: namespace), tracksConnections: page.survey.tracksConnections,
-                decidingChains: page.survey.decidingChains, namespace: namespace)
+                decidingChains: page.survey.decidingChains, facts: page.survey.facts, namespace: namespace)
         }
         layoutChanged()
     }
@@ -155,10 +167,17 @@ struct AnalysisState: ~Copyable {
 
     /// - Returns: the index here of each of the recording's namespaces.
     mutating func adopt(_ recorded: RecordedLayout) -> [Int] {
-        onMachine(recorded.machine)
+        if !machines.contains(recorded.machine) { machines.append(recorded.machine) }
         if !runs.contains(recorded.run) { runs.append(recorded.run) }
-        let number = UInt32(runs.firstIndex(of: recorded.run) ?? 0)
-        let places = registry.adopt(recorded.layout, segmentOffset: number << 20)
+        // Of several machines none is the one.
+        onMachine(machines.count == 1 ? recorded.machine : MachineIdentity())
+        let number = UInt32(min(runs.firstIndex(of: recorded.run) ?? 0, Self.mostRuns))
+        var layout = recorded.layout
+        if let machine = machines.firstIndex(of: recorded.machine), machine > 0 {
+            // Namespaces of another machine are others, whatever they are called.
+            for index in layout.namespaces.indices { layout.namespaces[index].name += "@\(machine + 1)" }
+        }
+        let places = registry.adopt(layout, segmentOffset: (number + 1) << 20)
         if let own = recorded.ownPort {
             engine.sink.aggregate.ownEndpoint = TraceAggregate.OwnEndpoint(
                 namespaces: own.namespaces.filter(places.indices.contains).map { places[$0] }, port: own.port)
@@ -166,7 +185,14 @@ struct AnalysisState: ~Copyable {
         // As when it was live: what was under way when the rules changed is in doubt.
         _ = engine.takeLayout(isDiscovery: false)
         for index in readers.indices { readers[index]?.layoutChanged() }
+        logReader.layoutChanged()
         return places
+    }
+
+    /// A capturing program says that it lost packets.
+    mutating func noteLoss(_ packets: UInt64, reader: Int) {
+        readers[reader]?.noteLoss(packets)
+        engine.correlator.noteLoss(namespace: reader)
     }
 
     mutating func take(_ note: RecordedNote, places: [Int]) {
@@ -188,7 +214,7 @@ struct AnalysisState: ~Copyable {
 
     mutating func finish() {
         // Nothing comes behind the end of a file, so that what has not been seen until there is not under way any more.
-        if now != .min { letTimePass(until: .max) }
+        if now != Self.never { letTimePass(until: Int64.max / 2) }
         engine.finish()
     }
 

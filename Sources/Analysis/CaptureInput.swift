@@ -1,6 +1,7 @@
 internal import Captures
 private import Foundation
 internal import Intake
+internal import TraceModel
 internal import WireFormat
 
 /// A capture file: pcap or pcapng.
@@ -11,7 +12,9 @@ final class CaptureInput: TraceInput {
     /// The namespace that the file is of, where its interfaces do not say.
     private let label: String
     /// By interface of the file.
-    private var targets: [Target] = []
+    private var targets: [Int: Target] = [:]
+    /// By name, of the recording's namespaces: their indices here.
+    private var namespaces: [String: Int] = [:]
     /// By namespace of the recording.
     private var places: [Int] = []
     private(set) var isExhausted = false
@@ -38,11 +41,16 @@ final class CaptureInput: TraceInput {
 
     /// The record that is next, not taken yet, with where it ends.
     private var pending: (packet: CapturedPacket, end: Int)?
-    private var pendingBlock: (body: Range<Int>, end: Int)?
+    /// What stands before it and is not taken yet: it holds from that packet on.
+    private var notices: [Notice] = []
+
+    private enum Notice {
+        case trace(TraceBlock, place: UInt64)
+        case loss(interface: Int, packets: UInt64)
+    }
 
     func nextTime(_ problems: inout Problems) throws(CaptureError) -> Int64? {
-        if pending != nil || pendingBlock != nil { return pending?.packet.time ?? lastTime }
-        guard try find(&problems) else { return nil }
+        if pending == nil { guard try find(&problems) || !notices.isEmpty else { return nil } }
         return pending?.packet.time ?? lastTime
     }
 
@@ -56,8 +64,14 @@ final class CaptureInput: TraceInput {
                 reportDamage(&problems)
                 return true
             case .trace(let body):
-                pendingBlock = (body, offset)
-                return true
+                let buffer = window.buffer
+                if let block = TraceBlock(unsafe buffer.span.bytes, body) {
+                    notices.append(.trace(block, place: window.position(of: body.lowerBound)))
+                }
+                window.use(upTo: offset)
+            case .loss(let interface, let packets):
+                notices.append(.loss(interface: interface, packets: packets))
+                window.use(upTo: offset)
             case .other:
                 window.use(upTo: offset)
             case .damage(let range):
@@ -74,11 +88,7 @@ final class CaptureInput: TraceInput {
                     return false
                 }
                 if try !window.fill(), !window.isLast {
-                    if stream.reopenIfRotated() {
-                        window.startOver()
-                        continue
-                    }
-                    return false
+                    guard try window.continueRotated() else { return false }
                 }
             }
         }
@@ -103,11 +113,9 @@ final class CaptureInput: TraceInput {
     func deliver(upTo limit: Int64, count: Int, into state: inout AnalysisState) throws(CaptureError) {
         var left = count
         while left > 0, let time = try nextTime(&state.problems), time <= limit {
-            if let block = pendingBlock {
-                pendingBlock = nil
-                take(block.body, &state)
-                window.use(upTo: block.end)
-                continue
+            if !notices.isEmpty {
+                for notice in notices { take(notice, &state) }
+                notices = []
             }
             guard let next = pending else { return }
             pending = nil
@@ -120,8 +128,7 @@ final class CaptureInput: TraceInput {
     }
 
     private func take(_ packet: CapturedPacket, _ time: Int64, _ state: inout AnalysisState) {
-        while targets.count < decoder.interfaces.count { targets.append(target(targets.count, &state)) }
-        let target = targets[packet.interface]
+        let target = target(packet.interface, &state)
         guard target.reader >= 0 else {
             state.foreign += 1
             return
@@ -132,7 +139,7 @@ final class CaptureInput: TraceInput {
             // struct nfgenmsg: res_id is the group.
             let group = bytes.big16(packet.data.lowerBound + 2)
             if group != target.group {
-                targets[packet.interface].group = group
+                targets[packet.interface]?.group = group
                 state.learn(group: group, namespace: target.reader, named: target.name)
             }
         }
@@ -151,7 +158,15 @@ final class CaptureInput: TraceInput {
         }
     }
 
+    /// Where the packets of an interface go; worked out with the first of them.
     private func target(_ index: Int, _ state: inout AnalysisState) -> Target {
+        if let known = targets[index] { return known }
+        let target = makeTarget(index, &state)
+        targets[index] = target
+        return target
+    }
+
+    private func makeTarget(_ index: Int, _ state: inout AnalysisState) -> Target {
         let interface = decoder.interfaces[index]
         guard interface.linkType == CaptureInterface.nflog else {
             state.problems.add(
@@ -163,21 +178,28 @@ final class CaptureInput: TraceInput {
         // tcpdump and dumpcap call it nflog:5.
         let named = interface.name.flatMap { $0.hasPrefix("nflog") || $0.isEmpty ? nil : $0 }
         let name = named ?? label
-        return Target(reader: state.reader(named: name), name: name, isSwapped: interface.isSwapped)
+        return Target(
+            reader: state.reader(named: name, index: namespaces[name]), name: name, isSwapped: interface.isSwapped)
     }
 
-    private func take(_ body: Range<Int>, _ state: inout AnalysisState) {
-        let buffer = window.buffer
-        switch TraceBlock(unsafe buffer.span.bytes, body) {
-        case .layout(let json):
+    private func take(_ notice: Notice, _ state: inout AnalysisState) {
+        switch notice {
+        case .trace(.layout(let json), let place):
             do {
-                places = state.adopt(try RecordedLayout(json: json))
+                let layout = try RecordedLayout(json: json)
+                places = state.adopt(layout)
+                namespaces = Dictionary(
+                    zip(layout.layout.namespaces, places).filter { $0.0.medium == .nflog }.map { ($0.0.name, $0.1) },
+                    uniquingKeysWith: { $1 })
+                // Interfaces that had no packet under an earlier layout may belong elsewhere now.
+                targets = targets.filter { namespaces[$0.value.name] == nil || namespaces[$0.value.name] == $0.value.reader }
             } catch {
-                let place = window.position(of: body.lowerBound)
-                state.problems.add("\(stream.name): the layout at byte \(place) is not understood")
+                state.problems.add("\(stream.name): the layout at byte \(place) is not understood: \(error)")
             }
-        case .note(let note): state.take(note, places: places)
-        case nil: break
+        case .trace(.note(let note), _): state.take(note, places: places)
+        case .loss(let interface, let packets):
+            let target = target(interface, &state)
+            if target.reader >= 0 { state.noteLoss(packets, reader: target.reader) }
         }
     }
 }

@@ -10,7 +10,7 @@ struct InputWindow {
     private var base: UInt64 = 0
     /// Whether `range` reaches to the end of the file, which will not grow.
     private(set) var isLast = false
-    private let isFollowing: Bool
+    private var isFollowing: Bool
 
     init(_ stream: ByteStream, isFollowing: Bool) {
         self.stream = stream
@@ -27,7 +27,8 @@ struct InputWindow {
     ///
     /// - Returns: false where nothing came: at the end (`isLast`), or, of a file that may grow, for now.
     mutating func fill() throws(CaptureError) -> Bool {
-        guard !isLast else { return false }
+        // A pipe may have nothing for now; whoever waits must be able to be stopped.
+        guard !isLast, stream.isReady(milliseconds: 100) else { return false }
         if range.lowerBound > 0 {
             // Only what is left over is moved: part of one record.
             for index in 0..<range.count { buffer[index] = buffer[range.lowerBound + index] }
@@ -41,12 +42,20 @@ struct InputWindow {
         return count > 0
     }
 
-    /// What follows belongs to another file; what is left of this one is no record.
-    mutating func startOver() {
+    /// At the end of a file that is followed: goes on with the one that took its place, if one did.
+    ///
+    /// - Returns: whether there is more to read.
+    mutating func continueRotated() throws(CaptureError) -> Bool {
+        guard isFollowing, stream.isRotated else { return false }
+        // What was written between the last look and the rotation is in the old one.
+        if try fill() { return true }
+        guard stream.reopen() else { return false }
+        // What is left of the old one is no record.
         base = 0
         range = 0..<0
+        return true
     }
 
-    /// The file will not grow any more.
-    mutating func end() { isLast = true }
+    /// The file will not grow any more; what is in it is still read.
+    mutating func end() { isFollowing = false }
 }

@@ -1,13 +1,14 @@
 internal import Captures
 private import Foundation
 internal import Intake
+internal import TraceModel
 internal import WireFormat
 
 /// A kernel log as text: lines of any of the forms that `LogLine` knows, or journalctl's JSON.
 final class LogInput: TraceInput {
     let stream: ByteStream
     private var window: InputWindow
-    private let context: LogLine.Context
+    private var context: LogLine.Context
     private var clock = LogClock()
     private var lineNumber: UInt64 = 0
     private(set) var isExhausted = false
@@ -53,13 +54,11 @@ final class LogInput: TraceInput {
                 return nil
             }
             if try !window.fill(), !window.isLast {
-                if stream.reopenIfRotated() {
-                    window.startOver()
-                    lineNumber = 0
-                    continue
-                }
-                return nil
+                guard try window.continueRotated() else { return nil }
+                lineNumber = 0
             }
+            // Of a log that is followed the year is that of the day on which it is read.
+            context.reference = max(context.reference, Int64(Date().timeIntervalSince1970))
         }
         return nil
     }
@@ -141,12 +140,14 @@ struct JournalEntry {
         var message: Message?
         var realtime: String?
         var monotonic: String?
+        var transport: String?
 
         // systemd.journal-fields(7)
         private enum CodingKeys: String, CodingKey {
             case message = "MESSAGE"
             case realtime = "__REALTIME_TIMESTAMP"
             case monotonic = "_SOURCE_MONOTONIC_TIMESTAMP"
+            case transport = "_TRANSPORT"
         }
 
         /// Text, or an array of bytes where it is not UTF-8.
@@ -167,7 +168,9 @@ struct JournalEntry {
 
     init?(_ line: [UInt8]) {
         guard let fields = try? JSONDecoder().decode(Fields.self, from: Data(line)) else { return nil }
-        switch fields.message {
+        // Messages of other programs, which anybody may write, are none of the kernel's.
+        let isOfKernel = fields.transport.map { $0 == "kernel" } ?? true
+        switch isOfKernel ? fields.message : nil {
         case .text(let text): message = Array(text.utf8)
         case .bytes(let bytes): message = bytes
         case nil: message = []
@@ -182,9 +185,15 @@ struct LogClock {
     private(set) var last: Int64 = 0
     /// What to add to a time since boot.
     private var wallClockAtBoot: Int64?
+    /// What the log's clock was put back by, in all.
+    private var shift: Int64 = 0
 
     mutating func time(of line: LogLine) -> Int64 { time(wall: line.wallTime, boot: line.bootTime) }
     mutating func time(of entry: JournalEntry) -> Int64 { time(wall: entry.realtime, boot: entry.monotonic) }
+
+    private static let allowedBack: Int64 = 10_000_000
+    /// A hundred years: nothing is that late.
+    private static let furthestAhead: Int64 = 3_155_760_000_000_000
 
     private mutating func time(wall: Int64?, boot: Int64?) -> Int64 {
         let time: Int64
@@ -192,7 +201,7 @@ struct LogClock {
         case (let wall?, let boot?):
             let offset = wall &- boot
             // The two differ by the logger's delay and resolution; by more after another boot.
-            if let known = wallClockAtBoot, abs(offset &- known) < 5_000_000 {
+            if let known = wallClockAtBoot, (offset &- known).magnitude < 5_000_000 {
                 time = boot &+ known
             } else {
                 wallClockAtBoot = offset
@@ -202,7 +211,15 @@ struct LogClock {
         case (nil, let boot?): time = boot &+ (wallClockAtBoot ?? 0)
         case (nil, nil): time = last
         }
-        last = max(last, time)
+        var shifted = TimeBounds.clamp(time &+ shift)
+        // A line from days ahead is damaged, not early: it would hold up all that follow.
+        if last > 0, shifted > last, shifted - last > Self.furthestAhead, wall != nil { shifted = last }
+        if shifted < last - Self.allowedBack {
+            // The clock was put back, or the machine started again: from here on it goes on from where it was.
+            shift = shift &+ (last - shifted)
+            shifted = last
+        }
+        last = max(last, shifted)
         return last
     }
 }

@@ -8,6 +8,9 @@ public final class ByteStream {
     private let path: String?
     private var descriptor: Int32
     private var decoder: Decoder
+    private var isRegular = false
+    /// Whether it is a file rather than a pipe or a terminal.
+    public var isFile: Bool { isRegular }
     /// Read to recognise the format, and not handed out yet.
     private var head: [UInt8] = []
     /// Bytes of the file taken so far, and in all where it says so: for showing progress.
@@ -22,8 +25,8 @@ public final class ByteStream {
         case zstd(ZstdDecoder)
     }
 
-    /// Opens a file, or standard input for `-`.
-    public init(path: String) throws(CaptureError) {
+    /// Opens a file, or standard input for `-`, of which the first bytes are waited for while `isWanted`.
+    public init(path: String, isWanted: () -> Bool = { true }) throws(CaptureError) {
         name = path == "-" ? "standard input" : path
         self.path = path == "-" ? nil : path
         if path == "-" {
@@ -39,10 +42,17 @@ public final class ByteStream {
                 close(descriptor)
                 throw .cannotOpen(file: name, code: EISDIR)
             }
-            if status.st_mode & S_IFMT == S_IFREG { size = UInt64(status.st_size) }
+            if status.st_mode & S_IFMT == S_IFREG {
+                size = UInt64(status.st_size)
+                isRegular = true
+            }
         }
         var first = [UInt8](repeating: 0, count: 4)
         while head.count < 4 {
+            guard isReadable(milliseconds: 100) else {
+                guard isWanted() else { break }
+                continue
+            }
             let count = try readRaw(&first, first.count - head.count)
             guard count > 0 else { break }
             head += first[..<count]
@@ -82,21 +92,37 @@ public final class ByteStream {
         }
     }
 
-    /// Whether the file at this path is another one by now, or shorter than what was read: it was rotated. Then what follows
-    /// is the new one, from its beginning.
-    public func reopenIfRotated() -> Bool {
+    /// Whether the file at this path is another one by now, or shorter than what was read.
+    public var isRotated: Bool {
         guard let path else { return false }
         var now = stat()
         var then = stat()
         guard unsafe stat(path, &now) == 0, unsafe fstat(descriptor, &then) == 0 else { return false }
         let isOther = now.st_ino != then.st_ino || now.st_dev != then.st_dev
-        guard isOther || UInt64(now.st_size) < consumed else { return false }
+        return isOther || UInt64(now.st_size) < consumed
+    }
+
+    /// Goes on with the file that is at the path now, from its beginning.
+    public func reopen() -> Bool {
+        guard let path else { return false }
         let fresh = unsafe open(path, O_RDONLY | O_CLOEXEC)
         guard fresh >= 0 else { return false }
         close(descriptor)
         descriptor = fresh
         consumed = 0
         return true
+    }
+
+    /// Waits until something can be read, or the end; always so of files.
+    public func isReady(milliseconds: Int32) -> Bool {
+        guard head.isEmpty, packedStart == packedEnd else { return true }
+        return isReadable(milliseconds: milliseconds)
+    }
+
+    private func isReadable(milliseconds: Int32) -> Bool {
+        guard !isRegular else { return true }
+        var request = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        return unsafe poll(&request, 1, milliseconds) != 0
     }
 
     private func readRaw(_ buffer: inout [UInt8], _ count: Int, at start: Int = 0) throws(CaptureError) -> Int {

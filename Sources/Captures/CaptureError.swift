@@ -10,6 +10,8 @@ public enum CaptureError: Error, Equatable, Sendable {
     case unknownFormat(file: String)
     case invalidRules(file: String, message: String)
     case invalidArgument(String)
+    /// A recording that a later version made.
+    case newerRecording(schema: Int)
 }
 
 extension CaptureError: CustomStringConvertible {
@@ -24,6 +26,7 @@ extension CaptureError: CustomStringConvertible {
         case .invalidRules(let file, let message):
             "\(file) is not what iptables-save prints: \(message)"
         case .invalidArgument(let message): message
+        case .newerRecording(let schema): "it was recorded by a later version of ipt-trace (layout schema \(schema))"
         }
     }
 

@@ -11,6 +11,7 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
         var tracksConnections: Bool?
         var interfaces: [Interface]
         var decidingChains: [Chain]
+        var facts: NamespaceFacts?
     }
 
     struct Interface: Codable, Sendable, Equatable {
@@ -66,7 +67,7 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
                 },
                 decidingChains: namespace.decidingChains.map {
                     Chain(family: $0.family.name, table: $0.table.name, hook: $0.hook.name, backend: $0.backend)
-                }.sorted { "\($0)" < "\($1)" })
+                }.sorted { "\($0)" < "\($1)" }, facts: namespace.facts)
         }
         probes = layout.probes.indices.filter { layout.isInForce[$0] }.map { Probe(layout.probes[$0]) }
         openSegments = layout.openSegments.sorted()
@@ -74,6 +75,8 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
 
     public init(json: [UInt8]) throws {
         self = try JSONDecoder().decode(RecordedLayout.self, from: Data(json))
+        guard schema <= Self.currentSchema else { throw CaptureError.newerRecording(schema: schema) }
+        guard namespaces.count <= 4096 else { throw CaptureError.invalidArgument("\(namespaces.count) namespaces are too many") }
     }
 
     public func json() throws -> [UInt8] {
@@ -91,10 +94,12 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
                 interfaces[interface.index] = TraceModel.Interface(
                     name: interface.name.printable, segment: interface.segment, mtu: interface.mtu)
             }
-            return NamespaceLayout(
+            var restored = NamespaceLayout(
                 name: namespace.name.printable, inode: namespace.inode, interfaces: interfaces,
                 tracksConnections: namespace.tracksConnections,
                 decidingChains: Set(namespace.decidingChains.compactMap(\.builtIn)), medium: namespace.medium)
+            restored.facts = namespace.facts
+            return restored
         }
         layout.probes = probes.filter { namespaces.indices.contains($0.namespace) }.compactMap(\.probe)
         layout.isInForce = layout.probes.map { _ in true }
@@ -136,7 +141,8 @@ extension RecordedLayout.Probe {
         switch coverage {
         case "every":
             covered = .every(
-                Condition(text: condition ?? "", dependence: MatchDependence(rawValue: dependence ?? 0)), until: until)
+                Condition(text: condition ?? "", dependence: MatchDependence(rawValue: dependence ?? 0)),
+                until: until.map { min(max($0, 0), TimeBounds.microseconds.upperBound / 1_000_000) })
         case "every_rule": covered = .everyRule
         default: covered = .some
         }

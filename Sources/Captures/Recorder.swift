@@ -37,6 +37,7 @@ public final class Recorder: Sendable {
 
     /// Bytes that may wait for the thread.
     private static let queueLimit = 16 << 20
+    private static let itemLimit = 1 << 18
 
     private let state = Mutex(State())
     private let wake = DispatchSemaphore(value: 0)
@@ -78,7 +79,8 @@ public final class Recorder: Sendable {
         state.withLock { state in
             for item in items {
                 guard case .events(let datagram) = item else {
-                    state.items.append(item)
+                    // Small and few for each datagram; without bound only where the disk hangs.
+                    if state.items.count < Self.itemLimit { state.items.append(item) }
                     continue
                 }
                 guard state.bytes + datagram.bytes.count <= Self.queueLimit else {
@@ -113,18 +115,12 @@ public final class Recorder: Sendable {
                 state.bytes = 0
                 return (items, state.isClosing)
             }
-            var counters = Counters()
-            var failure: CaptureError?
-            do {
-                try thread.take(items, isLast: isClosing, &counters)
-            } catch {
-                failure = error
-            }
+            thread.take(items, isLast: isClosing)
             state.withLock { state in
-                state.counters.written += counters.written
-                state.counters.dropped += counters.dropped
-                state.counters.withoutPath += counters.withoutPath
-                state.failure = state.failure ?? failure
+                state.counters.written = thread.counters.written
+                state.counters.dropped += thread.takeDropped()
+                state.counters.withoutPath = thread.counters.withoutPath
+                state.failure = thread.failure
                 state.isFull = thread.isFull
             }
             if isClosing { break }
@@ -155,7 +151,10 @@ private struct RecordingThread: ~Copyable {
     private var retired = Deque<(done: UInt64, segment: UInt64)>()
     /// Whether the present file holds any.
     private var hasPackets = false
-    private var hasFailed = false
+    /// Packets in `writer`.
+    private var unflushed: UInt64 = 0
+    private(set) var counters = Recorder.Counters()
+    private(set) var failure: CaptureError?
     private(set) var isFull = false
 
     /// Bytes of packets that wait for their path at most, and microseconds at most: what a journey can take, and a second.
@@ -181,12 +180,13 @@ private struct RecordingThread: ~Copyable {
         }
     }
 
-    mutating func take(_ items: [RecordItem], isLast: Bool, _ counters: inout Recorder.Counters) throws(CaptureError) {
+    mutating func take(_ items: [RecordItem], isLast: Bool) {
         for item in items {
             switch item {
             case .ended(let segment, let path):
                 paths[segment] = path
-                retired.append((taken, segment))
+                // The datagram that it ended with may be the next one.
+                retired.append((taken + 1, segment))
             case .events(let datagram):
                 waitingBytes += datagram.bytes.count
                 latest = max(latest, datagram.time)
@@ -198,13 +198,19 @@ private struct RecordingThread: ~Copyable {
         }
         while let first = waiting.first, isLast || isDue(first) {
             waiting.removeFirst()
-            try write(first, &counters)
+            write(first)
         }
         while let first = retired.first, first.done <= done {
             retired.removeFirst()
             paths[first.segment] = nil
         }
-        try flush()
+        flush()
+    }
+
+    /// What was left out since the last call.
+    mutating func takeDropped() -> UInt64 {
+        defer { counters.dropped = 0 }
+        return counters.dropped
     }
 
     private func isDue(_ item: RecordItem) -> Bool {
@@ -213,53 +219,51 @@ private struct RecordingThread: ~Copyable {
         return datagram.tags.allSatisfy { $0 == UInt64.max || paths[$0] != nil }
     }
 
-    private mutating func write(_ item: RecordItem, _ counters: inout Recorder.Counters) throws(CaptureError) {
+    private mutating func write(_ item: RecordItem) {
         switch item {
         case .ended: break
-        case .note(let note): writer.note(note)
+        case .note(let note):
+            if makeRoom(for: note.bytes.count + 40) { writer.note(note) }
         case .layout(let layout, let ownPort):
             self.layout = layout
             self.ownPort = ownPort
-            writeLayout()
+            // The next section has it in any case.
+            if makeRoom(for: layout.probes.count * 250) { writeLayout() }
         case .events(let datagram):
             waitingBytes -= datagram.bytes.count
             done += 1
-            guard !hasFailed, !isFull else {
+            // Blocks are larger than messages by less than half.
+            guard makeRoom(for: datagram.bytes.count * 3 / 2, at: datagram.time) else {
                 counters.dropped += UInt64(datagram.tags.count)
                 return
             }
-            do {
-                try makeRoom(for: datagram)
-            } catch {
-                hasFailed = true
-                throw error
-            }
-            guard !isFull else {
-                counters.dropped += UInt64(datagram.tags.count)
-                return
-            }
-            write(datagram, &counters)
-            if writer.bytes.count > 1 << 18 { try flush() }
+            write(datagram)
+            if writer.bytes.count > 1 << 18 { flush() }
         }
     }
 
-    private mutating func makeRoom(for datagram: RecordedDatagram) throws(CaptureError) {
-        let seconds = datagram.time / 1_000_000
-        // Blocks are larger than messages by less than half.
-        switch files.room(
-            for: writer.bytes.count + datagram.bytes.count * 3 / 2, hasPackets: hasPackets, at: seconds)
-        {
+    /// - Returns: false where nothing more is written.
+    private mutating func makeRoom(for count: Int, at time: Int64? = nil) -> Bool {
+        guard failure == nil, !isFull else { return false }
+        let seconds = time.map { $0 / 1_000_000 }
+        switch files.room(for: writer.bytes.count + count, hasPackets: hasPackets, at: seconds) {
         case .here: break
         case .none: isFull = true
         case .next:
-            try flush()
-            try files.beginNext(at: seconds)
+            flush()
+            do throws(CaptureError) {
+                try files.beginNext(at: seconds)
+            } catch {
+                failure = error
+                return false
+            }
             hasPackets = false
             beginSection()
         }
+        return !isFull
     }
 
-    private mutating func write(_ datagram: RecordedDatagram, _ counters: inout Recorder.Counters) {
+    private mutating func write(_ datagram: RecordedDatagram) {
         hasPackets = true
         let interface = interface(of: datagram.namespace)
         let bytes = unsafe datagram.bytes.span.bytes
@@ -274,7 +278,7 @@ private struct RecordingThread: ~Copyable {
             if path == nil { counters.withoutPath += 1 }
             let comment = path.flatMap { $0 == 0 ? nil : (prefix: "path " as StaticString, number: $0) }
             writer.packet(interface: interface, time: datagram.time, bytes, message.body, comment: comment)
-            counters.written += 1
+            unflushed += 1
         }
     }
 
@@ -289,14 +293,21 @@ private struct RecordingThread: ~Copyable {
         return number
     }
 
-    private mutating func flush() throws(CaptureError) {
-        guard !writer.bytes.isEmpty, !hasFailed else { return writer.removeAll() }
-        do {
-            try files.write(writer.bytes)
-        } catch {
-            hasFailed = true
-            throw error
+    private mutating func flush() {
+        defer {
+            writer.removeAll()
+            unflushed = 0
         }
-        writer.removeAll()
+        guard !writer.bytes.isEmpty, failure == nil else {
+            counters.dropped += unflushed
+            return
+        }
+        do throws(CaptureError) {
+            try files.write(writer.bytes)
+            counters.written += unflushed
+        } catch {
+            failure = error
+            counters.dropped += unflushed
+        }
     }
 }

@@ -33,8 +33,9 @@ struct RecordingFiles: ~Copyable {
     init(path: String, limits: RecordingLimits) throws(CaptureError) {
         self.path = path
         self.limits = limits
-        let first = Self.name(path, 1, limits)
-        descriptor = try Self.create(first)
+        // Files of an earlier recording stay as they are: this one's numbers follow theirs.
+        while limits.rotates, unsafe access(Self.name(path, number, limits), F_OK) == 0 { number += 1 }
+        descriptor = try Self.create(Self.name(path, number, limits))
     }
 
     deinit { close(descriptor) }
@@ -64,19 +65,23 @@ struct RecordingFiles: ~Copyable {
 
     /// Whether `count` bytes more go into the present file.
     ///
-    /// - Parameter hasPackets: whether it holds any; one that does not is never full.
-    mutating func room(for count: Int, hasPackets: Bool, at seconds: Int64) -> Room {
+    /// - Parameters:
+    ///   - hasPackets: whether it holds any; one that does not is never full.
+    ///   - seconds: of the event clock; `nil` for what is no event.
+    mutating func room(for count: Int, hasPackets: Bool, at seconds: Int64?) -> Room {
         begunAt = begunAt ?? seconds
         if limits.rotates {
             guard hasPackets else { return .here }
             let isFull = limits.fileSize.map { size + UInt64(count) > $0 } ?? false
-            let isOld = limits.fileSeconds.map { seconds - (begunAt ?? seconds) >= $0 } ?? false
-            return isFull || isOld ? .next : .here
+            let age = seconds.flatMap { seconds in begunAt.map { seconds - $0 } } ?? 0
+            let isOld = limits.fileSeconds.map { age >= $0 } ?? false
+            let isMost = earlierSize + size + UInt64(count) > limits.total
+            return isFull || isOld || isMost ? .next : .here
         }
         return size + UInt64(count) > limits.total ? .none : .here
     }
 
-    mutating func beginNext(at seconds: Int64) throws(CaptureError) {
+    mutating func beginNext(at seconds: Int64?) throws(CaptureError) {
         earlier.append((Self.name(path, number, limits), size))
         number += 1
         let fresh = try Self.create(Self.name(path, number, limits))
@@ -88,13 +93,15 @@ struct RecordingFiles: ~Copyable {
     }
 
     private mutating func dropOldest() {
-        var sum = earlier.reduce(0) { $0 + $1.size } + (limits.fileSize ?? 0)
-        while sum > limits.total, let oldest = earlier.first {
+        // Room for the present file: its size if it has one, else half of all.
+        let present = min(limits.fileSize ?? limits.total / 2, limits.total)
+        while earlierSize + present > limits.total, let oldest = earlier.first {
             unsafe unlink(oldest.path)
-            sum -= oldest.size
             earlier.removeFirst()
         }
     }
+
+    private var earlierSize: UInt64 { earlier.reduce(0) { $0 + $1.size } }
 
     mutating func write(_ bytes: [UInt8]) throws(CaptureError) {
         var offset = 0

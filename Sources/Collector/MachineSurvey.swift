@@ -3,6 +3,7 @@ internal import Intake
 internal import Namespaces
 internal import Ruleset
 internal import TraceModel
+internal import WireFormat
 
 /// Reads what the layout consists of: rules and interfaces of all namespaces.
 struct MachineSurvey: Sendable {
@@ -37,7 +38,10 @@ struct MachineSurvey: Sendable {
                     if let run = rule.run, removed.contains(run) { probe.coverage = .some }
                     found.append(probe)
                 }
+                var facts = rules.facts
+                Settings.read(namespace, interfaces: readings[index].links.map(\.name), into: &facts)
                 for number in own.indices {
+                    own[number].facts = facts
                     own[number].tracksConnections = rules.tracksConnections
                     own[number].decidingChains = rules.decidingChains
                 }

@@ -1,9 +1,16 @@
-/// Open hashing of small numbers: heads by hash, chains through an array that the numbers index.
+/// Open hashing of small numbers: heads by hash, chains in both directions through arrays that the numbers index, so that
+/// taking one out costs the same however long its chain is.
 ///
 /// The caller keeps the hashes and gives them again for removal and growth.
 struct ChainTable {
+    private struct Links {
+        var following: Int32
+        /// -1 at the head of a chain.
+        var preceding: Int32
+    }
+
     private var heads: [Int32]
-    private var following: [Int32] = []
+    private var links: [Links] = []
     private(set) var count = 0
 
     /// - Parameter capacity: a power of two.
@@ -17,31 +24,25 @@ struct ChainTable {
 
     /// The one behind it.
     @inline(__always)
-    func next(_ element: Int32) -> Int32 { following[Int(element)] }
+    func next(_ element: Int32) -> Int32 { links[Int(element)].following }
 
     @inline(__always)
     mutating func insert(_ element: Int32, _ hash: UInt64) {
-        while following.count <= Int(element) { following.append(-1) }
+        while links.count <= Int(element) { links.append(Links(following: -1, preceding: -1)) }
         let slot = slot(hash)
-        following[Int(element)] = heads[slot]
+        let head = heads[slot]
+        links[Int(element)] = Links(following: head, preceding: -1)
+        if head >= 0 { links[Int(head)].preceding = element }
         heads[slot] = element
         count += 1
     }
 
+    /// Takes out an element that is in the table.
+    @inline(__always)
     mutating func remove(_ element: Int32, _ hash: UInt64) {
-        let slot = slot(hash)
-        var current = heads[slot]
-        var previous: Int32 = -1
-        while current >= 0, current != element {
-            previous = current
-            current = following[Int(current)]
-        }
-        guard current == element else { return }
-        if previous < 0 {
-            heads[slot] = following[Int(element)]
-        } else {
-            following[Int(previous)] = following[Int(element)]
-        }
+        let own = links[Int(element)]
+        if own.preceding >= 0 { links[Int(own.preceding)].following = own.following } else { heads[slot(hash)] = own.following }
+        if own.following >= 0 { links[Int(own.following)].preceding = own.preceding }
         count -= 1
     }
 

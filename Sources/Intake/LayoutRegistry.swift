@@ -68,10 +68,13 @@ package final class LayoutRegistry: Sendable {
     }
 
     /// Adds what the rules of one namespace say.
-    package func add(_ probes: [Probe], tracksConnections: Bool?, decidingChains: Set<BuiltInChain>, namespace: Int) {
+    package func add(
+        _ probes: [Probe], tracksConnections: Bool?, decidingChains: Set<BuiltInChain>, facts: NamespaceFacts, namespace: Int
+    ) {
         state.withLock { state in
             Self.add(probes, to: &state)
             state.layout.namespaces[namespace].tracksConnections = tracksConnections
+            state.layout.namespaces[namespace].facts = facts
             state.layout.namespaces[namespace].decidingChains.formUnion(decidingChains)
             state.generation += 1
         }
@@ -137,10 +140,12 @@ package final class LayoutRegistry: Sendable {
             let places = recorded.namespaces.map { Self.namespace(named: $0.name, medium: $0.medium, &state) }
             func moved(_ segment: UInt32) -> UInt32 { segment == 0 ? 0 : segment &+ segmentOffset }
             for (index, namespace) in zip(places, recorded.namespaces) {
+                let before = state.layout.namespaces[index].interfaces
                 state.layout.namespaces[index] = namespace
                 state.layout.namespaces[index].interfaces = namespace.interfaces.mapValues {
                     Interface(name: $0.name, segment: moved($0.segment), mtu: $0.mtu)
                 }
+                if namespace.medium == .kernelLog { state.layout.namespaces[index].interfaces.merge(before) { new, _ in new } }
             }
             state.layout.openSegments.formUnion(recorded.openSegments.map(moved))
             for index in state.layout.probes.indices where places.contains(state.layout.probes[index].namespace) {
@@ -167,11 +172,22 @@ package final class LayoutRegistry: Sendable {
     private static func namespace(named name: String, medium: Medium, _ state: inout State) -> Int {
         let known = state.layout.namespaces.firstIndex { $0.name == name && $0.medium == medium }
         if let known { return known }
+        // A file may name any number of them; the layout has room for 65,536.
+        let name = state.layout.namespaces.count < mostNamespaces ? name : others
+        if name == others, let known = state.layout.namespaces.firstIndex(where: { $0.name == others && $0.medium == medium }) {
+            return known
+        }
         // The loopback interface has index 1 in every namespace (LOOPBACK_IFINDEX in the kernel's net/flow.h).
         let loopback = Interface(name: "lo", segment: firstLoopback + UInt32(state.layout.namespaces.count))
         return add(
             NamespaceLayout(name: name, inode: 0, interfaces: [1: loopback], medium: medium), to: &state)
     }
+
+    /// Namespaces of files that are kept apart; what else they name is one.
+    private static let mostNamespaces = 4096
+    private static let others = "(others)"
+    /// Probes that prefixes of files alone speak of.
+    private static let mostProbes = 1 << 14
 
     /// Above the segments that surveys and recordings number.
     private static let firstLoopback: UInt32 = 1 << 30
@@ -181,7 +197,8 @@ package final class LayoutRegistry: Sendable {
         state.withLock { state in
             let interfaces = state.layout.namespaces[namespace].interfaces
             if let known = interfaces.first(where: { $0.value.name == name })?.key { return known }
-            let number = max(1 << 24, (interfaces.keys.max() ?? 0) + 1)
+            var number: UInt32 = 1 << 24
+            while interfaces[number] != nil { number += 1 }
             state.layout.namespaces[namespace].interfaces[number] = Interface(name: name)
             state.generation += 1
             return number
@@ -236,7 +253,7 @@ package final class LayoutRegistry: Sendable {
                 return (fitting.isEmpty ? known : fitting).map { UInt32($0) }
             }
             state.isSurveyWanted = true
-            guard mode == .offline else { return [] }
+            guard mode == .offline, state.layout.probes.count < Self.mostProbes else { return [] }
             let found: [Probe]
             if let own = ProbePrefix(prefix) {
                 let namespace = Self.namespace(named: "ns\(own.namespace ?? 0)", medium: .kernelLog, &state)

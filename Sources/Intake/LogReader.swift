@@ -98,12 +98,15 @@ package struct LogReader {
         if probes.contains(where: { $0 >= correlator.probeCount }) {
             correlator.update(registry.current.layout, isDiscovery: registry.isOffline)
         }
-        placements.append(probes.isEmpty ? .unplaced(unplaced.number(of: text)) : .probes(probes))
-        // Bounded: TRACE has a prefix for every rule, and a rule set may be large.
-        if prefixes.count < 1 << 16 {
+        let placement: Placement = probes.isEmpty ? .unplaced(unplaced.number(of: text)) : .probes(probes)
+        // Bounded: TRACE has a prefix for every rule, and a rule set may be large. The last one is for those past the bound.
+        if placements.count < 1 << 16 {
+            placements.append(placement)
             prefixes.insert(
                 logged.prefix.map { bytes.byte($0) }, family: family.rawValue, hook: shape,
                 number: UInt32(placements.count - 1))
+        } else {
+            placements[placements.count - 1] = placement
         }
         return placements.count - 1
     }

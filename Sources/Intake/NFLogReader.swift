@@ -60,6 +60,9 @@ package struct NFLogReader {
         }
     }
 
+    /// Events are missing that no sequence number tells of.
+    package mutating func noteLoss(_ count: UInt64) { counters.lost &+= count }
+
     package mutating func read(_ bytes: RawSpan, now: Int64, into correlator: inout Correlator) {
         var tags: [UInt64]?
         read(bytes, now: now, into: &correlator, tags: &tags)

@@ -11,6 +11,8 @@ public struct Demonstration: Sendable {
     public struct Result: Sendable {
         /// `/paths`, as JSON.
         public var paths: String
+        /// `/findings`, as JSON.
+        public var findings: String
         /// By command: whether it ended as it should.
         public var traffic: [(command: String, isAsExpected: Bool)]
     }
@@ -52,7 +54,8 @@ public struct Demonstration: Sendable {
         show("$ curl localhost:9100/paths")
         let paths = try await sandbox.require(["curl", "-sS", "localhost:9100/paths"]).standardOutput
         show(paths.count > 700 ? "\(paths.prefix(700))… (\(paths.utf8.count) bytes)\n" : paths)
-        for report in ["paths", "flows", "precedence"] { try await perform(["ipt-trace", "report", report], in: sandbox) }
+        let findings = try await sandbox.require(["curl", "-sS", "localhost:9100/findings"]).standardOutput
+        for report in ["paths", "flows", "precedence", "findings"] { try await perform(["ipt-trace", "report", report], in: sandbox) }
 
         show("$ kill -INT %1")
         let before = collector.output
@@ -60,7 +63,7 @@ public struct Demonstration: Sendable {
         for server in servers { await server.stop() }
         show(String(collector.output.dropFirst(before.count)))
         try await perform(["ipt-trace", "remove-probes", "--verify"], in: sandbox)
-        return Result(paths: paths, traffic: traffic)
+        return Result(paths: paths, findings: findings, traffic: traffic)
     }
 
     private func wait(for words: String, of process: SandboxProcess) async throws {

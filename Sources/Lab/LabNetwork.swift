@@ -15,6 +15,8 @@ public struct LabNetwork: Sendable {
     /// What is sent, once the probes are there.
     public var traffic: [Traffic]
     public var expected: [Expectation]
+    /// Kinds of the findings that must come up, and no others.
+    public var findings: Set<String> = []
     /// The same with something added, which makes it fail, or mends it.
     public var variants: [Variant]
 
@@ -26,6 +28,7 @@ public struct LabNetwork: Sendable {
         var rules: [RuleFile]?
         var traffic: [Traffic]?
         var expected: [Expectation]
+        var findings: Set<String> = []
     }
 
     public func variant(named name: String) -> Variant? { variants.first { $0.name == name } }
@@ -39,6 +42,7 @@ public struct LabNetwork: Sendable {
         changed.rules = variant.rules ?? rules
         changed.traffic = variant.traffic ?? traffic
         changed.expected = variant.expected
+        changed.findings = variant.findings
         return changed
     }
 

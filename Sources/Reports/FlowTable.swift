@@ -155,11 +155,12 @@ struct FlowTable: Sendable {
         }
     }
 
-    /// ICMP replies (RFC 792, RFC 4443), which a packet's own type tells.
+    /// Answers by what they are: ICMP replies (RFC 792, RFC 4443), and TCP's SYN-ACK and RST-ACK (RFC 9293).
     private static func isReply(_ packet: Packet) -> Bool {
         switch packet.tuple.transport {
         case TransportProtocol.icmp: [0, 14, 16, 18].contains(packet.icmpType)
         case TransportProtocol.icmpv6: packet.icmpType == 129
+        case TransportProtocol.tcp: packet.tcpFlags & 0x12 == 0x12 || packet.tcpFlags & 0x14 == 0x14
         default: false
         }
     }

@@ -37,6 +37,8 @@ public struct ProbeSurvey: Sendable {
         public var hasRules = false
         /// Built-in chains with rules beside probes, or with a policy other than ACCEPT.
         public var decidingChains: Set<BuiltInChain> = []
+        /// What the rules say; settings are not among them.
+        public var facts = NamespaceFacts()
 
         package init() {}
     }
@@ -71,6 +73,7 @@ public struct ProbeSurvey: Sendable {
         for rule in content.rules {
             guard let prefix = rule.logPrefix else {
                 belowOthers.insert(rule.chain)
+                result.facts.note(rule, table, family, backend)
                 decides(rule.chain)
                 result.hasRules = true
                 if needsConntrack(rule) { result.tracksConnections = true }
@@ -78,6 +81,7 @@ public struct ProbeSurvey: Sendable {
             }
             if needsConntrack(rule) { result.tracksConnections = true }
             let isAtHead = !belowOthers.contains(rule.chain)
+            if !isAtHead, rule.ownPrefix != nil { result.facts.coveredProbes.insert("\(table.name)/\(rule.chain)") }
             for hook in hooks[rule.chain] ?? table.hooks {
                 let probe = Probe(
                     namespace: namespace, family: family, table: table, chain: rule.chain, hook: hook, backend: backend,

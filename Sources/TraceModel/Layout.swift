@@ -48,6 +48,8 @@ public struct NamespaceLayout: Sendable, Equatable {
     /// Built-in chains that may decide a packet's fate.
     public var decidingChains: Set<BuiltInChain>
     public var medium: Medium
+    /// `nil`: not known.
+    public var facts: NamespaceFacts?
 
     public init(
         name: String, inode: UInt64, interfaces: [UInt32: Interface] = [:], tracksConnections: Bool? = nil,

@@ -47,6 +47,7 @@ public struct TraceRoutes: Sendable {
         case ("journeys", 2): return try found(snapshot.journeyReport(id: parts[1]), "journey")
         case ("flows", 1): return try .json(snapshot.flowsReport(limit: try target.limit()))
         case ("drops", 1): return try .json(snapshot.dropsReport(limit: try target.limit()))
+        case ("findings", 1): return try .json(snapshot.findingsReport())
         case ("precedence", 1): return try .json(snapshot.precedenceReport())
         case ("metrics", 1):
             return EndpointResponse(
@@ -79,6 +80,7 @@ public struct TraceRoutes: Sendable {
         /journeys/{id}
         /flows        ?limit=
         /drops        ?limit=
+        /findings
         /precedence
         /probes
         /namespaces

@@ -1,3 +1,5 @@
+internal import TraceModel
+
 /// A packet of a capture file: where its bytes are, and when it was captured.
 public struct CapturedPacket: Equatable, Sendable {
     /// Index into `CaptureDecoder.interfaces`.
@@ -32,7 +34,8 @@ struct CaptureClock: Equatable, Sendable {
         let rest = ticks % ticksPerSecond
         let (product, isOverflow) = rest.multipliedReportingOverflow(by: 1_000_000)
         let fraction = isOverflow ? rest / (ticksPerSecond / 1_000_000) : product / ticksPerSecond
-        return (whole &+ offset) &* 1_000_000 &+ Int64(truncatingIfNeeded: fraction)
+        let seconds = min(max(whole &+ offset, 0), TimeBounds.microseconds.upperBound / 1_000_000)
+        return TimeBounds.clamp(seconds * 1_000_000 + Int64(truncatingIfNeeded: fraction))
     }
 }
 
@@ -43,6 +46,8 @@ public enum CaptureItem: Equatable, Sendable {
     case trace(Range<Int>)
     /// Something that holds no packet.
     case other
+    /// The program that captured says that it lost packets on an interface since it said so last.
+    case loss(interface: Int, packets: UInt64)
     /// Bytes that could not be understood, up to the next place where a record begins, or to the end.
     case damage(Range<Int>)
 }
@@ -125,6 +130,8 @@ public enum CaptureFormat {
     static let longestBlock = 16 << 20
     /// Larger packets are taken for damage: tcpdump's largest snapshot length.
     static let longestPacket: UInt32 = 262_144
+    /// Interfaces of one file at most.
+    static let mostInterfaces = 1 << 14
     /// Bytes that a search for the next record leaves to be searched again with more of the file behind them.
     static let searchOverlap = 1 << 16
 }

@@ -37,13 +37,19 @@ public struct LogLine: Equatable, Sendable {
         }
         cursor.skipPriority(bytes)
         cursor.skipFacility(bytes)
+        cursor.skipWeekday(bytes)
         if let seconds = cursor.date(bytes, context) ?? cursor.bracketedDate(bytes, context) {
             wallTime = seconds
         } else if let microseconds = cursor.bracketedTime(bytes) {
             bootTime = microseconds
         }
-        // `host kernel: `, unless the message follows at once.
-        cursor.skipThroughTag(bytes)
+        // `host kernel: `; only dmesg has none.
+        let hasTag = cursor.skipThroughTag(bytes)
+        guard hasTag || wallTime == nil || cursor.isDatedByDmesg else {
+            // Another program's: anybody may write those.
+            message = line.upperBound..<line.upperBound
+            return
+        }
         if bootTime == nil, let microseconds = cursor.bracketedTime(bytes) { bootTime = microseconds }
         message = cursor.rest
     }
@@ -53,6 +59,8 @@ public struct LogLine: Equatable, Sendable {
 struct LogCursor {
     private var offset: Int
     private let end: Int
+    /// Whether the date has a form that dmesg prints, which puts no tag behind it.
+    private(set) var isDatedByDmesg = false
 
     init(_ line: Range<Int>) {
         offset = line.lowerBound
@@ -163,6 +171,18 @@ struct LogCursor {
         return value
     }
 
+    /// `Sat `, before a date of journalctl's short-full.
+    mutating func skipWeekday(_ bytes: RawSpan) {
+        let start = offset
+        _ = attempt { cursor -> Void? in
+            guard cursor.word(bytes) != nil, cursor.offset - start == 3, cursor.take(bytes, " "),
+                (0..<4).allSatisfy({ cursor.peek(bytes, $0) &- UInt8(ascii: "0") <= 9 }),
+                cursor.peek(bytes, 4) == UInt8(ascii: "-")
+            else { return nil }
+            return ()
+        }
+    }
+
     /// `Nov 21 10:59:20`, `2026-11-21T10:59:20.123456+01:00`, or `2026-11-21 10:59:20`.
     mutating func date(_ bytes: RawSpan, _ context: LogLine.Context) -> Int64? {
         switch peek(bytes) {
@@ -185,6 +205,7 @@ struct LogCursor {
                 let year = cursor.number(bytes, 4), cursor.take(bytes, "]")
             else { return nil }
             _ = cursor.take(bytes, " ")
+            cursor.isDatedByDmesg = true
             return (Self.day(year, month, day) * 86_400 - context.zone) * 1_000_000 + time
         }
     }
@@ -206,6 +227,7 @@ struct LogCursor {
             zone = (hours * 60 + (number(bytes, 2) ?? 0)) * 60 * (isWest ? -1 : 1)
         }
         guard take(bytes, " ") else { return nil }
+        if peek(bytes) == UInt8(ascii: "U"), peek(bytes, 1) == UInt8(ascii: "T"), peek(bytes, 2) == UInt8(ascii: "C") { zone = 0 }
         return (Self.day(year, month, day) * 86_400 - zone) * 1_000_000 + time
     }
 
@@ -227,6 +249,7 @@ struct LogCursor {
         else { return nil }
         var time = ((hours * 60 + minutes) * 60 + seconds) * 1_000_000
         if peek(bytes) == UInt8(ascii: ".") || peek(bytes) == UInt8(ascii: ",") {
+            isDatedByDmesg = peek(bytes) == UInt8(ascii: ",")
             offset += 1
             guard let fraction = fraction(bytes) else { return nil }
             time += fraction
@@ -263,10 +286,12 @@ struct LogCursor {
         return 365 * shifted + shifted / 4 - shifted / 100 + shifted / 400 + (153 * monthFromMarch + 2) / 5 + day - 719_469
     }
 
-    /// Behind `kernel: ` (or `kernel - - - `), where that is what stands next or behind one more word.
-    mutating func skipThroughTag(_ bytes: RawSpan) {
-        _ = attempt { cursor -> Void? in
-            for _ in 0..<2 {
+    /// Behind `kernel: ` (or `kernel - - - `), where that is what stands next or behind a zone's and a host's name.
+    ///
+    /// - Returns: whether it was there.
+    mutating func skipThroughTag(_ bytes: RawSpan) -> Bool {
+        attempt { cursor -> Void? in
+            for _ in 0..<3 {
                 cursor.skipBlanks(bytes)
                 if cursor.takeTag(bytes) { return () }
                 let start = cursor.offset
@@ -274,7 +299,7 @@ struct LogCursor {
                 guard cursor.offset > start else { return nil }
             }
             return nil
-        }
+        } != nil
     }
 
     private mutating func takeTag(_ bytes: RawSpan) -> Bool {

@@ -1,3 +1,5 @@
+internal import TraceModel
+
 /// One logged packet as nfnetlink_log reports it (`NFULNL_MSG_PACKET`, linux/netfilter/nfnetlink_log.h). Prefix and
 /// payload are ranges of the buffer that was parsed, so that nothing is copied.
 @frozen public struct NFLogMessage: Sendable {
@@ -59,7 +61,8 @@
             case Attribute.timestamp:
                 // Seconds and microseconds, be64 each.
                 try require(16)
-                timestamp = Int64(truncatingIfNeeded: bytes.big64(start) &* 1_000_000 &+ bytes.big64(start + 8))
+                timestamp = TimeBounds.clamp(
+                    Int64(truncatingIfNeeded: bytes.big64(start) &* 1_000_000 &+ bytes.big64(start + 8)))
             case Attribute.inDevice:
                 try require(4)
                 inInterface = bytes.big32(start)

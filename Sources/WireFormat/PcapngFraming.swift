@@ -101,9 +101,11 @@ struct PcapngFraming: Sendable {
             hasSection = true
             return .other
         case CaptureFormat.interfaceDescription:
-            guard body.count >= 8 else { return nil }
+            guard body.count >= 8, interfaces.count < CaptureFormat.mostInterfaces else { return nil }
             interfaces.append(interface(body, bytes))
             return .other
+        case CaptureFormat.interfaceStatistics:
+            return statistics(body, bytes, interfaces)
         case CaptureFormat.enhancedPacket:
             guard body.count >= 20 else { return nil }
             let number = firstInterface + Int(number32(bytes, body.lowerBound))
@@ -136,6 +138,27 @@ struct PcapngFraming: Sendable {
         return .packet(
             CapturedPacket(
                 interface: number, time: interfaces[number].clock.microseconds(ticks), data: start..<start + captured))
+    }
+
+    /// What the capturing program says that it lost (`isb_ifdrop`, `isb_osdrop`).
+    private func statistics(_ body: Range<Int>, _ bytes: RawSpan, _ interfaces: [CaptureInterface]) -> CaptureItem {
+        guard body.count >= 12 else { return .other }
+        let number = firstInterface + Int(number32(bytes, body.lowerBound))
+        guard number < interfaces.count else { return .other }
+        var lost: UInt64 = 0
+        var offset = body.lowerBound + 12
+        while body.upperBound - offset >= 4 {
+            let code = number16(bytes, offset)
+            let length = Int(number16(bytes, offset + 2))
+            guard code != 0, length <= body.upperBound - offset - 4 else { break }
+            if code == 5 || code == 7, length == 8 {
+                let first = UInt64(number32(bytes, offset + 4))
+                let second = UInt64(number32(bytes, offset + 8))
+                lost &+= isSwapped ? first << 32 | second : second << 32 | first
+            }
+            offset += 4 + (length + 3) & ~3
+        }
+        return lost > 0 ? .loss(interface: number, packets: lost) : .other
     }
 
     private func interface(_ body: Range<Int>, _ bytes: RawSpan) -> CaptureInterface {

@@ -14,15 +14,21 @@ struct LabVerdict: Encodable {
     var asExpected: Bool
     var checks: [Check]
     var paths: PathsReport
+    var findings: [Finding]
 
     init(_ network: LabNetwork, _ result: Demonstration.Result) throws {
         paths = try ReportJSON.decode(PathsReport.self, from: Data(result.paths.utf8))
+        findings = try ReportJSON.decode(FindingsReport.self, from: Data(result.findings.utf8)).findings
         self.network = network.name
         let found = paths.paths
         checks = result.traffic.map { Check(what: "\($0.command) ends as it should", holds: $0.isAsExpected) }
         checks += network.expected.map { expected in
             Check(what: expected.claim, holds: found.contains { expected.isMet(by: $0) })
         }
+        let kinds = Set(findings.map(\.kind))
+        let wanted = network.findings.sorted().joined(separator: ", ")
+        checks.append(
+            Check(what: "findings: \(wanted.isEmpty ? "none" : wanted)", holds: kinds == network.findings))
         checks.append(Check(what: "no event is lost", holds: paths.completeness.lost == 0))
         checks.append(Check(what: "no path is in doubt", holds: paths.completeness.ambiguous == 0))
         asExpected = checks.allSatisfy(\.holds)

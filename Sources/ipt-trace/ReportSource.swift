@@ -42,6 +42,13 @@ enum ReportSource {
         }
     }
 
+    func findings() async throws -> FindingsReport {
+        switch self {
+        case .snapshot(let snapshot): snapshot.findingsReport()
+        case .collector(let client): try await client.report(FindingsReport.self, "/findings")
+        }
+    }
+
     private static func query(_ filter: PathFilter) -> [URLQueryItem] {
         [
             ("limit", String(filter.limit)), ("netns", filter.netns), ("proto", filter.transport.map { String($0) }),
@@ -52,7 +59,7 @@ enum ReportSource {
 
 /// The reports that are printed.
 enum ReportKind: String, ExpressibleByArgument, CaseIterable {
-    case paths, flows, drops, precedence
+    case paths, flows, drops, findings, precedence
 
     /// Prints one report.
     func print(_ options: ReportOptions, _ filter: PathFilter = PathFilter()) async throws {
@@ -64,7 +71,7 @@ enum ReportKind: String, ExpressibleByArgument, CaseIterable {
     var formats: [ReportFormat] {
         switch self {
         case .paths, .precedence: ReportFormat.allCases
-        case .drops: [.text, .markdown, .json]
+        case .drops, .findings: [.text, .markdown, .json]
         case .flows: [.text, .json]
         }
     }
@@ -98,6 +105,14 @@ enum ReportKind: String, ExpressibleByArgument, CaseIterable {
             case .text: return report.text(style)
             case .json: return try Self.json(report)
             case .markdown, .mermaid: throw formatFailure(format)
+            }
+        case .findings:
+            let report = try await source.findings()
+            switch format {
+            case .text: return report.text(style)
+            case .markdown: return report.markdown
+            case .json: return try Self.json(report)
+            case .mermaid: throw formatFailure(format)
             }
         case .drops:
             let report = try await source.drops(limit: filter.limit)

@@ -77,7 +77,7 @@ private func read(_ bytes: [UInt8]) -> (numbers: [UInt8], blocks: [TraceBlock], 
         case .packet(let packet): numbers.append(bytes[packet.data.lowerBound + 4])
         case .trace(let body): if let block = TraceBlock(unsafe bytes.span.bytes, body) { blocks.append(block) }
         case .damage: isWhole = false
-        case .other: break
+        case .other, .loss: break
         }
     }
     return (numbers, blocks, decoder.interfaces.map(\.name), isWhole)

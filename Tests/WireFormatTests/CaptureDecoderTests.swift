@@ -73,7 +73,7 @@ private func items(_ bytes: [UInt8], window: Int = .max) -> (
         switch item {
         case .packet(let packet): packets.append((packet, Array(view[packet.data])))
         case .damage(let range): damaged += range.count
-        case .trace, .other: break
+        case .trace, .other, .loss: break
         case nil:
             if isLast { return (packets, damaged, used, ends) }
             size += max(window, 16)

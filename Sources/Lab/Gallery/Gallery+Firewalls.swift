@@ -23,7 +23,8 @@ extension Gallery {
                 expected: [
                     Expectation("icmp", "10.0.2.15", "8.8.8.8", "delivered"),
                     Expectation("icmp", "8.8.8.8", "10.0.2.15", "dropped", at: "filter/INPUT in host"),
-                ])
+                ],
+                findings: ["replies-dropped"])
         ])
 
     /// A port that is closed, and exceptions.

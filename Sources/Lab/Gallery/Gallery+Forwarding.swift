@@ -15,7 +15,8 @@ extension Gallery {
             LabNetwork.Variant(
                 name: "local", summary: "a process of the host itself connects; only PREROUTING has the rule",
                 traffic: [Traffic("ipt-trace lab connect 10.0.2.15 8080", succeeds: false)],
-                expected: [Expectation("tcp", "10.0.2.15", "10.0.2.15:8080", "delivered")]),
+                expected: [Expectation("tcp", "10.0.2.15", "10.0.2.15:8080", "delivered")],
+                findings: ["dnat-missing-for-local"]),
             LabNetwork.Variant(
                 name: "local-output", summary: "a process of the host itself connects; OUTPUT has the rule too",
                 rules: [
@@ -34,7 +35,8 @@ extension Gallery {
                     RuleFile("host", PackageResources.port_forward_output_host_rules),
                 ],
                 traffic: [Traffic("ipt-trace lab connect 127.0.0.1 8080", succeeds: false)],
-                expected: [Expectation("tcp", "127.0.0.1", "127.0.0.1:8080", "dropped")]),
+                expected: [Expectation("tcp", "127.0.0.1", "127.0.0.1:8080", "dropped")],
+                findings: ["loopback-source-leaves"]),
             LabNetwork.Variant(
                 name: "local-masquerade",
                 summary: "by 127.0.0.1, with MASQUERADE for local sources and route_localnet on the way back",
@@ -88,7 +90,8 @@ extension Gallery {
                 expected: [
                     Expectation("tcp", "172.16.0.3", "10.0.2.15:8080", "delivered", "dnat in host"),
                     Expectation("tcp", "172.16.0.2:80", "172.16.0.3", "delivered"),
-                ])
+                ],
+                findings: ["hairpin-without-masquerade"])
         ])
 
     /// REDIRECT to another port of the same machine.

@@ -40,7 +40,8 @@ extension Gallery {
             LabNetwork.Variant(
                 name: "off", summary: "net.ipv4.ip_forward is 0", commands: words("sysctl -qw net.ipv4.ip_forward=0"),
                 traffic: failingPing,
-                expected: [Expectation("icmp", "172.16.0.2", "8.8.8.8", "dropped", at: "mangle/PREROUTING in host")]),
+                expected: [Expectation("icmp", "172.16.0.2", "8.8.8.8", "dropped", at: "mangle/PREROUTING in host")],
+                findings: ["forwarding-disabled"]),
             LabNetwork.Variant(
                 name: "reverse-path", summary: "the host's strict reverse-path filter finds no way back to the source",
                 commands: words(
@@ -51,7 +52,8 @@ extension Gallery {
                     ip -n guest neighbour replace 172.16.0.1 lladdr 02:00:00:00:00:01 dev vGUEST
                     """),
                 traffic: [Traffic("ip netns exec guest ping -c 1 -W 1 -I 192.168.77.7 8.8.8.8", succeeds: false)],
-                expected: [Expectation("icmp", "192.168.77.7", "8.8.8.8", "dropped", at: "mangle/PREROUTING in host")]),
+                expected: [Expectation("icmp", "192.168.77.7", "8.8.8.8", "dropped", at: "mangle/PREROUTING in host")],
+                findings: ["reverse-path-filter"]),
         ])
 
     /// Packets that connection tracking is told not to look at.
@@ -70,7 +72,8 @@ extension Gallery {
                     RuleFile("host", PackageResources.masquerade_host_rules),
                     RuleFile("host", PackageResources.notrack_host_rules),
                 ], traffic: failingPing,
-                expected: [Expectation("icmp", "172.16.0.2", "8.8.8.8", "delivered")])
+                expected: [Expectation("icmp", "172.16.0.2", "8.8.8.8", "delivered")],
+                findings: ["nat-without-tracking", "one-way"])
         ])
 
     /// Two routers in a row, the second of which translates.

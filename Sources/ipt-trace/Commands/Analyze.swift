@@ -43,7 +43,7 @@ struct Analyze: AsyncParsableCommand {
 
     @Option(
         name: .customLong("report"),
-        help: "paths, flows, drops or precedence; may be repeated. Default: all.")
+        help: "paths, flows, drops, findings or precedence; may be repeated. Default: all.")
     var kinds: [ReportKind] = []
 
     @Option(help: "text, markdown, json or mermaid.")
@@ -149,12 +149,14 @@ private struct AllReports: Encodable {
     var paths: PathsReport?
     var flows: FlowsReport?
     var drops: DropsReport?
+    var findings: FindingsReport?
     var precedence: PrecedenceReport?
 
     init(_ snapshot: TraceSnapshot, _ kinds: [ReportKind], _ filter: PathFilter) {
         if kinds.contains(.paths) { paths = snapshot.pathsReport(filter) }
         if kinds.contains(.flows) { flows = snapshot.flowsReport(limit: filter.limit) }
         if kinds.contains(.drops) { drops = snapshot.dropsReport(limit: filter.limit) }
+        if kinds.contains(.findings) { findings = snapshot.findingsReport() }
         if kinds.contains(.precedence) { precedence = snapshot.precedenceReport() }
     }
 }

@@ -13,7 +13,7 @@ struct Report: AsyncParsableCommand {
               ipt-trace report flows --format json --from http://127.0.0.1:9101
               ipt-trace report drops --record trace.pcapng
             """,
-        subcommands: [PathsCommand.self, PrecedenceCommand.self, FlowsCommand.self, DropsCommand.self])
+        subcommands: [PathsCommand.self, PrecedenceCommand.self, FlowsCommand.self, DropsCommand.self, FindingsCommand.self])
 }
 
 struct ReportOptions: ParsableArguments {
@@ -125,4 +125,14 @@ struct DropsCommand: AsyncParsableCommand {
         filter.limit = limit
         try await ReportKind.drops.print(options, filter)
     }
+}
+
+struct FindingsCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "findings", abstract: "What is wrong, why, and the command that would mend it.",
+        discussion: "  ipt-trace report findings --format json")
+
+    @OptionGroup var options: ReportOptions
+
+    func run() async throws { try await ReportKind.findings.print(options) }
 }

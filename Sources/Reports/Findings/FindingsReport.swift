@@ -1,0 +1,91 @@
+internal import TraceModel
+
+/// `/findings`: what is wrong, from journeys, rules and settings together.
+public struct FindingsReport: Codable, Sendable, Equatable {
+    public var schema = 1
+    public var generatedAt: String
+    public var completeness: Completeness
+    public var findings: [Finding]
+}
+
+public struct Finding: Codable, Sendable, Equatable {
+    public enum Severity: String, Codable, Sendable, Comparable {
+        /// Worth knowing.
+        case notice
+        /// Packets are lost, or will be under conditions that are easily met.
+        case warning
+        /// Packets are lost, and it is known why.
+        case problem
+
+        public static func < (one: Severity, other: Severity) -> Bool { one.rank < other.rank }
+        private var rank: Int { self == .notice ? 0 : self == .warning ? 1 : 2 }
+    }
+
+    /// The same for every finding of this sort: `forwarding-disabled`.
+    public var kind: String
+    public var severity: Severity
+    public var title: String
+    public var netns: String
+    /// Why it is so, in sentences.
+    public var reason: String
+    /// Packets that show it.
+    public var packets: UInt64
+    /// Ids of journeys that show it; the first ones, at most ten.
+    public var evidence: [String]
+    /// A command that would mend it; `nil` where that is a matter of choice.
+    @ExplicitNull public var remedy: String?
+}
+
+extension TraceSnapshot {
+    public func findingsReport() -> FindingsReport {
+        var all = PathFilter()
+        all.limit = .max
+        let scene = Scene(layout: layout, paths: pathsReport(all).paths, flows: flowsReport(limit: 1000).flows)
+        let found = Scene.rules.flatMap { $0(scene) }
+        return FindingsReport(
+            generatedAt: Timestamp.text(generatedAt), completeness: completeness,
+            findings: found.sorted {
+                ($1.severity, $1.packets, $0.kind, $0.netns) < ($0.severity, $0.packets, $1.kind, $1.netns)
+            })
+    }
+}
+
+/// What the rules look at.
+struct Scene {
+    var layout: Layout
+    var paths: [PathReport]
+    var flows: [FlowReport]
+
+    func facts(_ netns: String) -> NamespaceFacts? { layout.namespaces.first { $0.name == netns }?.facts }
+
+    /// Namespaces of which rules or settings are known, each once.
+    var known: [(netns: String, facts: NamespaceFacts)] {
+        var seen: Set<String> = []
+        return layout.namespaces.compactMap { namespace in
+            guard let facts = namespace.facts, seen.insert(namespace.name).inserted else { return nil }
+            return (namespace.name, facts)
+        }
+    }
+
+    /// `command` as it has to be typed for a namespace.
+    static func command(_ netns: String, _ command: String) -> String {
+        netns == "host" ? command : "ip netns exec \(quoted(netns)) \(command)"
+    }
+
+    /// A name as a shell reads it back.
+    static func quoted(_ name: String) -> String {
+        let isPlain = !name.isEmpty && name.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-_.:/".contains($0)) }
+        return isPlain ? name : "'" + name.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
+    }
+
+    /// One finding out of the paths that show it; `nil` for none.
+    func finding(
+        _ kind: String, _ severity: Finding.Severity, _ title: String, in netns: String, _ shown: [PathReport],
+        because reason: String, remedy: String?
+    ) -> Finding? {
+        guard !shown.isEmpty else { return nil }
+        return Finding(
+            kind: kind, severity: severity, title: title, netns: netns, reason: reason,
+            packets: shown.reduce(0) { $0 + $1.packets }, evidence: shown.prefix(10).map(\.example.journey), remedy: remedy)
+    }
+}
