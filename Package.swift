@@ -96,7 +96,7 @@ let package = Package(
             dependencies: ["Analysis", "Captures", "HTTPEndpoint", "Ruleset", "TraceModel", "WireFormat"],
             exclude: ["Corpus"], swiftSettings: strict),
         tests("CapturesTests", ["Captures", "WireFormat", "TraceModel"]),
-        tests("AnalysisTests", ["Analysis", "Captures", "Reports", "TraceModel"]),
+        tests("AnalysisTests", ["Analysis", "Captures", "Reports", "TraceModel", "WireFormat"]),
         tests("IntakeTests", ["Intake", "Correlation", "TraceModel", "WireFormat"]),
         tests("HTTPEndpointTests", ["HTTPEndpoint", httpTypes, logging]),
         tests("LiveTests", ["Lab", "Namespaces", "Reports", "ipt-trace", "flood"]),

@@ -179,8 +179,9 @@ struct AnalysisState: ~Copyable {
         }
         let places = registry.adopt(layout, segmentOffset: (number + 1) << 20)
         if let own = recorded.ownPort {
-            engine.sink.aggregate.ownEndpoint = TraceAggregate.OwnEndpoint(
-                namespaces: own.namespaces.filter(places.indices.contains).map { places[$0] }, port: own.port)
+            engine.sink.aggregate.addOwn(
+                TraceAggregate.OwnEndpoint(
+                    namespaces: own.namespaces.filter(places.indices.contains).map { places[$0] }, port: own.port))
         }
         // As when it was live: what was under way when the rules changed is in doubt.
         _ = engine.takeLayout(isDiscovery: false)

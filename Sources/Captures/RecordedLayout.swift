@@ -76,7 +76,9 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
     public init(json: [UInt8]) throws {
         self = try JSONDecoder().decode(RecordedLayout.self, from: Data(json))
         guard schema <= Self.currentSchema else { throw CaptureError.newerRecording(schema: schema) }
-        guard namespaces.count <= 4096 else { throw CaptureError.invalidArgument("\(namespaces.count) namespaces are too many") }
+        guard namespaces.count <= 4096 else {
+            throw CaptureError.invalidArgument("\(namespaces.count) namespaces are too many")
+        }
     }
 
     public func json() throws -> [UInt8] {

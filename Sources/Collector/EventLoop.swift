@@ -195,7 +195,7 @@ struct EventLoop: ~Copyable {
         guard engine.takeLayout(isDiscovery: false) else { return }
         for source in sources { source.reader.layoutChanged() }
         kernelLog?.reader.layoutChanged()
-        let own = engine.sink.aggregate.ownEndpoint.map { OwnPort(namespaces: $0.namespaces, port: $0.port) }
+        let own = engine.sink.aggregate.ownEndpoints.first.map { OwnPort(namespaces: $0.namespaces, port: $0.port) }
         tap?.add(engine.sink.layout, ownPort: own)
     }
 

@@ -56,9 +56,8 @@ package final class LayoutRegistry: Sendable {
         state.withLock { state in
             let before = state.layout.namespaces
             state.layout.namespaces = namespaces
-            // Interfaces that lines of the kernel log named and that are gone, or are no interfaces, keep their numbers.
-            for index in namespaces.indices where index < before.count && namespaces[index].medium == .kernelLog {
-                state.layout.namespaces[index].interfaces.merge(before[index].interfaces) { new, _ in new }
+            for index in namespaces.indices where index < before.count {
+                state.layout.namespaces[index].keepNames(of: before[index])
             }
             state.layout.openSegments = openSegments
             state.layout.isInForce = state.layout.isInForce.map { _ in false }
@@ -140,12 +139,12 @@ package final class LayoutRegistry: Sendable {
             let places = recorded.namespaces.map { Self.namespace(named: $0.name, medium: $0.medium, &state) }
             func moved(_ segment: UInt32) -> UInt32 { segment == 0 ? 0 : segment &+ segmentOffset }
             for (index, namespace) in zip(places, recorded.namespaces) {
-                let before = state.layout.namespaces[index].interfaces
+                let before = state.layout.namespaces[index]
                 state.layout.namespaces[index] = namespace
                 state.layout.namespaces[index].interfaces = namespace.interfaces.mapValues {
                     Interface(name: $0.name, segment: moved($0.segment), mtu: $0.mtu)
                 }
-                if namespace.medium == .kernelLog { state.layout.namespaces[index].interfaces.merge(before) { new, _ in new } }
+                state.layout.namespaces[index].keepNames(of: before)
             }
             state.layout.openSegments.formUnion(recorded.openSegments.map(moved))
             for index in state.layout.probes.indices where places.contains(state.layout.probes[index].namespace) {
@@ -187,7 +186,7 @@ package final class LayoutRegistry: Sendable {
     private static let mostNamespaces = 4096
     private static let others = "(others)"
     /// Probes that prefixes of files alone speak of.
-    private static let mostProbes = 1 << 14
+    private static let mostProbes = 1 << 13
 
     /// Above the segments that surveys and recordings number.
     private static let firstLoopback: UInt32 = 1 << 30
@@ -287,6 +286,15 @@ package final class LayoutRegistry: Sendable {
             namespace: namespace, family: family, table: words.table, chain: words.chain, hook: hook, backend: .nft,
             prefix: words.isTrace ? "TRACE: \(words.table.name):\(words.chain)" : prefix,
             coverage: words.isTrace ? .everyRule : .some)
+    }
+}
+
+extension NamespaceLayout {
+    /// Interfaces that are gone keep their names, for the paths that led through them, and lead nowhere.
+    fileprivate mutating func keepNames(of before: NamespaceLayout) {
+        for (number, interface) in before.interfaces where interfaces[number] == nil {
+            interfaces[number] = Interface(name: interface.name)
+        }
     }
 }
 

@@ -55,7 +55,9 @@ public struct Demonstration: Sendable {
         let paths = try await sandbox.require(["curl", "-sS", "localhost:9100/paths"]).standardOutput
         show(paths.count > 700 ? "\(paths.prefix(700))… (\(paths.utf8.count) bytes)\n" : paths)
         let findings = try await sandbox.require(["curl", "-sS", "localhost:9100/findings"]).standardOutput
-        for report in ["paths", "flows", "precedence", "findings"] { try await perform(["ipt-trace", "report", report], in: sandbox) }
+        for report in ["paths", "flows", "precedence", "findings"] {
+            try await perform(["ipt-trace", "report", report], in: sandbox)
+        }
 
         show("$ kill -INT %1")
         let before = collector.output

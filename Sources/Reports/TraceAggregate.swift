@@ -11,7 +11,7 @@ public struct TraceAggregate: Sendable {
     }
 
     /// A TCP port on the loopback addresses of a namespace, which may be reported in two ways.
-    public struct OwnEndpoint: Sendable {
+    public struct OwnEndpoint: Sendable, Equatable {
         /// Indices in the layout.
         public var namespaces: [Int]
         public var port: UInt16
@@ -34,8 +34,9 @@ public struct TraceAggregate: Sendable {
     public private(set) var own: UInt64 = 0
     private var flowTable: FlowTable
     private let limits: Limits
-    /// The collector's endpoint: whoever asks for a report shall not find the question in it.
-    public var ownEndpoint: OwnEndpoint?
+    /// The collector's endpoint, or those of the collectors whose recordings are read: whoever asks for a report shall not
+    /// find the question in it.
+    public private(set) var ownEndpoints: [OwnEndpoint]
 
     // A path is found by walking its routes, then its end, through a tree.
     private var edges: [Edge: UInt32] = [:]
@@ -49,7 +50,7 @@ public struct TraceAggregate: Sendable {
 
     public init(limits: Limits = Limits(), ownEndpoint: OwnEndpoint? = nil) {
         self.limits = limits
-        self.ownEndpoint = ownEndpoint
+        ownEndpoints = ownEndpoint.map { [$0] } ?? []
         flowTable = FlowTable(capacity: limits.flows)
     }
 
@@ -80,8 +81,14 @@ public struct TraceAggregate: Sendable {
         return (path, direction)
     }
 
-    private func isOwn(_ journey: Journey) -> Bool {
-        guard let ownEndpoint else { return false }
+    /// Adds an endpoint, unless it is there.
+    public mutating func addOwn(_ endpoint: OwnEndpoint) {
+        if !ownEndpoints.contains(endpoint) { ownEndpoints.append(endpoint) }
+    }
+
+    private func isOwn(_ journey: Journey) -> Bool { ownEndpoints.contains { isOf($0, journey) } }
+
+    private func isOf(_ ownEndpoint: OwnEndpoint, _ journey: Journey) -> Bool {
         let tuple = journey.packet.tuple
         return tuple.transport == TransportProtocol.tcp
             && (tuple.sourcePort == ownEndpoint.port || tuple.destinationPort == ownEndpoint.port)

@@ -16,7 +16,9 @@ extension NamespaceFacts {
                     family: family, chain: rule.chain, destination: destination,
                     port: rule.argument(of: "--dport").flatMap { UInt16($0) }, text: rule.text))
         case .raw:
-            if rule.target == "NOTRACK" || (rule.target == "CT" && rule.words.contains("--notrack")) { exemptsFromTracking = true }
+            if rule.target == "NOTRACK" || (rule.target == "CT" && rule.words.contains("--notrack")) {
+                exemptsFromTracking = true
+            }
         case .filter:
             let isForEstablished = rule.words.contains { $0.split(separator: ",").contains("ESTABLISHED") }
             if isForEstablished, rule.target == "ACCEPT" { acceptsEstablished.insert(rule.chain) }

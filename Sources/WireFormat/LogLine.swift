@@ -227,7 +227,9 @@ struct LogCursor {
             zone = (hours * 60 + (number(bytes, 2) ?? 0)) * 60 * (isWest ? -1 : 1)
         }
         guard take(bytes, " ") else { return nil }
-        if peek(bytes) == UInt8(ascii: "U"), peek(bytes, 1) == UInt8(ascii: "T"), peek(bytes, 2) == UInt8(ascii: "C") { zone = 0 }
+        if peek(bytes) == UInt8(ascii: "U"), peek(bytes, 1) == UInt8(ascii: "T"), peek(bytes, 2) == UInt8(ascii: "C") {
+            zone = 0
+        }
         return (Self.day(year, month, day) * 86_400 - zone) * 1_000_000 + time
     }
 

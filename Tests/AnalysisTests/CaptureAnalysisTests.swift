@@ -3,6 +3,8 @@ import Captures
 import Foundation
 import Reports
 import Testing
+import TraceModel
+import WireFormat
 
 @Suite struct CaptureAnalysisTests {
     static let guest = "\(Files.fixtures)/ping/guest.pcap"
@@ -95,6 +97,66 @@ import Testing
             let result = try analyze([$0])
             #expect(result.snapshot.completeness.events == 0)
             #expect(result.problems.messages.first?.contains("link type 1") == true)
+        }
+    }
+
+    /// A recording of another machine, or of later, whose namespaces have the same names and no probes.
+    private func laterRecording(_ machine: MachineIdentity, run: UInt64, seconds: Int64) throws -> [UInt8] {
+        var writer = CaptureWriter()
+        writer.section(application: "test")
+        let layout = Layout(namespaces: ["host", "guest", "inet"].map { NamespaceLayout(name: $0, inode: 1) })
+        writer.layout(json: try RecordedLayout(layout, run: run, machine: machine, ownPort: nil).json())
+        writer.interface(name: "host", description: "")
+        let bytes: [UInt8] = [2, 0, 0, 5]
+        writer.packet(
+            interface: 0, time: (1_795_262_400 + seconds) * 1_000_000, unsafe bytes.span.bytes, 0..<4, comment: nil)
+        return writer.bytes
+    }
+
+    @Test func aLayoutHoldsFromItsOwnPacketsOn() throws {
+        let first = "\(Files.fixtures)/ping/recording.pcapng"
+        let alone = try analyze([first]).snapshot.pathsReport().summaries
+        let machine = MachineIdentity(
+            host: "00000000000000000000000000000001", boot: "00000000-0000-4000-8000-000000000001")
+        try Files.with(try laterRecording(machine, run: 2, seconds: 86_400)) { later in
+            try #expect(analyze([first, later]).snapshot.pathsReport().summaries == alone)
+            try #expect(analyze([later, first]).snapshot.pathsReport().summaries == alone)
+        }
+        // Another machine's host is another host, whenever its recording was made.
+        try Files.with(try laterRecording(MachineIdentity(host: "b"), run: 3, seconds: -86_400)) { other in
+            let result = try analyze([first, other])
+            #expect(result.snapshot.pathsReport().summaries.map(\.outcome) == alone.map(\.outcome))
+            #expect(result.snapshot.layout.namespaces.contains { $0.name.hasSuffix("@2") })
+        }
+    }
+
+    @Test func timesAtTheEndsOfTheirRangeDoNotOverflow() throws {
+        let bytes = try Files.bytes("ping/guest.pcap")
+        for seconds in [[0, 0, 0, 0], [0xFF, 0xFF, 0xFF, 0xFF]] as [[UInt8]] {
+            var damaged = bytes
+            damaged.replaceSubrange(24..<28, with: seconds)
+            try Files.with(damaged) { _ = try analyze([$0]) }
+        }
+        var writer = CaptureWriter()
+        writer.section(application: "test")
+        writer.interface(name: "host", description: "")
+        for time in [Int64.min, -1, 0, Int64.max] {
+            writer.packet(
+                interface: 0, time: time, unsafe bytes.span.bytes, 40..<(40 + Int(bytes[32])), comment: nil)
+        }
+        try Files.with(writer.bytes) { try #expect(analyze([$0]).snapshot.completeness.events == 4) }
+        let log =
+            "{\"__REALTIME_TIMESTAMP\":\"-9223372036854775808\",\"_SOURCE_MONOTONIC_TIMESTAMP\":\"9223372036854775807\",\"MESSAGE\":\"x\"}\n"
+        try Files.with(log + log.replacing("-92", with: "92")) { try #expect(analyze([$0]).otherLines == 2) }
+    }
+
+    @Test func aRecordingOfALaterVersionIsNotMisread() throws {
+        var bytes = try laterRecording(MachineIdentity(), run: 1, seconds: 0)
+        let text = Array("\"schema\":1".utf8)
+        let place = try #require(bytes.indices.first { bytes[$0...].starts(with: text) })
+        bytes[place + text.count - 1] = UInt8(ascii: "9")
+        try Files.with(bytes) {
+            try #expect(analyze([$0]).problems.messages.first?.contains("later version") == true)
         }
     }
 

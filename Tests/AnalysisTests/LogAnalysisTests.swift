@@ -174,6 +174,40 @@ import Testing
         }
     }
 
+    @Test func linesThatOtherProgramsWroteAreNoneOfTheKernels() throws {
+        let forged = try rewritten { _ in "Feb  7 20:13:05 router mallory: " }
+        try Files.with(forged) {
+            let result = try analyze([$0])
+            #expect(result.snapshot.completeness.events == 0 && result.otherLines == 18)
+        }
+        let entry =
+            "{\"_TRANSPORT\":\"syslog\",\"MESSAGE\":\"HOST_FILTER_INPUT IN=eth0 OUT= SRC=1.2.3.4 DST=5.6.7.8 PROTO=2\"}\n"
+        try Files.with(entry + entry.replacing("syslog", with: "kernel")) {
+            try #expect(analyze([$0]).snapshot.completeness.events == 1)
+        }
+    }
+
+    @Test func aDamagedDateAndAClockThatIsPutBackDoNotStopTheTime() throws {
+        let lines = try Self.classic().split(separator: "\n").map(String.init)
+        // Each line a minute behind the one before, in boots that follow one another: nothing is under way any more.
+        let stamps = ["[ 9000.0] ", "[ 9060.0] ", "[ 10.0] ", "[ 70.0] "]
+        let text = stamps.map { $0 + lines[0].drop { $0 != "N" } }.joined(separator: "\n")
+        try Files.with(text) { try #expect(analyze([$0]).snapshot.completeness.journeys == 3) }
+        let dated = ["9999-01-01T00:00:00.0Z", "2026-02-07T20:13:05.0Z", "2026-02-07T20:14:05.0Z", "2026-02-07T20:15:05.0Z"]
+        let damaged = dated.map { "\($0) router kernel: " + lines[0].drop { $0 != "N" } }.joined(separator: "\n")
+        try Files.with(damaged) { try #expect(analyze([$0]).snapshot.completeness.journeys == 3) }
+    }
+
+    @Test func countlessPacketsAtOneMomentStayWithinTheLimit() throws {
+        let lines = (0..<20_000).map {
+            "[ 1.0] HOST_FILTER_INPUT IN=eth0 OUT= SRC=10.0.\($0 >> 8).\($0 & 255) DST=5.6.7.8 LEN=84 TTL=64 ID=1 PROTO=UDP SPT=5 DPT=6 LEN=64"
+        }
+        try Files.with(lines.joined(separator: "\n")) {
+            let result = try Analysis().run(Analysis.Options(files: [$0], maximumJourneys: 1000))
+            #expect(result.snapshot.completeness.evicted >= 14_000 && result.snapshot.completeness.events == 20_000)
+        }
+    }
+
     /// A ping through a router whose legacy rules TRACE it, as Linux 6.18 wrote it.
     @Test func whatTRACEWrites() throws {
         let paths = try analyze(["\(Files.fixtures)/trace.log"]).snapshot.pathsReport().paths

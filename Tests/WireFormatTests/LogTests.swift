@@ -45,6 +45,7 @@ private func packet(_ text: String) throws -> (LogPacket, prefix: String, input:
         Form("dmesg -x", "kern  :warn  : [ 9165.543707] ", boot: 9_165_543_707),
         Form("dmesg -T", "[Sat Nov 21 10:59:20 2026] ", wall: moment),
         Form("dmesg --time-format iso", "2026-11-21T10:59:20,657368+00:00 ", wall: moment + 657_368),
+        Form("journalctl -o short-full", "Sat 2026-11-21 10:59:20 UTC router kernel: ", wall: moment),
         Form("journalctl -o short", "Nov 21 10:59:20 router kernel: ", wall: moment),
         Form("journalctl -o short-precise", "Nov 21 10:59:20.123456 router kernel: ", wall: moment + 123_456),
         Form("journalctl -o short-iso", "2026-11-21T11:59:20+0100 router kernel: ", wall: moment),

@@ -75,7 +75,8 @@ struct Scene {
     /// A name as a shell reads it back.
     static func quoted(_ name: String) -> String {
         let isPlain = !name.isEmpty && name.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-_.:/".contains($0)) }
-        return isPlain ? name : "'" + name.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
+        return isPlain
+            ? name : "'" + name.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
     }
 
     /// One finding out of the paths that show it; `nil` for none.

@@ -69,7 +69,8 @@ extension Scene {
         scene.known.flatMap { netns, facts in
             facts.redirections.filter { $0.chain == "PREROUTING" && $0.destination != nil }.compactMap { rule in
                 let hasTwin = facts.redirections.contains {
-                    $0.chain == "OUTPUT" && $0.family == rule.family && $0.destination == rule.destination && $0.port == rule.port
+                    $0.chain == "OUTPUT" && $0.family == rule.family && $0.destination == rule.destination
+                        && $0.port == rule.port
                 }
                 guard !hasTwin else { return nil }
                 let shown = scene.paths.filter { path in
@@ -80,7 +81,8 @@ extension Scene {
                 }
                 let rest = rule.text.split(separator: " ").dropFirst(2).joined(separator: " ")
                 return scene.finding(
-                    "dnat-missing-for-local", .problem, "processes of \(netns) itself do not reach the forwarded port", in: netns,
+                    "dnat-missing-for-local", .problem, "processes of \(netns) itself do not reach the forwarded port",
+                    in: netns,
                     shown,
                     because: "nat/PREROUTING rewrites \(rule.destination ?? "")\(rule.port.map { ":\($0)" } ?? ""), but what a "
                         + "local process sends passes OUTPUT instead, where no such rule stands.",
@@ -104,9 +106,11 @@ extension Scene {
                 || (path.outcome == "dropped" && path.endedAt?.after.table == "nat" && path.endedAt?.after.hook == "OUTPUT")
             return isRewritten && !path.translations.contains { $0.kind == "snat" } && path.outcome != "delivered"
         }
-        return Dictionary(grouping: shown) { $0.steps.first?.netns ?? "" }.sorted { $0.key < $1.key }.compactMap { netns, shown in
+        return Dictionary(grouping: shown) { $0.steps.first?.netns ?? "" }.sorted { $0.key < $1.key }.compactMap {
+            netns, shown in
             scene.finding(
-                "loopback-source-leaves", .problem, "packets from 127.0.0.1 are sent elsewhere and keep their source", in: netns,
+                "loopback-source-leaves", .problem, "packets from 127.0.0.1 are sent elsewhere and keep their source",
+                in: netns,
                 shown,
                 because: "DNAT in OUTPUT changes where a packet goes after its source was chosen: it stays 127.0.0.1, which no "
                     + "other machine answers and the kernel does not let out of a loopback interface.",
@@ -135,7 +139,8 @@ extension Scene {
             let match = port.map { " -p \(paths.first?.example.protocol ?? "tcp") --dport \($0)" } ?? ""
             let interface = paths.first?.steps.first { $0.netns == netns && $0.hook == "FORWARD" }?.out ?? ""
             return scene.finding(
-                "hairpin-without-masquerade", .problem, "\(netns) sends packets back to where they came from, unmasked", in: netns,
+                "hairpin-without-masquerade", .problem, "\(netns) sends packets back to where they came from, unmasked",
+                in: netns,
                 paths,
                 because: "A forwarded port leads back into the network of the client. The answer goes from the server to the "
                     + "client directly, and the client refuses it: it comes from an address that it did not ask.",
@@ -157,7 +162,8 @@ extension Scene {
             return scene.finding(
                 "nat-without-tracking", .warning, "nat's rules in \(netns) do not see packets that raw exempts from tracking",
                 in: netns, shown,
-                because: "A NOTRACK rule in raw keeps packets from connection tracking, and nat works on tracked connections only: "
+                because:
+                    "A NOTRACK rule in raw keeps packets from connection tracking, and nat works on tracked connections only: "
                     + "these packets went through untranslated, though nat has rules.",
                 remedy: nil)
         }
@@ -177,7 +183,8 @@ extension Scene {
         scene.known.filter { !$0.facts.coveredProbes.isEmpty }.map { netns, facts in
             Finding(
                 kind: "probe-covered", severity: .warning, title: "rules were put before probes in \(netns)", netns: netns,
-                reason: "Another program inserted rules at the head of \(facts.coveredProbes.sorted().joined(separator: ", ")): "
+                reason:
+                    "Another program inserted rules at the head of \(facts.coveredProbes.sorted().joined(separator: ", ")): "
                     + "packets that these rules decide about are not seen there.",
                 packets: 0, evidence: [], remedy: "ipt-trace install-probes --netns \(quoted(netns))")
         }

@@ -6,7 +6,8 @@ extension FindingsReport {
             let severity = finding.severity == .problem ? style.bad("problem") : style.notable(finding.severity.rawValue)
             lines += ["", "\(severity): \(style.bold(finding.title))", "  \(finding.reason)"]
             if finding.packets > 0 {
-                lines.append("  shown by \(Phrase.count(finding.packets, "packet")), such as journey \(finding.evidence.first ?? "")")
+                lines.append(
+                    "  shown by \(Phrase.count(finding.packets, "packet")), such as journey \(finding.evidence.first ?? "")")
             }
             if let remedy = finding.remedy { lines.append("  to mend it: \(remedy)") }
         }
