@@ -13,6 +13,8 @@ public struct Demonstration: Sendable {
         public var paths: String
         /// `/findings`, as JSON.
         public var findings: String
+        /// `/flows`, as JSON.
+        public var flows: String
         /// By command: whether it ended as it should.
         public var traffic: [(command: String, isAsExpected: Bool)]
     }
@@ -54,6 +56,9 @@ public struct Demonstration: Sendable {
         show("$ curl localhost:9100/paths")
         let paths = try await sandbox.require(["curl", "-sS", "localhost:9100/paths"]).standardOutput
         show(paths.count > 700 ? "\(paths.prefix(700))… (\(paths.utf8.count) bytes)\n" : paths)
+        let flows = try await sandbox.require(
+            ["curl", "-sS", "localhost:9100/flows?limit=1000"]
+        ).standardOutput
         let findings = try await sandbox.require(["curl", "-sS", "localhost:9100/findings"]).standardOutput
         for report in ["paths", "flows", "precedence", "findings"] {
             try await perform(["ipt-trace", "report", report], in: sandbox)
@@ -65,7 +70,7 @@ public struct Demonstration: Sendable {
         for server in servers { await server.stop() }
         show(String(collector.output.dropFirst(before.count)))
         try await perform(["ipt-trace", "remove-probes", "--verify"], in: sandbox)
-        return Result(paths: paths, findings: findings, traffic: traffic)
+        return Result(paths: paths, findings: findings, flows: flows, traffic: traffic)
     }
 
     private func wait(for words: String, of process: SandboxProcess) async throws {

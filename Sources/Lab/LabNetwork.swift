@@ -17,6 +17,8 @@ public struct LabNetwork: Sendable {
     public var expected: [Expectation]
     /// Kinds of the findings that must come up, and no others.
     public var findings: Set<String> = []
+    /// How connections must be shared out.
+    public var shares: Shares?
     /// The same with something added, which makes it fail, or mends it.
     public var variants: [Variant]
 
@@ -29,6 +31,7 @@ public struct LabNetwork: Sendable {
         var traffic: [Traffic]?
         var expected: [Expectation]
         var findings: Set<String> = []
+        var shares: Shares?
     }
 
     public func variant(named name: String) -> Variant? { variants.first { $0.name == name } }
@@ -43,6 +46,7 @@ public struct LabNetwork: Sendable {
         changed.traffic = variant.traffic ?? traffic
         changed.expected = variant.expected
         changed.findings = variant.findings
+        changed.shares = variant.shares
         return changed
     }
 
@@ -80,6 +84,35 @@ public struct Traffic: Sendable {
     init(_ command: String, succeeds: Bool = true) {
         self.command = command.split(separator: " ").map(String.init)
         self.succeeds = succeeds
+    }
+}
+
+/// How many connections each server must get.
+public struct Shares: Sendable {
+    /// By address that DNAT gives.
+    public var connections: [String: Int]
+    /// Whether chance has a say, so that the numbers need only be likely.
+    public var isByChance: Bool
+
+    init(of connections: [String: Int], isByChance: Bool = false) {
+        self.connections = connections
+        self.isByChance = isByChance
+    }
+
+    /// Whether what was seen is what must be: exactly, or, by chance, no less likely than one time in a thousand (Pearson's
+    /// chi-squared test).
+    public func isMet(by seen: [String: Int]) -> Bool {
+        guard isByChance else { return seen == connections }
+        guard seen.values.reduce(0, +) == connections.values.reduce(0, +), Set(seen.keys).isSubset(of: connections.keys) else {
+            return false
+        }
+        let deviation = connections.reduce(0.0) { sum, expected in
+            let difference = Double((seen[expected.key] ?? 0) - expected.value)
+            return sum + difference * difference / Double(expected.value)
+        }
+        // The 0.999 quantiles for one to four degrees of freedom.
+        let bounds = [10.83, 13.82, 16.27, 18.47]
+        return deviation <= bounds[min(max(connections.count - 2, 0), bounds.count - 1)]
     }
 }
 

@@ -14,10 +14,13 @@ public struct FlowRecord: Sendable {
     }
 
     public static let pathLimit = 16
+    public static let translationLimit = 8
 
     public var serial: UInt64
     public var original: Side
     public var reply: Side?
+    /// What its own packets met, with the path that each is of; at most `FlowRecord.translationLimit`.
+    public var translations: [(path: Int, translation: TranslationRecord)] = []
     public var firstSeen: Int64
     public var lastSeen: Int64
     /// Whether the first packet seen opened the connection; else it may have been a reply.
@@ -50,8 +53,8 @@ struct FlowTable: Sendable {
 
     /// Adds a journey to its flow.
     ///
-    /// - Returns: which way of the flow it goes.
-    mutating func add(_ journey: Journey, path: Int) -> Direction {
+    /// - Returns: the flow, and which way of it the journey goes.
+    mutating func add(_ journey: Journey, path: Int) -> (flow: Int, direction: Direction) {
         let isReplyType = Self.isReply(journey.packet)
         var found: (flow: Int, direction: Direction)?
         for segment in journey.segments {
@@ -76,7 +79,18 @@ struct FlowTable: Sendable {
         }
         remember(journey, flow, direction, flip: isReplyType)
         count(journey, flow, direction, path)
-        return direction
+        return (flow, direction)
+    }
+
+    /// Adds what a journey of the flow met.
+    mutating func note(_ translations: [TranslationRecord], flow: Int, path: Int) {
+        for translation in translations where flows[flow].translations.count < FlowRecord.translationLimit {
+            let isKnown = flows[flow].translations.contains {
+                $0.translation.kind == translation.kind && $0.translation.from == translation.from
+                    && $0.translation.to == translation.to && $0.translation.toPort == translation.toPort
+            }
+            if !isKnown { flows[flow].translations.append((path, translation)) }
+        }
     }
 
     private mutating func open(_ journey: Journey, _ direction: Direction) -> Int {

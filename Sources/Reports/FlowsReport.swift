@@ -41,27 +41,15 @@ extension TraceSnapshot {
     }
 
     private func describe(_ flow: FlowRecord) -> FlowReport {
-        let indices = flow.original.paths + (flow.reply?.paths ?? [])
-        var translations: [TranslationReport] = []
-        for index in indices where index < paths.count {
-            for translation in describe(paths[index]).translations where isOf(flow, translation) {
-                if !translations.contains(where: { $0.kind == translation.kind && $0.netns == translation.netns }) {
-                    translations.append(translation)
-                }
-            }
+        let translations = flow.translations.filter { $0.path < paths.count }.map { path, translation in
+            let packets = paths[path].translations[translation] ?? 0
+            return describe(translation, packets: packets, routes: paths[path].routes)
         }
         return FlowReport(
             id: "\(TraceID(run: run, serial: flow.serial))",
             protocol: TransportProtocol.name(flow.original.tuple.transport), firstSeen: Timestamp.text(flow.firstSeen),
             lastSeen: Timestamp.text(flow.lastSeen), directionKnown: flow.isDirectionKnown,
             original: describe(flow.original), reply: flow.reply.map(describe), translations: translations)
-    }
-
-    /// A path's translations are those of all its packets; a flow's are those that begin or end at its addresses.
-    private func isOf(_ flow: FlowRecord, _ translation: TranslationReport) -> Bool {
-        let tuples = [flow.original.tuple] + (flow.reply.map { [$0.tuple] } ?? [])
-        let addresses = Set(tuples.flatMap { ["\($0.source)", "\($0.destination)"] })
-        return addresses.contains(translation.from) || addresses.contains(translation.to)
     }
 
     private func describe(_ side: FlowRecord.Side) -> FlowReport.Side {

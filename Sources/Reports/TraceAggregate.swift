@@ -71,12 +71,14 @@ public struct TraceAggregate: Sendable {
             unlisted += 1
             return nil
         }
-        let direction = flowTable.add(journey, path: path)
+        let (flow, direction) = flowTable.add(journey, path: path)
+        let translations = journey.mayBeTranslated ? journey.translations(direction) : []
+        if !translations.isEmpty { flowTable.note(translations, flow: flow, path: path) }
         let isNewTuple = path != lastPath || lastTuple != journey.packet.tuple
         lastPath = path
         lastTuple = journey.packet.tuple
         if paths[path].packets == 0 { paths[path].example.direction = direction }
-        paths[path].count(journey, direction, isNewTuple: isNewTuple)
+        paths[path].count(journey, direction, translations, isNewTuple: isNewTuple)
         keep(journey, direction)
         return (path, direction)
     }
@@ -192,6 +194,9 @@ extension Journey {
         return found
     }
 
+    /// Whether anything was rewritten on its way, at a glance.
+    fileprivate var mayBeTranslated: Bool { segments.count > 1 || segments.contains { $0.entry != $0.exit } }
+
     private func hasPort(_ tuple: PacketTuple) -> Bool { !tuple.isICMP }
 }
 
@@ -202,7 +207,9 @@ extension PathRecord {
         return true
     }
 
-    fileprivate mutating func count(_ journey: Journey, _ direction: Direction, isNewTuple: Bool) {
+    fileprivate mutating func count(
+        _ journey: Journey, _ direction: Direction, _ met: [TranslationRecord], isNewTuple: Bool
+    ) {
         packets += 1
         bytes += UInt64(journey.packet.length)
         if journey.isAmbiguous { ambiguous += 1 }
@@ -210,13 +217,11 @@ extension PathRecord {
         firstSeen = min(firstSeen, journey.firstSeen)
         lastSeen = max(lastSeen, journey.lastSeen)
         protocols[journey.packet.tuple.transport, default: 0] += 1
-        if journey.segments.contains(where: { $0.entry != $0.exit }) || journey.segments.count > 1 {
-            for translation in journey.translations(direction) {
-                if let known = translations[translation] {
-                    translations[translation] = known + 1
-                } else if translations.count < PathRecord.translationLimit {
-                    translations[translation] = 1
-                }
+        for translation in met {
+            if let known = translations[translation] {
+                translations[translation] = known + 1
+            } else if translations.count < PathRecord.translationLimit {
+                translations[translation] = 1
             }
         }
         guard isNewTuple else { return }

@@ -29,9 +29,24 @@ struct LabVerdict: Encodable {
         let wanted = network.findings.sorted().joined(separator: ", ")
         checks.append(
             Check(what: "findings: \(wanted.isEmpty ? "none" : wanted)", holds: kinds == network.findings))
+        if let shares = network.shares {
+            let flows = try ReportJSON.decode(FlowsReport.self, from: Data(result.flows.utf8)).flows
+            let seen = Self.connections(flows)
+            let text = seen.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", ")
+            checks.append(Check(what: "connections by server: \(text)", holds: shares.isMet(by: seen)))
+        }
         checks.append(Check(what: "no event is lost", holds: paths.completeness.lost == 0))
         checks.append(Check(what: "no path is in doubt", holds: paths.completeness.ambiguous == 0))
         asExpected = checks.allSatisfy(\.holds)
+    }
+
+    /// How many connections each address got that DNAT gave.
+    private static func connections(_ flows: [FlowReport]) -> [String: Int] {
+        var counts: [String: Int] = [:]
+        for flow in flows {
+            for translation in flow.translations where translation.kind == "dnat" { counts[translation.to, default: 0] += 1 }
+        }
+        return counts
     }
 
     var text: String {

@@ -2,6 +2,7 @@
 public enum Gallery {
     public static let networks = [
         ping, portForward, hairpin, firewall, blockedPort, reject, redirect, forwarding, notrack, tables, twoRouters,
+        balance, service, containerDNS, docker,
     ]
 
     public static func network(named name: String) -> LabNetwork? { networks.first { $0.name == name } }

@@ -4,7 +4,7 @@ internal import TraceModel
 extension Scene {
     static let rules: [@Sendable (Scene) -> [Finding]] = [
         forwardingDisabled, reversePath, repliesDropped, localWithoutTranslation, loopbackLeaves, hairpin, untracked,
-        bothBackends, coveredProbes, oneWay,
+        unevenBalance, bothBackends, coveredProbes, oneWay,
     ]
 
     /// Vanished between PREROUTING and the chains behind the routing decision: no table did that.
@@ -167,6 +167,42 @@ extension Scene {
                     + "these packets went through untranslated, though nat has rules.",
                 remedy: nil)
         }
+    }
+
+    /// Connections that statistic shares out, by Pearson's chi-squared test against equal shares.
+    private static let unevenBalance: @Sendable (Scene) -> [Finding] = { scene in
+        scene.known.flatMap { netns, facts in
+            guard facts.redirections.contains(where: { $0.text.contains("statistic") }) else { return [Finding]() }
+            var servers: [String: [String: [String]]] = [:]
+            for flow in scene.flows {
+                for translation in flow.translations where translation.kind == "dnat" && translation.netns == netns {
+                    let front = "\(translation.from)\(flow.original.destinationPort.map { ":\($0)" } ?? "")"
+                    servers[front, default: [:]][translation.to, default: []].append(flow.original.latestJourney)
+                }
+            }
+            return servers.sorted { $0.key < $1.key }.compactMap { front, shares in
+                let total = shares.values.reduce(0) { $0 + $1.count }
+                guard shares.count > 1, total >= 20 * shares.count, isUneven(shares.values.map(\.count)) else { return nil }
+                let text = shares.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value.count)" }.joined(separator: ", ")
+                return Finding(
+                    kind: "uneven-balance", severity: .warning, title: "\(front) in \(netns) is not shared out evenly",
+                    netns: netns,
+                    reason:
+                        "Of \(total) connections: \(text). By chance that happens less than once in a thousand times. Each rule "
+                        + "with statistic takes its share of what the rules before it left: of three the first takes a third, the "
+                        + "next half, the last the rest.",
+                    packets: UInt64(total), evidence: Array(shares.values.joined().prefix(10)), remedy: nil)
+            }
+        }
+    }
+
+    private static func isUneven(_ counts: [Int]) -> Bool {
+        let expected = Double(counts.reduce(0, +)) / Double(counts.count)
+        let deviation = counts.reduce(0.0) { $0 + (Double($1) - expected) * (Double($1) - expected) / expected }
+        // The 0.999 quantile, by Wilson and Hilferty's approximation (1931).
+        let freedom = Double(counts.count - 1)
+        let root = 1 - 2 / (9 * freedom) + 3.0902 * (2 / (9 * freedom)).squareRoot()
+        return deviation > freedom * root * root * root
     }
 
     private static let bothBackends: @Sendable (Scene) -> [Finding] = { scene in

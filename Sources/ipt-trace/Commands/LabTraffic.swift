@@ -9,12 +9,13 @@ struct LabServe: ParsableCommand {
         discussion: "  ipt-trace lab serve 80")
 
     @Argument var port: UInt16
+    @Option(help: "The address to answer from.") var address = "0.0.0.0"
 
     func run() throws {
         let stream = try LabSocket(SOCK_STREAM)
         let datagrams = try LabSocket(SOCK_DGRAM)
-        try stream.bind(port)
-        try datagrams.bind(port)
+        try stream.bind(address, port)
+        try datagrams.bind(address, port)
         guard listen(stream.descriptor, 128) == 0 else { throw LabSocket.failure("listen") }
         Terminal.print("serving port \(port)")
         var ready = [stream.descriptor, datagrams.descriptor].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
@@ -42,8 +43,14 @@ struct LabConnect: ParsableCommand {
     @Argument var port: UInt16
     @Flag(help: "Send a UDP datagram.") var udp = false
     @Option(help: "Seconds to wait.") var timeout = 1
+    @Option(help: "So many times, one after the other.") var count = 1
 
     func run() throws {
+        for _ in 0..<max(1, count) { try ask() }
+        Terminal.print("answered")
+    }
+
+    private func ask() throws {
         let socket = try LabSocket(udp ? SOCK_DGRAM : SOCK_STREAM)
         var limit = timeval(tv_sec: max(1, timeout), tv_usec: 0)
         let size = socklen_t(MemoryLayout<timeval>.size)
@@ -52,9 +59,8 @@ struct LabConnect: ParsableCommand {
         try socket.connect(address, port)
         if udp { _ = unsafe send(socket.descriptor, "hello", 5, 0) }
         var answer = [UInt8](repeating: 0, count: 64)
-        let count = unsafe recv(socket.descriptor, &answer, answer.count, 0)
-        guard count > 0 else { throw LabSocket.failure("no answer") }
-        Terminal.print("answered")
+        let received = unsafe recv(socket.descriptor, &answer, answer.count, 0)
+        guard received > 0 else { throw LabSocket.failure("no answer") }
     }
 }
 
@@ -91,8 +97,8 @@ private struct LabSocket: ~Copyable {
         }
     }
 
-    func bind(_ port: UInt16) throws {
-        guard try unsafe Self.withAddress("0.0.0.0", port, { unsafe Glibc.bind(descriptor, $0, $1) }) == 0 else {
+    func bind(_ address: String, _ port: UInt16) throws {
+        guard try unsafe Self.withAddress(address, port, { unsafe Glibc.bind(descriptor, $0, $1) }) == 0 else {
             throw Self.failure("port \(port)")
         }
     }
