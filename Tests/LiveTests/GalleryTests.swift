@@ -44,6 +44,16 @@ struct GalleryTests {
         #expect(output.exitCode == 0 && (verdict?.checks.count ?? 0) > 2, "\(entry)")
     }
 
+    @Test func aNetworkThatIsKeptCanBeLookedAroundIn() async throws {
+        let run = try await Tool.run(Live.program, ["lab", "run", "tables", "--keep"])
+        #expect(run.exitCode == 0 && run.standardError.contains("tables is up still"))
+        let looked = try await Tool.run(Live.program, ["lab", "shell", "tables", "--", "iptables-save", "-t", "mangle"])
+        #expect(looked.standardOutput.contains("-A FORWARD -s 172.16.0.2/32 -j ACCEPT"))
+        #expect(try await Tool.run(Live.program, ["lab", "run", "tables", "--keep"]).exitCode == 1)
+        #expect(try await Tool.run(Live.program, ["lab", "down", "tables"]).exitCode == 0)
+        #expect(try await Tool.run(Live.program, ["lab", "shell", "tables", "--", "true"]).exitCode == 1)
+    }
+
     @Test func namesTellNetworksApart() {
         #expect(Set(Gallery.networks.map(\.name)).count == Gallery.networks.count)
         for network in Gallery.networks {

@@ -76,24 +76,30 @@ struct LabRun: AsyncParsableCommand {
     @Flag(help: "Print what /paths has and whether it is as expected, as JSON, and nothing else.")
     var json = false
 
+    @Flag(help: "Leave the network up, to look around in it with lab shell; lab down takes it away.")
+    var keep = false
+
     func run() async throws {
         let plain = try argument.network()
         let network = plain.with(try option.resolve(plain))
         let stop = StopSignal()
         let isQuiet = json
+        let isKept = keep
         let work = Task {
-            try await Sandbox.with { sandbox in
-                if !isQuiet { Terminal.print("\(network.summary)\n\n\(network.drawing)\n") }
+            if !isQuiet { Terminal.print("\(network.summary)\n\n\(network.drawing)\n") }
+            let demonstration = Demonstration(
+                network, program: Program.path, show: { if !isQuiet { Terminal.print($0) } })
+            if isKept { return try await demonstration.run(in: try await LabUp.bringUp(network)) }
+            return try await Sandbox.with { sandbox in
                 try await network.setUp(in: sandbox)
-                let demonstration = Demonstration(
-                    network, program: Program.path, show: { if !isQuiet { Terminal.print($0) } })
                 return try await demonstration.run(in: sandbox)
             }
         }
         let watcher = Task {
             await stop.wait()
             if !Task.isCancelled {
-                // The sandbox ends with this process, and everything in it with the sandbox.
+                // The sandbox ends with this process, and everything in it with the sandbox; one to be kept is ended here.
+                if isKept { LabDown.takeDown(network.name) }
                 Terminal.note("interrupted: the network is gone")
                 Foundation.exit(130)
             }
@@ -107,6 +113,10 @@ struct LabRun: AsyncParsableCommand {
         }
         let verdict = try LabVerdict(network, result)
         Terminal.print(json ? try ReportKind.json(verdict) : verdict.text)
+        if keep {
+            Terminal.note(
+                "\(network.name) is up still: ipt-trace lab shell \(network.name), and then ipt-trace lab down \(network.name)")
+        }
         if !verdict.asExpected { throw ExitCode(ExitStatus.checkFailed) }
     }
 }
@@ -119,27 +129,33 @@ struct LabUp: AsyncParsableCommand {
     @OptionGroup var option: LabVariantOption
 
     func run() async throws {
-        let network = try argument.network()
-        let variant = try option.resolve(network)
-        guard LabRegister.sandbox(of: network.name) == nil else {
-            throw CommandFailure(
-                message: "\(network.name) is up already. Take it down with: ipt-trace lab down \(network.name)")
-        }
+        let plain = try argument.network()
+        let network = plain.with(try option.resolve(plain))
         do {
-            let sandbox = try await Sandbox.detached(keeper: [Program.path, "lab", "hold"])
-            do {
-                // First, so that `lab down` finds it whatever happens to this process.
-                try LabRegister.add(network.name, sandbox)
-                try await network.setUp(in: sandbox, variant: variant)
-            } catch {
-                sandbox.end()
-                LabRegister.remove(network.name)
-                throw error
-            }
+            _ = try await Self.bringUp(network)
         } catch let error as Sandbox.Unavailable {
             throw CommandFailure(message: error.description)
         }
         Terminal.print("\(network.drawing)\n\n\(network.name) is up. Work in it with: ipt-trace lab shell \(network.name)")
+    }
+
+    /// Sets a network up in a sandbox that outlives this process.
+    static func bringUp(_ network: LabNetwork) async throws -> Sandbox {
+        guard LabRegister.sandbox(of: network.name) == nil else {
+            throw CommandFailure(
+                message: "\(network.name) is up already. Take it down with: ipt-trace lab down \(network.name)")
+        }
+        let sandbox = try await Sandbox.detached(keeper: [Program.path, "lab", "hold"])
+        do {
+            // First, so that `lab down` finds it whatever happens to this process.
+            try LabRegister.add(network.name, sandbox)
+            try await network.setUp(in: sandbox)
+        } catch {
+            sandbox.end()
+            LabRegister.remove(network.name)
+            throw error
+        }
+        return sandbox
     }
 }
 
@@ -176,11 +192,15 @@ struct LabDown: AsyncParsableCommand {
     @OptionGroup var argument: LabNameArgument
 
     func run() async throws {
-        let network = try argument.network()
-        let sandbox = try argument.sandbox()
-        sandbox.end()
-        LabRegister.remove(network.name)
-        Terminal.print("\(network.name) is down")
+        _ = try argument.sandbox()
+        Self.takeDown(try argument.network().name)
+        Terminal.print("\(argument.name) is down")
+    }
+
+    /// Ends a network that is up.
+    static func takeDown(_ name: String) {
+        LabRegister.sandbox(of: name)?.end()
+        LabRegister.remove(name)
     }
 }
 
