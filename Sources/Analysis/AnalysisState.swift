@@ -34,8 +34,6 @@ struct AnalysisState: ~Copyable {
     private let lateness: Int64
     /// Told which machine a recording is of, before its events.
     private let onMachine: (MachineIdentity) -> Void
-    /// Records of link types that say nothing of chains.
-    var foreign: UInt64 = 0
 
     init(
         registry: LayoutRegistry, rules: RuleBook, engine: consuming TraceEngine, lateness: Int64,
@@ -112,9 +110,6 @@ struct AnalysisState: ~Copyable {
         }
         return index
     }
-
-    /// Whether any rules are known of a namespace.
-    func hasRules(_ name: String) -> Bool { rules.pages[name] != nil }
 
     /// A group has come up in a namespace: what its rules say of it holds from now on.
     mutating func learn(group: UInt16, namespace: Int, named name: String) {
@@ -217,6 +212,12 @@ struct AnalysisState: ~Copyable {
         // Nothing comes behind the end of a file, so that what has not been seen until there is not under way any more.
         if now != Self.never { letTimePass(until: Int64.max / 2) }
         engine.finish()
+        let named = Set(registry.current.layout.namespaces.map(\.name))
+        for name in rules.pages.keys.sorted() where !named.contains(name) {
+            problems.add(
+                "rules of namespace \(name) were given, but nothing that was read is of it; to name a capture's namespace: "
+                    + "\(name)=FILE")
+        }
     }
 
     mutating func snapshot() -> TraceSnapshot {

@@ -129,10 +129,7 @@ final class CaptureInput: TraceInput {
 
     private func take(_ packet: CapturedPacket, _ time: Int64, _ state: inout AnalysisState) {
         let target = target(packet.interface, &state)
-        guard target.reader >= 0 else {
-            state.foreign += 1
-            return
-        }
+        guard target.reader >= 0 else { return }
         let buffer = window.buffer
         let bytes = unsafe buffer.span.bytes
         if packet.data.count >= 4 {

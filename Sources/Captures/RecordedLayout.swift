@@ -44,7 +44,7 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
     public static let currentSchema = 1
 
     public var schema: Int
-    /// Names the collector's run.
+    /// Names the recording: its files have the same.
     public var run: UInt64
     public var machine: MachineIdentity
     var namespaces: [Namespace]

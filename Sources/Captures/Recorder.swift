@@ -44,7 +44,7 @@ public final class Recorder: Sendable {
     private let finished = DispatchSemaphore(value: 0)
     public let path: String
 
-    /// - Parameter run: names the collector's run in the file.
+    /// - Parameter run: names the recording, which may be several files.
     public init(path: String, limits: RecordingLimits, run: UInt64) throws(CaptureError) {
         self.path = path
         let files = try RecordingFiles(path: path, limits: limits)

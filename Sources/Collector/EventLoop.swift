@@ -142,7 +142,7 @@ struct EventLoop: ~Copyable {
                 // Bytes have no padding, which is what makes a span's bytes unsafe in general.
                 let bytes = unsafe buffer.span.bytes.extracting(0..<count)
                 if let tap {
-                    var tags: [UInt64]? = tap.takeTags()
+                    var tags: [UInt64]? = []
                     source.reader.read(bytes, now: now, into: &engine.correlator, tags: &tags)
                     tap.add(bytes, namespace: source.index, time: now, tags: tags ?? [])
                 } else {

@@ -6,14 +6,8 @@ internal import WireFormat
 final class RecordingTap {
     private let recorder: Recorder
     private var items: [RecordItem] = []
-    private var spareTags: [UInt64] = []
 
     init(_ recorder: Recorder) { self.recorder = recorder }
-
-    func takeTags() -> [UInt64] {
-        spareTags.removeAll(keepingCapacity: true)
-        return spareTags
-    }
 
     func add(_ datagram: RawSpan, namespace: Int, time: Int64, tags: [UInt64]) {
         items.append(.events(RecordedDatagram(datagram, namespace: namespace, time: time, tags: tags)))

@@ -33,7 +33,7 @@ package struct NFLogReader {
     ///
     /// - Parameters:
     ///   - now: microseconds since 1970, for events that the kernel did not stamp.
-    ///   - tags: where it is given, gets the segment of each message (`Correlator.ingest`), 0 for one that belongs to none.
+    ///   - tags: where it is given, gets the segment of each message (`Correlator.ingest`), or `noTag`.
     package mutating func read(
         _ bytes: RawSpan, now: Int64, into correlator: inout Correlator, tags: inout [UInt64]?
     ) {
@@ -56,7 +56,7 @@ package struct NFLogReader {
                 counters.malformed += 1
                 tag = Self.noTag
             }
-            if tags != nil { tags?.append(tag) }
+            tags?.append(tag)
         }
     }
 

@@ -1,7 +1,6 @@
 /// pcapng's blocks. Each says its length at its beginning and at its end.
 struct PcapngFraming: Sendable {
     private var isSwapped = false
-    private var hasSection = false
     /// Index of the section's first interface.
     private var firstInterface = 0
 
@@ -98,7 +97,6 @@ struct PcapngFraming: Sendable {
         switch type {
         case CaptureFormat.sectionHeader:
             firstInterface = interfaces.count
-            hasSection = true
             return .other
         case CaptureFormat.interfaceDescription:
             guard body.count >= 8, interfaces.count < CaptureFormat.mostInterfaces else { return nil }

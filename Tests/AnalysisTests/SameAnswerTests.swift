@@ -65,6 +65,17 @@ import Testing
         #expect(result.snapshot.completeness.ambiguous == 0)
     }
 
+    @Test func rulesThatNothingReadIsOfAreNamed() throws {
+        let result = try analyze([Self.captures[0]], rules: Self.rules)
+        // One capture is the host's, unless it is given another name.
+        #expect(
+            result.problems.messages.map { $0.prefix(30) } == [
+                "rules of namespace guest were ", "rules of namespace inet were g",
+            ])
+        let named = try analyze(["guest=\(Self.captures[0])"], rules: [Self.rules[0]])
+        #expect(named.problems.count == 0)
+    }
+
     @Test func theOrderOfTheFilesMakesNoDifference() throws {
         let result = try analyze(Self.captures.reversed(), rules: Self.rules.reversed(), links: Self.links.reversed())
         #expect(try result.snapshot.pathsReport().summaries == Self.live("nflog"))
