@@ -21,11 +21,26 @@ struct KernelLogSource: ~Copyable {
         self.path = path
         descriptor = unsafe open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)
         guard descriptor >= 0 else { throw CollectorFailure.cannotReadKernelLog(path: path, code: errno) }
-        // What was logged before is not asked for.
-        lseek(descriptor, 0, SEEK_END)
+        skipWhatIsThere()
     }
 
     deinit { close(descriptor) }
+
+    /// What was logged before is not asked for; its last number tells how much is missing, should the first records that are
+    /// asked for be overwritten before they are read.
+    private mutating func skipWhatIsThere() {
+        var buffer = [UInt8](repeating: 0, count: 8192)
+        // Bounded, should lines come faster than they are skipped.
+        for _ in 0..<1 << 17 {
+            let count = unsafe read(descriptor, &buffer, buffer.count)
+            if count < 0, errno == EPIPE || errno == EINTR { continue }
+            guard count > 0 else { return }
+            let line = LogLine(
+                parsing: unsafe buffer.span.bytes, 0..<count, context: LogLine.Context(reference: 0, zone: 0))
+            nextSequence = line.sequence.map { $0 + 1 }
+        }
+        lseek(descriptor, 0, SEEK_END)
+    }
 
     /// Takes what is there.
     ///
