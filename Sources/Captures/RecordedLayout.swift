@@ -33,6 +33,7 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
         var place: Chain
         var chain: String
         var prefix: String
+        var backFrom: String?
         /// `every`, `some`, `every_rule`.
         var coverage: String
         var condition: String?
@@ -112,7 +113,7 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
 
 extension RecordedLayout.Chain {
     var builtIn: BuiltInChain? {
-        guard let family = AddressFamily(name: family), let table = Table(name: table), let hook = Hook(name: hook) else {
+        guard let family = AddressFamily(name: family), let table = Table(probeTable: table), let hook = Hook(name: hook) else {
             return nil
         }
         return BuiltInChain(family: family, table: table, hook: hook, backend: backend)
@@ -126,6 +127,7 @@ extension RecordedLayout.Probe {
             family: probe.family.name, table: probe.table.name, hook: probe.hook.name, backend: probe.backend)
         chain = probe.chain
         prefix = probe.prefix
+        backFrom = probe.backFrom
         switch probe.coverage {
         case .every(let condition, let until):
             coverage = "every"
@@ -150,7 +152,7 @@ extension RecordedLayout.Probe {
         }
         return Probe(
             namespace: namespace, family: place.family, table: place.table, chain: chain.printable, hook: place.hook,
-            backend: place.backend, prefix: prefix, coverage: covered)
+            backend: place.backend, prefix: prefix, backFrom: backFrom?.printable, coverage: covered)
     }
 }
 

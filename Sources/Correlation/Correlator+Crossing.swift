@@ -21,9 +21,11 @@ extension Correlator {
             segments.awaitChild(index)
         } else if place.isLastOnTheWayOut {
             let link = linkSegment(of: index, segments[index].outInterface) ?? 0
-            guard itinerary.hasOtherEnd(link, beside: Int(segments[index].namespace)) else { return }
+            let mayArrive = itinerary.hasOtherEnd(link, beside: Int(segments[index].namespace))
+            // Or to be found behind the source translation of POSTROUTING.
+            guard mayArrive || place.isFollowedBehindTranslation else { return }
             segments.awaitChild(index)
-            joinChildren(of: index)
+            if mayArrive { joinChildren(of: index) }
         }
     }
 

@@ -195,6 +195,7 @@ extension Correlator {
         outgoing.firstSeen = live.firstSeen
         outgoing.lastSeen = live.lastSeen
         outgoing.isAmbiguous = live.isAmbiguous
+        outgoing.timeToLive = segments[leaf].timeToLive
         outgoing.segments.removeAll(keepingCapacity: true)
         outgoing.expected.removeAll(keepingCapacity: true)
         var index = leaf

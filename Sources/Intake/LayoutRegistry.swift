@@ -275,7 +275,7 @@ package final class LayoutRegistry: Sendable {
     ) -> Probe {
         Probe(
             namespace: namespace, family: family, table: own.table, chain: own.chain, hook: hook,
-            backend: own.run.hasSuffix("L") ? .legacy : .nft, prefix: prefix, coverage: .some)
+            backend: own.run.hasSuffix("L") ? .legacy : .nft, prefix: prefix, backFrom: own.backFrom, coverage: .some)
     }
 
     private static func probe(

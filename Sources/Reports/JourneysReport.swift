@@ -16,6 +16,7 @@ public struct JourneyReport: Codable, Sendable, Equatable {
         public var hook: String
         public var table: String
         public var chain: String
+        public var backFrom: String?
         @ExplicitNull public var `in`: String?
         @ExplicitNull public var out: String?
         /// The kernel's stamp; `null` where it gives none (OUTPUT, POSTROUTING).
@@ -81,7 +82,9 @@ extension TraceSnapshot {
         }
         var ending: PathReport.Ending?
         if journey.outcome == .dropped, let last = journey.segments.last.flatMap({ routes.steps(of: $0.route).last }) {
-            ending = PathReport.Ending(after: describe(last), before: journey.expected.map(describeProbe))
+            ending = self.ending(
+                after: last, expected: journey.expected, packets: 1, spent: journey.isSpent ? 1 : 0,
+                martian: journey.hasMartianSource ? 1 : 0)
         }
         let hasPorts = !tuple.isICMP && (tuple.sourcePort != 0 || tuple.destinationPort != 0)
         return JourneyReport(
@@ -103,7 +106,8 @@ extension TraceSnapshot {
         let hasPorts = tuple.map { !$0.isICMP } ?? false
         return JourneyReport.Step(
             netns: place.netns, family: place.family, hook: place.hook, table: place.table, chain: place.chain,
-            in: place.in, out: place.out, time: event.flatMap { $0.isStamped ? Timestamp.text($0.time) : nil },
+            backFrom: place.backFrom, in: place.in, out: place.out,
+            time: event.flatMap { $0.isStamped ? Timestamp.text($0.time) : nil },
             source: tuple.map { "\($0.source)" }, destination: tuple.map { "\($0.destination)" },
             sourcePort: hasPorts ? tuple.map { Int($0.sourcePort) } : nil,
             destinationPort: hasPorts ? tuple.map { Int($0.destinationPort) } : nil,

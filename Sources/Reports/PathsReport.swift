@@ -25,6 +25,11 @@ public struct PathReport: Codable, Sendable, Equatable {
     public struct Ending: Codable, Sendable, Equatable {
         public var after: StepReport
         public var before: [StepReport]
+        /// What lies between: `filter/FORWARD`, `routing`, …. One where it is certain.
+        public var lostIn: [String]
+        /// Of what is lost in routing, what is known to drop packets there: `forwarding-disabled`, `ttl-spent`,
+        /// `martian-source`, `reverse-path-filter`.
+        public var causes: [String]
     }
 
     public var id: String
@@ -103,7 +108,8 @@ extension TraceSnapshot {
         }
         var ending: PathReport.Ending?
         if path.outcome == .dropped, let last = steps.last {
-            ending = PathReport.Ending(after: describe(last), before: path.expected.map(describeProbe))
+            ending = self.ending(
+                after: last, expected: path.expected, packets: path.packets, spent: path.spent, martian: path.martian)
         }
         var protocols: [String: UInt64] = [:]
         for (number, count) in path.protocols { protocols[TransportProtocol.name(number), default: 0] += count }
@@ -153,6 +159,7 @@ extension PathRecord {
                 add(described.table)
                 add(described.chain)
                 add(described.hook)
+                if let other = described.backFrom { add(other) }
                 add(described.in ?? "")
                 add(described.out ?? "")
             }

@@ -121,6 +121,8 @@ public struct Journey: Sendable {
     public var lastSeen: Int64
     /// The packet as it was first seen.
     public var packet: Packet
+    /// As it was last seen.
+    public var timeToLive: UInt8
 
     public init(packet: Packet) {
         serial = 0
@@ -132,5 +134,6 @@ public struct Journey: Sendable {
         firstSeen = 0
         lastSeen = 0
         self.packet = packet
+        timeToLive = packet.timeToLive
     }
 }
