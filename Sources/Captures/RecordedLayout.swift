@@ -19,6 +19,7 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
         var name: String
         var segment: UInt32
         var mtu: UInt32
+        var isTunnel: Bool?
     }
 
     struct Chain: Codable, Sendable, Equatable {
@@ -64,7 +65,9 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
                 name: namespace.name, inode: namespace.inode, medium: namespace.medium,
                 tracksConnections: namespace.tracksConnections,
                 interfaces: namespace.interfaces.sorted { $0.key < $1.key }.map {
-                    Interface(index: $0.key, name: $0.value.name, segment: $0.value.segment, mtu: $0.value.mtu)
+                    Interface(
+                        index: $0.key, name: $0.value.name, segment: $0.value.segment, mtu: $0.value.mtu,
+                        isTunnel: $0.value.isTunnel ? true : nil)
                 },
                 decidingChains: namespace.decidingChains.map {
                     Chain(family: $0.family.name, table: $0.table.name, hook: $0.hook.name, backend: $0.backend)
@@ -95,7 +98,8 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
             var interfaces: [UInt32: TraceModel.Interface] = [:]
             for interface in namespace.interfaces {
                 interfaces[interface.index] = TraceModel.Interface(
-                    name: interface.name.printable, segment: interface.segment, mtu: interface.mtu)
+                    name: interface.name.printable, segment: interface.segment, mtu: interface.mtu,
+                    isTunnel: interface.isTunnel ?? false)
             }
             var restored = NamespaceLayout(
                 name: namespace.name.printable, inode: namespace.inode, interfaces: interfaces,

@@ -8,8 +8,22 @@ extension Correlator {
         return layout.namespaces[Int(segments[index].namespace)].interfaces[interface]?.segment ?? 0
     }
 
+    /// A segment is about to leave: if through a tunnel, a packet that carries it will follow.
+    private mutating func enterTunnel(_ index: Int32) {
+        let segment = segments[index]
+        guard layout.namespaces[Int(segment.namespace)].interfaces[segment.outInterface]?.isTunnel == true else { return }
+        // Behind the last probe it may be given another source.
+        let translated = translations.translation(of: segment.entry, in: Int(segment.namespace))?.translated
+        for tuple in [segment.current, translated ?? segment.current] {
+            carriage.enter(
+                Packet.identity(segment.fingerprint, tuple), namespace: segment.namespace, segment: segment.firstEvent,
+                tuple: tuple)
+        }
+    }
+
     /// A segment has reached a hook: it may leave from there, or end there.
     mutating func enterHook(_ index: Int32, _ place: ProbePlace) {
+        if hasTunnels, place.isLastOnTheWayOut { enterTunnel(index) }
         guard !segments[index].hasChildren else { return }
         if segments[index].awaitsChild {
             // It goes on, perhaps with another address or one hop less to live.

@@ -105,6 +105,8 @@ public struct Correlator {
     var lossTimes: [Int64] = []
     var translations: TranslationTable
     var segments = SegmentStore()
+    var carriage = Carriage()
+    var hasTunnels = false
     var journeys: [LiveJourney] = []
     var freeJourneys: [Int32] = []
     // The queues of the stages.
@@ -148,6 +150,7 @@ public struct Correlator {
         self.layout = layout
         if !isDiscovery { layoutEpoch &+= 1 }
         itinerary = Itinerary(layout)
+        hasTunnels = layout.namespaces.contains { $0.interfaces.values.contains(where: \.isTunnel) }
         while lossEpochs.count < layout.namespaces.count {
             lossEpochs.append(0)
             lossTimes.append(.min / 2)
@@ -247,6 +250,10 @@ public struct Correlator {
             joinParent(of: index, through: segment)
         }
         enterHook(index, place)
+        if event.packet.carries != 0, place.hook == .output {
+            carriage.carry(
+                event.packet.carries, namespace: place.namespace, segment: position, tuple: event.packet.tuple)
+        }
         return index
     }
 

@@ -30,6 +30,19 @@ public struct JourneyReport: Codable, Sendable, Equatable {
         @ExplicitNull public var mark: Int?
     }
 
+    /// A packet within this one, or around it.
+    public struct Carried: Codable, Sendable, Equatable {
+        /// Its journey; `null` where that has not ended, or is no longer kept.
+        @ExplicitNull public var journey: String?
+        public var `protocol`: String
+        public var source: String
+        public var destination: String
+    }
+
+    /// The packet that it carried through a tunnel.
+    public var carries: Carried?
+    /// The packet that carried it.
+    public var carriedBy: Carried?
     public var id: String
     public var outcome: String
     @ExplicitNull public var reason: String?
@@ -88,7 +101,8 @@ extension TraceSnapshot {
         }
         let hasPorts = !tuple.isICMP && (tuple.sourcePort != 0 || tuple.destinationPort != 0)
         return JourneyReport(
-            id: journeyID(journey), outcome: journey.outcome.name, reason: journey.doubt.explanation, endedAt: ending,
+            carries: describe(journey.carries), carriedBy: describe(journey.carriedBy), id: journeyID(journey),
+            outcome: journey.outcome.name, reason: journey.doubt.explanation, endedAt: ending,
             ambiguous: journey.isAmbiguous, direction: record.direction.name,
             firstSeen: Timestamp.text(journey.firstSeen), lastSeen: Timestamp.text(journey.lastSeen),
             protocol: TransportProtocol.name(tuple.transport), source: "\(tuple.source)",

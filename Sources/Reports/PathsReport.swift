@@ -19,6 +19,10 @@ public struct PathReport: Codable, Sendable, Equatable {
         public var destination: String
         public var sourcePort: Int?
         public var destinationPort: Int?
+        /// The packet that it carried through a tunnel.
+        public var carries: JourneyReport.Carried?
+        /// The packet that carried it.
+        public var carriedBy: JourneyReport.Carried?
     }
 
     /// Where a packet was lost: between the last probe that saw it and those of which one had to see it next.
@@ -123,7 +127,16 @@ extension TraceSnapshot {
                 journey: journeyID(path.example.journey), protocol: TransportProtocol.name(tuple.transport),
                 source: "\(tuple.source)", destination: "\(tuple.destination)",
                 sourcePort: hasPorts ? Int(tuple.sourcePort) : nil,
-                destinationPort: hasPorts ? Int(tuple.destinationPort) : nil))
+                destinationPort: hasPorts ? Int(tuple.destinationPort) : nil,
+                carries: describe(path.example.journey.carries), carriedBy: describe(path.example.journey.carriedBy)))
+    }
+
+    func describe(_ carried: CarriedPacket?) -> JourneyReport.Carried? {
+        guard let carried else { return nil }
+        let record = journeys.first { $0.journey.segments.contains { $0.firstEvent == carried.segment } }
+        return JourneyReport.Carried(
+            journey: record.map { journeyID($0.journey) }, protocol: TransportProtocol.name(carried.tuple.transport),
+            source: "\(carried.tuple.source)", destination: "\(carried.tuple.destination)")
     }
 
     private func medium(of path: PathRecord) -> Medium {

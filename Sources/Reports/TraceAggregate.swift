@@ -160,6 +160,8 @@ extension Journey {
         lastSeen = other.lastSeen
         packet = other.packet
         timeToLive = other.timeToLive
+        carries = other.carries
+        carriedBy = other.carriedBy
     }
 
     /// Where addresses or ports were rewritten: within a segment, or between its last probe and the next segment.

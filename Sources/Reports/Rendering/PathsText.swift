@@ -119,6 +119,12 @@ extension PathReport {
                     + [remarks(at: index).joined(separator: "; ")])
         }
         lines += Phrase.columns(rows)
+        if let inner = example.carries {
+            lines.append("   carries \(inner.protocol) \(inner.source) → \(inner.destination)")
+        }
+        if let outer = example.carriedBy {
+            lines.append("   carried by \(outer.protocol) \(outer.source) → \(outer.destination)")
+        }
         lines.append("   \(style.outcome(outcome)): \(endingText)")
         return lines
     }
