@@ -31,7 +31,7 @@ public struct Demonstration: Sendable {
     /// - Parameter sandbox: with the network set up.
     public func run(in sandbox: Sandbox) async throws -> Result {
         let namespaces = network.traced.flatMap { ["--netns", $0] }
-        try await perform(["ipt-trace", "install-probes", "--family", "ipv4"] + namespaces, in: sandbox)
+        try await perform(["ipt-trace", "install-probes"] + network.probeOptions + namespaces, in: sandbox)
 
         show("$ ipt-trace collect \(namespaces.joined(separator: " ")) &")
         let collector = try SandboxProcess([program, "collect"] + namespaces, in: sandbox)

@@ -12,6 +12,8 @@ public struct LabNetwork: Sendable {
     public var servers: [[String]]
     /// The namespaces that get probes.
     public var traced: [String]
+    /// How the probes are put in beside that.
+    public var probeOptions = ["--family", "ipv4"]
     /// What is sent, once the probes are there.
     public var traffic: [Traffic]
     public var expected: [Expectation]
