@@ -64,7 +64,7 @@ let package = Package(
         module("HTTPEndpoint", ["Mailbox", httpTypes, logging]),
         module("TraceService", ["TraceModel", "Reports", "HTTPEndpoint", httpTypes]),
         .target(
-            name: "Lab", dependencies: ["Namespaces"], resources: [.embedInCode("Rules")], swiftSettings: strict),
+            name: "Lab", dependencies: ["Namespaces", "TraceModel"], resources: [.embedInCode("Rules")], swiftSettings: strict),
         .executableTarget(
             name: "ipt-trace",
             dependencies: [

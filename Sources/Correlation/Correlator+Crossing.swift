@@ -13,7 +13,8 @@ extension Correlator {
         let segment = segments[index]
         guard layout.namespaces[Int(segment.namespace)].interfaces[segment.outInterface]?.isTunnel == true else { return }
         // Behind the last probe it may be given another source.
-        let translated = translations.translation(of: segment.entry, in: Int(segment.namespace))?.translated
+        let translated = translations.translation(
+            of: segment.entry, in: Int(segment.namespace), at: journeys[Int(segment.journey)].firstSeen)?.translated
         for tuple in [segment.current, translated ?? segment.current] {
             carriage.enter(
                 Packet.identity(segment.fingerprint, tuple), namespace: segment.namespace, segment: segment.firstEvent,
@@ -25,6 +26,7 @@ extension Correlator {
     mutating func enterHook(_ index: Int32, _ place: ProbePlace) {
         if hasTunnels, place.isLastOnTheWayOut { enterTunnel(index) }
         guard !segments[index].hasChildren else { return }
+        if segments[index].awaitsParent, place.hook == .forward || place.hook == .postrouting { insertBridge(index) }
         if segments[index].awaitsChild {
             // It goes on, perhaps with another address or one hop less to live.
             if place.hook != .input { joinChildren(of: index) }
@@ -65,6 +67,50 @@ extension Correlator {
         join(choice.best, index)
     }
 
+    /// A bridge hands its frames to the chains of its namespace (`bridge-nf-call-iptables`), so that a packet passes them
+    /// between two others on the same link. Where those two were joined before the bridge's events were read, it belongs
+    /// between them.
+    private mutating func insertBridge(_ index: Int32) {
+        let bridged = segments[index]
+        guard bridged.inInterface != 0, bridged.inInterface == bridged.outInterface,
+            bridged.entryTimeToLive == bridged.timeToLive, !bridged.entry.destination.isMulticast,
+            let link = linkSegment(of: index, bridged.inInterface), link != 0
+        else { return }
+        var choice = Choice()
+        for namespace in itinerary.namespaces(on: link) where namespace != Int(bridged.namespace) {
+            var candidate = segments.firstAtPlace(UInt16(namespace), bridged.fingerprint, bridged.entry)
+            while candidate >= 0, !choice.isExhausted {
+                choice.look()
+                let from = segments[candidate]
+                if Int(from.namespace) == namespace, from.fingerprint == bridged.fingerprint, from.current == bridged.entry,
+                    from.journey != bridged.journey, linkSegment(of: candidate, from.outInterface) == link,
+                    from.timeToLive == bridged.entryTimeToLive, let child = onlyChild(of: candidate),
+                    segments[child].namespace != bridged.namespace,
+                    linkSegment(of: child, segments[child].inInterface) == link
+                {
+                    choice.consider(candidate, fit: 0) { isOlder($0, than: $1) }
+                }
+                candidate = segments.nextAtPlace(candidate)
+            }
+        }
+        guard choice.best >= 0, let child = onlyChild(of: choice.best) else { return }
+        markAmbiguous(choice)
+        segments[child].parent = index
+        join(choice.best, index)
+        segments[index].hasChildren = true
+        segments.stopAwaitingChild(index)
+    }
+
+    private func onlyChild(of departed: Int32) -> Int32? {
+        guard segments[departed].hasChildren else { return nil }
+        var index = journeys[Int(segments[departed].journey)].firstSegment
+        while index >= 0 {
+            if segments[index].parent == departed { return index }
+            index = segments[index].nextInJourney
+        }
+        return nil
+    }
+
     /// `index` has left: joins the one that arrived before it was known to leave, or all of them for a multicast packet.
     private mutating func joinChildren(of index: Int32) {
         let isMulticast = segments[index].current.destination.isMulticast
@@ -103,6 +149,8 @@ extension Correlator {
             from.current.destinationPort == to.entry.destinationPort || from.current.isICMP,
             from.journey != to.journey
         else { return nil }
+        // One copy of a multicast packet for each receiver; another is a packet of its own.
+        if from.hasChildren, hasChild(departed, like: arrived) { return nil }
         var score = 0
         if let out = linkSegment(of: departed, from.outInterface), out != 0, link != 0 {
             guard out == link else { return nil }
@@ -124,7 +172,9 @@ extension Correlator {
         }
         if from.current == to.entry {
             score += 4
-        } else if translations.translation(of: from.entry, in: Int(from.namespace))?.translated == to.entry {
+        } else if translations.translation(
+            of: from.entry, in: Int(from.namespace), at: journeys[Int(from.journey)].firstSeen)?.translated == to.entry
+        {
             score += 5
         } else if score < 8, !isLate {
             return nil
@@ -132,6 +182,20 @@ extension Correlator {
             score += 1
         }
         return score
+    }
+
+    /// Whether the packet has already arrived where `arrived` has.
+    private func hasChild(_ departed: Int32, like arrived: Int32) -> Bool {
+        var index = journeys[Int(segments[departed].journey)].firstSegment
+        while index >= 0 {
+            if segments[index].parent == departed, segments[index].namespace == segments[arrived].namespace,
+                segments[index].inInterface == segments[arrived].inInterface
+            {
+                return true
+            }
+            index = segments[index].nextInJourney
+        }
+        return false
     }
 
     // MARK: Late

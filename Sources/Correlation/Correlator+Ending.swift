@@ -97,7 +97,10 @@ extension Correlator {
         var index = journeys[Int(journey)].firstSegment
         while index >= 0 {
             let segment = segments[index]
-            if !segment.hasChildren, !segment.current.destination.isMulticast, arrival(of: segment) != nil,
+            // What does not fit through goes on in pieces, which are journeys of their own.
+            let fits = itinerary.fits(
+                journeys[Int(journey)].packet.length, namespace: Int(segment.namespace), interface: segment.outInterface)
+            if !segment.hasChildren, !segment.current.destination.isMulticast, fits, arrival(of: segment) != nil,
                 case .left = itinerary.verdict(segment.route, routes, conditions: segment.conditions, now: now).ending
             {
                 return true
@@ -221,7 +224,8 @@ extension Correlator {
             namespace: Int(segment.namespace), route: segment.route, entry: segment.entry, exit: segment.current,
             lastHook: segment.hook, opensConnection: segment.opensConnection, firstEvent: segment.firstEvent,
             lastEvent: segment.lastEvent)
-        if let known = translations.translation(of: segment.entry, in: Int(segment.namespace)) {
+        let firstSeen = journeys[Int(segment.journey)].firstSeen
+        if let known = translations.translation(of: segment.entry, in: Int(segment.namespace), at: firstSeen) {
             described.direction = known.direction
             if segment.hook == .postrouting { described.exit = known.translated }
         }
@@ -274,7 +278,11 @@ extension Correlator {
             if isEvicted { return settle(.incomplete, .evicted) }
             if hasLoss { return settle(.incomplete, .eventsLost) }
             if live.layoutEpoch != layoutEpoch { return settle(.incomplete, .layoutChanged) }
-            return settle(.incomplete, last.isFragment ? .refragmented : .stepsMissing)
+            let first = segments[live.firstSegment]
+            let isPutTogether =
+                first.hook != .prerouting && first.hook != .output
+                && !itinerary.fits(live.packet.length, namespace: Int(first.namespace), interface: first.inInterface)
+            return settle(.incomplete, last.isFragment || isPutTogether ? .refragmented : .stepsMissing)
         }
         switch verdict.ending {
         case .delivered:

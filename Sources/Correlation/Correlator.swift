@@ -183,8 +183,9 @@ public struct Correlator {
     /// A namespace has vanished, and its connections with it.
     public mutating func forgetTranslations(namespace: Int) { translations.removeAll(namespace: namespace) }
 
+    /// A connection has ended; packets that were seen before belong to it still.
     public mutating func forgetTranslation(namespace: Int, original: PacketTuple, reply: PacketTuple) {
-        translations.remove(namespace: namespace, original: original, reply: reply)
+        translations.end(namespace: namespace, original: original, reply: reply, at: now)
     }
 
     // MARK: Events

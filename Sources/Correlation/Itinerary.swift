@@ -217,6 +217,9 @@ struct Itinerary: Sendable {
         return (namespacesBySegment[link]?.count ?? 0) > 1 || loopbacks.contains(link)
     }
 
+    /// The namespaces with an interface on `link`.
+    func namespaces(on link: UInt32) -> Set<Int> { namespacesBySegment[link] ?? [] }
+
     /// The namespaces that must have seen a packet which arrived in `namespace` through `interface`.
     ///
     /// - Returns: `nil` where it may have come from outside of the namespaces being traced, or where a match leaves that open.

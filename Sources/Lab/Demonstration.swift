@@ -1,5 +1,6 @@
 private import Foundation
 private import Namespaces
+private import TraceModel
 
 /// Runs a network's traffic with ipt-trace's own commands, as a person would type them, and shows what they print.
 public struct Demonstration: Sendable {
@@ -11,6 +12,8 @@ public struct Demonstration: Sendable {
     public struct Result: Sendable {
         /// `/paths`, as JSON.
         public var paths: String
+        /// `/journeys`, as JSON.
+        public var journeys: String
         /// `/findings`, as JSON.
         public var findings: String
         /// `/flows`, as JSON.
@@ -56,6 +59,7 @@ public struct Demonstration: Sendable {
         show("$ curl localhost:9100/paths")
         let paths = try await sandbox.require(["curl", "-sS", "localhost:9100/paths"]).standardOutput
         show(paths.count > 700 ? "\(paths.prefix(700))… (\(paths.utf8.count) bytes)\n" : paths)
+        let journeys = try await sandbox.require(["curl", "-sS", "localhost:9100/journeys?limit=1024"]).standardOutput
         let flows = try await sandbox.require(
             ["curl", "-sS", "localhost:9100/flows?limit=1000"]
         ).standardOutput
@@ -70,7 +74,7 @@ public struct Demonstration: Sendable {
         for server in servers { await server.stop() }
         show(String(collector.output.dropFirst(before.count)))
         try await perform(["ipt-trace", "remove-probes", "--verify"], in: sandbox)
-        return Result(paths: paths, findings: findings, flows: flows, traffic: traffic)
+        return Result(paths: paths, journeys: journeys, findings: findings, flows: flows, traffic: traffic)
     }
 
     private func wait(for words: String, of process: SandboxProcess) async throws {

@@ -1,3 +1,6 @@
+private import Namespaces
+public import TraceModel
+
 /// A network to learn from and to test with: plain commands and rules that anybody can read, traffic, and what must come of
 /// it.
 public struct LabNetwork: Sendable {
@@ -12,8 +15,10 @@ public struct LabNetwork: Sendable {
     public var servers: [[String]]
     /// The namespaces that get probes.
     public var traced: [String]
-    /// How the probes are put in beside that.
-    public var probeOptions = ["--family", "ipv4"]
+    /// The family of the probes.
+    public var family = AddressFamily.ipv4
+    /// Options of `install-probes` beside that: `--sentinels`.
+    public var extraProbeOptions: [String] = []
     /// What is sent, once the probes are there.
     public var traffic: [Traffic]
     public var expected: [Expectation]
@@ -21,8 +26,21 @@ public struct LabNetwork: Sendable {
     public var findings: Set<String> = []
     /// How connections must be shared out.
     public var shares: Shares?
+    /// What of the kernel it needs that others do not.
+    public var need: Need?
     /// The same with something added, which makes it fail, or mends it.
     public var variants: [Variant]
+
+    public struct Need: Sendable {
+        /// Succeeds in a sandbox where the kernel has it.
+        var command: [String]
+        var what: String
+    }
+
+    /// The kernel lacks what the network needs.
+    public struct Unmet: Error, CustomStringConvertible {
+        public var description: String
+    }
 
     public struct Variant: Sendable {
         public var name: String
@@ -34,7 +52,12 @@ public struct LabNetwork: Sendable {
         var expected: [Expectation]
         var findings: Set<String> = []
         var shares: Shares?
+        /// `nil`: as without the variant.
+        var extraProbeOptions: [String]?
     }
+
+    /// Options of `install-probes` beside the namespaces.
+    public var probeOptions: [String] { ["--family", family.name] + extraProbeOptions }
 
     public func variant(named name: String) -> Variant? { variants.first { $0.name == name } }
 
@@ -49,12 +72,16 @@ public struct LabNetwork: Sendable {
         changed.expected = variant.expected
         changed.findings = variant.findings
         changed.shares = variant.shares
+        changed.extraProbeOptions = variant.extraProbeOptions ?? extraProbeOptions
         return changed
     }
 
-    /// Sets it up inside `sandbox`.
+    /// Sets it up inside `sandbox`; throws `Unmet` where the kernel lacks what it needs.
     public func setUp(in sandbox: Sandbox, variant: Variant? = nil) async throws {
         let network = with(variant)
+        if let need, try await !sandbox.run(need.command).isSuccess {
+            throw Unmet(description: "\(name) cannot be set up on this kernel, which lacks \(need.what)")
+        }
         for command in network.commands { try await sandbox.require(command) }
         for file in network.rules { try await sandbox.require(file.command, input: file.text) }
     }
@@ -63,17 +90,21 @@ public struct LabNetwork: Sendable {
 /// Rules of one namespace as iptables-restore reads them, from `rules/gallery`.
 public struct RuleFile: Sendable {
     public var netns: String
+    public var family: AddressFamily
     public var text: String
 
     /// - Parameter netns: `host` for the sandbox's own.
-    init(_ netns: String, _ bytes: [UInt8]) {
+    init(_ netns: String, _ bytes: [UInt8], _ family: AddressFamily = .ipv4) {
         self.netns = netns
+        self.family = family
         text = String(decoding: bytes, as: UTF8.self)
     }
 
     /// Adds the rules to those that are there.
     var command: [String] {
-        (netns == "host" ? [] : ["ip", "netns", "exec", netns]) + ["iptables-restore", "--noflush"]
+        (netns == "host" ? [] : ["ip", "netns", "exec", netns]) + [
+            family == .ipv6 ? "ip6tables-restore" : "iptables-restore", "--noflush",
+        ]
     }
 }
 
@@ -121,24 +152,60 @@ public struct Shares: Sendable {
 /// A path that packets must have taken.
 public struct Expectation: Sendable {
     public var transport: String
-    /// As the packet was first seen; with a port, `10.0.2.15:80`, or without one.
+    /// As the packet was first seen; with a port, `10.0.2.15:80` or `[fd00::2]:80`, or without one.
     public var source: String
     public var destination: String
     public var outcome: String
     /// Where it was last seen, for `dropped`: `filter/FORWARD in host`.
     public var lastSeen: String?
-    /// `dnat in host`, `snat in host`, ….
+    /// `dnat in host`, `snat in host`, …, or with what it leads to, `snat in host to 10.0.2.16`.
     public var translations: [String]
+    /// The namespaces that it passed, one after the other: `guest, host, inet`; `nil`: whichever.
+    public var through: String?
+    /// Words of the reason, for `incomplete`.
+    public var reason: String?
+
+    /// What lies where it was lost, for `dropped`: `security/FORWARD`, `routing`.
+    public var lostIn: [String]?
+    public var causes: [String] = []
+    /// The packet that carried it: `udp 10.1.0.2 → 10.2.0.2`.
+    public var carrier: String?
+    /// Chains that it passed, as paths are shown: `DOCKER (FORWARD)`.
+    public var chains: [String] = []
 
     init(
         _ transport: String, _ source: String, _ destination: String, _ outcome: String, at lastSeen: String? = nil,
-        _ translations: String...
+        _ translations: String..., through: String? = nil, because reason: String? = nil
     ) {
+        self.through = through
+        self.reason = reason
         self.transport = transport
         self.source = source
         self.destination = destination
         self.outcome = outcome
         self.lastSeen = lastSeen
         self.translations = translations
+    }
+}
+
+extension Expectation {
+    /// Names what lost it.
+    func lost(in suspects: String..., because causes: String...) -> Expectation {
+        var changed = self
+        changed.lostIn = suspects
+        changed.causes = causes
+        return changed
+    }
+
+    func carried(by carrier: String) -> Expectation {
+        var changed = self
+        changed.carrier = carrier
+        return changed
+    }
+
+    func passing(_ chains: String...) -> Expectation {
+        var changed = self
+        changed.chains = chains
+        return changed
     }
 }

@@ -20,10 +20,10 @@ struct LabVerdict: Encodable {
         paths = try ReportJSON.decode(PathsReport.self, from: Data(result.paths.utf8))
         findings = try ReportJSON.decode(FindingsReport.self, from: Data(result.findings.utf8)).findings
         self.network = network.name
-        let found = paths.paths
+        let journeys = try ReportJSON.decode(JourneysReport.self, from: Data(result.journeys.utf8)).journeys
         checks = result.traffic.map { Check(what: "\($0.command) ends as it should", holds: $0.isAsExpected) }
         checks += network.expected.map { expected in
-            Check(what: expected.claim, holds: found.contains { expected.isMet(by: $0) })
+            Check(what: expected.claim, holds: journeys.contains { expected.isMet(by: $0) })
         }
         let kinds = Set(findings.map(\.kind))
         let wanted = network.findings.sorted().joined(separator: ", ")
@@ -34,6 +34,10 @@ struct LabVerdict: Encodable {
             let seen = Self.connections(flows)
             let text = seen.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", ")
             checks.append(Check(what: "connections by server: \(text)", holds: shares.isMet(by: seen)))
+        }
+        let mayBeIncomplete = network.expected.contains { $0.outcome == "incomplete" }
+        if !mayBeIncomplete {
+            checks.append(Check(what: "no journey is incomplete", holds: paths.completeness.incomplete == 0))
         }
         checks.append(Check(what: "no event is lost", holds: paths.completeness.lost == 0))
         checks.append(Check(what: "no path is in doubt", holds: paths.completeness.ambiguous == 0))
@@ -59,18 +63,41 @@ extension Expectation {
     var claim: String {
         "\(transport) \(source) → \(destination) \(outcome)" + (lastSeen.map { " behind \($0)" } ?? "")
             + (translations.isEmpty ? "" : " (\(translations.joined(separator: ", ")))")
+            + (lostIn.map { ", lost in \($0.joined(separator: " or "))" } ?? "")
+            + (causes.isEmpty ? "" : " (\(causes.joined(separator: ", ")))")
+            + (chains.isEmpty ? "" : " by way of \(chains.joined(separator: ", "))")
+            + (carrier.map { ", carried by \($0)" } ?? "") + (through.map { " through \($0)" } ?? "")
+            + (reason.map { ", because of \($0)" } ?? "")
     }
 
-    /// Whether a path is one that must have been taken.
-    func isMet(by path: PathReport) -> Bool {
+    /// Whether a journey is one that must have been made.
+    func isMet(by journey: JourneyReport) -> Bool {
         func end(_ address: String, _ port: Int?, _ wanted: String) -> Bool {
-            wanted == address || wanted == port.map { "\(address):\($0)" }
+            wanted == address || wanted == port.map { address.contains(":") ? "[\(address)]:\($0)" : "\(address):\($0)" }
         }
-        let example = path.example
-        let kinds = path.translations.map { "\($0.kind) in \($0.netns)" }
-        let last = path.endedAt.map { "\($0.after.table)/\($0.after.chain) in \($0.after.netns)" }
-        return example.protocol == transport && end(example.source, example.sourcePort, source)
-            && end(example.destination, example.destinationPort, destination) && path.outcome == outcome
+        let kinds = journey.translations.flatMap { translation in
+            let kind = "\(translation.kind) in \(translation.netns)"
+            return [kind, "\(kind) to \(translation.to)"]
+        }
+        let last = journey.endedAt.map { "\($0.after.table)/\($0.after.chain) in \($0.after.netns)" }
+        return journey.protocol == transport && end(journey.source, journey.sourcePort, source)
+            && end(journey.destination, journey.destinationPort, destination) && journey.outcome == outcome
             && (lastSeen == nil || lastSeen == last) && translations.allSatisfy(kinds.contains)
+            && (lostIn == nil || lostIn == journey.endedAt?.lostIn && causes == journey.endedAt?.causes)
+            && (carrier == nil
+                || carrier == journey.carriedBy.map { "\($0.protocol) \($0.source) → \($0.destination)" }
+                    && journey.carriedBy?.journey != nil)
+            && chains.allSatisfy { chain in journey.steps.contains { $0.chainText == chain } }
+            && (through == nil || through == journey.passed)
+            && (reason.map { journey.reason?.contains($0) == true } ?? true)
+    }
+}
+
+extension JourneyReport {
+    /// The namespaces that the packet passed, one after the other, each once in a row.
+    fileprivate var passed: String {
+        steps.map(\.netns).reduce(into: [String]()) { names, name in
+            if names.last != name { names.append(name) }
+        }.joined(separator: ", ")
     }
 }

@@ -35,6 +35,11 @@ struct GalleryTests {
     private func check(_ entry: Entry) async throws {
         let arguments = ["lab", "run", entry.network, "--json"] + (entry.variant.map { ["--variant", $0] } ?? [])
         let output = try await Tool.run(Live.program, arguments)
+        if output.standardError.contains("cannot be set up on this kernel") {
+            // Test.cancel would end the others too.
+            print("skipped \(entry): \(output.standardError)")
+            return
+        }
         struct Verdict: Decodable {
             struct Check: Decodable {
                 var what: String

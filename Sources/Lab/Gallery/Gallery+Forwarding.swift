@@ -38,6 +38,17 @@ extension Gallery {
                 expected: [Expectation("tcp", "127.0.0.1", "127.0.0.1:8080", "dropped")],
                 findings: ["loopback-source-leaves"]),
             LabNetwork.Variant(
+                name: "local-no-localnet",
+                summary: "by 127.0.0.1, with MASQUERADE: in vain, since without route_localnet the packet gets no route",
+                rules: [
+                    RuleFile("host", PackageResources.port_forward_host_rules),
+                    RuleFile("host", PackageResources.port_forward_output_host_rules),
+                    RuleFile("host", PackageResources.port_forward_masquerade_host_rules),
+                ],
+                traffic: [Traffic("ipt-trace lab connect 127.0.0.1 8080", succeeds: false)],
+                expected: [Expectation("tcp", "127.0.0.1", "127.0.0.1:8080", "dropped", at: "nat/OUTPUT in host")],
+                findings: ["loopback-source-leaves"]),
+            LabNetwork.Variant(
                 name: "local-masquerade",
                 summary: "by 127.0.0.1, with MASQUERADE for local sources and route_localnet on the way back",
                 commands: words("sysctl -qw net.ipv4.conf.br0.route_localnet=1"),
@@ -84,14 +95,61 @@ extension Gallery {
                 name: "no-masquerade",
                 summary: "the answer goes to the client directly, which refuses it from an address that it did not ask",
                 // With br_netfilter the bridge would hand the answer to connection tracking.
-                commands: words("sysctl -qwe net.bridge.bridge-nf-call-iptables=0"),
+                commands: bridgeAlone,
                 rules: [RuleFile("host", PackageResources.hairpin_host_rules)],
                 traffic: [Traffic("ip netns exec client ipt-trace lab connect 10.0.2.15 8080", succeeds: false)],
                 expected: [
                     Expectation("tcp", "172.16.0.3", "10.0.2.15:8080", "delivered", "dnat in host"),
                     Expectation("tcp", "172.16.0.2:80", "172.16.0.3", "delivered"),
                 ],
-                findings: ["hairpin-without-masquerade"])
+                findings: ["hairpin-without-masquerade"]),
+            LabNetwork.Variant(
+                name: "self", summary: "the server itself does, and reaches itself by way of the router",
+                // With br_netfilter the bridge would have to send the frame back through the port that it came by.
+                commands: bridgeAlone, traffic: [Traffic("ip netns exec guest ipt-trace lab connect 10.0.2.15 8080")],
+                expected: [
+                    Expectation(
+                        "tcp", "172.16.0.2", "10.0.2.15:8080", "delivered", "dnat in host to 172.16.0.2",
+                        "snat in host to 172.16.0.1", through: "guest, host, guest"),
+                    Expectation(
+                        "tcp", "172.16.0.2:80", "172.16.0.1", "delivered", "snat_reply in host", "dnat_reply in host",
+                        through: "guest, host, guest"),
+                ]),
+            LabNetwork.Variant(
+                name: "self-no-masquerade",
+                summary: "the server itself does, and refuses a packet that comes from outside with its own address",
+                commands: bridgeAlone, rules: [RuleFile("host", PackageResources.hairpin_host_rules)],
+                traffic: [Traffic("ip netns exec guest ipt-trace lab connect 10.0.2.15 8080", succeeds: false)],
+                expected: [
+                    Expectation(
+                        "tcp", "172.16.0.2", "10.0.2.15:8080", "dropped", at: "mangle/PREROUTING in guest", "dnat in host",
+                        through: "guest, host, guest")
+                ],
+                findings: ["hairpin-without-masquerade"]),
+        ])
+
+    /// DNAT and SNAT together: the client knows the router only, and so does the server.
+    static let relay = LabNetwork(
+        name: "relay", summary: "port 8080 of the host leads to a server outside, for guests", drawing: drawing,
+        commands: routed, rules: [RuleFile("host", PackageResources.relay_host_rules)], servers: server("inet"),
+        traced: ["host", "guest", "inet"], traffic: [Traffic("ip netns exec guest ipt-trace lab connect 172.16.0.1 8080")],
+        expected: [
+            Expectation(
+                "tcp", "172.16.0.2", "172.16.0.1:8080", "delivered", "dnat in host to 10.0.2.2", "snat in host to 10.0.2.15",
+                through: "guest, host, inet"),
+            Expectation(
+                "tcp", "10.0.2.2:80", "10.0.2.15", "delivered", "snat_reply in host", "dnat_reply in host",
+                through: "inet, host, guest"),
+        ],
+        variants: [
+            LabNetwork.Variant(
+                name: "no-forwarding", summary: "net.ipv4.ip_forward is 0: translation does not make a router",
+                commands: words("sysctl -qw net.ipv4.ip_forward=0"),
+                traffic: [Traffic("ip netns exec guest ipt-trace lab connect 172.16.0.1 8080", succeeds: false)],
+                expected: [
+                    Expectation("tcp", "172.16.0.2", "172.16.0.1:8080", "dropped", at: "nat/PREROUTING in host")
+                ],
+                findings: ["forwarding-disabled"])
         ])
 
     /// REDIRECT to another port of the same machine.

@@ -27,6 +27,20 @@ extension Gallery {
                     Expectation("icmp", "172.16.0.2", "8.8.8.8", "sent", "snat in host"),
                     Expectation("icmp", "8.8.8.8", "10.0.2.15", "delivered", "snat_reply in host"),
                 ]),
+            LabNetwork.Variant(
+                name: "address-changes", summary: "eth0 gets another address, and MASQUERADE follows",
+                traffic: pingTraffic
+                    + [
+                        Traffic("ip address add 10.0.2.16/24 dev eth0"), Traffic("ip address del 10.0.2.15/24 dev eth0"),
+                        Traffic("ip address replace 10.0.2.16/24 dev eth0"),
+                        Traffic("ip route replace default via 10.0.2.2"),
+                    ] + pingTraffic,
+                expected: [
+                    Expectation("icmp", "172.16.0.2", "8.8.8.8", "sent", "snat in host to 10.0.2.15"),
+                    Expectation("icmp", "172.16.0.2", "8.8.8.8", "sent", "snat in host to 10.0.2.16"),
+                    Expectation("icmp", "8.8.8.8", "10.0.2.15", "delivered", "snat_reply in host to 172.16.0.2"),
+                    Expectation("icmp", "8.8.8.8", "10.0.2.16", "delivered", "snat_reply in host to 172.16.0.2"),
+                ]),
         ])
 
     /// A host that is no router.

@@ -1,21 +1,5 @@
 /// One address in front of several servers, and containers.
 extension Gallery {
-    /// Guests beside the first one, with a web server each.
-    private static func guest(_ name: String, _ number: Int) -> [[String]] {
-        words(
-            """
-            ip netns add \(name)
-            ip -n \(name) link set lo up
-            ip link add v\(name) type veth peer name up netns \(name)
-            ip link set v\(name) master br0 up
-            ip -n \(name) address add 172.16.0.\(number)/16 dev up
-            ip -n \(name) link set dev up up
-            ip -n \(name) route add default via 172.16.0.1
-            """)
-    }
-
-    private static func server(_ netns: String) -> [[String]] { words("ip netns exec \(netns) ipt-trace lab serve 80") }
-
     /// Connections that are shared out, in turn or by chance.
     static let balance = LabNetwork(
         name: "balance", summary: "three servers behind port 80 of the host, in turn",
@@ -38,6 +22,24 @@ extension Gallery {
                 expected: [Expectation("tcp", "10.0.2.2", "10.0.2.15:80", "sent", "dnat in host")],
                 shares: Shares(of: ["172.16.0.2": 30, "172.16.0.3": 30, "172.16.0.4": 30], isByChance: true)),
             LabNetwork.Variant(
+                name: "random-two", summary: "two servers by chance, half each",
+                rules: [RuleFile("host", PackageResources.balance_random_two_host_rules)],
+                traffic: [Traffic("ip netns exec inet ipt-trace lab connect 10.0.2.15 80 --count 60")],
+                expected: [Expectation("tcp", "10.0.2.2", "10.0.2.15:80", "sent", "dnat in host")],
+                shares: Shares(of: ["172.16.0.2": 30, "172.16.0.3": 30], isByChance: true)),
+            LabNetwork.Variant(
+                name: "local", summary: "three servers in turn, for processes of the host itself",
+                rules: [RuleFile("host", PackageResources.balance_nth_local_host_rules)],
+                traffic: [Traffic("ipt-trace lab connect 10.0.2.15 80 --count 30")],
+                expected: [Expectation("tcp", "10.0.2.15", "10.0.2.15:80", "sent", "dnat in host")],
+                shares: Shares(of: ["172.16.0.2": 10, "172.16.0.3": 10, "172.16.0.4": 10])),
+            LabNetwork.Variant(
+                name: "local-random", summary: "by chance, for processes of the host itself",
+                rules: [RuleFile("host", PackageResources.balance_random_local_host_rules)],
+                traffic: [Traffic("ipt-trace lab connect 10.0.2.15 80 --count 90")],
+                expected: [Expectation("tcp", "10.0.2.15", "10.0.2.15:80", "sent", "dnat in host")],
+                shares: Shares(of: ["172.16.0.2": 30, "172.16.0.3": 30, "172.16.0.4": 30], isByChance: true)),
+            LabNetwork.Variant(
                 name: "uneven", summary: "every third of what is left: the servers get 1/3, 2/9 and 4/9",
                 rules: [RuleFile("host", PackageResources.balance_uneven_host_rules)],
                 traffic: [Traffic("ip netns exec inet ipt-trace lab connect 10.0.2.15 80 --count 270")],
@@ -45,6 +47,28 @@ extension Gallery {
                 findings: ["uneven-balance"],
                 shares: Shares(of: ["172.16.0.2": 90, "172.16.0.3": 60, "172.16.0.4": 120])),
         ])
+
+    /// A virtual address that the client makes for itself.
+    static let virtualAddress = LabNetwork(
+        name: "virtual-address", summary: "an address that only the client's own rules know, for two servers in turn",
+        drawing: """
+            guest  172.16.0.2 --.
+            second 172.16.0.3 --- br0, host
+            third  172.16.0.4 --'
+            """,
+        commands: routed + guest("second", 3) + guest("third", 4) + bridgeAlone,
+        rules: [RuleFile("guest", PackageResources.virtual_address_guest_rules)], servers: server("second") + server("third"),
+        traced: ["host", "guest", "second", "third"],
+        traffic: [Traffic("ip netns exec guest ipt-trace lab connect 10.99.0.1 80 --count 10")],
+        expected: [
+            Expectation(
+                "tcp", "172.16.0.2", "10.99.0.1:80", "delivered", "dnat in guest to 172.16.0.3", through: "guest, second"),
+            Expectation(
+                "tcp", "172.16.0.2", "10.99.0.1:80", "delivered", "dnat in guest to 172.16.0.4", through: "guest, third"),
+            Expectation("tcp", "172.16.0.3:80", "172.16.0.2", "delivered", "dnat_reply in guest to 10.99.0.1"),
+            Expectation("tcp", "172.16.0.4:80", "172.16.0.2", "delivered", "dnat_reply in guest to 10.99.0.1"),
+        ],
+        shares: Shares(of: ["172.16.0.3": 5, "172.16.0.4": 5]), variants: [])
 
     /// A virtual address, as kube-proxy makes it.
     static let service = LabNetwork(
@@ -63,9 +87,11 @@ extension Gallery {
         name: "container-dns", summary: "a container asks the name server that Docker gives it, 127.0.0.11", drawing: drawing,
         commands: routed, rules: [RuleFile("guest", PackageResources.container_dns_guest_rules)],
         servers: words("ip netns exec guest ipt-trace lab serve 45353 --address 127.0.0.11"), traced: ["guest"],
+        extraProbeOptions: ["--user-chains"],
         traffic: [Traffic("ip netns exec guest ipt-trace lab connect 127.0.0.11 53 --udp")],
         expected: [
-            Expectation("udp", "127.0.0.1", "127.0.0.11:53", "delivered", "dnat in guest"),
+            Expectation("udp", "127.0.0.1", "127.0.0.11:53", "delivered", "dnat in guest")
+                .passing("DOCKER_OUTPUT (OUTPUT)", "DOCKER_POSTROUTING (POSTROUTING)"),
             Expectation("udp", "127.0.0.11:45353", "127.0.0.1", "delivered", "dnat_reply in guest"),
         ],
         variants: [])
@@ -75,16 +101,20 @@ extension Gallery {
         name: "docker", summary: "FORWARD's policy is DROP, and a chain of Docker's lets port 80 of the guest through",
         drawing: drawing, commands: routed + knownOutside,
         rules: [RuleFile("host", PackageResources.docker_forward_host_rules)],
-        servers: server("guest"), traced: ["host", "guest", "inet"],
+        servers: server("guest"), traced: ["host", "guest", "inet"], extraProbeOptions: ["--user-chains"],
         traffic: [Traffic("ip netns exec inet ipt-trace lab connect 172.16.0.2 80")],
         expected: [
-            Expectation("tcp", "10.0.2.2", "172.16.0.2:80", "delivered"),
+            Expectation("tcp", "10.0.2.2", "172.16.0.2:80", "delivered")
+                .passing("DOCKER-USER (FORWARD)", "FORWARD, back from DOCKER-USER", "DOCKER (FORWARD)"),
             Expectation("tcp", "172.16.0.2:80", "10.0.2.2", "delivered"),
         ],
         variants: [
             LabNetwork.Variant(
                 name: "other-port", summary: "port 81 is not in it",
                 traffic: [Traffic("ip netns exec inet ipt-trace lab connect 172.16.0.2 81", succeeds: false)],
-                expected: [Expectation("tcp", "10.0.2.2", "172.16.0.2:81", "dropped", at: "filter/FORWARD in host")])
+                expected: [
+                    Expectation("tcp", "10.0.2.2", "172.16.0.2:81", "dropped", at: "filter/FORWARD in host")
+                        .lost(in: "filter/FORWARD").passing("DOCKER (FORWARD)", "FORWARD, back from DOCKER")
+                ])
         ])
 }

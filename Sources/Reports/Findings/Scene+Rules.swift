@@ -7,11 +7,12 @@ extension Scene {
         unevenBalance, shadowedRules, bothBackends, coveredProbes, oneWay,
     ]
 
-    /// Vanished between PREROUTING and the chains behind the routing decision: no table did that.
+    /// Vanished between PREROUTING and the chains behind the routing decision: no table did that. A copy of a multicast
+    /// packet goes no further than that wherever nobody wants it.
     private var lostInRouting: [PathReport] {
         paths.filter { path in
             path.outcome == "dropped" && path.endedAt?.after.hook == "PREROUTING"
-                && path.endedAt?.before.contains { $0.hook == "FORWARD" } == true
+                && path.endedAt?.before.contains { $0.hook == "FORWARD" } == true && !path.isMulticast
         }
     }
 
@@ -22,7 +23,9 @@ extension Scene {
                     guard forwards == false else { return nil }
                     return scene.finding(
                         "forwarding-disabled", .problem, "\(netns) does not forward packets", in: netns,
-                        scene.lostInRouting.filter { $0.endedAt?.after.netns == netns && $0.endedAt?.after.family == family },
+                        scene.lostInRouting.filter {
+                            $0.endedAt?.after.netns == netns && $0.endedAt?.after.family == family && !$0.comesBack
+                        },
                         because: "Packets for others arrived and vanished where they are routed, behind PREROUTING and before "
                             + "FORWARD; \(setting) is 0 there.",
                         remedy: command(netns, "sysctl -w \(setting)=1"))
@@ -36,6 +39,7 @@ extension Scene {
                 guard facts.forwardsIPv4 != false else { return nil }
                 let shown = scene.lostInRouting.filter {
                     $0.endedAt?.after.netns == netns && $0.endedAt?.after.family == "ipv4" && $0.endedAt?.after.in == interface
+                        && !$0.comesBack
                 }
                 return scene.finding(
                     "reverse-path-filter", .warning, "the reverse-path filter of \(interface) in \(netns) may drop packets",
@@ -104,21 +108,35 @@ extension Scene {
             let isRewritten =
                 path.translations.contains { $0.kind == "dnat" && $0.netns == first.netns }
                 || (path.outcome == "dropped" && path.endedAt?.after.table == "nat" && path.endedAt?.after.hook == "OUTPUT")
-            return isRewritten && !path.translations.contains { $0.kind == "snat" } && path.outcome != "delivered"
+            let isMasked = path.translations.contains { $0.kind == "snat" }
+            return isRewritten && (first.family == "ipv6" ? scene.losesAnswers(path) : !isMasked && path.outcome != "delivered")
         }
-        return Dictionary(grouping: shown) { $0.steps.first?.netns ?? "" }.sorted { $0.key < $1.key }.compactMap {
-            netns, shown in
-            scene.finding(
-                "loopback-source-leaves", .problem, "packets from 127.0.0.1 are sent elsewhere and keep their source",
-                in: netns,
-                shown,
-                because: "DNAT in OUTPUT changes where a packet goes after its source was chosen: it stays 127.0.0.1, which no "
-                    + "other machine answers and the kernel does not let out of a loopback interface.",
-                remedy: command(
-                    netns,
-                    "sysctl -w net.ipv4.conf.all.route_localnet=1 && "
-                        + command(netns, "iptables -t nat -A POSTROUTING -s 127.0.0.0/8 ! -o lo -j MASQUERADE")))
-        }
+        return Dictionary(grouping: shown) { [$0.steps.first?.netns ?? "", $0.steps.first?.family ?? ""] }
+            .sorted { ($0.key[0], $0.key[1]) < ($1.key[0], $1.key[1]) }.compactMap { place, shown in
+                let netns = place[0]
+                let isIPv6 = place[1] == "ipv6"
+                let address = isIPv6 ? "::1" : "127.0.0.1"
+                let rest =
+                    isIPv6
+                    ? "no other machine takes packets from, and the kernel takes no answers to it from elsewhere, whatever nat "
+                        + "makes of its address. Use another address of the machine instead."
+                    : "no other machine answers and the kernel does not let out of a loopback interface."
+                return scene.finding(
+                    "loopback-source-leaves", .problem, "packets from \(address) are sent elsewhere", in: netns, shown,
+                    because: "DNAT in OUTPUT changes where a packet goes after its source was chosen: it is \(address), which "
+                        + rest,
+                    remedy: isIPv6
+                        ? nil
+                        : command(
+                            netns,
+                            "sysctl -w net.ipv4.conf.all.route_localnet=1 && "
+                                + command(netns, "iptables -t nat -A POSTROUTING -s 127.0.0.0/8 ! -o lo -j MASQUERADE")))
+            }
+    }
+
+    /// Whether no answer to the connections of a path came to its end.
+    private func losesAnswers(_ path: PathReport) -> Bool {
+        !flows.contains { $0.original.paths.contains(path.id) && $0.reply?.outcomes["delivered"] != nil }
     }
 
     private static let hairpin: @Sendable (Scene) -> [Finding] = { scene in
@@ -290,5 +308,16 @@ extension NamespaceFacts.Shadow {
         let protocolName = transport == "ipv6-icmp" ? "icmpv6" : transport
         return (protocolName == nil || protocolName == example.protocol) && has(source, example.source)
             && has(destination, example.destination) && (port.map(hasPort) ?? true)
+    }
+}
+
+extension PathReport {
+    fileprivate var isMulticast: Bool { IPAddress(example.destination)?.isMulticast == true }
+
+    /// Whether its packets were sent by the namespace in which they vanish, and carry its own address as their source: those
+    /// are refused whatever the settings.
+    fileprivate var comesBack: Bool {
+        guard let first = steps.first, let end = endedAt?.after else { return false }
+        return first.hook == "OUTPUT" && first.netns == end.netns && !translations.contains { $0.kind == "snat" }
     }
 }

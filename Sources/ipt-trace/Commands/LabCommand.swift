@@ -14,7 +14,7 @@ struct LabCommand: AsyncParsableCommand {
             """,
         subcommands: [
             LabList.self, LabRun.self, LabUp.self, LabShell.self, LabDown.self, LabServe.self, LabConnect.self,
-            LabHold.self,
+            LabSend.self, LabHold.self,
         ])
 }
 
@@ -110,6 +110,8 @@ struct LabRun: AsyncParsableCommand {
             result = try await work.value
         } catch let error as Sandbox.Unavailable {
             throw CommandFailure(message: error.description)
+        } catch let error as LabNetwork.Unmet {
+            throw CommandFailure(message: error.description)
         }
         let verdict = try LabVerdict(network, result)
         Terminal.print(json ? try ReportKind.json(verdict) : verdict.text)
@@ -134,6 +136,8 @@ struct LabUp: AsyncParsableCommand {
         do {
             _ = try await Self.bringUp(network)
         } catch let error as Sandbox.Unavailable {
+            throw CommandFailure(message: error.description)
+        } catch let error as LabNetwork.Unmet {
             throw CommandFailure(message: error.description)
         }
         Terminal.print("\(network.drawing)\n\n\(network.name) is up. Work in it with: ipt-trace lab shell \(network.name)")
