@@ -23,7 +23,7 @@ struct Traffic {
     init() {
         var probes: [Probe] = []
         for namespace in 0...1 {
-            for table in Table.allCases {
+            for table in Table.iptables {
                 for hook in table.hooks {
                     probes.append(
                         Probe(

@@ -19,6 +19,7 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
         var name: String
         var segment: UInt32
         var mtu: UInt32
+        var isTunnel: Bool?
     }
 
     struct Chain: Codable, Sendable, Equatable {
@@ -33,6 +34,7 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
         var place: Chain
         var chain: String
         var prefix: String
+        var backFrom: String?
         /// `every`, `some`, `every_rule`.
         var coverage: String
         var condition: String?
@@ -63,7 +65,9 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
                 name: namespace.name, inode: namespace.inode, medium: namespace.medium,
                 tracksConnections: namespace.tracksConnections,
                 interfaces: namespace.interfaces.sorted { $0.key < $1.key }.map {
-                    Interface(index: $0.key, name: $0.value.name, segment: $0.value.segment, mtu: $0.value.mtu)
+                    Interface(
+                        index: $0.key, name: $0.value.name, segment: $0.value.segment, mtu: $0.value.mtu,
+                        isTunnel: $0.value.isTunnel ? true : nil)
                 },
                 decidingChains: namespace.decidingChains.map {
                     Chain(family: $0.family.name, table: $0.table.name, hook: $0.hook.name, backend: $0.backend)
@@ -94,7 +98,8 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
             var interfaces: [UInt32: TraceModel.Interface] = [:]
             for interface in namespace.interfaces {
                 interfaces[interface.index] = TraceModel.Interface(
-                    name: interface.name.printable, segment: interface.segment, mtu: interface.mtu)
+                    name: interface.name.printable, segment: interface.segment, mtu: interface.mtu,
+                    isTunnel: interface.isTunnel ?? false)
             }
             var restored = NamespaceLayout(
                 name: namespace.name.printable, inode: namespace.inode, interfaces: interfaces,
@@ -112,7 +117,7 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
 
 extension RecordedLayout.Chain {
     var builtIn: BuiltInChain? {
-        guard let family = AddressFamily(name: family), let table = Table(name: table), let hook = Hook(name: hook) else {
+        guard let family = AddressFamily(name: family), let table = Table(probeTable: table), let hook = Hook(name: hook) else {
             return nil
         }
         return BuiltInChain(family: family, table: table, hook: hook, backend: backend)
@@ -126,6 +131,7 @@ extension RecordedLayout.Probe {
             family: probe.family.name, table: probe.table.name, hook: probe.hook.name, backend: probe.backend)
         chain = probe.chain
         prefix = probe.prefix
+        backFrom = probe.backFrom
         switch probe.coverage {
         case .every(let condition, let until):
             coverage = "every"
@@ -150,7 +156,7 @@ extension RecordedLayout.Probe {
         }
         return Probe(
             namespace: namespace, family: place.family, table: place.table, chain: chain.printable, hook: place.hook,
-            backend: place.backend, prefix: prefix, coverage: covered)
+            backend: place.backend, prefix: prefix, backFrom: backFrom?.printable, coverage: covered)
     }
 }
 

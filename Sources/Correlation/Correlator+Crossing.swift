@@ -8,8 +8,23 @@ extension Correlator {
         return layout.namespaces[Int(segments[index].namespace)].interfaces[interface]?.segment ?? 0
     }
 
+    /// A segment is about to leave: if through a tunnel, a packet that carries it will follow.
+    private mutating func enterTunnel(_ index: Int32) {
+        let segment = segments[index]
+        guard layout.namespaces[Int(segment.namespace)].interfaces[segment.outInterface]?.isTunnel == true else { return }
+        // Behind the last probe it may be given another source.
+        let firstSeen = journeys[Int(segment.journey)].firstSeen
+        let translated = translations.translation(of: segment.entry, in: Int(segment.namespace), at: firstSeen)?.translated
+        for tuple in [segment.current, translated ?? segment.current] {
+            carriage.enter(
+                Packet.identity(segment.fingerprint, tuple), namespace: segment.namespace, segment: segment.firstEvent,
+                tuple: tuple)
+        }
+    }
+
     /// A segment has reached a hook: it may leave from there, or end there.
     mutating func enterHook(_ index: Int32, _ place: ProbePlace) {
+        if hasTunnels, place.isLastOnTheWayOut { enterTunnel(index) }
         guard !segments[index].hasChildren else { return }
         if segments[index].awaitsParent, place.hook == .forward || place.hook == .postrouting { insertBridge(index) }
         if segments[index].awaitsChild {
@@ -22,9 +37,11 @@ extension Correlator {
             segments.awaitChild(index)
         } else if place.isLastOnTheWayOut {
             let link = linkSegment(of: index, segments[index].outInterface) ?? 0
-            guard itinerary.hasOtherEnd(link, beside: Int(segments[index].namespace)) else { return }
+            let mayArrive = itinerary.hasOtherEnd(link, beside: Int(segments[index].namespace))
+            // Or to be found behind the source translation of POSTROUTING.
+            guard mayArrive || place.isFollowedBehindTranslation else { return }
             segments.awaitChild(index)
-            joinChildren(of: index)
+            if mayArrive { joinChildren(of: index) }
         }
     }
 
@@ -205,7 +222,12 @@ extension Correlator {
         while index >= 0 {
             let segment = segments[index]
             if segment.awaitsParent, joinParentLate(of: index) { return true }
-            if segment.awaitsChild, segment.hook != .input, !segment.hasChildren, joinChildLate(of: index) { return true }
+            if segment.awaitsChild, segment.hook != .input, !segment.hasChildren,
+                itinerary.hasOtherEnd(linkSegment(of: index, segment.outInterface) ?? 0, beside: Int(segment.namespace)),
+                joinChildLate(of: index)
+            {
+                return true
+            }
             index = segment.nextInJourney
         }
         return false

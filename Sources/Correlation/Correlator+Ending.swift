@@ -171,6 +171,7 @@ extension Correlator {
         var index = journeys[Int(journey)].firstSegment
         while index >= 0 {
             let next = segments[index].nextInJourney
+            if !carriage.isEmpty { carriage.forget(segments[index].firstEvent) }
             segments.remove(index)
             index = next
         }
@@ -201,11 +202,19 @@ extension Correlator {
         outgoing.firstSeen = live.firstSeen
         outgoing.lastSeen = live.lastSeen
         outgoing.isAmbiguous = live.isAmbiguous
+        outgoing.timeToLive = segments[leaf].timeToLive
         outgoing.segments.removeAll(keepingCapacity: true)
         outgoing.expected.removeAll(keepingCapacity: true)
+        outgoing.carries = nil
+        outgoing.carriedBy = nil
         var index = leaf
         while index >= 0 {
             outgoing.segments.append(described(index))
+            if !carriage.isEmpty {
+                let name = segments[index].firstEvent
+                outgoing.carries = carriage.carried(by: name) ?? outgoing.carries
+                outgoing.carriedBy = carriage.carrier(of: name) ?? outgoing.carriedBy
+            }
             index = segments[index].parent
         }
         outgoing.segments.reverse()

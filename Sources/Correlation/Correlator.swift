@@ -85,6 +85,8 @@ public struct Correlator {
         var isPassedOnce: Bool
         var isNAT: Bool
         var isLastOnTheWayOut: Bool
+        /// At POSTROUTING, with a probe behind source translation.
+        var isFollowedBehindTranslation: Bool
         /// Reports one chain several times.
         var reportsEveryRule: Bool
     }
@@ -103,6 +105,8 @@ public struct Correlator {
     var lossTimes: [Int64] = []
     var translations: TranslationTable
     var segments = SegmentStore()
+    var carriage = Carriage()
+    var hasTunnels = false
     var journeys: [LiveJourney] = []
     var freeJourneys: [Int32] = []
     // The queues of the stages.
@@ -146,6 +150,7 @@ public struct Correlator {
         self.layout = layout
         if !isDiscovery { layoutEpoch &+= 1 }
         itinerary = Itinerary(layout)
+        hasTunnels = layout.namespaces.contains { $0.interfaces.values.contains(where: \.isTunnel) }
         while lossEpochs.count < layout.namespaces.count {
             lossEpochs.append(0)
             lossTimes.append(.min / 2)
@@ -154,9 +159,11 @@ public struct Correlator {
             ProbePlace(
                 namespace: UInt16(truncatingIfNeeded: probe.namespace), priority: Int16(truncatingIfNeeded: probe.priority),
                 condition: itinerary.conditionBits[index], hook: probe.hook,
-                isPassedOnce: probe.isInBuiltInChain && probe.coverage != .some && probe.coverage != .everyRule,
+                isPassedOnce: probe.isInBaseChain && probe.coverage != .some && probe.coverage != .everyRule,
                 isNAT: probe.table == .nat,
                 isLastOnTheWayOut: itinerary.isLastOnTheWayOut(probe.hook, probe.namespace, probe.family),
+                isFollowedBehindTranslation: itinerary.hasProbeBehindSourceTranslation(
+                    probe.hook, probe.namespace, probe.family),
                 reportsEveryRule: probe.coverage == .everyRule)
         }
     }
@@ -205,7 +212,8 @@ public struct Correlator {
 
     @inline(__always)
     mutating func extend(_ index: Int32, with event: Event, _ step: Step, _ place: ProbePlace) {
-        if segments[index].current != event.packet.tuple { segments.rewrite(index, to: event.packet.tuple) }
+        let isRewritten = segments[index].current != event.packet.tuple
+        if isRewritten { segments.rewrite(index, to: event.packet.tuple) }
         let hookBefore = segments[index].hook
         let isSameStep = place.reportsEveryRule && segments[index].lastProbe == event.probe
         let route = isSameStep ? segments[index].route : routes.advance(segments[index].route, by: step)
@@ -219,7 +227,7 @@ public struct Correlator {
         journeys[journey].lastActivity = now
         if event.time > journeys[journey].lastSeen { journeys[journey].lastSeen = event.time }
         if event.time < journeys[journey].firstSeen { journeys[journey].firstSeen = event.time }
-        if place.hook != hookBefore { enterHook(index, place) }
+        if place.hook != hookBefore || (isRewritten && place.hook == .postrouting) { enterHook(index, place) }
     }
 
     mutating func begin(with event: Event, _ step: Step, _ place: ProbePlace) -> Int32 {
@@ -243,6 +251,10 @@ public struct Correlator {
             joinParent(of: index, through: segment)
         }
         enterHook(index, place)
+        if event.packet.carries != 0, place.hook == .output {
+            carriage.carry(
+                event.packet.carries, namespace: place.namespace, segment: position, tuple: event.packet.tuple)
+        }
         return index
     }
 

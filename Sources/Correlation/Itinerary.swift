@@ -71,7 +71,7 @@ struct Itinerary: Sendable {
             }
             bits.append(1 << UInt32(number))
             // A nat chain sees a connection's first packet only, so that its silence says nothing.
-            guard probe.table != .nat, probe.isInBuiltInChain else { continue }
+            guard probe.table != .nat, probe.isInBaseChain else { continue }
             points[Key(namespace: probe.namespace, family: probe.family, hook: probe.hook), default: []].append(
                 Point(
                     probe: UInt32(index), priority: probe.priority, condition: number, dependence: condition.dependence,
@@ -105,6 +105,13 @@ struct Itinerary: Sendable {
         case .forward, .output: return !has(.postrouting)
         case .prerouting: return !has(.forward) && !has(.postrouting)
         case .input: return false
+        }
+    }
+
+    /// Whether packets are seen once more behind the source translation of `hook`.
+    func hasProbeBehindSourceTranslation(_ hook: Hook, _ namespace: Int, _ family: AddressFamily) -> Bool {
+        (points[Key(namespace: namespace, family: family, hook: hook)] ?? []).contains {
+            $0.priority > HookPriority.sourceTranslation
         }
     }
 

@@ -142,7 +142,7 @@ package final class LayoutRegistry: Sendable {
                 let before = state.layout.namespaces[index]
                 state.layout.namespaces[index] = namespace
                 state.layout.namespaces[index].interfaces = namespace.interfaces.mapValues {
-                    Interface(name: $0.name, segment: moved($0.segment), mtu: $0.mtu)
+                    Interface(name: $0.name, segment: moved($0.segment), mtu: $0.mtu, isTunnel: $0.isTunnel)
                 }
                 state.layout.namespaces[index].keepNames(of: before)
             }
@@ -275,7 +275,7 @@ package final class LayoutRegistry: Sendable {
     ) -> Probe {
         Probe(
             namespace: namespace, family: family, table: own.table, chain: own.chain, hook: hook,
-            backend: own.run.hasSuffix("L") ? .legacy : .nft, prefix: prefix, coverage: .some)
+            backend: own.run.hasSuffix("L") ? .legacy : .nft, prefix: prefix, backFrom: own.backFrom, coverage: .some)
     }
 
     private static func probe(

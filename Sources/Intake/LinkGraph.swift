@@ -12,6 +12,12 @@ package enum LinkGraph {
         package init() {}
     }
 
+    /// `IFLA_INFO_KIND` of interfaces that put packets into others.
+    private static let tunnelKinds: Set<String> = [
+        "ipip", "sit", "ip6tnl", "gre", "gretap", "ip6gre", "ip6gretap", "erspan", "ip6erspan", "vxlan", "geneve", "vti",
+        "vti6", "wireguard", "tun",
+    ]
+
     /// Joins the readings of all namespaces: equal segments reach one another, open ones reach outside.
     package static func segments(_ readings: [Reading]) -> (interfaces: [[UInt32: Interface]], open: Set<UInt32>) {
         struct Place: Hashable {
@@ -39,6 +45,8 @@ package enum LinkGraph {
         var open: Set<Int> = []
         var tagged: [(own: Int, below: Int, id: UInt16)] = []
         var filtering: [Int] = []
+        var tunnels: [String: Int] = [:]
+        var tunnelPorts: Set<Place> = []
         for (namespace, reading) in readings.enumerated() {
             for link in reading.links {
                 let own = number(Place(namespace: namespace, link: link.index))
@@ -58,6 +66,12 @@ package enum LinkGraph {
                     } else {
                         open.insert(own)
                     }
+                case _ where tunnelKinds.contains(link.kind):
+                    // Through whatever lies between they may reach all others of their kind, and outside.
+                    open.insert(own)
+                    parents[root(own)] = root(tunnels[link.kind] ?? own)
+                    tunnels[link.kind] = own
+                    if let master = link.master { tunnelPorts.insert(Place(namespace: namespace, link: master)) }
                 default: open.insert(own)
                 }
             }
@@ -89,7 +103,10 @@ package enum LinkGraph {
             for link in reading.links {
                 // 0 stands for a segment that is not known.
                 let segment = root(number(Place(namespace: namespace, link: link.index))) + 1
-                named[link.index] = Interface(name: link.name, segment: UInt32(segment), mtu: link.mtu)
+                let isTunnel =
+                    tunnelKinds.contains(link.kind) || tunnelPorts.contains(Place(namespace: namespace, link: link.index))
+                named[link.index] = Interface(
+                    name: link.name, segment: UInt32(segment), mtu: link.mtu, isTunnel: isTunnel)
             }
             interfaces.append(named)
         }

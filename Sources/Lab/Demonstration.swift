@@ -1,6 +1,5 @@
 private import Foundation
 private import Namespaces
-private import TraceModel
 
 /// Runs a network's traffic with ipt-trace's own commands, as a person would type them, and shows what they print.
 public struct Demonstration: Sendable {
@@ -34,7 +33,7 @@ public struct Demonstration: Sendable {
     /// - Parameter sandbox: with the network set up.
     public func run(in sandbox: Sandbox) async throws -> Result {
         let namespaces = network.traced.flatMap { ["--netns", $0] }
-        try await perform(["ipt-trace", "install-probes", "--family", network.family.name] + namespaces, in: sandbox)
+        try await perform(["ipt-trace", "install-probes"] + network.probeOptions + namespaces, in: sandbox)
 
         show("$ ipt-trace collect \(namespaces.joined(separator: " ")) &")
         let collector = try SandboxProcess([program, "collect"] + namespaces, in: sandbox)

@@ -15,8 +15,8 @@ public struct LabNetwork: Sendable {
     public var servers: [[String]]
     /// The namespaces that get probes.
     public var traced: [String]
-    /// The family of the probes.
-    public var family = AddressFamily.ipv4
+    /// How the probes are put in beside that.
+    public var probeOptions = ["--family", "ipv4"]
     /// What is sent, once the probes are there.
     public var traffic: [Traffic]
     public var expected: [Expectation]

@@ -40,6 +40,9 @@ extension TraceSnapshot {
                         paths: [path.id], example: path.example))
                 continue
             }
+            for cause in ending.causes where !drops[index].endedAt.causes.contains(cause) {
+                drops[index].endedAt.causes.append(cause)
+            }
             drops[index].packets += path.packets
             drops[index].bytes += path.bytes
             drops[index].firstSeen = min(drops[index].firstSeen, path.firstSeen)

@@ -16,6 +16,7 @@ public struct JourneyReport: Codable, Sendable, Equatable {
         public var hook: String
         public var table: String
         public var chain: String
+        public var backFrom: String?
         @ExplicitNull public var `in`: String?
         @ExplicitNull public var out: String?
         /// The kernel's stamp; `null` where it gives none (OUTPUT, POSTROUTING).
@@ -29,6 +30,19 @@ public struct JourneyReport: Codable, Sendable, Equatable {
         @ExplicitNull public var mark: Int?
     }
 
+    /// A packet within this one, or around it.
+    public struct Carried: Codable, Sendable, Equatable {
+        /// Its journey; `null` where that has not ended, or is no longer kept.
+        @ExplicitNull public var journey: String?
+        public var `protocol`: String
+        public var source: String
+        public var destination: String
+    }
+
+    /// The packet that it carried through a tunnel.
+    public var carries: Carried?
+    /// The packet that carried it.
+    public var carriedBy: Carried?
     public var id: String
     public var outcome: String
     @ExplicitNull public var reason: String?
@@ -81,11 +95,14 @@ extension TraceSnapshot {
         }
         var ending: PathReport.Ending?
         if journey.outcome == .dropped, let last = journey.segments.last.flatMap({ routes.steps(of: $0.route).last }) {
-            ending = PathReport.Ending(after: describe(last), before: journey.expected.map(describeProbe))
+            ending = self.ending(
+                after: last, expected: journey.expected, packets: 1, spent: journey.isSpent ? 1 : 0,
+                martian: journey.hasMartianSource ? 1 : 0)
         }
         let hasPorts = !tuple.isICMP && (tuple.sourcePort != 0 || tuple.destinationPort != 0)
         return JourneyReport(
-            id: journeyID(journey), outcome: journey.outcome.name, reason: journey.doubt.explanation, endedAt: ending,
+            carries: describe(journey.carries), carriedBy: describe(journey.carriedBy), id: journeyID(journey),
+            outcome: journey.outcome.name, reason: journey.doubt.explanation, endedAt: ending,
             ambiguous: journey.isAmbiguous, direction: record.direction.name,
             firstSeen: Timestamp.text(journey.firstSeen), lastSeen: Timestamp.text(journey.lastSeen),
             protocol: TransportProtocol.name(tuple.transport), source: "\(tuple.source)",
@@ -103,7 +120,8 @@ extension TraceSnapshot {
         let hasPorts = tuple.map { !$0.isICMP } ?? false
         return JourneyReport.Step(
             netns: place.netns, family: place.family, hook: place.hook, table: place.table, chain: place.chain,
-            in: place.in, out: place.out, time: event.flatMap { $0.isStamped ? Timestamp.text($0.time) : nil },
+            backFrom: place.backFrom, in: place.in, out: place.out,
+            time: event.flatMap { $0.isStamped ? Timestamp.text($0.time) : nil },
             source: tuple.map { "\($0.source)" }, destination: tuple.map { "\($0.destination)" },
             sourcePort: hasPorts ? tuple.map { Int($0.sourcePort) } : nil,
             destinationPort: hasPorts ? tuple.map { Int($0.destinationPort) } : nil,

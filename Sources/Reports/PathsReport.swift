@@ -19,12 +19,21 @@ public struct PathReport: Codable, Sendable, Equatable {
         public var destination: String
         public var sourcePort: Int?
         public var destinationPort: Int?
+        /// The packet that it carried through a tunnel.
+        public var carries: JourneyReport.Carried?
+        /// The packet that carried it.
+        public var carriedBy: JourneyReport.Carried?
     }
 
     /// Where a packet was lost: between the last probe that saw it and those of which one had to see it next.
     public struct Ending: Codable, Sendable, Equatable {
         public var after: StepReport
         public var before: [StepReport]
+        /// What lies between: `filter/FORWARD`, `routing`, …. One where it is certain.
+        public var lostIn: [String]
+        /// Of what is lost in routing, what is known to drop packets there: `forwarding-disabled`, `ttl-spent`,
+        /// `martian-source`, `reverse-path-filter`.
+        public var causes: [String]
     }
 
     public var id: String
@@ -103,7 +112,8 @@ extension TraceSnapshot {
         }
         var ending: PathReport.Ending?
         if path.outcome == .dropped, let last = steps.last {
-            ending = PathReport.Ending(after: describe(last), before: path.expected.map(describeProbe))
+            ending = self.ending(
+                after: last, expected: path.expected, packets: path.packets, spent: path.spent, martian: path.martian)
         }
         var protocols: [String: UInt64] = [:]
         for (number, count) in path.protocols { protocols[TransportProtocol.name(number), default: 0] += count }
@@ -117,7 +127,16 @@ extension TraceSnapshot {
                 journey: journeyID(path.example.journey), protocol: TransportProtocol.name(tuple.transport),
                 source: "\(tuple.source)", destination: "\(tuple.destination)",
                 sourcePort: hasPorts ? Int(tuple.sourcePort) : nil,
-                destinationPort: hasPorts ? Int(tuple.destinationPort) : nil))
+                destinationPort: hasPorts ? Int(tuple.destinationPort) : nil,
+                carries: describe(path.example.journey.carries), carriedBy: describe(path.example.journey.carriedBy)))
+    }
+
+    func describe(_ carried: CarriedPacket?) -> JourneyReport.Carried? {
+        guard let carried else { return nil }
+        let record = journeys.first { $0.journey.segments.contains { $0.firstEvent == carried.segment } }
+        return JourneyReport.Carried(
+            journey: record.map { journeyID($0.journey) }, protocol: TransportProtocol.name(carried.tuple.transport),
+            source: "\(carried.tuple.source)", destination: "\(carried.tuple.destination)")
     }
 
     private func medium(of path: PathRecord) -> Medium {
@@ -153,6 +172,7 @@ extension PathRecord {
                 add(described.table)
                 add(described.chain)
                 add(described.hook)
+                if let other = described.backFrom { add(other) }
                 add(described.in ?? "")
                 add(described.out ?? "")
             }

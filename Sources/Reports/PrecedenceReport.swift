@@ -129,7 +129,9 @@ extension TraceSnapshot {
 
     private func observe(_ steps: [Step], _ packets: UInt64, _ observation: inout Observation) {
         var chains: [String] = []
-        for chain in steps.map(label) where !chains.contains(chain) { chains.append(chain) }
+        // Sentinels are ours, and no part of the machine's order.
+        let chainSteps = steps.filter { layout.probes[Int($0.probe)].table != .sentinel }
+        for chain in chainSteps.map(label) where !chains.contains(chain) { chains.append(chain) }
         observation.packets += packets
         observation.orders[chains, default: 0] += packets
         for (index, chain) in chains.enumerated() {
@@ -177,7 +179,7 @@ extension TraceSnapshot {
                 continue
             }
             let tables = Set(probes.map { layout.probes[$0].table })
-            for table in Table.allCases where !tables.contains(table) {
+            for table in Table.iptables where !tables.contains(table) {
                 notes.append("\(namespace.name): no probe in table \(table.name), so its place in the order is not known")
             }
             guard tables.contains(.nat) else { continue }

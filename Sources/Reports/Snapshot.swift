@@ -54,6 +54,10 @@ public struct PathRecord: Sendable {
     public var packets: UInt64 = 0
     public var bytes: UInt64 = 0
     public var ambiguous: UInt64 = 0
+    /// Packets that were dropped with no hop left to live.
+    public var spent: UInt64 = 0
+    /// Packets that were dropped with a source that no packet from a network may have.
+    public var martian: UInt64 = 0
     /// Packets that went as their connection's first one did; the others are replies, or not known to be either.
     public var originals: UInt64 = 0
     public var replies: UInt64 = 0

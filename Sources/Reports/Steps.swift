@@ -7,8 +7,16 @@ public struct StepReport: Codable, Sendable, Equatable {
     public var hook: String
     public var table: String
     public var chain: String
+    /// The user-defined chain that the packet had come back from, where it was seen behind the jump there.
+    public var backFrom: String?
     @ExplicitNull public var `in`: String?
     @ExplicitNull public var out: String?
+
+    /// The chain; with the hook where that is not the same, and the chain that the packet came back from.
+    var chainText: String {
+        let namesItsHook = chain.hasPrefix(hook) && (chain == hook || table == Table.sentinel.name)
+        return chain + (namesItsHook ? "" : " (\(hook))") + (backFrom.map { ", back from \($0)" } ?? "")
+    }
 }
 
 public struct TranslationReport: Codable, Sendable, Equatable {
@@ -31,7 +39,7 @@ extension Layout {
         let probe = probes[Int(step.probe)]
         return StepReport(
             netns: namespaces[probe.namespace].name, family: probe.family.name, hook: probe.hook.name,
-            table: probe.table.name, chain: probe.chain,
+            table: probe.table.name, chain: probe.chain, backFrom: probe.backFrom,
             in: interfaceName(step.inInterface, namespace: probe.namespace),
             out: interfaceName(step.outInterface, namespace: probe.namespace))
     }

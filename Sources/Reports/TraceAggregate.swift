@@ -159,6 +159,9 @@ extension Journey {
         firstSeen = other.firstSeen
         lastSeen = other.lastSeen
         packet = other.packet
+        timeToLive = other.timeToLive
+        carries = other.carries
+        carriedBy = other.carriedBy
     }
 
     /// Where addresses or ports were rewritten: within a segment, or between its last probe and the next segment.
@@ -213,6 +216,10 @@ extension PathRecord {
         packets += 1
         bytes += UInt64(journey.packet.length)
         if journey.isAmbiguous { ambiguous += 1 }
+        if journey.outcome == .dropped {
+            if journey.isSpent { spent += 1 }
+            if journey.hasMartianSource { martian += 1 }
+        }
         if direction == .original { originals += 1 } else { replies += 1 }
         firstSeen = min(firstSeen, journey.firstSeen)
         lastSeen = max(lastSeen, journey.lastSeen)

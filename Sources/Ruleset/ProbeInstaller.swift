@@ -19,9 +19,16 @@ public struct ProbeInstaller: Sendable {
         public var number: Int
         public var namespace: NetworkNamespace
         public var sites: [Site]
+        var sentinels: [SentinelTable] = []
         /// Chains that get no probe because their name leaves no room for a LOG prefix.
         public var leftOut: [String]
         var chainsBefore: Set<TableCleanup.Chain>
+
+        /// What the programs will read, each with a line that says which.
+        public var inputs: [(title: String, text: String)] {
+            sites.map { ("\($0.family.name), \($0.backend.rawValue)", $0.input.text) }
+                + sentinels.map { ("\($0.family.name), nft -f", $0.text) }
+        }
     }
 
     public struct Plan: Sendable {
@@ -29,7 +36,11 @@ public struct ProbeInstaller: Sendable {
         public var options: ProbeOptions
         public var places: [Place]
 
-        public var probeCount: Int { places.reduce(0) { $0 + $1.sites.reduce(0) { $0 + $1.entries.count } } }
+        public var probeCount: Int {
+            places.reduce(0) {
+                $0 + $1.sites.reduce(0) { $0 + $1.entries.count } + $1.sentinels.reduce(0) { $0 + $1.entries.count }
+            }
+        }
     }
 
     /// What the probes are for: those that stand until they are taken out or expire are replaced by the next
@@ -47,18 +58,21 @@ public struct ProbeInstaller: Sendable {
     {
         let run = String((purpose.runPrefix + ProbeJournal.newRun()).prefix(6))
         let journals = ProbeJournal.readAll()
+        let sentinelMatches = try await sentinelMatches(options)
         let places = try await concurrently(Array(namespaces.enumerated())) { number, namespace in
-            try await planPlace(options, run: run, number: number, namespace: namespace, journals: journals)
+            try await planPlace(
+                options, run: run, number: number, namespace: namespace, journals: journals, sentinelMatches: sentinelMatches)
         }
         for chain in options.chains
         where !places.contains(where: { $0.sites.contains { $0.entries.contains { $0.chain == chain } } }) {
-            throw RulesetError.unknownChain(chain, tables: options.tables.isEmpty ? Table.allCases : options.tables)
+            throw RulesetError.unknownChain(chain, tables: options.tables.isEmpty ? Table.iptables : options.tables)
         }
         return Plan(run: run, options: options, places: places)
     }
 
     private func planPlace(
-        _ options: ProbeOptions, run: String, number: Int, namespace: NetworkNamespace, journals: [ProbeJournal]
+        _ options: ProbeOptions, run: String, number: Int, namespace: NetworkNamespace, journals: [ProbeJournal],
+        sentinelMatches: [AddressFamily: String]
     ) async throws -> Place {
         let earlier = journals.compactMap { $0.places.first { namespace.isSame(inode: $0.inode, identity: $0.identity) } }
         var place = Place(number: number, namespace: namespace, sites: [], leftOut: [], chainsBefore: [])
@@ -75,8 +89,19 @@ public struct ProbeInstaller: Sendable {
             let users = dumps.mapValues { $0.without { $0.ownPrefix != nil } }
             for backend in iptables.backends {
                 var site = Site(family: family, backend: backend, input: RestoreInput(), before: [], entries: [])
-                for table in options.tables.isEmpty ? Table.allCases : options.tables
+                for table in options.tables.isEmpty ? Table.iptables : options.tables
                 where backends(for: table, in: users).contains(backend) {
+                    // From the last to the first, and before the heads, so that the numbers of the rules still hold.
+                    for jump in options.jumps(of: table, in: dumps[backend]?[table]).reversed() {
+                        let prefix = ProbePrefix(
+                            run: backend == .legacy ? run + "L" : run, table: table, chain: jump.chain, backFrom: jump.target
+                        ).nflog
+                        site.input.insert(
+                            ProbeRule(
+                                table: table, chain: jump.chain, position: jump.position, match: options.match,
+                                target: options.target, group: options.group, prefix: prefix, expires: options.expires))
+                        site.entries.append(ProbeJournal.Entry(table: table.name, chain: jump.chain, prefix: prefix))
+                    }
                     for chain in options.chains(of: table, in: users[backend]?[table]) {
                         let prefix = ProbePrefix(
                             run: backend == .legacy ? run + "L" : run, table: table, chain: chain, namespace: number)
@@ -97,8 +122,23 @@ public struct ProbeInstaller: Sendable {
                     earlier: earlier.flatMap(\.sites).filter { $0.family == family && $0.backend == backend })
                 place.sites.append(site)
             }
+            if let match = sentinelMatches[family] {
+                place.sentinels.append(
+                    SentinelTable(
+                        family: family, run: run, group: options.group, match: options.match, translatedMatch: match,
+                        expires: options.expires))
+            }
         }
         return place
+    }
+
+    /// What sentinels match, by family, in nft's words; empty where none are wanted.
+    private func sentinelMatches(_ options: ProbeOptions) async throws -> [AddressFamily: String] {
+        guard options.includesSentinels else { return [:] }
+        guard await Tool.isInstalled("nft") else { throw NamespaceError.toolMissing("nft") }
+        var matches: [AddressFamily: String] = [:]
+        for family in options.families { matches[family] = try await SentinelTable.translate(options.match, family) }
+        return matches
     }
 
     /// The backends that hold rules in `table`; where none does, the one that can be cleaned up without a trace.
@@ -137,7 +177,8 @@ public struct ProbeInstaller: Sendable {
                     identity: place.namespace.identity,
                     sites: place.sites.map {
                         ProbeJournal.Site(family: $0.family, backend: $0.backend, before: $0.before, probes: $0.entries)
-                    }, chainsBefore: place.chainsBefore)
+                    }, sentinels: place.sentinels.map { ProbeJournal.Sentinels(family: $0.family, probes: $0.entries) },
+                    chainsBefore: place.chainsBefore)
             })
         try journal.write()
         let remover = ProbeRemover(iptables: iptables)
@@ -147,6 +188,10 @@ public struct ProbeInstaller: Sendable {
                 for site in place.sites {
                     try Task.checkCancellation()
                     try await apply(site, in: place.namespace, match: plan.options.match)
+                }
+                for table in place.sentinels {
+                    try Task.checkCancellation()
+                    try await apply(table, in: place.namespace)
                 }
             }
         } catch {
@@ -162,6 +207,18 @@ public struct ProbeInstaller: Sendable {
         guard purpose == .standing else { return 0 }
         let replaced = try await remover.remove(from: namespaces, runs: { $0 != plan.run && !$0.hasPrefix("t") })
         return replaced.reduce(0) { $0 + $1.removed }
+    }
+
+    private func apply(_ table: SentinelTable, in namespace: NetworkNamespace) async throws {
+        do {
+            try await table.install(in: namespace)
+        } catch NamespaceError.toolFailed(_, _, let message) {
+            if message.contains("Operation not permitted") {
+                throw RulesetError.permission("nft in namespace \(namespace.name)")
+            }
+            throw RulesetError.refused(
+                namespace: namespace.name, tool: "nft", message: message, match: RuleWords.join(table.match))
+        }
     }
 
     private func apply(_ site: Site, in namespace: NetworkNamespace, match: [String]) async throws {

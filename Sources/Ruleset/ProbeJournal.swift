@@ -17,6 +17,12 @@ public struct ProbeJournal: Codable, Sendable {
         public var probes: [Entry]
     }
 
+    /// The table of sentinels of one family in one namespace.
+    public struct Sentinels: Codable, Sendable {
+        public var family: AddressFamily
+        public var probes: [Entry]
+    }
+
     public struct Entry: Codable, Sendable, Hashable {
         public var table: String
         public var chain: String
@@ -30,8 +36,15 @@ public struct ProbeJournal: Codable, Sendable {
         public var inode: UInt64
         public var identity: UInt64?
         public var sites: [Site]
+        public var sentinels: [Sentinels]
         /// nf_tables chains that were there before.
         var chainsBefore: Set<TableCleanup.Chain>
+
+        /// All that was installed here.
+        var entries: [(family: AddressFamily, backend: Backend, entry: Entry)] {
+            sites.flatMap { site in site.probes.map { (site.family, site.backend, $0) } }
+                + sentinels.flatMap { table in table.probes.map { (table.family, .nft, $0) } }
+        }
     }
 
     public var schema = 1

@@ -9,6 +9,8 @@ public struct ProbeOptions: Sendable {
     public var chains: [String]
     public var match: [String]
     public var includesUserChains: Bool
+    /// Base chains of our own between the tables of iptables, too.
+    public var includesSentinels: Bool
     public var target: ProbeRule.Target
     public var group: UInt16
     /// Seconds since 1970; `nil`: never.
@@ -16,7 +18,8 @@ public struct ProbeOptions: Sendable {
 
     public init(
         families: [AddressFamily] = AddressFamily.allCases, tables: [Table] = [], chains: [String] = [],
-        match: [String] = [], includesUserChains: Bool = false, target: ProbeRule.Target = .nflog, group: UInt16 = 5,
+        match: [String] = [], includesUserChains: Bool = false, includesSentinels: Bool = false,
+        target: ProbeRule.Target = .nflog, group: UInt16 = 5,
         expires: Int64? = nil
     ) {
         self.families = families
@@ -24,6 +27,7 @@ public struct ProbeOptions: Sendable {
         self.chains = chains
         self.match = match
         self.includesUserChains = includesUserChains
+        self.includesSentinels = includesSentinels
         self.target = target
         self.group = group
         self.expires = expires
@@ -67,5 +71,28 @@ public struct ProbeOptions: Sendable {
             includesUserChains
             ? (content?.chains ?? []).map(\.name).filter { Hook(name: $0) == nil && Self.canBeNamed($0) } : []
         return (builtIn + user).filter { chains.isEmpty || chains.contains($0) }
+    }
+
+    /// A rule that jumps to a user-defined chain, behind which packets that come back are seen.
+    struct Jump {
+        var chain: String
+        /// The rule's number in its chain, from 1.
+        var position: Int
+        var target: String
+    }
+
+    /// The jumps of `table` that get a probe behind them, in the order of the rules. LOG prefixes have no room for them.
+    func jumps(of table: Table, in content: RuleDump.TableContent?) -> [Jump] {
+        guard includesUserChains, target == .nflog, let content else { return [] }
+        let user = Set(content.chains.map(\.name).filter { Hook(name: $0) == nil && Self.canBeNamed($0) })
+        var positions: [String: Int] = [:]
+        return content.rules.compactMap { rule in
+            positions[rule.chain, default: 0] += 1
+            // "-g" does not come back.
+            guard let target = rule.argument(of: "-j"), user.contains(target), Self.canBeNamed(rule.chain),
+                chains.isEmpty || chains.contains(rule.chain)
+            else { return nil }
+            return Jump(chain: rule.chain, position: positions[rule.chain] ?? 0, target: target)
+        }
     }
 }

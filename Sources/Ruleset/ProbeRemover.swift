@@ -67,6 +67,10 @@ public struct ProbeRemover: Sendable {
         let places = journals.compactMap { $0.places.first { namespace.isSame(inode: $0.inode, identity: $0.identity) } }
         func isOurs(_ rule: RuleDump.Rule) -> Bool { rule.ownPrefix.map { runs($0.runName) } ?? false }
         let sites = AddressFamily.allCases.flatMap { family in iptables.backends.map { (family, $0) } }
+        for table in try SentinelTable.present(in: namespace) where runs(table.run) {
+            report.removed += try await SentinelTable.survey(table.family, run: table.run, in: namespace, index: 0).count
+            try await SentinelTable.remove(table.family, run: table.run, in: namespace)
+        }
         var expected: [String: RuleDump] = [:]
         for (family, backend) in sites {
             report.removed += try await takeOut(family, backend, namespace, isOurs) { expected["\(family)\(backend)"] = $0 }

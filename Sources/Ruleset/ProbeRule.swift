@@ -9,6 +9,8 @@ public struct ProbeRule: Sendable, Hashable {
 
     public var table: Table
     public var chain: String
+    /// Behind which rule of its chain it stands, counted from 1; 0 for the head.
+    public var position: Int
     public var match: [String]
     public var target: Target
     /// The NFLOG group.
@@ -18,8 +20,10 @@ public struct ProbeRule: Sendable, Hashable {
     public var expires: Int64?
 
     package init(
-        table: Table, chain: String, match: [String], target: Target, group: UInt16, prefix: String, expires: Int64?
+        table: Table, chain: String, position: Int = 0, match: [String], target: Target, group: UInt16, prefix: String,
+        expires: Int64?
     ) {
+        self.position = position
         self.table = table
         self.chain = chain
         self.match = match
@@ -57,6 +61,9 @@ public struct ProbeRule: Sendable, Hashable {
 /// NFLOG: `ipt-trace:<run>:<table>:<chain>`, at most 63 characters as the xt target keeps no more: 10 + 13 + 1 + 8 + 1 +
 /// 28 at worst.
 ///
+/// Behind a jump to a user-defined chain the chain is followed by the other's name, `FORWARD<DOCKER`, cut to what there is room
+/// for.
+///
 /// LOG: `it:<run>:<namespace>:<table letter>:<chain> `, at most 29 characters (`--log-prefix`): the namespace as its
 /// number in the installation's journal, because a line in the kernel log does not say where it comes from, and a blank
 /// at the end, because LOG puts none before `IN=`.
@@ -67,21 +74,28 @@ public struct ProbePrefix: Sendable, Hashable {
     public var run: String
     public var table: Table
     public var chain: String
+    /// The chain that packets come back from.
+    public var backFrom: String?
     /// Only in LOG prefixes.
     public var namespace: Int?
 
     /// The journal's name of the run: without the letter that tells the legacy backend's prefixes apart.
     public var runName: String { run.hasSuffix("L") ? String(run.dropLast()) : run }
 
-    public var nflog: String { "\(Self.nflogMark)\(run):\(table.name):\(chain)" }
+    public var nflog: String {
+        let text = "\(Self.nflogMark)\(run):\(table.name):\(chain)"
+        return backFrom.map { String("\(text)<\($0)".prefix(63)) } ?? text
+    }
 
     /// `nil` where it would not fit.
     public var log: String? {
+        guard backFrom == nil else { return nil }
         let text = "\(Self.logMark)\(run):\(namespace ?? 0):\(table.name.prefix(1)):\(chain) "
         return text.utf8.count <= 29 ? text : nil
     }
 
-    public init(run: String, table: Table, chain: String, namespace: Int? = nil) {
+    public init(run: String, table: Table, chain: String, backFrom: String? = nil, namespace: Int? = nil) {
+        self.backFrom = backFrom
         self.run = run
         self.table = table
         self.chain = chain
@@ -92,12 +106,15 @@ public struct ProbePrefix: Sendable, Hashable {
     public init?(_ text: some StringProtocol) {
         if text.hasPrefix(Self.nflogMark) {
             let parts = text.dropFirst(Self.nflogMark.count).split(separator: ":", maxSplits: 2)
-            guard parts.count == 3, let table = Table(name: parts[1]) else { return nil }
-            self.init(run: String(parts[0]), table: table, chain: String(parts[2]))
+            guard parts.count == 3, let table = Table(probeTable: parts[1]) else { return nil }
+            // Names of chains that get a probe have no "<" (ProbeOptions.canBeNamed).
+            let names = String(parts[2]).split(separator: "<" as Character, maxSplits: 1).map(String.init)
+            self.init(
+                run: String(parts[0]), table: table, chain: names.first ?? "", backFrom: names.count > 1 ? names[1] : nil)
         } else if text.hasPrefix(Self.logMark) {
             let parts = text.dropFirst(Self.logMark.count).split(separator: ":", maxSplits: 3)
             guard parts.count == 4, let namespace = Int(parts[1]),
-                let table = Table.allCases.first(where: { $0.name.prefix(1) == parts[2] })
+                let table = Table.iptables.first(where: { $0.name.prefix(1) == parts[2] })
             else { return nil }
             let chain = parts[3].drop { $0 == " " }.prefix { $0 != " " }
             self.init(run: String(parts[0]), table: table, chain: String(chain), namespace: namespace)

@@ -18,7 +18,7 @@ public struct ProbeSurvey: Sendable {
         public var packets: UInt64
         /// The run that installed it, where it is ours.
         public var run: String?
-        /// Whether nothing but other probes stands before it in its chain.
+        /// Whether nothing but other probes stands before it in its chain, or before it behind the jump that it belongs to.
         public var isAtHead: Bool
 
         /// Whether the kernel has made it inert.
@@ -55,6 +55,10 @@ public struct ProbeSurvey: Sendable {
                 }
             }
         }
+        result.facts.otherChains = try TableCleanup.otherChains(in: namespace)
+        for table in try SentinelTable.present(in: namespace) {
+            result.probes += try await SentinelTable.survey(table.family, run: table.run, in: namespace, index: index)
+        }
         return result
     }
 
@@ -70,6 +74,7 @@ public struct ProbeSurvey: Sendable {
         for chain in content.chains where chain.policy != "ACCEPT" { decides(chain.name) }
         let hooks = hooksOfChains(content, table)
         var belowOthers: Set<String> = []
+        result.facts.noteShadows(content, table, family)
         for rule in content.rules {
             guard let prefix = rule.logPrefix else {
                 belowOthers.insert(rule.chain)
@@ -80,18 +85,22 @@ public struct ProbeSurvey: Sendable {
                 continue
             }
             if needsConntrack(rule) { result.tracksConnections = true }
+            let backFrom = rule.ownPrefix?.backFrom
             let isAtHead = !belowOthers.contains(rule.chain)
-            if !isAtHead, rule.ownPrefix != nil { result.facts.coveredProbes.insert("\(table.name)/\(rule.chain)") }
+            if !isAtHead, rule.ownPrefix != nil, backFrom == nil {
+                result.facts.coveredProbes.insert("\(table.name)/\(rule.chain)")
+            }
             for hook in hooks[rule.chain] ?? table.hooks {
                 let probe = Probe(
                     namespace: namespace, family: family, table: table, chain: rule.chain, hook: hook, backend: backend,
-                    prefix: prefix, coverage: isAtHead && rule.chain == hook.name ? coverage(of: rule.match) : .some)
+                    prefix: prefix, backFrom: backFrom,
+                    coverage: isAtHead && backFrom == nil && rule.chain == hook.name ? coverage(of: rule.match) : .some)
                 result.probes.append(
                     Found(
                         probe: probe, target: rule.target == "LOG" ? .log : .nflog,
                         group: rule.argument(of: "--nflog-group").flatMap { UInt16($0) } ?? 0,
                         packets: rule.packets ?? 0, run: rule.ownPrefix?.runName,
-                        isAtHead: isAtHead))
+                        isAtHead: isAtHead || backFrom != nil))
             }
         }
     }
@@ -226,18 +235,16 @@ extension ProbeSurvey {
         }
         for journal in journals {
             for place in journal.places where namespace.isSame(inode: place.inode, identity: place.identity) {
-                for site in place.sites {
-                    for entry in site.probes {
-                        let identity = [site.family.name, site.backend.rawValue, entry.table, entry.chain, entry.prefix]
-                        guard !seen.contains(identity) else { continue }
-                        rows.append(
-                            ProbeRow(
-                                netns: namespace.name, family: site.family.name, backend: site.backend.rawValue,
-                                table: entry.table, chain: entry.chain, prefix: entry.prefix,
-                                target: journal.target.rawValue,
-                                group: journal.target == .nflog ? Int(journal.group) : nil, packets: 0,
-                                run: journal.run, state: "lost"))
-                    }
+                for (family, backend, entry) in place.entries {
+                    let identity = [family.name, backend.rawValue, entry.table, entry.chain, entry.prefix]
+                    guard !seen.contains(identity) else { continue }
+                    rows.append(
+                        ProbeRow(
+                            netns: namespace.name, family: family.name, backend: backend.rawValue,
+                            table: entry.table, chain: entry.chain, prefix: entry.prefix,
+                            target: journal.target.rawValue,
+                            group: journal.target == .nflog ? Int(journal.group) : nil, packets: 0,
+                            run: journal.run, state: "lost"))
                 }
             }
         }

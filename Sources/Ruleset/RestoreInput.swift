@@ -8,7 +8,7 @@ public struct RestoreInput: Sendable, Equatable {
     public init() {}
 
     public mutating func insert(_ rule: ProbeRule) {
-        append("-I \(rule.chain) 1 \(RuleWords.join(rule.words))", to: rule.table)
+        append("-I \(rule.chain) \(rule.position + 1) \(RuleWords.join(rule.words))", to: rule.table)
     }
 
     /// Takes out exactly the rule that iptables-save printed.

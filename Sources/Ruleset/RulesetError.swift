@@ -20,7 +20,7 @@ extension RulesetError: CustomStringConvertible {
         switch self {
         case .unbalancedQuotes(let text): "unbalanced quotes in: \(text)"
         case .unknownTable(let name):
-            "no table \(name). There are: \(Table.allCases.map(\.name).joined(separator: ", "))"
+            "no table \(name). There are: \(Table.iptables.map(\.name).joined(separator: ", "))"
         case .unknownChain(let name, let tables):
             "no chain \(name) in \(tables.map(\.name).joined(separator: ", ")). Built-in chains are "
                 + Hook.allCases.map(\.name).joined(separator: ", ") + "; user-defined ones need --user-chains."

@@ -17,32 +17,65 @@ enum TableCleanup {
     /// The chains of iptables' tables in nf_tables, at this moment.
     static func chains(in namespace: NetworkNamespace) throws -> Set<Chain> { Set(try policies(in: namespace).keys) }
 
-    /// The chains with their policies; -1 for one without.
+    /// The tables of nf_tables that hold a chain, of IPv4 and IPv6.
+    static func tables(in namespace: NetworkNamespace) throws -> Set<NFTable> {
+        Set(try allChains(in: namespace).map { NFTable(family: $0.family, name: $0.table) })
+    }
+
+    /// The base chains that neither iptables nor we have made.
+    static func otherChains(in namespace: NetworkNamespace) throws -> [NamespaceFacts.OtherChain] {
+        let inet: UInt8 = 1  // NFPROTO_INET
+        return try allChains(in: namespace).compactMap { chain in
+            guard let hook = chain.hook.flatMap({ Hook(rawValue: UInt8(truncatingIfNeeded: $0)) }),
+                let priority = chain.priority,
+                chain.family == inet || Table(name: chain.table) == nil, !SentinelTable.isOurs(chain.table)
+            else { return nil }
+            return NamespaceFacts.OtherChain(
+                family: AddressFamily(rawValue: chain.family), table: chain.table, name: chain.name, hook: hook.name,
+                priority: priority)
+        }
+    }
+
+    struct NFTable: Hashable {
+        var family: UInt8
+        var name: String
+    }
+
+    /// The chains of iptables' tables with their policies; -1 for one without.
     private static func policies(in namespace: NetworkNamespace) throws -> [Chain: Int64] {
+        var policies: [Chain: Int64] = [:]
+        for chain in try allChains(in: namespace)
+        where Table(name: chain.table) != nil && AddressFamily(rawValue: chain.family) != nil {
+            let key = Chain(family: chain.family, table: chain.table, name: chain.name)
+            policies[key] = chain.policy.map { Int64($0) } ?? -1
+        }
+        return policies
+    }
+
+    private static func allChains(in namespace: NetworkNamespace) throws -> [ChainMessage] {
         for _ in 0..<5 {
             do {
-                return try policiesOnce(in: namespace)
+                return try allChainsOnce(in: namespace)
             } catch let error as NetlinkError where error.isInterrupted {
                 // Somebody changed the rules while they were listed.
                 continue
             }
         }
-        return try policiesOnce(in: namespace)
+        return try allChainsOnce(in: namespace)
     }
 
-    private static func policiesOnce(in namespace: NetworkNamespace) throws -> [Chain: Int64] {
+    private static func allChainsOnce(in namespace: NetworkNamespace) throws -> [ChainMessage] {
         let socket = try namespace.enter { try NetlinkSocket(.netfilter) }
         var request = NetlinkRequest()
         request.append(
             type: Message.getChain, flags: [.request, .dump], body: NetlinkRequest.nfgenmsg(family: 0))
-        var chains: [Chain: Int64] = [:]
+        var chains: [ChainMessage] = []
         try socket.ask(request.bytes, operation: "list nf_tables chains in namespace \(namespace.name)") {
             (bytes, message) throws(ParseError) in
             guard message.type == ChainMessage.newChain else { return }
             let chain = try ChainMessage(parsing: bytes, body: message.body)
-            guard AddressFamily(rawValue: chain.family) != nil, Table(name: chain.table) != nil else { return }
-            let key = Chain(family: chain.family, table: chain.table, name: chain.name)
-            chains[key] = chain.policy.map { Int64($0) } ?? -1
+            // NFPROTO_INET is both at once.
+            if AddressFamily(rawValue: chain.family) != nil || chain.family == 1 { chains.append(chain) }
         }
         return chains
     }

@@ -104,6 +104,18 @@ public struct JourneySegment: Sendable {
     }
 }
 
+/// A packet within another, or around it.
+public struct CarriedPacket: Sendable, Equatable {
+    /// `JourneySegment.firstEvent` of a segment of its journey.
+    public var segment: UInt64
+    public var tuple: PacketTuple
+
+    public init(segment: UInt64, tuple: PacketTuple) {
+        self.segment = segment
+        self.tuple = tuple
+    }
+}
+
 /// Everything that happened to one packet, in order, across chains, address translation and namespaces.
 public struct Journey: Sendable {
     /// Counts up from 1 within one run of the collector.
@@ -121,6 +133,12 @@ public struct Journey: Sendable {
     public var lastSeen: Int64
     /// The packet as it was first seen.
     public var packet: Packet
+    /// As it was last seen.
+    public var timeToLive: UInt8
+    /// The packet that it carried through a tunnel.
+    public var carries: CarriedPacket?
+    /// The packet that carried it.
+    public var carriedBy: CarriedPacket?
 
     public init(packet: Packet) {
         serial = 0
@@ -132,5 +150,6 @@ public struct Journey: Sendable {
         firstSeen = 0
         lastSeen = 0
         self.packet = packet
+        timeToLive = packet.timeToLive
     }
 }

@@ -86,12 +86,15 @@ public struct BuiltInChain: Sendable, Hashable {
 public struct Interface: Sendable, Hashable {
     public var name: String
     /// Interfaces with the same segment, in any namespace, can reach one another without routing: the two ends of a
-    /// veth pair, the ports of a bridge, `lo` with itself. 0: not known.
+    /// veth pair, the ports of a bridge, tunnels of one kind, `lo` with itself. 0: not known.
     public var segment: UInt32
     /// In bytes; 0: not known.
     public var mtu: UInt32
+    /// Puts packets into others: a tunnel, or a bridge with one as a port.
+    public var isTunnel: Bool
 
-    public init(name: String, segment: UInt32 = 0, mtu: UInt32 = 0) {
+    public init(name: String, segment: UInt32 = 0, mtu: UInt32 = 0, isTunnel: Bool = false) {
+        self.isTunnel = isTunnel
         self.name = name
         self.segment = segment
         self.mtu = mtu

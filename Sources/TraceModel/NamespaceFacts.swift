@@ -20,6 +20,61 @@ public struct NamespaceFacts: Sendable, Equatable, Codable {
         }
     }
 
+    /// A rule that no packet can reach, since one before it in its chain decides about all that it would match.
+    public struct Shadow: Sendable, Equatable, Codable {
+        public var family: AddressFamily
+        public var table: String
+        public var chain: String
+        /// As iptables-save prints them.
+        public var earlier: String
+        public var later: String
+        /// The earlier rule's number in its chain, from 1.
+        public var number: Int
+        /// Whether the two would do the same, so that the later is merely of no use.
+        public var isRedundant: Bool
+        /// What the later rule asks of a packet, as far as it is this: `-p`, `-s`, `-d`, `--dport`.
+        public var transport: String?
+        public var source: String?
+        public var destination: String?
+        public var port: String?
+
+        public init(
+            family: AddressFamily, table: String, chain: String, earlier: String, later: String, number: Int,
+            isRedundant: Bool, transport: String?, source: String?, destination: String?, port: String?
+        ) {
+            self.family = family
+            self.table = table
+            self.chain = chain
+            self.earlier = earlier
+            self.later = later
+            self.number = number
+            self.isRedundant = isRedundant
+            self.transport = transport
+            self.source = source
+            self.destination = destination
+            self.port = port
+        }
+    }
+
+    /// A base chain of nf_tables that is neither iptables' nor ours.
+    public struct OtherChain: Sendable, Equatable, Codable {
+        /// `nil`: of both (`inet`).
+        public var family: AddressFamily?
+        public var table: String
+        public var name: String
+        /// As iptables spells it.
+        public var hook: String
+        public var priority: Int32
+
+        public init(family: AddressFamily?, table: String, name: String, hook: String, priority: Int32) {
+            self.family = family
+            self.table = table
+            self.name = name
+            self.hook = hook
+            self.priority = priority
+        }
+    }
+
     /// `net.ipv4.ip_forward`; `nil`: not known.
     public var forwardsIPv4: Bool?
     /// `net.ipv6.conf.all.forwarding`.
@@ -33,6 +88,8 @@ public struct NamespaceFacts: Sendable, Equatable, Codable {
     public var exemptsFromTracking = false
     /// Chains of filter with a rule for ESTABLISHED connections.
     public var acceptsEstablished: Set<String> = []
+    public var otherChains: [OtherChain] = []
+    public var shadows: [Shadow] = []
     /// Backends that hold rules beside probes.
     public var backends: Set<Backend> = []
     /// Probes of ours with other rules before them: `filter/INPUT`.

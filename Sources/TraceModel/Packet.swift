@@ -17,11 +17,14 @@
     public var icmpSequence: UInt16
     /// A piece of a larger packet.
     public var isFragment: Bool
+    /// The `identity` of the packet that this one carries through a tunnel; 0 for none.
+    public var carries: UInt64
 
     @inlinable public init(
         tuple: PacketTuple, fingerprint: Fingerprint, length: UInt32, timeToLive: UInt8, icmpType: UInt8 = 0,
-        icmpCode: UInt8 = 0, tcpFlags: UInt8 = 0, icmpSequence: UInt16 = 0, isFragment: Bool = false
+        icmpCode: UInt8 = 0, tcpFlags: UInt8 = 0, icmpSequence: UInt16 = 0, isFragment: Bool = false, carries: UInt64 = 0
     ) {
+        self.carries = carries
         self.tuple = tuple
         self.fingerprint = fingerprint
         self.length = length
@@ -31,6 +34,20 @@
         self.tcpFlags = tcpFlags
         self.icmpSequence = icmpSequence
         self.isFragment = isFragment
+    }
+}
+
+extension Packet {
+    /// From its headers alone, as far as a packet that carries it shows them; never 0.
+    public var identity: UInt64 { Self.identity(fingerprint, tuple) }
+
+    public static func identity(_ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt64 {
+        let ports = UInt64(tuple.sourcePort) << 16 | UInt64(tuple.destinationPort)
+        var hash = fingerprint.header ^ tuple.source.low &* 0x9E37_79B9_7F4A_7C15
+        hash = (hash ^ hash >> 29) &* 0xBF58_476D_1CE4_E5B9 ^ tuple.destination.low
+        hash = (hash ^ hash >> 31) &* 0x94D0_49BB_1331_11EB ^ tuple.source.high ^ tuple.destination.high &* 3
+        hash = (hash ^ hash >> 29) &* 0xD6E8_FEB8_6659_FD93 ^ ports
+        return hash | 1
     }
 }
 

@@ -10,13 +10,17 @@ public struct Probe: Sendable, Hashable {
     public var hook: Hook
     public var backend: Backend
     public var prefix: String
+    /// The user-defined chain that packets come back from where the probe stands: behind the rule that jumps there. `nil` at
+    /// a chain's head.
+    public var backFrom: String?
     /// Which packets the probe reports.
     public var coverage: Coverage
 
     public init(
         namespace: Int, family: AddressFamily, table: Table, chain: String, hook: Hook, backend: Backend, prefix: String,
-        coverage: Coverage
+        backFrom: String? = nil, coverage: Coverage
     ) {
+        self.backFrom = backFrom
         self.namespace = namespace
         self.family = family
         self.table = table
@@ -27,11 +31,14 @@ public struct Probe: Sendable, Hashable {
         self.coverage = coverage
     }
 
-    /// Where the probe's table stands in the hook's order.
-    public var priority: Int32 { HookPriority.of(table, at: hook, backend: backend) }
+    /// Where the probe's chain stands in the hook's order.
+    public var priority: Int32 { sentinel?.priority(at: hook) ?? HookPriority.of(table, at: hook, backend: backend) }
 
-    /// Whether the probe stands in the built-in chain of its hook.
-    public var isInBuiltInChain: Bool { chain == hook.name }
+    /// Which sentinel it is; `nil` for a rule of iptables.
+    public var sentinel: Sentinel? { table == .sentinel ? Sentinel.parse(chain)?.sentinel : nil }
+
+    /// Whether the probe stands in the one chain of its table that every packet at the hook enters.
+    public var isInBaseChain: Bool { chain == hook.name || table == .sentinel }
 
     /// Which packets that traverse its chain a probe reports.
     public enum Coverage: Sendable, Hashable {

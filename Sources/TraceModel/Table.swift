@@ -1,6 +1,11 @@
-/// An iptables table.
-public enum Table: UInt8, Sendable, Hashable, CaseIterable {
+/// A table that probes stand in: iptables' five, and our own of sentinels.
+public enum Table: UInt8, Sendable, Hashable {
     case raw, mangle, nat, filter, security
+    /// Of nf_tables, with a base chain for each `Sentinel`.
+    case sentinel
+
+    /// Those of iptables.
+    public static let iptables: [Table] = [.raw, .mangle, .nat, .filter, .security]
 
     public var name: String {
         switch self {
@@ -9,11 +14,19 @@ public enum Table: UInt8, Sendable, Hashable, CaseIterable {
         case .nat: "nat"
         case .filter: "filter"
         case .security: "security"
+        case .sentinel: "sentinel"
         }
     }
 
+    /// One of iptables' tables by its name.
     public init?(name: some StringProtocol) {
-        guard let table = Table.allCases.first(where: { $0.name == name }) else { return nil }
+        guard let table = Table.iptables.first(where: { $0.name == name }) else { return nil }
+        self = table
+    }
+
+    /// Any table by its name, as probes' prefixes and recordings give it.
+    public init?(probeTable name: some StringProtocol) {
+        guard let table = Table(name: name) ?? (name == Table.sentinel.name ? .sentinel : nil) else { return nil }
         self = table
     }
 
@@ -24,6 +37,7 @@ public enum Table: UInt8, Sendable, Hashable, CaseIterable {
         case .mangle: [.prerouting, .input, .forward, .output, .postrouting]
         case .nat: [.prerouting, .input, .output, .postrouting]
         case .filter, .security: [.input, .forward, .output]
+        case .sentinel: Hook.allCases
         }
     }
 }
@@ -53,6 +67,7 @@ public enum HookPriority {
         case .nat: hook == .prerouting || hook == .output ? destinationTranslation : sourceTranslation
         case .filter: 0
         case .security: backend == .nft ? 150 : 50
+        case .sentinel: Sentinel.end.priority(at: hook)
         }
     }
 }

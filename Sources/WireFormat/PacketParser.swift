@@ -116,6 +116,9 @@ public struct PacketParser: Sendable {
         let start = body.lowerBound
         let count = body.count
         var payload = body
+        defer {
+            if depth == 0, mayCarry(packet.tuple), !isLaterFragment { packet.carries = carried(bytes, body, packet.tuple) }
+        }
         if isLaterFragment {
             finish(bytes, payload, into: &packet, hash: &hash)
             return
@@ -188,6 +191,22 @@ public struct PacketParser: Sendable {
             hash.mix(UInt64(bytes.big32(start + 4)))
             finish(bytes, payload, into: &packet, hash: &hash)
         }
+    }
+
+    @inline(__always)
+    private func mayCarry(_ tuple: PacketTuple) -> Bool {
+        switch tuple.transport {
+        case TransportProtocol.tcp, TransportProtocol.icmp, TransportProtocol.icmpv6: false
+        case TransportProtocol.udp:
+            tuple.destinationPort == 4789 || tuple.destinationPort == 8472 || tuple.destinationPort == 6081
+        default: true
+        }
+    }
+
+    private func carried(_ bytes: RawSpan, _ body: Range<Int>, _ tuple: PacketTuple) -> UInt64 {
+        let inner = Encapsulation.inner(
+            bytes, transport: tuple.transport, destinationPort: tuple.destinationPort, body)
+        return inner.flatMap { quotedPacket(bytes, $0) }?.identity ?? 0
     }
 
     private func quotedPacket(_ bytes: RawSpan, _ range: Range<Int>) -> Packet? {

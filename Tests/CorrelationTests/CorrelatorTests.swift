@@ -419,7 +419,7 @@ private let server: UInt32 = 0x0808_0808
         }
         var (world, guest, host) = World.guestAndHost()
         var events: [Event] = []
-        let places = Table.allCases.flatMap { table in table.hooks.map { "\(table.name)/\($0.name)" } }
+        let places = Table.iptables.flatMap { table in table.hooks.map { "\(table.name)/\($0.name)" } }
         for _ in 0..<20_000 {
             let content = UInt64(random(50))
             events += world.events(

@@ -15,7 +15,7 @@ struct World {
 
     /// - Parameter backend: `nft` has security at 150, `legacy` at 50.
     mutating func addNamespace(
-        _ name: String, backend: Backend = .nft, tables: [Table] = Table.allCases, condition: Condition = .none,
+        _ name: String, backend: Backend = .nft, tables: [Table] = Table.iptables, condition: Condition = .none,
         interfaces: [UInt32: Interface]
     ) -> Int {
         let index = layout.namespaces.count

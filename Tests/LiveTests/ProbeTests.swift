@@ -1,6 +1,7 @@
 import Foundation
 import Lab
 import Namespaces
+import Reports
 import Testing
 
 /// Installing and removing against real iptables, in both backends and both families.
@@ -65,6 +66,33 @@ struct ProbeTests {
             let removed = try await sandbox.trace("remove-probes", "--verify")
             #expect(removed.isSuccess, "\(removed.standardOutput) \(removed.standardError)")
             #expect(try await everything() == before)
+        }
+    }
+
+    @Test func sentinelsNameTheTableThatLosesAPacketAndLeaveNothingBehind() async throws {
+        try await Sandbox.with { sandbox in
+            // The last table of its hook, which no other table's probe follows.
+            try await sandbox.sh("iptables -t mangle -A POSTROUTING -d 127.0.0.9 -j DROP")
+            try await sandbox.sh("nft add table inet mine")
+            let before = try await sandbox.sh("nft -s list ruleset")
+            let installed = try await sandbox.trace(
+                "install-probes", "--netns", "host", "--family", "ipv4", "--sentinels", "--match", "-p icmp")
+            #expect(installed.standardOutput.hasPrefix("26 probes in 1 namespace"), "\(installed.standardError)")
+            let listed = try await sandbox.trace("probes").standardOutput
+            #expect(listed.split(separator: "\n").filter { $0.contains("sentinel") && $0.contains("in place") }.count == 9)
+            try await sandbox.collecting("--netns", "host") { _ in
+                _ = try await sandbox.run(["ping", "-c", "1", "-W", "1", "127.0.0.9"])
+                let report = try await sandbox.paths { $0.paths.contains { $0.outcome == "dropped" } }
+                let path = try #require(report.paths.first { $0.outcome == "dropped" })
+                #expect(path.endedAt?.lostIn == ["mangle/POSTROUTING"])
+                #expect(path.endedAt?.before.map(\.chain) == ["POSTROUTING-before-nat"])
+                #expect(report.completeness.events == (try await sandbox.probePackets()))
+            }
+            #expect(try await sandbox.trace("remove-probes", "--verify").isSuccess)
+            #expect(try await sandbox.sh("nft -s list ruleset") == before)
+            let refused = try await sandbox.trace("install-probes", "--sentinels", "--match", "-m u32 --u32 0=0")
+            #expect(refused.exitCode == 64 && refused.standardError.contains("leave --sentinels out"), "\(refused)")
+            #expect(try await sandbox.sh("nft -s list ruleset") == before)
         }
     }
 

@@ -17,7 +17,7 @@ private struct Scene {
                 NamespaceLayout(
                     name: name, inode: 1, interfaces: [1: Interface(name: "eth0"), 2: Interface(name: "br0")],
                     tracksConnections: name == "host"))
-            for table in Table.allCases {
+            for table in Table.iptables {
                 for hook in table.hooks {
                     layout.probes.append(
                         Probe(
@@ -164,7 +164,7 @@ private let translated = tuple(0x0A00_020F, 0x0808_0808)
                 1. udp 172.16.0.2:1000 → 8.8.8.8:53  1 packet, 84 bytes  dropped
                     1  host  raw     PREROUTING  br0 → eth0
                     2  host  filter  FORWARD     br0 → eth0
-                   dropped: behind filter/FORWARD in host, before security/FORWARD in host
+                   dropped: behind filter/FORWARD in host, before security/FORWARD in host: lost in filter/FORWARD
                 """)
     }
 

@@ -4,7 +4,7 @@ internal import TraceModel
 extension Scene {
     static let rules: [@Sendable (Scene) -> [Finding]] = [
         forwardingDisabled, reversePath, repliesDropped, localWithoutTranslation, loopbackLeaves, hairpin, untracked,
-        unevenBalance, bothBackends, coveredProbes, oneWay,
+        unevenBalance, shadowedRules, bothBackends, coveredProbes, oneWay,
     ]
 
     /// Vanished between PREROUTING and the chains behind the routing decision: no table did that. A copy of a multicast
@@ -223,6 +223,31 @@ extension Scene {
         return deviation > freedom * root * root * root
     }
 
+    private static let shadowedRules: @Sendable (Scene) -> [Finding] = { scene in
+        scene.known.flatMap { netns, facts in
+            facts.shadows.compactMap { shadow in
+                let shown = scene.paths.filter { path in
+                    path.steps.contains {
+                        $0.netns == netns && $0.family == shadow.family.name && $0.table == shadow.table
+                            && $0.chain == shadow.chain
+                    } && shadow.wouldMatch(path)
+                }
+                let tool = shadow.family == .ipv6 ? "ip6tables" : "iptables"
+                let rest = quotedRule(shadow.later.split(separator: " ").dropFirst(2).joined(separator: " "))
+                let table = quoted(shadow.table)
+                let chain = quoted(shadow.chain)
+                return scene.finding(
+                    "shadowed-rule", shadow.isRedundant ? .notice : .warning,
+                    "a rule of \(shadow.table)/\(shadow.chain) in \(netns) can never match", in: netns, shown,
+                    because: "\"\(shadow.later)\" stands behind \"\(shadow.earlier)\", which decides about every packet that "
+                        + "it would match, such as these.",
+                    remedy: shadow.isRedundant
+                        ? command(netns, "\(tool) -t \(table) -D \(chain) \(rest)")
+                        : command(netns, "\(tool) -t \(table) -I \(chain) \(shadow.number) \(rest)"))
+            }
+        }
+    }
+
     private static let bothBackends: @Sendable (Scene) -> [Finding] = { scene in
         scene.known.filter { $0.facts.backends.count > 1 }.map { netns, _ in
             Finding(
@@ -263,18 +288,25 @@ extension Scene {
     }
 }
 
-extension PathReport {
-    fileprivate var isMulticast: Bool {
-        let address = example.destination
-        if address.contains(":") { return address.hasPrefix("ff") }
-        return address == "255.255.255.255"
-            || address.split(separator: ".").first.flatMap { UInt8($0) }.map { 224...239 ~= $0 } == true
-    }
-
-    /// Whether its packets were sent by the namespace in which they vanish, and carry its own address as their source: those
-    /// are refused whatever the settings.
-    fileprivate var comesBack: Bool {
-        guard let first = steps.first, let end = endedAt?.after else { return false }
-        return first.hook == "OUTPUT" && first.netns == end.netns && !translations.contains { $0.kind == "snat" }
+extension NamespaceFacts.Shadow {
+    /// Whether packets of a path would have met the later rule, had they got there. Addresses count as they were at any point
+    /// of the way.
+    fileprivate func wouldMatch(_ path: PathReport) -> Bool {
+        let example = path.example
+        let translated = path.translations.flatMap { [$0.from, $0.to] }
+        func has(_ wanted: String?, _ address: String) -> Bool {
+            guard let wanted else { return true }
+            guard let network = AddressPrefix(wanted) else { return false }
+            return ([address] + translated).contains { AddressPrefix($0).map(network.contains) == true }
+        }
+        let ports = [example.destinationPort].compactMap(\.self) + path.translations.compactMap(\.toPort)
+        func hasPort(_ wanted: String) -> Bool {
+            let ends = wanted.split(separator: ":").compactMap { Int($0) }
+            guard let first = ends.first, let last = ends.last else { return false }
+            return ports.contains { $0 >= first && $0 <= last }
+        }
+        let protocolName = transport == "ipv6-icmp" ? "icmpv6" : transport
+        return (protocolName == nil || protocolName == example.protocol) && has(source, example.source)
+            && has(destination, example.destination) && (port.map(hasPort) ?? true)
     }
 }

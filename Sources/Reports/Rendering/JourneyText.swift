@@ -8,7 +8,8 @@ extension JourneyReport {
         }
         let places = steps.map {
             StepReport(
-                netns: $0.netns, family: $0.family, hook: $0.hook, table: $0.table, chain: $0.chain, in: $0.in, out: $0.out)
+                netns: $0.netns, family: $0.family, hook: $0.hook, table: $0.table, chain: $0.chain,
+                backFrom: $0.backFrom, in: $0.in, out: $0.out)
         }
         let ending = Phrase.ending(outcome, reason, endedAt, places.last)
         var lines = [
@@ -20,7 +21,7 @@ extension JourneyReport {
             for (index, step) in places.enumerated() {
                 let remarks = translations.filter { $0.step == index + 1 }.map(Phrase.translation)
                 rows.append([
-                    "  ", "\(index + 1)", step.netns, step.table, step.chain, Phrase.interfaces(step.in, step.out),
+                    "  ", "\(index + 1)", step.netns, step.table, step.chainText, Phrase.interfaces(step.in, step.out),
                     remarks.joined(separator: "; "),
                 ])
             }
@@ -37,10 +38,10 @@ extension JourneyReport {
         for (index, step) in places.enumerated() {
             let previous = index > 0 ? places[index - 1] : nil
             if previous?.netns != step.netns {
-                if let previous { text += " \(previous.chain) → " }
+                if let previous { text += " \(previous.chainText) → " }
                 text += "\(step.netns): \(step.table)"
-            } else if previous?.chain != step.chain {
-                text += " \(previous?.chain ?? ""); \(step.table)"
+            } else if previous?.chainText != step.chainText {
+                text += " \(previous?.chainText ?? ""); \(step.table)"
             } else {
                 text += ", \(step.table)"
             }
@@ -48,6 +49,6 @@ extension JourneyReport {
                 text += " (\(Phrase.translation(translation)))"
             }
         }
-        return text + (places.last.map { " \($0.chain)" } ?? "")
+        return text + (places.last.map { " \($0.chainText)" } ?? "")
     }
 }

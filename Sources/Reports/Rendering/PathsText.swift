@@ -30,7 +30,7 @@ extension PathsReport {
             for (number, step) in path.steps.enumerated() {
                 let remark = path.remarks(at: number).joined(separator: "; ")
                 let cells = [
-                    "\(number + 1)", step.netns, step.hook, step.table, step.chain, step.in ?? "", step.out ?? "", remark,
+                    "\(number + 1)", step.netns, step.hook, step.table, step.chainText, step.in ?? "", step.out ?? "", remark,
                 ]
                 lines.append("| " + cells.map(Self.cell).joined(separator: " | ") + " |")
             }
@@ -58,7 +58,7 @@ extension PathsReport {
                     lines.append("  subgraph p\(number)n\(index)[\"\(Self.label(step.netns))\"]")
                     openNamespace = step.netns
                 }
-                lines.append("    \(node)[\"\(Self.label("\(step.table) \(step.chain)"))\"]")
+                lines.append("    \(node)[\"\(Self.label("\(step.table) \(step.chainText)"))\"]")
                 if let previous {
                     let remark = path.remarks(at: index - 1).map(Self.label).joined(separator: "<br>")
                     lines.append("    \(previous) -->\(remark.isEmpty ? "" : "|\"\(remark)\"|") \(node)")
@@ -113,12 +113,18 @@ extension PathReport {
         }
         var rows: [[String]] = []
         for (index, step) in steps.enumerated() {
-            let chain = step.chain == step.hook ? step.chain : "\(step.chain) (\(step.hook))"
+            let chain = step.chainText
             rows.append(
                 ["  ", "\(index + 1)", step.netns, step.table, chain, Phrase.interfaces(step.in, step.out)]
                     + [remarks(at: index).joined(separator: "; ")])
         }
         lines += Phrase.columns(rows)
+        if let inner = example.carries {
+            lines.append("   carries \(inner.protocol) \(inner.source) → \(inner.destination)")
+        }
+        if let outer = example.carriedBy {
+            lines.append("   carried by \(outer.protocol) \(outer.source) → \(outer.destination)")
+        }
         lines.append("   \(style.outcome(outcome)): \(endingText)")
         return lines
     }

@@ -67,14 +67,17 @@ enum Phrase {
         case "delivered": return "to a process in \(last?.netns ?? "?")"
         case "dropped":
             guard let ending else { return "" }
+            let causes = ending.causes.compactMap { RoutingLoss(rawValue: $0)?.explanation }
             return "behind \(place(ending.after)), before " + ending.before.map(place).joined(separator: " or ")
+                + (ending.lostIn.isEmpty ? "" : ": lost in " + ending.lostIn.joined(separator: " or "))
+                + (causes.isEmpty ? "" : " (\(causes.joined(separator: "; ")))")
         case "incomplete": return reason ?? ""
         default: return "may still go on"
         }
     }
 
     static func place(_ step: StepReport) -> String {
-        "\(step.table)/\(step.chain)" + (step.chain == step.hook ? "" : " (\(step.hook))") + " in \(step.netns)"
+        "\(step.table)/\(step.chainText) in \(step.netns)"
     }
 
     /// What is missing from the picture; `nil` where nothing is.

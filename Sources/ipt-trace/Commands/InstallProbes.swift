@@ -15,6 +15,7 @@ struct InstallProbes: AsyncParsableCommand {
 
               sudo ipt-trace install-probes
               sudo ipt-trace install-probes --netns host --netns guest --match '-p icmp'
+              sudo ipt-trace install-probes --sentinels
               ipt-trace install-probes --dry-run --family ipv4 --table filter
             """)
 
@@ -34,6 +35,9 @@ struct InstallProbes: AsyncParsableCommand {
     var dryRun = false
 
     func validate() throws {
+        guard target == .nflog || !filter.sentinels else {
+            throw ValidationError("--sentinels report to an NFLOG group; leave --target log out.")
+        }
         guard group > 0 else {
             throw ValidationError("--group 0 is the kernel's own default group; take one from 1 to 65535, such as 5.")
         }
@@ -48,9 +52,9 @@ struct InstallProbes: AsyncParsableCommand {
         }
         if dryRun {
             for place in plan.places {
-                for site in place.sites {
-                    Terminal.print("# namespace \(place.namespace.name), \(site.family.name), \(site.backend.rawValue)")
-                    Terminal.print(site.input.text)
+                for input in place.inputs {
+                    Terminal.print("# namespace \(place.namespace.name), \(input.title)")
+                    Terminal.print(input.text)
                 }
             }
             return

@@ -49,6 +49,13 @@ struct ProbeFilterOptions: ParsableArguments {
     @Flag(help: "Probe user-defined chains too.")
     var userChains = false
 
+    @Flag(
+        help: """
+            Add sentinels: chains of our own nft table before nat and at each hook's end, which tell the table that \
+            loses a packet also where no other table's chain follows.
+            """)
+    var sentinels = false
+
     func probeOptions(target: ProbeRule.Target, group: UInt16, expires: Int64?) throws -> ProbeOptions {
         ProbeOptions(
             families: family.families,
@@ -56,7 +63,8 @@ struct ProbeFilterOptions: ParsableArguments {
                 guard let table = Table(name: name) else { throw RulesetError.unknownTable(name) }
                 return table
             },
-            chains: chains, match: try ProbeOptions.parseMatch(match), includesUserChains: userChains, target: target,
+            chains: chains, match: try ProbeOptions.parseMatch(match), includesUserChains: userChains,
+            includesSentinels: sentinels, target: target,
             group: group, expires: expires)
     }
 }

@@ -1,0 +1,93 @@
+import Lab
+import Testing
+
+/// What `nft monitor trace` says of the chains that packets passed in one namespace: an oracle that nobody here wrote.
+///
+/// Its ids are hashes that change where a packet is routed and come again for others, so that they tell what belongs together
+/// within one hook at most.
+struct KernelTrace {
+    /// A packet as it came into a base chain.
+    struct Visit: Hashable, CustomStringConvertible {
+        var table: String
+        var chain: String
+        var source: String
+        var destination: String
+        var transport: String
+        var sourcePort: Int?
+        var destinationPort: Int?
+        var icmpType: Int?
+        var icmpSequence: Int?
+
+        var description: String {
+            let ports = [sourcePort, destinationPort, icmpType, icmpSequence].compactMap { $0.map(String.init) }
+            return "\(table)/\(chain) \(transport) \(source) → \(destination) \(ports.joined(separator: " "))"
+        }
+
+        /// Of a collector's endpoint, which is in no report.
+        var isOwn: Bool { transport == "tcp" && (sourcePort == 9100 || destinationPort == 9100) }
+    }
+
+    /// Visits with the same id, one behind the other.
+    var runs: [[Visit]] = []
+
+    /// Marks every packet, behind defragmentation and before all tables.
+    static let marking = """
+        table inet oracle {
+          chain in {
+            type filter hook prerouting priority -350; policy accept;
+            meta nftrace set 1
+          }
+          chain out {
+            type filter hook output priority -350; policy accept;
+            meta nftrace set 1
+          }
+        }
+
+        """
+
+    /// - Parameter text: what `nft -nn monitor trace` printed.
+    init(_ text: String) {
+        var open: [String: Int] = [:]
+        for line in text.split(separator: "\n") {
+            let words = line.split(separator: " ").map(String.init)
+            guard words.count > 7, words[0] == "trace", words[1] == "id", words[6] == "packet:",
+                words[3] == "ip" || words[3] == "ip6", !words[4].hasPrefix("ipt-trace")
+            else { continue }
+            let fields = Array(words[7...])
+            func value(_ header: [String], _ name: String) -> String? {
+                zip(zip(fields, fields.dropFirst()), fields.dropFirst(2)).first {
+                    header.contains($0.0.0) && $0.0.1 == name
+                }?.1
+            }
+            func number(_ header: [String], _ name: String) -> Int? { value(header, name).flatMap { Int($0) } }
+            let transport = ["tcp", "udp", "icmp", "icmpv6"].first { name in
+                zip(fields, fields.dropFirst()).contains { $0 == name && ["sport", "type"].contains($1) }
+            }
+            let icmp = ["icmp", "icmpv6"]
+            let type = number(icmp, "type")
+            let isQuery = [0, 8, 128, 129].contains(type)
+            let visit = Visit(
+                table: words[4], chain: words[5], source: value(["ip", "ip6"], "saddr") ?? "",
+                destination: value(["ip", "ip6"], "daddr") ?? "", transport: transport ?? "other",
+                sourcePort: number(["tcp", "udp"], "sport"), destinationPort: number(["tcp", "udp"], "dport"),
+                icmpType: type, icmpSequence: isQuery ? number(icmp, "sequence") : nil)
+            guard !visit.isOwn else { continue }
+            if let index = open[words[2]], let last = runs[index].last, last.precedes(visit) {
+                runs[index].append(visit)
+            } else {
+                open[words[2]] = runs.count
+                runs.append([visit])
+            }
+        }
+    }
+}
+
+extension KernelTrace.Visit {
+    private static let tables = ["raw", "mangle", "nat", "filter", "security"]
+
+    /// Whether the same packet may come to `next` later on at the same hook.
+    fileprivate func precedes(_ next: KernelTrace.Visit) -> Bool {
+        chain == next.chain && table != next.table && transport == next.transport && icmpType == next.icmpType
+            && icmpSequence == next.icmpSequence
+    }
+}
