@@ -70,7 +70,7 @@ struct Traffic {
         let udp = big(40000, 2) + big(9, 2) + big(72, 2) + big(0, 2) + payload
         let packet =
             [0x45, 0] + big(92, 2) + big(number & 0xFFFF, 2) + [
-                0x40, 0, namespace == 0 ? 64 : 63, 17, 0, 0, 172, 16, 0, 2, 8, 8, 8, 8,
+                0x40, 0, namespace == 0 || hook == .prerouting ? 64 : 63, 17, 0, 0, 172, 16, 0, 2, 8, 8, 8, 8,
             ]
             + udp
         var body: [UInt8] = [2, 0, 0, 5]

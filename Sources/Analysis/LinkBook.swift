@@ -25,8 +25,29 @@ public struct LinkBook: Sendable {
     /// What `ip` prints of a link, as far as it is needed.
     private struct Link: Decodable {
         struct Info: Decodable {
+            struct Data: Decodable {
+                var id: UInt32?
+                var filtering: Int?
+                private enum CodingKeys: String, CodingKey {
+                    case id
+                    case filtering = "vlan_filtering"
+                }
+            }
+
             var kind: String?
-            private enum CodingKeys: String, CodingKey { case kind = "info_kind" }
+            var data: Data?
+
+            private enum CodingKeys: String, CodingKey {
+                case kind = "info_kind"
+                case data = "info_data"
+            }
+
+            init(from decoder: any Decoder) throws {
+                let container = try decoder.container(keyedBy: CodingKeys.self)
+                kind = try container.decodeIfPresent(String.self, forKey: .kind)
+                // Each kind has data of its own; only a VLAN's and a bridge's are wanted.
+                data = kind == "vlan" || kind == "bridge" ? try? container.decode(Data.self, forKey: .data) : nil
+            }
         }
 
         var index: UInt32?
@@ -68,7 +89,9 @@ public struct LinkBook: Sendable {
                     return LinkMessage(
                         index: index, name: (link.name ?? "if\(index)").printable, kind: link.info?.kind ?? "",
                         mtu: link.mtu ?? 0, master: link.master.flatMap { indices[$0] },
-                        peer: link.peer ?? link.link.flatMap { indices[$0] }, peerNamespace: link.peerNamespace)
+                        peer: link.peer ?? link.link.flatMap { indices[$0] }, peerNamespace: link.peerNamespace,
+                        vlan: link.info?.data?.id.map { UInt16(truncatingIfNeeded: $0) },
+                        filtersVLANs: link.info?.data?.filtering ?? 0 != 0)
                 }
             ))
     }

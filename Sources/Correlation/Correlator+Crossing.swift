@@ -13,8 +13,8 @@ extension Correlator {
         let segment = segments[index]
         guard layout.namespaces[Int(segment.namespace)].interfaces[segment.outInterface]?.isTunnel == true else { return }
         // Behind the last probe it may be given another source.
-        let translated = translations.translation(
-            of: segment.entry, in: Int(segment.namespace), at: journeys[Int(segment.journey)].firstSeen)?.translated
+        let firstSeen = journeys[Int(segment.journey)].firstSeen
+        let translated = translations.translation(of: segment.entry, in: Int(segment.namespace), at: firstSeen)?.translated
         for tuple in [segment.current, translated ?? segment.current] {
             carriage.enter(
                 Packet.identity(segment.fingerprint, tuple), namespace: segment.namespace, segment: segment.firstEvent,
@@ -63,8 +63,19 @@ extension Correlator {
             segments.awaitParent(index)
             return
         }
-        markAmbiguous(choice)
+        if !areCopies(choice) { markAmbiguous(choice) }
         join(choice.best, index)
+    }
+
+    /// Whether all that fit alike are copies of one multicast packet, sent by one interface: which of them arrived makes no
+    /// difference, since nothing is said of the others.
+    private func areCopies(_ choice: Choice) -> Bool {
+        let best = segments[choice.best]
+        return best.current.destination.isMulticast && !choice.isExhausted
+            && choice.tied.allSatisfy {
+                segments[$0].namespace == best.namespace && segments[$0].outInterface == best.outInterface
+                    && segments[$0].current == best.current
+            }
     }
 
     /// A bridge hands its frames to the chains of its namespace (`bridge-nf-call-iptables`), so that a packet passes them
@@ -139,8 +150,8 @@ extension Correlator {
     /// How well two ends of a crossing fit, `nil` where they cannot: addresses that are the same before those that
     /// source translation changed, and known links before unknown ones.
     ///
-    /// Where the links are not known, only what is exactly the same joins at once; the rest waits until nothing better can
-    /// come (`isLate`).
+    /// Only what is the same, or translated as connection tracking says, joins at once; the rest waits until nothing better
+    /// can come (`isLate`).
     private func crossingFit(from departed: Int32, to arrived: Int32, _ link: UInt32, isLate: Bool = false) -> Int? {
         let from = segments[departed]
         let to = segments[arrived]
@@ -154,6 +165,8 @@ extension Correlator {
         var score = 0
         if let out = linkSegment(of: departed, from.outInterface), out != 0, link != 0 {
             guard out == link else { return nil }
+            // Links do not count down: another hop on the same link does, or a rule behind the last probe.
+            guard isLate || from.timeToLive == to.entryTimeToLive else { return nil }
             score += 8
             // Nothing comes back through the interface that it left by, but on loopback.
             if from.namespace == to.namespace, from.outInterface == to.inInterface,
@@ -176,7 +189,8 @@ extension Correlator {
             of: from.entry, in: Int(from.namespace), at: journeys[Int(from.journey)].firstSeen)?.translated == to.entry
         {
             score += 5
-        } else if score < 8, !isLate {
+        } else if !isLate || from.current.destination.isMulticast {
+            // Another sender's packet may be the same in all but its source, as reports of group members are.
             return nil
         } else if from.current.source == to.entry.source || from.current.sourcePort == to.entry.sourcePort {
             score += 1
@@ -200,18 +214,17 @@ extension Correlator {
 
     // MARK: Late
 
-    /// A journey is about to be closed: what did not fit exactly over links that are not known is joined now, if it fits.
+    /// A journey is about to be closed: what did not fit exactly is joined now, if it fits.
     ///
     /// - Returns: whether the journey has become part of another, or another of it.
     mutating func joinLate(_ journey: Int32) -> Bool {
         var index = journeys[Int(journey)].firstSegment
         while index >= 0 {
             let segment = segments[index]
-            if segment.awaitsParent, (linkSegment(of: index, segment.inInterface) ?? 0) == 0, joinParentLate(of: index) {
-                return true
-            }
+            if segment.awaitsParent, joinParentLate(of: index) { return true }
             if segment.awaitsChild, segment.hook != .input, !segment.hasChildren,
-                (linkSegment(of: index, segment.outInterface) ?? 0) == 0, joinChildLate(of: index)
+                itinerary.hasOtherEnd(linkSegment(of: index, segment.outInterface) ?? 0, beside: Int(segment.namespace)),
+                joinChildLate(of: index)
             {
                 return true
             }
@@ -221,17 +234,18 @@ extension Correlator {
     }
 
     private mutating func joinParentLate(of index: Int32) -> Bool {
+        let link = linkSegment(of: index, segments[index].inInterface) ?? 0
         var choice = Choice()
         var candidate = segments.firstDeparture(segments[index].fingerprint, segments[index].entry)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
-            if let fit = crossingFit(from: candidate, to: index, 0, isLate: true) {
+            if let fit = crossingFit(from: candidate, to: index, link, isLate: true) {
                 choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
             }
             candidate = segments.nextDeparture(candidate)
         }
         guard choice.best >= 0 else { return false }
-        markAmbiguous(choice)
+        if !areCopies(choice) { markAmbiguous(choice) }
         joinInDoubt(choice.best, index)
         return true
     }
@@ -241,7 +255,8 @@ extension Correlator {
         var candidate = segments.firstArrival(segments[index].fingerprint, segments[index].current)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
-            if let fit = crossingFit(from: index, to: candidate, 0, isLate: true) {
+            let link = linkSegment(of: candidate, segments[candidate].inInterface) ?? 0
+            if let fit = crossingFit(from: index, to: candidate, link, isLate: true) {
                 choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
             }
             candidate = segments.nextArrival(candidate)
@@ -252,11 +267,14 @@ extension Correlator {
         return true
     }
 
-    /// A hop less to live than the link explains: a router that was not watched lies between the two, or none that belongs here.
+    /// A hop less to live than the link explains: a router that was not watched lies between the two, or none that belongs
+    /// here. Where the link is known a rule may have set another value.
     private mutating func joinInDoubt(_ departed: Int32, _ arrived: Int32) {
-        if segments[departed].timeToLive != segments[arrived].entryTimeToLive {
-            journeys[Int(segments[departed].journey)].isAmbiguous = true
-        }
+        let isKnown =
+            linkSegment(of: departed, segments[departed].outInterface) ?? 0 != 0
+            && linkSegment(of: arrived, segments[arrived].inInterface) ?? 0 != 0
+        let hops = Int(segments[departed].timeToLive) - Int(segments[arrived].entryTimeToLive)
+        if isKnown ? hops == 1 : hops != 0 { journeys[Int(segments[departed].journey)].isAmbiguous = true }
         join(departed, arrived)
     }
 

@@ -28,6 +28,9 @@ extension Correlator {
     public mutating func finish(into sink: inout some JourneySink) {
         isFinishing = true
         defer { isFinishing = false }
+        for index in journeys.indices {
+            while isLive(index), joinLate(Int32(index)) {}
+        }
         for index in journeys.indices where isLive(index) { close(Int32(index), isEvicted: false, into: &sink) }
         settling.removeAll()
         lingering.removeAll()

@@ -24,6 +24,11 @@ package enum LinkGraph {
             var namespace: Int
             var link: UInt32
         }
+        struct Tag: Hashable {
+            var below: Int
+            /// `nil`: whichever.
+            var id: UInt16?
+        }
         var numbers: [Place: Int] = [:]
         var parents: [Int] = []
         func number(_ place: Place) -> Int {
@@ -38,6 +43,8 @@ package enum LinkGraph {
             return number
         }
         var open: Set<Int> = []
+        var tagged: [(own: Int, below: Int, id: UInt16)] = []
+        var filtering: [Int] = []
         var tunnels: [String: Int] = [:]
         var tunnelPorts: Set<Place> = []
         for (namespace, reading) in readings.enumerated() {
@@ -47,11 +54,14 @@ package enum LinkGraph {
                     parents[root(own)] = root(number(Place(namespace: namespace, link: master)))
                 }
                 switch link.kind {
+                case "bridge" where link.filtersVLANs: filtering.append(own)
                 case "bridge": break
                 case "" where link.name == "lo": break
                 case "veth", "macvlan", "ipvlan", "vlan", "macvtap":
                     let other = link.peerNamespace.map { reading.peers[$0] } ?? namespace
-                    if let peer = link.peer, let other {
+                    if let peer = link.peer, let other, let id = link.vlan {
+                        tagged.append((own, number(Place(namespace: other, link: peer)), id))
+                    } else if let peer = link.peer, let other {
                         parents[root(own)] = root(number(Place(namespace: other, link: peer)))
                     } else {
                         open.insert(own)
@@ -65,6 +75,27 @@ package enum LinkGraph {
                 default: open.insert(own)
                 }
             }
+        }
+        // VLANs with one id on one link reach one another. Each join may make two links one, and so other VLANs too.
+        var isStable = false
+        while !isStable {
+            isStable = true
+            var known: [Tag: Int] = [:]
+            let mixing = Set(filtering.map(root))
+            for link in tagged {
+                // A bridge with VLANs of its own may hand frames of any of them on untagged.
+                let tag = Tag(below: root(link.below), id: mixing.contains(root(link.below)) ? nil : link.id)
+                let other = tag.id == nil ? link.below : known[tag] ?? link.own
+                if root(other) != root(link.own) {
+                    parents[root(link.own)] = root(other)
+                    isStable = false
+                }
+                known[tag] = link.own
+            }
+        }
+        for _ in tagged {
+            let outside = Set(open.map(root))
+            for link in tagged where outside.contains(root(link.below)) { open.insert(link.own) }
         }
         var interfaces: [[UInt32: Interface]] = []
         for (namespace, reading) in readings.enumerated() {

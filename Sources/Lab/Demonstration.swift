@@ -1,6 +1,5 @@
 private import Foundation
 private import Namespaces
-private import TraceModel
 
 /// Runs a network's traffic with ipt-trace's own commands, as a person would type them, and shows what they print.
 public struct Demonstration: Sendable {

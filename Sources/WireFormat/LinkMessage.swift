@@ -16,10 +16,17 @@ public struct LinkMessage: Equatable, Sendable {
     public var peer: UInt32?
     /// `IFLA_LINK_NETNSID`: the namespace of `peer` as this namespace numbers it; `nil`: this one.
     public var peerNamespace: Int32?
+    /// `IFLA_VLAN_ID`, of a VLAN.
+    public var vlan: UInt16?
+    /// `IFLA_BR_VLAN_FILTERING`: whether a bridge has VLANs of its own.
+    public var filtersVLANs = false
 
     package init(
-        index: UInt32, name: String, kind: String, mtu: UInt32, master: UInt32?, peer: UInt32?, peerNamespace: Int32?
+        index: UInt32, name: String, kind: String, mtu: UInt32, master: UInt32?, peer: UInt32?, peerNamespace: Int32?,
+        vlan: UInt16? = nil, filtersVLANs: Bool = false
     ) {
+        self.vlan = vlan
+        self.filtersVLANs = filtersVLANs
         self.index = index
         self.name = name
         self.kind = kind
@@ -46,8 +53,24 @@ public struct LinkMessage: Equatable, Sendable {
             case 18:  // IFLA_LINKINFO
                 var inner = value.lowerBound
                 while let info = try NetlinkAttribute.next(in: bytes, at: &inner, end: value.upperBound) {
-                    if info.type == 1 { kind = bytes.text(info.value) }  // IFLA_INFO_KIND
+                    switch info.type {
+                    case 1: kind = bytes.text(info.value)  // IFLA_INFO_KIND
+                    case 2: try readData(bytes, info.value)  // IFLA_INFO_DATA, which comes behind the kind
+                    default: break
+                    }
                 }
+            default: break
+            }
+        }
+    }
+
+    private mutating func readData(_ bytes: RawSpan, _ range: Range<Int>) throws(ParseError) {
+        guard kind == "vlan" || kind == "bridge" else { return }
+        var offset = range.lowerBound
+        while let attribute = try NetlinkAttribute.next(in: bytes, at: &offset, end: range.upperBound) {
+            switch (kind, attribute.type) {
+            case ("vlan", 1) where attribute.value.count >= 2: vlan = bytes.native16(attribute.value.lowerBound)
+            case ("bridge", 7) where attribute.value.count >= 1: filtersVLANs = bytes.byte(attribute.value.lowerBound) != 0
             default: break
             }
         }

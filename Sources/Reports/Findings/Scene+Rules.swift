@@ -310,14 +310,3 @@ extension NamespaceFacts.Shadow {
             && has(destination, example.destination) && (port.map(hasPort) ?? true)
     }
 }
-
-extension PathReport {
-    fileprivate var isMulticast: Bool { IPAddress(example.destination)?.isMulticast == true }
-
-    /// Whether its packets were sent by the namespace in which they vanish, and carry its own address as their source: those
-    /// are refused whatever the settings.
-    fileprivate var comesBack: Bool {
-        guard let first = steps.first, let end = endedAt?.after else { return false }
-        return first.hook == "OUTPUT" && first.netns == end.netns && !translations.contains { $0.kind == "snat" }
-    }
-}

@@ -1,0 +1,63 @@
+import Intake
+import Testing
+import TraceModel
+import WireFormat
+
+@Suite struct LinkGraphTests {
+    private static func link(
+        _ index: UInt32, _ name: String, _ kind: String, master: UInt32? = nil, peer: UInt32? = nil, elsewhere: Bool = false,
+        vlan: UInt16? = nil, filtersVLANs: Bool = false
+    ) -> LinkMessage {
+        LinkMessage(
+            index: index, name: name, kind: kind, mtu: 1500, master: master, peer: peer, peerNamespace: elsewhere ? 0 : nil,
+            vlan: vlan, filtersVLANs: filtersVLANs)
+    }
+
+    /// A guest and a host on one veth pair, with `guest` and `host` beside it.
+    private static func segments(guest: [LinkMessage], host: [LinkMessage], master: UInt32? = nil) -> (
+        guest: [UInt32: Interface], host: [UInt32: Interface], open: Set<UInt32>
+    ) {
+        var readings = [LinkGraph.Reading(), LinkGraph.Reading()]
+        readings[0].links = [link(2, "up", "veth", peer: 2, elsewhere: true)] + guest
+        readings[1].links = [link(2, "down", "veth", master: master, peer: 2, elsewhere: true)] + host
+        readings[0].peers = [0: 1]
+        readings[1].peers = [0: 0]
+        let (interfaces, open) = LinkGraph.segments(readings)
+        return (interfaces[0], interfaces[1], open)
+    }
+
+    @Test func vlansReachTheirOwnKindOnly() {
+        let found = Self.segments(
+            guest: [Self.link(10, "up.10", "vlan", peer: 2, vlan: 10), Self.link(20, "up.20", "vlan", peer: 2, vlan: 20)],
+            host: [Self.link(30, "down.10", "vlan", peer: 2, vlan: 10), Self.link(40, "down.20", "vlan", peer: 2, vlan: 20)])
+        #expect(found.guest[2]?.segment == found.host[2]?.segment)
+        #expect(found.guest[10]?.segment == found.host[30]?.segment)
+        #expect(found.guest[20]?.segment == found.host[40]?.segment)
+        #expect(Set([2, 10, 20].compactMap { found.guest[$0]?.segment }).count == 3)
+        #expect(found.open.isEmpty)
+    }
+
+    @Test func aVLANWithinAVLANIsFoundThroughBoth() {
+        // The inner ones are listed first: what they rest on is joined only later.
+        let found = Self.segments(
+            guest: [Self.link(3, "inner", "vlan", peer: 4, vlan: 7), Self.link(4, "outer", "vlan", peer: 2, vlan: 10)],
+            host: [Self.link(5, "inner", "vlan", peer: 6, vlan: 7), Self.link(6, "outer", "vlan", peer: 2, vlan: 10)])
+        #expect(found.guest[3]?.segment == found.host[5]?.segment && found.guest[3]?.segment != found.guest[4]?.segment)
+    }
+
+    @Test func aVLANOfACardLeadsOutside() {
+        let found = Self.segments(
+            guest: [], host: [Self.link(7, "eth0", ""), Self.link(8, "eth0.10", "vlan", peer: 7, vlan: 10)])
+        #expect(found.host[8].map { found.open.contains($0.segment) } == true)
+        #expect(found.host[8]?.segment != found.host[7]?.segment)
+    }
+
+    @Test func aBridgeWithVLANsOfItsOwnMayHandFramesOnUntagged() {
+        let found = Self.segments(
+            guest: [],
+            host: [
+                Self.link(9, "br0", "bridge", filtersVLANs: true), Self.link(10, "br0.10", "vlan", peer: 9, vlan: 10),
+            ], master: 9)
+        #expect(found.host[10]?.segment == found.guest[2]?.segment)
+    }
+}
