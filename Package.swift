@@ -74,6 +74,17 @@ let package = Package(
             swiftSettings: strict
         ),
         .executableTarget(name: "flood", path: "Benchmarks/Flood"),
+        .executableTarget(name: "serials", path: "Benchmarks/Serials"),
+        .target(
+            name: "Judge", dependencies: ["TraceModel", "WireFormat", "Captures", "Analysis"], path: "Benchmarks/Judge",
+            swiftSettings: strict
+        ),
+        .executableTarget(
+            name: "AccuracyBenchmark",
+            dependencies: ["Judge", "Lab", "Namespaces", "Captures"],
+            path: "Benchmarks/Accuracy",
+            swiftSettings: strict
+        ),
         .executableTarget(
             name: "EventPathBenchmark",
             dependencies: ["TraceModel", "WireFormat", "Correlation", "Reports", "Intake"],

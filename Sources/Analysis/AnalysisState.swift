@@ -32,17 +32,20 @@ struct AnalysisState: ~Copyable {
     private var machines: [MachineIdentity] = []
     /// Microseconds by which records may be late.
     private let lateness: Int64
+    private let observer: (any AnalysisObserver)?
     /// Told which machine a recording is of, before its events.
     private let onMachine: (MachineIdentity) -> Void
 
     init(
         registry: LayoutRegistry, rules: RuleBook, engine: consuming TraceEngine, lateness: Int64,
-        onMachine: @escaping (MachineIdentity) -> Void
+        observer: (any AnalysisObserver)?, onMachine: @escaping (MachineIdentity) -> Void
     ) {
         self.onMachine = onMachine
+        self.observer = observer
         self.registry = registry
         self.rules = rules
         self.engine = engine
+        if let observer { self.engine.sink.onPath = { _, journey in observer.ended(journey) } }
         self.lateness = lateness
         // Equal files give equal results, so that the hash has no random seed here; nobody sends packets meanwhile.
         parser = PacketParser(seed: 0x6970_745F_7472_6163)
@@ -109,6 +112,17 @@ struct AnalysisState: ~Copyable {
             takeLayout()
         }
         return index
+    }
+
+    /// Reads one message of NFLOG's.
+    ///
+    /// - Parameter message: `struct nfgenmsg` and attributes, in this machine's byte order.
+    mutating func read(
+        _ bytes: RawSpan, _ message: Range<Int>, reader: Int, named name: String, _ time: Int64
+    ) throws(ParseError) {
+        if let observer, !observer.accepts(bytes, message, namespace: name) { return }
+        let segment = try readers[reader]?.read(captured: bytes, message, now: time, into: &engine.correlator)
+        if let observer, let segment { observer.placed(bytes, message, segment: segment) }
     }
 
     /// A group has come up in a namespace: what its rules say of it holds from now on.

@@ -1,0 +1,54 @@
+// How often journeys are right: sends packets with serial numbers that the correlation cannot see through two routers, one of
+// which translates, records what the probes report, replays the recording as `analyze` does, and compares. `make accuracy`
+// runs it; docs/accuracy.md says more.
+//
+//   AccuracyBenchmark [PACKETS] [--only TEXT] [--keep FOLDER]
+
+import Captures
+import Foundation
+import Judge
+import Lab
+import Namespaces
+
+struct Arguments {
+    var packets = 40_000
+    var only: String?
+    var folder: String
+    var keeps = false
+
+    init(_ words: [String]) {
+        folder = "\(NSTemporaryDirectory())ipt-trace-accuracy-\(getpid())"
+        var rest = words[...]
+        while let word = rest.popFirst() {
+            switch word {
+            case "--only": only = rest.popFirst()
+            case "--keep":
+                folder = rest.popFirst() ?? folder
+                keeps = true
+            default: packets = Int(word) ?? packets
+            }
+        }
+    }
+}
+
+let arguments = Arguments(Array(CommandLine.arguments.dropFirst()))
+let kinds = Kind.all(packets: arguments.packets).filter { kind in arguments.only.map(kind.name.contains) ?? true }
+var table = ResultTable()
+do {
+    try FileManager.default.createDirectory(atPath: arguments.folder, withIntermediateDirectories: true)
+    defer { if !arguments.keeps { try? FileManager.default.removeItem(atPath: arguments.folder) } }
+    print(ResultTable.heading)
+    for (number, kind) in kinds.enumerated() {
+        let file = "\(arguments.folder)/\(number).pcapng"
+        let reception = try await Trial(kind, file: file).run()
+        for removal in [Judge.Removal.none, Judge.Removal(parts: 10_000)] {
+            table.add(kind, reception, removal, try Judge.judge(file, without: removal))
+        }
+        if !arguments.keeps { try? FileManager.default.removeItem(atPath: file) }
+    }
+} catch {
+    FileHandle.standardError.write(Data("\(error)\n".utf8))
+    exit(1)
+}
+print(table.summary)
+exit(table.isReached ? 0 : 2)
