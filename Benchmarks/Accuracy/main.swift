@@ -2,7 +2,9 @@
 // which translates, records what the probes report, replays the recording as `analyze` does, and compares. `make accuracy`
 // runs it; docs/accuracy.md says more.
 //
-//   AccuracyBenchmark [PACKETS] [--only TEXT] [--keep FOLDER]
+//   AccuracyBenchmark [PACKETS] [--only TEXT] [--keep FOLDER] [--again]
+//
+// --again replays what an earlier run has kept rather than sending anything.
 
 import Captures
 import Foundation
@@ -15,6 +17,7 @@ struct Arguments {
     var only: String?
     var folder: String
     var keeps = false
+    var isAgain = false
 
     init(_ words: [String]) {
         folder = "\(NSTemporaryDirectory())ipt-trace-accuracy-\(getpid())"
@@ -25,6 +28,7 @@ struct Arguments {
             case "--keep":
                 folder = rest.popFirst() ?? folder
                 keeps = true
+            case "--again": isAgain = true
             default: packets = Int(word) ?? packets
             }
         }
@@ -40,7 +44,8 @@ do {
     print(ResultTable.heading)
     for (number, kind) in kinds.enumerated() {
         let file = "\(arguments.folder)/\(number).pcapng"
-        let reception = try await Trial(kind, file: file).run()
+        let trial = Trial(kind, file: file)
+        let reception = arguments.isAgain ? Reception(lost: 0, leftOut: 0, seconds: 1) : try await trial.run()
         for removal in [Judge.Removal.none, Judge.Removal(parts: 10_000)] {
             table.add(kind, reception, removal, try Judge.judge(file, without: removal))
         }

@@ -139,6 +139,9 @@ static int udp(char **words) {
         sockets[index] = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
         struct sockaddr_in local = {.sin_family = AF_INET, .sin_port = htons((uint16_t)(20000 + index))};
         if (sockets[index] < 0 || bind(sockets[index], (struct sockaddr *)&local, sizeof local) != 0) fail("socket");
+        // Neither connected nor to be fragmented: the IP ID is 0 (ip_select_ident_segs in the kernel's ip.h).
+        int whole = IP_PMTUDISC_DO;
+        if (style != 'n') setsockopt(sockets[index], IPPROTO_IP, IP_MTU_DISCOVER, &whole, sizeof whole);
         if (style == 'n' && connect(sockets[index], (struct sockaddr *)&target, sizeof target) != 0) fail("connect");
     }
     double begun = now();
@@ -371,6 +374,8 @@ int main(int count, char **words) {
     if (count == 6 && strcmp(words[1], "udp") == 0) result = udp(words + 2);
     if (count == 5 && strcmp(words[1], "tcp") == 0) result = tcp(words + 2);
     if (count == 4 && strcmp(words[1], "icmp") == 0) result = icmp(words + 2);
-    if (result == 64) fprintf(stderr, "usage: serials serve | udp ADDRESS PACKETS FLOWS STYLE | tcp ADDRESS CONNECTIONS RECORDS | icmp ADDRESS PACKETS\n");
+    if (result == 64)
+        fprintf(stderr, "usage: serials serve | udp ADDRESS PACKETS FLOWS STYLE | tcp ADDRESS CONNECTIONS RECORDS | "
+                        "icmp ADDRESS PACKETS\n");
     return result;
 }

@@ -182,6 +182,7 @@ public final class Analysis: Sendable {
                 limits.linger = 2_000_000
                 // Where the links are not known nothing is certain to have ended.
                 limits.settle = 2_000_000
+                limits.delay = 2_000_000
             }
             if let linger = options.linger {
                 limits.linger = linger

@@ -11,27 +11,35 @@ extension Correlator {
     /// A segment has reached a hook: it may leave from there, or end there.
     mutating func enterHook(_ index: Int32, _ place: ProbePlace) {
         guard !segments[index].hasChildren else { return }
+        // To be found behind the source translation of INPUT or POSTROUTING.
+        if place.leadsBehindTranslation, !segments[index].awaitsTranslation {
+            segments.awaitTranslation(index)
+        }
         if segments[index].awaitsChild {
             // It goes on, perhaps with another address or one hop less to live.
             if place.hook != .input { joinChildren(of: index) }
-            return
-        }
-        if place.hook == .input {
-            // Not to leave, but to be found behind the source translation of INPUT.
-            segments.awaitChild(index)
         } else if place.isLastOnTheWayOut {
             let link = linkSegment(of: index, segments[index].outInterface) ?? 0
             guard itinerary.hasOtherEnd(link, beside: Int(segments[index].namespace)) else { return }
-            segments.awaitChild(index)
+            segments[index].departedAfter = horizon
+            doubtDepartures(of: index)
+            segments.awaitChild(index, as: expectedArrival(of: index))
+            if link == 0 { segments.awaitChildLate(index) }
             joinChildren(of: index)
         }
+    }
+
+    /// As what a segment that leaves will arrive, as far as connection tracking has told.
+    private func expectedArrival(of index: Int32) -> PacketTuple {
+        translations.translation(of: segments[index].entry, in: Int(segments[index].namespace))?.translated
+            ?? segments[index].current
     }
 
     /// `index` has arrived: joins it to the segment that left for it, or lets it wait for one.
     mutating func joinParent(of index: Int32, through link: UInt32) {
         guard itinerary.hasOtherEnd(link, beside: Int(segments[index].namespace)) else { return }
         var choice = Choice()
-        var candidate = segments.firstDeparture(segments[index].fingerprint, segments[index].entry)
+        var candidate = segments.firstDeparture(for: index)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
             if let fit = crossingFit(from: candidate, to: index, link) {
@@ -43,9 +51,11 @@ extension Correlator {
             // Where not all were looked at, the right one may be among the others.
             if choice.isExhausted { journeys[Int(segments[index].journey)].isAmbiguous = true }
             segments.awaitParent(index)
+            if link == 0 { segments.awaitParentLate(index) }
             return
         }
         markAmbiguous(choice)
+        doubtCrossing(from: choice.best)
         join(choice.best, index)
     }
 
@@ -54,7 +64,7 @@ extension Correlator {
         let isMulticast = segments[index].current.destination.isMulticast
         repeat {
             var choice = Choice()
-            var candidate = segments.firstArrival(segments[index].fingerprint, segments[index].current)
+            var candidate = segments.firstArrival(for: index)
             while candidate >= 0, !choice.isExhausted {
                 choice.look()
                 let link = linkSegment(of: candidate, segments[candidate].inInterface) ?? 0
@@ -63,7 +73,10 @@ extension Correlator {
                 }
                 candidate = segments.nextArrival(candidate)
             }
-            guard choice.best >= 0 else { return }
+            guard choice.best >= 0 else {
+                if choice.isExhausted { journeys[Int(segments[index].journey)].isAmbiguous = true }
+                return
+            }
             if !isMulticast { markAmbiguous(choice) }
             join(index, choice.best)
         } while isMulticast
@@ -74,18 +87,18 @@ extension Correlator {
         journeys[Int(segments[one].journey)].serial < journeys[Int(segments[other].journey)].serial
     }
 
-    /// How well two ends of a crossing fit, `nil` where they cannot: addresses that are the same before those that
-    /// source translation changed, and known links before unknown ones.
+    /// How well two ends of a crossing fit, `nil` where they cannot: addresses that are the same or translated as connection
+    /// tracking says before others, and known links before unknown ones.
     ///
-    /// Where the links are not known, only what is exactly the same joins at once; the rest waits until nothing better can
-    /// come (`isLate`).
+    /// Where the addresses are others, or the links are not known and the times to live differ, it may still fit when nothing
+    /// better can come (`isLate`).
     private func crossingFit(from departed: Int32, to arrived: Int32, _ link: UInt32, isLate: Bool = false) -> Int? {
         let from = segments[departed]
         let to = segments[arrived]
         guard from.fingerprint == to.fingerprint, from.hook != .input, departed != arrived,
             from.current.destination == to.entry.destination, from.current.transport == to.entry.transport,
             from.current.destinationPort == to.entry.destinationPort || from.current.isICMP,
-            from.journey != to.journey
+            from.journey != to.journey, to.begunAt >= from.departedAfter
         else { return nil }
         var score = 0
         if let out = linkSegment(of: departed, from.outInterface), out != 0, link != 0 {
@@ -110,7 +123,7 @@ extension Correlator {
             score += 4
         } else if translations.translation(of: from.entry, in: Int(from.namespace))?.translated == to.entry {
             score += 5
-        } else if score < 8, !isLate {
+        } else if !isLate {
             return nil
         } else if from.current.source == to.entry.source || from.current.sourcePort == to.entry.sourcePort {
             score += 1
@@ -127,13 +140,13 @@ extension Correlator {
         var index = journeys[Int(journey)].firstSegment
         while index >= 0 {
             let segment = segments[index]
-            if segment.awaitsParent, (linkSegment(of: index, segment.inInterface) ?? 0) == 0, joinParentLate(of: index) {
-                return true
+            if segment.awaitsParent {
+                segments.awaitParentLate(index)
+                if joinParentLate(of: index) { return true }
             }
-            if segment.awaitsChild, segment.hook != .input, !segment.hasChildren,
-                (linkSegment(of: index, segment.outInterface) ?? 0) == 0, joinChildLate(of: index)
-            {
-                return true
+            if segment.awaitsChild, segment.hook != .input, !segment.hasChildren {
+                segments.awaitChildLate(index)
+                if joinChildLate(of: index) { return true }
             }
             index = segment.nextInJourney
         }
@@ -141,14 +154,15 @@ extension Correlator {
     }
 
     private mutating func joinParentLate(of index: Int32) -> Bool {
+        let link = linkSegment(of: index, segments[index].inInterface) ?? 0
         var choice = Choice()
-        var candidate = segments.firstDeparture(segments[index].fingerprint, segments[index].entry)
+        var candidate = segments.firstLateDeparture(for: index)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
-            if let fit = crossingFit(from: candidate, to: index, 0, isLate: true) {
+            if let fit = crossingFit(from: candidate, to: index, link, isLate: true) {
                 choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
             }
-            candidate = segments.nextDeparture(candidate)
+            candidate = segments.nextLateDeparture(candidate)
         }
         guard choice.best >= 0 else { return false }
         markAmbiguous(choice)
@@ -158,13 +172,14 @@ extension Correlator {
 
     private mutating func joinChildLate(of index: Int32) -> Bool {
         var choice = Choice()
-        var candidate = segments.firstArrival(segments[index].fingerprint, segments[index].current)
+        var candidate = segments.firstLateArrival(for: index)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
-            if let fit = crossingFit(from: index, to: candidate, 0, isLate: true) {
+            let link = linkSegment(of: candidate, segments[candidate].inInterface) ?? 0
+            if let fit = crossingFit(from: index, to: candidate, link, isLate: true) {
                 choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
             }
-            candidate = segments.nextArrival(candidate)
+            candidate = segments.nextLateArrival(candidate)
         }
         guard choice.best >= 0 else { return false }
         if !segments[index].current.destination.isMulticast { markAmbiguous(choice) }
@@ -172,11 +187,17 @@ extension Correlator {
         return true
     }
 
-    /// A hop less to live than the link explains: a router that was not watched lies between the two, or none that belongs here.
     private mutating func joinInDoubt(_ departed: Int32, _ arrived: Int32) {
-        if segments[departed].timeToLive != segments[arrived].entryTimeToLive {
-            journeys[Int(segments[departed].journey)].isAmbiguous = true
-        }
+        let from = segments[departed]
+        let to = segments[arrived]
+        let known = translations.translation(of: from.entry, in: Int(from.namespace))?.translated
+        let isKnownLink = (linkSegment(of: departed, from.outInterface) ?? 0) != 0
+        // A hop less to live than the link explains: a router that was not watched lies between the two, or none that belongs
+        // here.
+        let isFar = !isKnownLink && from.timeToLive != to.entryTimeToLive
+        let isTranslated = from.current != to.entry && known != to.entry
+        let isLosing = max(lossTimes[Int(from.namespace)], lossTimes[Int(to.namespace)]) + limits.linger * 2 >= now
+        if isFar || (isTranslated && (known != nil || isLosing)) { journeys[Int(from.journey)].isAmbiguous = true }
         join(departed, arrived)
     }
 

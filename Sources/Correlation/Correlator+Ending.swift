@@ -9,6 +9,7 @@ extension Correlator {
     ///   It may lie behind the time of `receive(at:)`.
     public mutating func advance(to time: Int64, into sink: inout some JourneySink) {
         now = max(now, time)
+        complete = max(complete, time)
         while let first = settling.first, first.deadline <= time {
             settling.removeFirst()
             look(first, time, into: &sink)
