@@ -20,6 +20,9 @@ struct Kind {
             Kind(
                 name: "copies, 1,000 flows interleaved", command: ["udp", "8.8.8.8", count, "1000", "equal"], isHostile: true),
             Kind(
+                name: "the same, 5,000 packets/s", command: ["udp", "8.8.8.8", String(packets / 2), "1000", "paced"],
+                isHostile: true),
+            Kind(
                 name: "sent again after 200 ms", command: ["udp", "8.8.8.8", String(packets / 2), "100", "again"],
                 isHostile: true),
             Kind(

@@ -10,18 +10,24 @@ struct ResultTable {
     static let heading = line(
         ["traffic", "packets/s", "events", "lost", "journeys", "right", "right %", "ambiguous", "incomplete", "wrong"])
 
+    /// A line at a time, into a pipe too.
+    static func show(_ text: String) { FileHandle.standardOutput.write(Data((text + "\n").utf8)) }
+
     mutating func add(_ kind: Kind, _ reception: Reception, _ removal: Judge.Removal, _ judgement: Judgement) {
         let isWhole = judgement.removed == 0
         if kind.isHostile || !isWhole { hostile = hostile + judgement } else { ordinary = ordinary + judgement }
         if isWhole { losses += reception.lost + reception.leftOut }
-        print(
+        Self.show(
             Self.line([
                 isWhole ? kind.name : "  1 % of events removed", String(Int(Double(judgement.packets) / reception.seconds)),
                 String(judgement.events), String(reception.lost + reception.leftOut + judgement.removed),
                 String(judgement.journeys), String(judgement.right), Self.share(judgement), String(judgement.ambiguous),
                 String(judgement.incomplete), String(judgement.wrong),
             ]))
-        for example in judgement.examples { print("    wrong: \(example)") }
+        if isWhole, reception.lost + reception.leftOut > 0 {
+            Self.show("    \(reception.lost) events lost in the kernel, \(reception.leftOut) received and not recorded")
+        }
+        for example in judgement.examples { Self.show("    wrong: \(example)") }
     }
 
     /// Whether what is to be reached is: ordinary traffic 99.99 % right and nothing wrong, of the rest nothing wrong unsaid.

@@ -12,6 +12,7 @@
 //   numbered  connected sockets, so that the kernel counts the IP ID for each
 //   equal     unconnected sockets, so that the IP ID is 0 and all packets of a flow are copies of one another
 //   shared    as equal, but both processes send from the same sockets
+//   paced     as equal, 5,000 packets a second
 //   again     IP ID 0; each packet has a number of its own, and is sent a second time 200 ms later (TCP's shortest timeout)
 //   twice     the same, but the second time at once
 #define _GNU_SOURCE
@@ -98,8 +99,10 @@ static void udp_sender(int number, const int *sockets, int flows, const struct s
     double *due = style == 'a' ? malloc((size_t)packets * sizeof *due) : NULL;
     if (style == 'a' && !due) fail(no_memory);
     long repeated = 0;
+    double begun = now();
     for (long packet = 0; packet < packets; packet++) {
         int descriptor = sockets[packet % flows];
+        if (style == 'p' && begun + (double)packet * senders / 5000 > now()) usleep(200);
         if (style == 'a' || style == 't') put64(payload, (uint64_t)packet + 1);
         put_serial(payload, ++serial);
         send_udp(descriptor, payload, target);
@@ -126,7 +129,7 @@ static int udp(char **words) {
     long packets = atol(words[1]);
     int flows = atoi(words[2]);
     char style = words[3][0];
-    if (flows < 1 || packets < 1 || !strchr("nesat", style)) return 64;
+    if (flows < 1 || packets < 1 || !strchr("nespat", style)) return 64;
     // Beside the flows of the other process, or the same.
     int own = style == 's' ? flows : (flows + senders - 1) / senders;
     int *sockets = malloc(sizeof *sockets * (size_t)own * senders);

@@ -96,7 +96,7 @@ public final class Analysis: Sendable {
             engine: TraceEngine(
                 registry: registry, limits: traits.limits(options), run: traits.run, since: 0,
                 watcher: watcher),
-            lateness: traits.lateness, observer: observer,
+            lateness: traits.lateness, isAlone: inputs.count == 1, observer: observer,
             onMachine: { machine in self.state.withLock { $0.machine = machine } })
         let hasLog = inputs.contains { $0 is LogInput }
         state.learn(options.links, hasLog ? [.nflog, .kernelLog] : [.nflog])

@@ -68,6 +68,7 @@ extension Correlator {
     /// A segment is joined that had left long before: where events of its namespace were lost meanwhile, the one that really
     /// left may be a copy whose departure was lost.
     mutating func doubtCrossing(from index: Int32) {
-        if !isRecent(index), lossTimes[Int(segments[index].namespace)] + limits.linger * 2 >= now { doubt(index) }
+        let left = journeys[Int(segments[index].journey)].lastActivity
+        if !isRecent(index), hasLost(in: Int(segments[index].namespace), since: left) { doubt(index) }
     }
 }

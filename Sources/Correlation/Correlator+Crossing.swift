@@ -196,7 +196,8 @@ extension Correlator {
         // here.
         let isFar = !isKnownLink && from.timeToLive != to.entryTimeToLive
         let isTranslated = from.current != to.entry && known != to.entry
-        let isLosing = max(lossTimes[Int(from.namespace)], lossTimes[Int(to.namespace)]) + limits.linger * 2 >= now
+        let left = journeys[Int(from.journey)].lastActivity
+        let isLosing = hasLost(in: Int(from.namespace), since: left) || hasLost(in: Int(to.namespace), since: left)
         if isFar || (isTranslated && (known != nil || isLosing)) { journeys[Int(from.journey)].isAmbiguous = true }
         join(departed, arrived)
     }
