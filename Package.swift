@@ -108,6 +108,7 @@ let package = Package(
             exclude: ["Corpus"], swiftSettings: strict),
         tests("CapturesTests", ["Captures", "WireFormat", "TraceModel"]),
         tests("AnalysisTests", ["Analysis", "Captures", "Reports", "TraceModel", "WireFormat"]),
+        tests("AccuracyTests", ["Judge"]),
         tests("IntakeTests", ["Intake", "Correlation", "TraceModel", "WireFormat"]),
         tests("HTTPEndpointTests", ["HTTPEndpoint", httpTypes, logging]),
         tests("LiveTests", ["Lab", "Namespaces", "Reports", "ipt-trace", "flood"]),

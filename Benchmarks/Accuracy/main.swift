@@ -45,8 +45,8 @@ do {
     try FileManager.default.createDirectory(atPath: arguments.folder, withIntermediateDirectories: true)
     defer { if !arguments.keeps { try? FileManager.default.removeItem(atPath: arguments.folder) } }
     ResultTable.show(ResultTable.heading)
-    for (number, kind) in kinds.enumerated() {
-        let file = "\(arguments.folder)/\(number).pcapng"
+    for kind in kinds {
+        let file = "\(arguments.folder)/\(kind.file).pcapng"
         let trial = Trial(kind, file: file)
         let reception = arguments.isAgain ? Reception(lost: 0, leftOut: 0, seconds: 1) : try await trial.run()
         for removal in [Judge.Removal.none, Judge.Removal(parts: 10_000)] {
