@@ -61,7 +61,7 @@ private struct Turns {
         turns.receive(world.events(guest, Way.out, copy, out: 2))
         turns.finish()
         #expect(turns.collected.journeys.map(\.segments.count) == [2, 2])
-        #expect(turns.collected.journeys.allSatisfy(\.isAmbiguous))
+        #expect(turns.collected.journeys.allSatisfy { $0.isAmbiguous })
     }
 
     @Test func copiesThatAreFarApartAreCertain() {
