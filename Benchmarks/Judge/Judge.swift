@@ -83,6 +83,8 @@ package final class Judge: AnalysisObserver {
     private var journeyOf: [UInt64: Int32] = [:]
     private var ends: [JourneyEnd] = []
     private var removed = 0
+    /// Messages of each namespace that are still to come. The last is kept: the gap before it is how a loss is noticed.
+    private var left: [String: Int] = [:]
 
     private init(_ removal: Removal) {
         self.removal = removal
@@ -92,6 +94,11 @@ package final class Judge: AnalysisObserver {
     /// - Throws: `CaptureError` where the file cannot be read.
     package static func judge(_ file: String, without removal: Removal = .none) throws(CaptureError) -> Judgement {
         let judge = Judge(removal)
+        if removal.parts > 0 {
+            let census = Census()
+            _ = try Analysis().run(Analysis.Options(files: [file]), observer: census)
+            judge.left = census.messages
+        }
         _ = try Analysis().run(Analysis.Options(files: [file]), observer: judge)
         return judge.judgement()
     }
@@ -104,6 +111,8 @@ package final class Judge: AnalysisObserver {
         // The truth is of all events, whether or not they are left out.
         if owner >= 0, bytes.hasSuffix("security:INPUT", in: logged.prefix) { packets[Int(owner)].isDelivered = true }
         guard removal.parts > 0 else { return true }
+        left[namespace, default: 0] -= 1
+        guard left[namespace, default: 0] > 0 else { return true }
         // splitmix64
         state &+= 0x9E37_79B9_7F4A_7C15
         var word = state
@@ -179,6 +188,18 @@ package final class Judge: AnalysisObserver {
         let outcome: Outcome = packet.isDelivered ? .delivered : .dropped
         return end.outcome == outcome ? nil : "\(end.outcome.name), though it was \(outcome.name)"
     }
+}
+
+/// Counts a recording's messages.
+private final class Census: AnalysisObserver {
+    var messages: [String: Int] = [:]
+
+    func accepts(_ bytes: RawSpan, _ message: Range<Int>, namespace: String) -> Bool {
+        messages[namespace, default: 0] += 1
+        return true
+    }
+    func placed(_ bytes: RawSpan, _ message: Range<Int>, segment: UInt64) {}
+    func ended(_ journey: Journey) {}
 }
 
 extension RawSpan {

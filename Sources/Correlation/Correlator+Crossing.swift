@@ -38,7 +38,7 @@ extension Correlator {
             segments[index].departedAfter = horizon
             doubtDepartures(of: index)
             segments.awaitChild(index, as: expectedArrival(of: index))
-            if link == 0 { segments.awaitChildLate(index) }
+            if isLateAtOnce(link) { segments.awaitChildLate(index) }
             joinChildren(of: index)
         }
     }
@@ -54,6 +54,10 @@ extension Correlator {
         return translations.translation(
             of: segment.entry, in: Int(segment.namespace), at: journeys[Int(segment.journey)].firstSeen)?.translated
     }
+
+    /// Whether what fits less well is looked for as soon as one of the two is looked at again. Else the other will have been
+    /// looked at too by then, since between the first look and the last there is time for it.
+    private func isLateAtOnce(_ link: UInt32) -> Bool { link == 0 || limits.settle >= limits.linger }
 
     /// `index` has arrived: joins it to the segment that left for it, or lets it wait for one.
     mutating func joinParent(of index: Int32, through link: UInt32) {
@@ -71,7 +75,7 @@ extension Correlator {
             // Where not all were looked at, the right one may be among the others.
             if choice.isExhausted { journeys[Int(segments[index].journey)].isAmbiguous = true }
             segments.awaitParent(index)
-            if link == 0 { segments.awaitParentLate(index) }
+            if isLateAtOnce(link) { segments.awaitParentLate(index) }
             return
         }
         if !areCopies(choice) { markAmbiguous(choice) }
@@ -227,36 +231,38 @@ extension Correlator {
 
     // MARK: Late
 
-    /// A journey is about to be closed: what did not fit exactly over links that are not known is joined now, if it fits.
+    /// A journey is looked at again: what did not fit exactly is joined now, if it fits.
     ///
+    /// - Parameter isFirst: whether that is so for the first time. What fits better may be looked at after it, so that only
+    ///   what has been confirmed meanwhile is joined.
     /// - Returns: whether the journey has become part of another, or another of it.
-    mutating func joinLate(_ journey: Int32) -> Bool {
+    mutating func joinLate(_ journey: Int32, isFirst: Bool) -> Bool {
         var index = journeys[Int(journey)].firstSegment
         while index >= 0 {
             let segment = segments[index]
             if segment.awaitsParent {
                 segments.awaitParentLate(index)
-                if joinParentLate(of: index) { return true }
+                if joinParentLate(of: index, isFirst) { return true }
             }
             let link = linkSegment(of: index, segment.outInterface) ?? 0
             if segment.awaitsChild, segment.hook != .input, !segment.hasChildren,
                 itinerary.hasOtherEnd(link, beside: Int(segment.namespace))
             {
                 segments.awaitChildLate(index)
-                if joinChildLate(of: index) { return true }
+                if joinChildLate(of: index, isFirst) { return true }
             }
             index = segment.nextInJourney
         }
         return false
     }
 
-    private mutating func joinParentLate(of index: Int32) -> Bool {
+    private mutating func joinParentLate(of index: Int32, _ isFirst: Bool) -> Bool {
         let link = linkSegment(of: index, segments[index].inInterface) ?? 0
         var choice = Choice()
         var candidate = segments.firstLateDeparture(for: index)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
-            if let fit = crossingFit(from: candidate, to: index, link, isLate: true) {
+            if let fit = crossingFit(from: candidate, to: index, link, isLate: !isFirst || isLateAtOnce(link)) {
                 choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
             }
             candidate = segments.nextLateDeparture(candidate)
@@ -267,13 +273,13 @@ extension Correlator {
         return true
     }
 
-    private mutating func joinChildLate(of index: Int32) -> Bool {
+    private mutating func joinChildLate(of index: Int32, _ isFirst: Bool) -> Bool {
         var choice = Choice()
         var candidate = segments.firstLateArrival(for: index)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
             let link = linkSegment(of: candidate, segments[candidate].inInterface) ?? 0
-            if let fit = crossingFit(from: index, to: candidate, link, isLate: true) {
+            if let fit = crossingFit(from: index, to: candidate, link, isLate: !isFirst || isLateAtOnce(link)) {
                 choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
             }
             candidate = segments.nextLateArrival(candidate)

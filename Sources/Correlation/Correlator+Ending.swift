@@ -65,7 +65,7 @@ extension Correlator {
             // It moved meanwhile.
             return wait(for: appointment.journey, appointment.stage)
         }
-        if joinLate(appointment.journey) {
+        if joinLate(appointment.journey, isFirst: appointment.stage == .settling) {
             // It is another's part now, or longer than it was.
             if journeys[index].generation == appointment.generation { wait(for: appointment.journey, appointment.stage) }
             return
