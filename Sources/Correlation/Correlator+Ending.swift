@@ -29,8 +29,11 @@ extension Correlator {
     public mutating func finish(into sink: inout some JourneySink) {
         isFinishing = true
         defer { isFinishing = false }
-        for index in journeys.indices {
-            while isLive(index), joinLate(Int32(index)) {}
+        // What has been confirmed first, then whatever else fits.
+        for isFirst in [true, false] {
+            for index in journeys.indices {
+                while isLive(index), joinLate(Int32(index), isFirst: isFirst) {}
+            }
         }
         for index in journeys.indices where isLive(index) { close(Int32(index), isEvicted: false, into: &sink) }
         settling.removeAll()
