@@ -78,7 +78,9 @@ package struct TraceEngine: ~Copyable {
         completeness.overflows = overflows
         var journeys = sink.aggregate.recentJourneys(history: correlator.history)
         let history = correlator.history
+        let aggregate = sink.aggregate
         correlator.forEachOpen(limit: 256) { journey in
+            guard !aggregate.isOwn(journey) else { return }
             journeys.append(
                 JourneyRecord(
                     journey: journey, events: journey.segments.map { history.events(upTo: $0.lastEvent) },

@@ -15,8 +15,10 @@ public struct LabNetwork: Sendable {
     public var servers: [[String]]
     /// The namespaces that get probes.
     public var traced: [String]
-    /// How the probes are put in beside that.
-    public var probeOptions = ["--family", "ipv4"]
+    /// The family of the probes.
+    public var family = AddressFamily.ipv4
+    /// Options of `install-probes` beside that: `--sentinels`.
+    public var extraProbeOptions: [String] = []
     /// What is sent, once the probes are there.
     public var traffic: [Traffic]
     public var expected: [Expectation]
@@ -50,7 +52,12 @@ public struct LabNetwork: Sendable {
         var expected: [Expectation]
         var findings: Set<String> = []
         var shares: Shares?
+        /// `nil`: as without the variant.
+        var extraProbeOptions: [String]?
     }
+
+    /// Options of `install-probes` beside the namespaces.
+    public var probeOptions: [String] { ["--family", family.name] + extraProbeOptions }
 
     public func variant(named name: String) -> Variant? { variants.first { $0.name == name } }
 
@@ -65,6 +72,7 @@ public struct LabNetwork: Sendable {
         changed.expected = variant.expected
         changed.findings = variant.findings
         changed.shares = variant.shares
+        changed.extraProbeOptions = variant.extraProbeOptions ?? extraProbeOptions
         return changed
     }
 
@@ -157,6 +165,14 @@ public struct Expectation: Sendable {
     /// Words of the reason, for `incomplete`.
     public var reason: String?
 
+    /// What lies where it was lost, for `dropped`: `security/FORWARD`, `routing`.
+    public var lostIn: [String]?
+    public var causes: [String] = []
+    /// The packet that carried it: `udp 10.1.0.2 → 10.2.0.2`.
+    public var carrier: String?
+    /// Chains that it passed, as paths are shown: `DOCKER (FORWARD)`.
+    public var chains: [String] = []
+
     init(
         _ transport: String, _ source: String, _ destination: String, _ outcome: String, at lastSeen: String? = nil,
         _ translations: String..., through: String? = nil, because reason: String? = nil
@@ -169,5 +185,27 @@ public struct Expectation: Sendable {
         self.outcome = outcome
         self.lastSeen = lastSeen
         self.translations = translations
+    }
+}
+
+extension Expectation {
+    /// Names what lost it.
+    func lost(in suspects: String..., because causes: String...) -> Expectation {
+        var changed = self
+        changed.lostIn = suspects
+        changed.causes = causes
+        return changed
+    }
+
+    func carried(by carrier: String) -> Expectation {
+        var changed = self
+        changed.carrier = carrier
+        return changed
+    }
+
+    func passing(_ chains: String...) -> Expectation {
+        var changed = self
+        changed.chains = chains
+        return changed
     }
 }

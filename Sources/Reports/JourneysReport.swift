@@ -28,6 +28,9 @@ public struct JourneyReport: Codable, Sendable, Equatable {
         @ExplicitNull public var destinationPort: Int?
         @ExplicitNull public var ttl: Int?
         @ExplicitNull public var mark: Int?
+
+        /// The chain as a person reads it: with the hook where that is not the same, and the chain that the packet came back from.
+        public var chainText: String { Phrase.chain(chain, table: table, hook: hook, backFrom: backFrom) }
     }
 
     /// A packet within this one, or around it.
@@ -96,7 +99,8 @@ extension TraceSnapshot {
         var ending: PathReport.Ending?
         if journey.outcome == .dropped, let last = journey.segments.last.flatMap({ routes.steps(of: $0.route).last }) {
             ending = self.ending(
-                after: last, expected: journey.expected, packets: 1, spent: journey.isSpent ? 1 : 0,
+                journey.segments.last.map { routes.steps(of: $0.route) } ?? [], after: last, expected: journey.expected,
+                packets: 1, spent: journey.isSpent ? 1 : 0,
                 martian: journey.hasMartianSource ? 1 : 0)
         }
         let hasPorts = !tuple.isICMP && (tuple.sourcePort != 0 || tuple.destinationPort != 0)

@@ -8,8 +8,11 @@ struct LossSite {
     private let layout: Layout
     private let last: Probe
     private let next: [Probe]
+    private let opensConnection: Bool
 
-    init(_ layout: Layout, last: UInt32, expected: [UInt32]) {
+    /// - Parameter steps: of the packet in the last namespace that it was seen in.
+    init(_ layout: Layout, _ steps: [Step], last: UInt32, expected: [UInt32]) {
+        opensConnection = steps.contains { layout.probes[Int($0.probe)].table == .nat }
         self.layout = layout
         self.last = layout.probes[Int(last)]
         next = expected.map { layout.probes[Int($0)] }
@@ -24,7 +27,9 @@ struct LossSite {
         let own = chains(at: last.hook, from: last.priority, includingFirst: last.sentinel == nil)
         if first.namespace != last.namespace || last.hook == .postrouting {
             let ways = Set(next.map { "the way to \(layout.namespaces[$0.namespace].name)" }).sorted()
-            return own + ways + next.flatMap { chains(at: $0.hook, before: $0) }
+            // A connection is confirmed at the very end of its first packet's way out.
+            let confirming = opensConnection ? ["connection tracking"] : []
+            return own + confirming + ways + next.flatMap { chains(at: $0.hook, before: $0) }
         }
         return own + [last.hook == .prerouting ? Self.routing : "the kernel behind \(last.hook.name)"]
             + next.flatMap { chains(at: $0.hook, before: $0) }
@@ -88,13 +93,14 @@ enum RoutingLoss: String {
 
 extension TraceSnapshot {
     /// - Parameters:
+    ///   - steps: those in the last namespace.
     ///   - packets: all that were lost there.
     ///   - spent: those of them with no hops left to live.
     ///   - martian: those with a source that cannot be.
     func ending(
-        after step: Step, expected: [UInt32], packets: UInt64, spent: UInt64, martian: UInt64
+        _ steps: [Step], after step: Step, expected: [UInt32], packets: UInt64, spent: UInt64, martian: UInt64
     ) -> PathReport.Ending {
-        let suspects = LossSite(layout, last: step.probe, expected: expected).suspects
+        let suspects = LossSite(layout, steps, last: step.probe, expected: expected).suspects
         var causes: [RoutingLoss] = []
         if suspects.contains(LossSite.routing) {
             let last = layout.probes[Int(step.probe)]

@@ -113,7 +113,8 @@ extension TraceSnapshot {
         var ending: PathReport.Ending?
         if path.outcome == .dropped, let last = steps.last {
             ending = self.ending(
-                after: last, expected: path.expected, packets: path.packets, spent: path.spent, martian: path.martian)
+                path.routes.last.map(routes.steps) ?? [], after: last, expected: path.expected, packets: path.packets,
+                spent: path.spent, martian: path.martian)
         }
         var protocols: [String: UInt64] = [:]
         for (number, count) in path.protocols { protocols[TransportProtocol.name(number), default: 0] += count }

@@ -13,10 +13,7 @@ public struct StepReport: Codable, Sendable, Equatable {
     @ExplicitNull public var out: String?
 
     /// The chain; with the hook where that is not the same, and the chain that the packet came back from.
-    var chainText: String {
-        let namesItsHook = chain.hasPrefix(hook) && (chain == hook || table == Table.sentinel.name)
-        return chain + (namesItsHook ? "" : " (\(hook))") + (backFrom.map { ", back from \($0)" } ?? "")
-    }
+    var chainText: String { Phrase.chain(chain, table: table, hook: hook, backFrom: backFrom) }
 }
 
 public struct TranslationReport: Codable, Sendable, Equatable {

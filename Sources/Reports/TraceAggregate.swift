@@ -88,7 +88,8 @@ public struct TraceAggregate: Sendable {
         if !ownEndpoints.contains(endpoint) { ownEndpoints.append(endpoint) }
     }
 
-    private func isOwn(_ journey: Journey) -> Bool { ownEndpoints.contains { isOf($0, journey) } }
+    /// Whether it is of a collector's own endpoint.
+    package func isOwn(_ journey: Journey) -> Bool { ownEndpoints.contains { isOf($0, journey) } }
 
     private func isOf(_ ownEndpoint: OwnEndpoint, _ journey: Journey) -> Bool {
         let tuple = journey.packet.tuple

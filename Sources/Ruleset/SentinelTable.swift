@@ -56,7 +56,8 @@ package struct SentinelTable: Sendable {
         for (hook, sentinel) in places {
             lines.append("\tchain \(sentinel.chain(at: hook)) {")
             lines.append(
-                "\t\ttype filter hook \(hook.name.lowercased()) priority \(sentinel.priority(at: hook)); policy accept;")
+                "\t\ttype filter hook \(hook.name.lowercased()) priority \(sentinel.registeredPriority(at: hook)); policy accept;"
+            )
             var rule = expires.map { "meta time < \($0) " } ?? ""
             if !translatedMatch.isEmpty { rule += translatedMatch + " " }
             rule += "counter log prefix \"\(prefix(sentinel, hook))\" group \(group)"

@@ -10,16 +10,22 @@ public enum Sentinel: String, Sendable, Hashable, CaseIterable {
     /// Those of a hook, in the order in which a packet passes them.
     public static func all(at hook: Hook) -> [Sentinel] { hook == .forward ? [.end] : [.beforeNAT, .end] }
 
-    /// The priority of the base chain.
-    ///
-    /// Before nat: one less than address translation's. At the end: behind everything that iptables registers, whichever its
-    /// backend (150, security of `iptables-nft`), and before connection tracking's helpers (`NF_IP_PRI_CONNTRACK_HELPER`, 300).
+    /// Where it stands among the tables: before nat, one less than address translation's priority; at the end, behind all
+    /// tables of either backend.
     public func priority(at hook: Hook) -> Int32 {
         switch self {
         case .beforeNAT: HookPriority.of(.nat, at: hook, backend: .nft) - 1
         case .end: 299
         }
     }
+
+    /// The priority that the base chain is registered with.
+    ///
+    /// At the end that is the last there is. Connection tracking has it too where it confirms a connection
+    /// (`NF_IP_PRI_CONNTRACK_CONFIRM`), and of hooks with equal priority the one registered later comes first
+    /// (`nf_hook_entries_grow` in net/netfilter/core.c): a first packet that it drops, because another connection has the
+    /// same translated addresses, has passed the sentinel.
+    public func registeredPriority(at hook: Hook) -> Int32 { self == .end ? .max : priority(at: hook) }
 
     /// The name of the base chain: `PREROUTING-end`.
     public func chain(at hook: Hook) -> String { "\(hook.name)-\(rawValue)" }

@@ -63,7 +63,11 @@ extension Expectation {
     var claim: String {
         "\(transport) \(source) → \(destination) \(outcome)" + (lastSeen.map { " behind \($0)" } ?? "")
             + (translations.isEmpty ? "" : " (\(translations.joined(separator: ", ")))")
-            + (through.map { " through \($0)" } ?? "") + (reason.map { ", because of \($0)" } ?? "")
+            + (lostIn.map { ", lost in \($0.joined(separator: " or "))" } ?? "")
+            + (causes.isEmpty ? "" : " (\(causes.joined(separator: ", ")))")
+            + (chains.isEmpty ? "" : " by way of \(chains.joined(separator: ", "))")
+            + (carrier.map { ", carried by \($0)" } ?? "") + (through.map { " through \($0)" } ?? "")
+            + (reason.map { ", because of \($0)" } ?? "")
     }
 
     /// Whether a journey is one that must have been made.
@@ -79,6 +83,11 @@ extension Expectation {
         return journey.protocol == transport && end(journey.source, journey.sourcePort, source)
             && end(journey.destination, journey.destinationPort, destination) && journey.outcome == outcome
             && (lastSeen == nil || lastSeen == last) && translations.allSatisfy(kinds.contains)
+            && (lostIn == nil || lostIn == journey.endedAt?.lostIn && causes == journey.endedAt?.causes)
+            && (carrier == nil
+                || carrier == journey.carriedBy.map { "\($0.protocol) \($0.source) → \($0.destination)" }
+                    && journey.carriedBy?.journey != nil)
+            && chains.allSatisfy { chain in journey.steps.contains { $0.chainText == chain } }
             && (through == nil || through == journey.passed)
             && (reason.map { journey.reason?.contains($0) == true } ?? true)
     }

@@ -95,7 +95,8 @@ extension Gallery {
                     RuleFile("host", PackageResources.blocked_port_exception_after_host_rules),
                 ],
                 traffic: [toGuestInVain],
-                expected: [Expectation("tcp", "10.0.2.2", "172.16.0.2:80", "dropped", at: "filter/FORWARD in host")]),
+                expected: [Expectation("tcp", "10.0.2.2", "172.16.0.2:80", "dropped", at: "filter/FORWARD in host")],
+                findings: ["shadowed-rule"]),
         ])
 
     /// REJECT: the packet that it makes has a way of its own.

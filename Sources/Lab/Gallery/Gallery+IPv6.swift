@@ -47,14 +47,13 @@ extension Gallery {
     private static let knownOutside6 = words("ip -n inet route add fd00:172::/64 via fd00:10::15")
     private static let webServer6 = words("ip netns exec guest ipt-trace lab serve 80 --address ::")
 
-    private static let ipv6 = ["--family", "ipv6"]
 
     private static func rules6(_ text: [UInt8], in netns: String = "host") -> RuleFile { RuleFile(netns, text, .ipv6) }
 
     /// As `ping`.
     static let ping6 = LabNetwork(
         name: "ping6", summary: "a guest pings fd00:8::8 through a masquerading host", drawing: drawing6, commands: routed6,
-        rules: [rules6(PackageResources.masquerade6_host_rules)], servers: [], traced: ["host", "guest"], probeOptions: ipv6,
+        rules: [rules6(PackageResources.masquerade6_host_rules)], servers: [], traced: ["host", "guest"], family: .ipv6,
         traffic: [Traffic("ip netns exec guest ping -c 1 -W 1 fd00:8::8")],
         expected: [
             Expectation("icmpv6", "fd00:172::2", "fd00:8::8", "sent", "snat in host to fd00:10::15", through: "guest, host"),
@@ -84,7 +83,7 @@ extension Gallery {
     static let portForward6 = LabNetwork(
         name: "port-forward6", summary: "port 8080 of the host leads to a guest's web server", drawing: drawing6,
         commands: routed6, rules: [rules6(PackageResources.port_forward6_host_rules)], servers: webServer6,
-        traced: ["host", "guest", "inet"], probeOptions: ipv6,
+        traced: ["host", "guest", "inet"], family: .ipv6,
         traffic: [Traffic("ip netns exec inet ipt-trace lab connect fd00:10::15 8080")],
         expected: [
             Expectation(
@@ -135,7 +134,7 @@ extension Gallery {
         name: "firewall6", summary: "a host that lets in neighbour discovery and answers pings fd00:8::8", drawing: drawing6,
         commands: routed6,
         rules: [rules6(PackageResources.firewall6_host_rules), rules6(PackageResources.firewall6_established_host_rules)],
-        servers: [], traced: ["host", "inet"], probeOptions: ipv6, traffic: [Traffic("ping -c 1 -W 1 fd00:8::8")],
+        servers: [], traced: ["host", "inet"], family: .ipv6, traffic: [Traffic("ping -c 1 -W 1 fd00:8::8")],
         expected: [
             Expectation("icmpv6", "fd00:10::15", "fd00:8::8", "delivered", through: "host, inet"),
             Expectation("icmpv6", "fd00:8::8", "fd00:10::15", "delivered", through: "inet, host"),
@@ -156,7 +155,7 @@ extension Gallery {
     static let blockedPort6 = LabNetwork(
         name: "blocked-port6", summary: "the host lets nobody to the guest's port 80", drawing: drawing6,
         commands: routed6 + knownOutside6, rules: [rules6(PackageResources.blocked_port6_host_rules)], servers: webServer6,
-        traced: ["host", "guest", "inet"], probeOptions: ipv6, traffic: [toGuest6(succeeds: false)],
+        traced: ["host", "guest", "inet"], family: .ipv6, traffic: [toGuest6(succeeds: false)],
         expected: [Expectation("tcp", "fd00:10::2", "[fd00:172::2]:80", "dropped", at: "filter/FORWARD in host")],
         variants: [
             LabNetwork.Variant(
@@ -175,7 +174,7 @@ extension Gallery {
     static let reject6 = LabNetwork(
         name: "reject6", summary: "the host refuses what is for the guest, and answers in its place", drawing: drawing6,
         commands: routed6 + knownOutside6, rules: [rules6(PackageResources.reject6_host_rules)], servers: webServer6,
-        traced: ["host", "guest", "inet"], probeOptions: ipv6, traffic: [toGuest6(succeeds: false)],
+        traced: ["host", "guest", "inet"], family: .ipv6, traffic: [toGuest6(succeeds: false)],
         expected: [
             Expectation("tcp", "fd00:10::2", "[fd00:172::2]:80", "dropped", at: "filter/FORWARD in host"),
             Expectation("tcp", "[fd00:172::2]:80", "fd00:10::2", "delivered"),
@@ -223,7 +222,7 @@ extension Gallery {
                 ip netns exec edge sysctl -qw net.ipv6.conf.all.forwarding=1
                 """),
         rules: [rules6(PackageResources.masquerade6_edge_rules, in: "edge")], servers: [],
-        traced: ["host", "guest", "edge", "inet"], probeOptions: ipv6,
+        traced: ["host", "guest", "edge", "inet"], family: .ipv6,
         traffic: [Traffic("ip netns exec guest ping -c 1 -W 1 fd00:8::8")],
         expected: [
             Expectation(

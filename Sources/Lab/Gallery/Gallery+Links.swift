@@ -81,6 +81,56 @@ extension Gallery {
             what: "VLAN interfaces (kernel option VLAN_8021Q, module 8021q)"),
         variants: [])
 
+    /// Packets within packets.
+    static let tunnel = LabNetwork(
+        name: "tunnel", summary: "two sites with a VXLAN tunnel between them, by way of a router",
+        drawing: """
+            left                                host                           right
+            vx 192.168.9.1 over up 10.1.0.2 --- 10.1.0.1, 10.2.0.1 --- 10.2.0.2 up under vx 192.168.9.2
+            """,
+        commands: words(
+            """
+            sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
+            ip netns add left
+            ip netns add right
+            ip netns exec left sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
+            ip netns exec right sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
+            ip -n left link set lo up
+            ip -n right link set lo up
+            ip link add toLeft type veth peer name up netns left
+            ip link add toRight type veth peer name up netns right
+            ip address add 10.1.0.1/24 dev toLeft
+            ip address add 10.2.0.1/24 dev toRight
+            ip -n left address add 10.1.0.2/24 dev up
+            ip -n right address add 10.2.0.2/24 dev up
+            ip link set toLeft up
+            ip link set toRight up
+            ip -n left link set dev up up
+            ip -n right link set dev up up
+            ip -n left route add default via 10.1.0.1
+            ip -n right route add default via 10.2.0.1
+            sysctl -qw net.ipv4.ip_forward=1
+            ip -n left link add vx type vxlan id 7 local 10.1.0.2 remote 10.2.0.2 dstport 4789
+            ip -n right link add vx type vxlan id 7 local 10.2.0.2 remote 10.1.0.2 dstport 4789
+            ip -n left address add 192.168.9.1/24 dev vx
+            ip -n right address add 192.168.9.2/24 dev vx
+            ip -n left link set vx up
+            ip -n right link set vx up
+            """),
+        rules: [], servers: [], traced: ["left", "host", "right"],
+        traffic: [Traffic("ip netns exec left ping -c 1 -W 1 192.168.9.2")],
+        expected: [
+            Expectation("icmp", "192.168.9.1", "192.168.9.2", "delivered", through: "left, right")
+                .carried(by: "udp 10.1.0.2 → 10.2.0.2"),
+            Expectation("icmp", "192.168.9.2", "192.168.9.1", "delivered", through: "right, left")
+                .carried(by: "udp 10.2.0.2 → 10.1.0.2"),
+            Expectation("udp", "10.1.0.2", "10.2.0.2:4789", "delivered", through: "left, host, right"),
+        ],
+        need: LabNetwork.Need(
+            command: words("ip link add vxlan-test type vxlan id 7 local 127.0.0.1 remote 127.0.0.2 dstport 4789")[0],
+            what: "VXLAN interfaces (kernel option VXLAN, module vxlan)"),
+        variants: [])
+
     /// Datagrams that no link takes whole.
     static let fragments = LabNetwork(
         name: "fragments", summary: "a ping of 3000 bytes; where connections are tracked its fragments are put together first",

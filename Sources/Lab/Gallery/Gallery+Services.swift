@@ -87,9 +87,11 @@ extension Gallery {
         name: "container-dns", summary: "a container asks the name server that Docker gives it, 127.0.0.11", drawing: drawing,
         commands: routed, rules: [RuleFile("guest", PackageResources.container_dns_guest_rules)],
         servers: words("ip netns exec guest ipt-trace lab serve 45353 --address 127.0.0.11"), traced: ["guest"],
+        extraProbeOptions: ["--user-chains"],
         traffic: [Traffic("ip netns exec guest ipt-trace lab connect 127.0.0.11 53 --udp")],
         expected: [
-            Expectation("udp", "127.0.0.1", "127.0.0.11:53", "delivered", "dnat in guest"),
+            Expectation("udp", "127.0.0.1", "127.0.0.11:53", "delivered", "dnat in guest")
+                .passing("DOCKER_OUTPUT (OUTPUT)", "DOCKER_POSTROUTING (POSTROUTING)"),
             Expectation("udp", "127.0.0.11:45353", "127.0.0.1", "delivered", "dnat_reply in guest"),
         ],
         variants: [])
@@ -99,16 +101,20 @@ extension Gallery {
         name: "docker", summary: "FORWARD's policy is DROP, and a chain of Docker's lets port 80 of the guest through",
         drawing: drawing, commands: routed + knownOutside,
         rules: [RuleFile("host", PackageResources.docker_forward_host_rules)],
-        servers: server("guest"), traced: ["host", "guest", "inet"],
+        servers: server("guest"), traced: ["host", "guest", "inet"], extraProbeOptions: ["--user-chains"],
         traffic: [Traffic("ip netns exec inet ipt-trace lab connect 172.16.0.2 80")],
         expected: [
-            Expectation("tcp", "10.0.2.2", "172.16.0.2:80", "delivered"),
+            Expectation("tcp", "10.0.2.2", "172.16.0.2:80", "delivered")
+                .passing("DOCKER-USER (FORWARD)", "FORWARD, back from DOCKER-USER", "DOCKER (FORWARD)"),
             Expectation("tcp", "172.16.0.2:80", "10.0.2.2", "delivered"),
         ],
         variants: [
             LabNetwork.Variant(
                 name: "other-port", summary: "port 81 is not in it",
                 traffic: [Traffic("ip netns exec inet ipt-trace lab connect 172.16.0.2 81", succeeds: false)],
-                expected: [Expectation("tcp", "10.0.2.2", "172.16.0.2:81", "dropped", at: "filter/FORWARD in host")])
+                expected: [
+                    Expectation("tcp", "10.0.2.2", "172.16.0.2:81", "dropped", at: "filter/FORWARD in host")
+                        .lost(in: "filter/FORWARD").passing("DOCKER (FORWARD)", "FORWARD, back from DOCKER")
+                ])
         ])
 }

@@ -35,9 +35,12 @@ extension Gallery {
                     Traffic("ip netns exec inet ipt-trace lab connect 172.16.0.2 80"),
                 ],
                 expected: [
-                    Expectation("icmp", "172.16.0.2", "8.8.8.8", "dropped", at: "security/FORWARD in host"),
+                    Expectation("icmp", "172.16.0.2", "8.8.8.8", "dropped", at: "security/FORWARD in host")
+                        .lost(in: "security/FORWARD"),
                     Expectation("tcp", "10.0.2.2", "172.16.0.2:80", "delivered", through: "inet, host, guest"),
-                ])
+                ],
+                // FORWARD has no later table: its end is told by a sentinel.
+                extraProbeOptions: ["--sentinels"])
         ])
 
     /// Connections that only the zone of connection tracking tells apart.

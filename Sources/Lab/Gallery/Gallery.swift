@@ -2,7 +2,8 @@
 public enum Gallery {
     public static let networks = [
         ping, portForward, hairpin, relay, redirect, firewall, blockedHost, blockedPort, reject, forwarding, notrack, zones,
-        tables, mangle, twoRouters, balance, virtualAddress, service, containerDNS, docker, loopback, bridge, vlan, fragments,
+        tables, mangle, routing, twoRouters, balance, virtualAddress, service, containerDNS, docker, loopback, bridge,
+        vlan, tunnel, fragments,
         multicast, ping6, portForward6, firewall6, blockedPort6, reject6, twoRouters6,
     ]
 

@@ -1,3 +1,5 @@
+internal import TraceModel
+
 /// Colours for a terminal, or none.
 public struct Style: Sendable {
     private let isColored: Bool
@@ -74,6 +76,11 @@ enum Phrase {
         case "incomplete": return reason ?? ""
         default: return "may still go on"
         }
+    }
+
+    static func chain(_ chain: String, table: String, hook: String, backFrom: String?) -> String {
+        let namesItsHook = chain.hasPrefix(hook) && (chain == hook || table == Table.sentinel.name)
+        return chain + (namesItsHook ? "" : " (\(hook))") + (backFrom.map { ", back from \($0)" } ?? "")
     }
 
     static func place(_ step: StepReport) -> String {
