@@ -68,11 +68,13 @@ struct KernelTrace {
             let type = number(icmp, "type").map { words[3] == "ip" && $0 > 43 ? 0 : $0 }
             let isLaterFragment = type != number(icmp, "type")
             let isQuery = [0, 8, 128, 129].contains(type)
+            // Id and sequence of an ICMPv6 query are printed as one number under another message's field.
+            let sequence6 = number(["icmpv6"], "parameter-problem").map { $0 & 0xFFFF }
             let visit = Visit(
                 table: words[4], chain: words[5], source: value(["ip", "ip6"], "saddr") ?? "",
                 destination: value(["ip", "ip6"], "daddr") ?? "", transport: transport ?? "other",
                 sourcePort: number(["tcp", "udp"], "sport"), destinationPort: number(["tcp", "udp"], "dport"),
-                icmpType: type, icmpSequence: isLaterFragment ? 0 : isQuery ? number(icmp, "sequence") : nil)
+                icmpType: type, icmpSequence: isLaterFragment ? 0 : isQuery ? number(icmp, "sequence") ?? sequence6 : nil)
             guard !visit.isOwn else { continue }
             if let index = open[words[2]], let last = runs[index].last, last.precedes(visit) {
                 runs[index].append(visit)
