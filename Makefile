@@ -1,6 +1,7 @@
 # make demo   sets up a small network in namespaces of its own, traces a ping through it, takes it away
 # make test   all tests
 # make bench  the event path's cost, in nanoseconds per event
+# make accuracy  how often journeys are right: packets with serial numbers that the program cannot see, through two routers
 # make bench-captures  analyze on generated files, beside tcpdump and tshark
 # make fuzz   every parser on damaged input, for as long as FUZZ_ITERATIONS says
 # Each installs what is missing and builds first. VARIANT=forward-drop makes the demo's host drop what it should forward.
@@ -10,7 +11,7 @@ SWIFT_BUILD = swift build -c $(CONFIGURATION)
 BINARY = .build/$(CONFIGURATION)/ipt-trace
 VARIANT ?=
 
-.PHONY: all build demo test bench bench-captures fuzz lint format install clean
+.PHONY: all build demo test bench bench-captures accuracy fuzz lint format install clean
 
 all: build
 
@@ -39,6 +40,13 @@ bench-captures:
 	@$(SWIFT_BUILD) --product ipt-trace
 	@$(SWIFT_BUILD) --product CaptureBenchmark
 	@.build/$(CONFIGURATION)/CaptureBenchmark
+
+accuracy:
+	@sh tools/prepare demo
+	@$(SWIFT_BUILD) --product ipt-trace
+	@$(SWIFT_BUILD) --product serials
+	@$(SWIFT_BUILD) --product AccuracyBenchmark
+	@.build/$(CONFIGURATION)/AccuracyBenchmark
 
 fuzz:
 	@sh tools/prepare build

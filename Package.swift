@@ -74,6 +74,17 @@ let package = Package(
             swiftSettings: strict
         ),
         .executableTarget(name: "flood", path: "Benchmarks/Flood"),
+        .executableTarget(name: "serials", path: "Benchmarks/Serials"),
+        .target(
+            name: "Judge", dependencies: ["TraceModel", "WireFormat", "Captures", "Analysis"], path: "Benchmarks/Judge",
+            swiftSettings: strict
+        ),
+        .executableTarget(
+            name: "AccuracyBenchmark",
+            dependencies: ["Judge", "Lab", "Namespaces", "Captures"],
+            path: "Benchmarks/Accuracy",
+            swiftSettings: strict
+        ),
         .executableTarget(
             name: "EventPathBenchmark",
             dependencies: ["TraceModel", "WireFormat", "Correlation", "Reports", "Intake"],
@@ -97,6 +108,7 @@ let package = Package(
             exclude: ["Corpus"], swiftSettings: strict),
         tests("CapturesTests", ["Captures", "WireFormat", "TraceModel"]),
         tests("AnalysisTests", ["Analysis", "Captures", "Reports", "TraceModel", "WireFormat"]),
+        tests("AccuracyTests", ["Judge"]),
         tests("IntakeTests", ["Intake", "Correlation", "TraceModel", "WireFormat"]),
         tests("HTTPEndpointTests", ["HTTPEndpoint", httpTypes, logging]),
         tests("LiveTests", ["Lab", "Namespaces", "Reports", "ipt-trace", "flood"]),

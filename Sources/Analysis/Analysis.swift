@@ -81,6 +81,12 @@ public final class Analysis: Sendable {
     ///
     /// - Parameter watcher: gets each journey as it ends.
     public func run(_ options: Options, watcher: (any JourneyWatcher)? = nil) throws(CaptureError) -> Result {
+        try run(options, watcher: watcher, observer: nil)
+    }
+
+    package func run(
+        _ options: Options, watcher: (any JourneyWatcher)? = nil, observer: (any AnalysisObserver)?
+    ) throws(CaptureError) -> Result {
         let registry = LayoutRegistry(.offline)
         var inputs: [any TraceInput] = []
         var traits = Traits()
@@ -90,7 +96,8 @@ public final class Analysis: Sendable {
             engine: TraceEngine(
                 registry: registry, limits: traits.limits(options), run: traits.run, since: 0,
                 watcher: watcher),
-            lateness: traits.lateness, onMachine: { machine in self.state.withLock { $0.machine = machine } })
+            lateness: traits.lateness, isAlone: inputs.count == 1, observer: observer,
+            onMachine: { machine in self.state.withLock { $0.machine = machine } })
         let hasLog = inputs.contains { $0 is LogInput }
         state.learn(options.links, hasLog ? [.nflog, .kernelLog] : [.nflog])
         if hasLog { state.learnLogRules() }
@@ -175,6 +182,7 @@ public final class Analysis: Sendable {
                 limits.linger = 2_000_000
                 // Where the links are not known nothing is certain to have ended.
                 limits.settle = 2_000_000
+                limits.delay = 2_000_000
             }
             if let linger = options.linger {
                 limits.linger = linger

@@ -32,17 +32,24 @@ struct AnalysisState: ~Copyable {
     private var machines: [MachineIdentity] = []
     /// Microseconds by which records may be late.
     private let lateness: Int64
+    /// Whether there is one recording only, which then says itself what was complete when.
+    private let isAlone: Bool
+    private var isPaced = false
+    private let observer: (any AnalysisObserver)?
     /// Told which machine a recording is of, before its events.
     private let onMachine: (MachineIdentity) -> Void
 
     init(
-        registry: LayoutRegistry, rules: RuleBook, engine: consuming TraceEngine, lateness: Int64,
-        onMachine: @escaping (MachineIdentity) -> Void
+        registry: LayoutRegistry, rules: RuleBook, engine: consuming TraceEngine, lateness: Int64, isAlone: Bool,
+        observer: (any AnalysisObserver)?, onMachine: @escaping (MachineIdentity) -> Void
     ) {
         self.onMachine = onMachine
+        self.observer = observer
+        self.isAlone = isAlone
         self.registry = registry
         self.rules = rules
         self.engine = engine
+        if let observer { self.engine.sink.onPath = { _, journey in observer.ended(journey) } }
         self.lateness = lateness
         // Equal files give equal results, so that the hash has no random seed here; nobody sends packets meanwhile.
         parser = PacketParser(seed: 0x6970_745F_7472_6163)
@@ -56,7 +63,7 @@ struct AnalysisState: ~Copyable {
     mutating func move(to time: Int64) {
         records &+= 1
         // Memory is bounded even where time stands still.
-        if records & 0xFFF == 0 { engine.advance(to: now - lateness) }
+        if records & 0xFFF == 0, !isPaced { engine.advance(to: now - lateness) }
         guard time != now else { return }
         moveOn(to: time)
     }
@@ -66,10 +73,10 @@ struct AnalysisState: ~Copyable {
             firstTime = time
             engine.since = time
         }
-        letTimePass(until: time)
+        if !isPaced { letTimePass(until: time) }
         now = max(now, time)
         engine.correlator.receive(at: now)
-        if now - 10_000 >= lastAdvance {
+        if !isPaced, now - 10_000 >= lastAdvance {
             lastAdvance = now
             engine.advance(to: now - lateness)
         }
@@ -82,6 +89,20 @@ struct AnalysisState: ~Copyable {
             now += step
             engine.advance(to: now - lateness)
         }
+    }
+
+    /// The collector had received everything up to `time`: journeys end as they did there.
+    private mutating func keepPace(_ time: Int64) {
+        guard isAlone else { return }
+        isPaced = true
+        if lastAdvance == Self.never { lastAdvance = time }
+        let step: Int64 = 100_000
+        while engine.correlator.liveJourneys > 0, time - lastAdvance > step {
+            lastAdvance += step
+            engine.advance(to: lastAdvance)
+        }
+        lastAdvance = max(lastAdvance, time)
+        engine.advance(to: lastAdvance)
     }
 
     /// Nothing has come for a while: of a file that is still written, what was silent for long enough has ended.
@@ -109,6 +130,17 @@ struct AnalysisState: ~Copyable {
             takeLayout()
         }
         return index
+    }
+
+    /// Reads one message of NFLOG's.
+    ///
+    /// - Parameter message: `struct nfgenmsg` and attributes, in this machine's byte order.
+    mutating func read(
+        _ bytes: RawSpan, _ message: Range<Int>, reader: Int, named name: String, _ time: Int64
+    ) throws(ParseError) {
+        if let observer, !observer.accepts(bytes, message, namespace: name) { return }
+        let segment = try readers[reader]?.read(captured: bytes, message, now: time, into: &engine.correlator)
+        if let observer, let segment { observer.placed(bytes, message, segment: segment) }
     }
 
     /// A group has come up in a namespace: what its rules say of it holds from now on.
@@ -203,6 +235,7 @@ struct AnalysisState: ~Copyable {
             }
         case .loss(let namespace):
             if let namespace = place(namespace) { engine.correlator.noteLoss(namespace: namespace) }
+        case .complete(let time): keepPace(time)
         }
     }
 

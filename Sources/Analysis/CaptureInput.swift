@@ -143,11 +143,9 @@ final class CaptureInput: TraceInput {
         do {
             if target.isSwapped {
                 let turned = CaptureDecoder.swappedAttributes(bytes, packet.data)
-                try state.readers[target.reader]?.read(
-                    captured: unsafe turned.span.bytes, 0..<turned.count, now: time, into: &state.engine.correlator)
+                try state.read(unsafe turned.span.bytes, 0..<turned.count, reader: target.reader, named: target.name, time)
             } else {
-                try state.readers[target.reader]?.read(
-                    captured: bytes, packet.data, now: time, into: &state.engine.correlator)
+                try state.read(bytes, packet.data, reader: target.reader, named: target.name, time)
             }
         } catch {
             let place = window.position(of: packet.data.lowerBound)

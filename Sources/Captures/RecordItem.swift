@@ -42,11 +42,14 @@ package struct RecordedDatagram: Sendable {
 }
 
 /// What a correlator learns beside events. Its form in a file, all numbers little-endian: one byte kind, one byte flag, two
-/// bytes namespace, then two tuples for a connection.
+/// bytes namespace, then two tuples for a connection, or eight bytes of time.
 package enum RecordedNote: Equatable, Sendable {
     case connection(namespace: Int, original: PacketTuple, reply: PacketTuple, isNew: Bool)
     /// Events of the namespace were lost.
     case loss(namespace: Int)
+    /// What was reported before this time (microseconds since 1970) was received before the events that follow, from all
+    /// namespaces.
+    case complete(Int64)
 
     private static let tupleLength = 40
 
@@ -56,6 +59,8 @@ package enum RecordedNote: Equatable, Sendable {
             [1, isNew ? 1 : 0] + Self.little(UInt64(namespace), 2) + Self.encode(original) + Self.encode(reply)
         case .loss(let namespace):
             [2, 0] + Self.little(UInt64(namespace), 2)
+        case .complete(let time):
+            [3, 0, 0, 0] + Self.little(UInt64(bitPattern: time), 8)
         }
     }
 
@@ -72,6 +77,9 @@ package enum RecordedNote: Equatable, Sendable {
             self = .connection(
                 namespace: namespace, original: original, reply: reply, isNew: bytes.byte(start + 1) != 0)
         case 2: self = .loss(namespace: namespace)
+        case 3:
+            guard range.count >= 12 else { return nil }
+            self = .complete(TimeBounds.clamp(Int64(bitPattern: bytes.little64(start + 4))))
         default: return nil
         }
     }

@@ -10,13 +10,16 @@ public import Reports
 public import Ruleset
 private import Synchronization
 internal import TraceModel
-internal import WireFormat
+public import WireFormat
 
 /// Receives the events of all namespaces, and answers what they add up to.
 public final class Collector: Sendable {
     public struct Options: Sendable {
         public var selectors: [NamespaceSelector]
         public var group: UInt16
+        /// Bytes of each packet that are copied, from the IP header on. Packets are told apart by the first
+        /// `PacketParser.reach` of them; more is for recordings.
+        public var snapLength: UInt32
         /// How long a journey may be silent before it is closed, in microseconds.
         public var linger: Int64
         /// Live journeys at most.
@@ -29,14 +32,16 @@ public final class Collector: Sendable {
         public var recorder: Recorder?
 
         public init(
-            selectors: [NamespaceSelector] = [.all], group: UInt16 = 5, linger: Int64 = 500_000,
-            maximumJourneys: Int = 1 << 17, ownPort: UInt16? = nil, followsKernelLog: Bool = false,
+            selectors: [NamespaceSelector] = [.all], group: UInt16 = 5,
+            snapLength: UInt32 = UInt32(PacketParser.reach), linger: Int64 = 500_000, maximumJourneys: Int = 1 << 17,
+            ownPort: UInt16? = nil, followsKernelLog: Bool = false,
             recorder: Recorder? = nil
         ) {
             self.followsKernelLog = followsKernelLog
             self.recorder = recorder
             self.selectors = selectors
             self.group = group
+            self.snapLength = snapLength
             self.linger = linger
             self.maximumJourneys = maximumJourneys
             self.ownPort = ownPort
@@ -93,7 +98,8 @@ public final class Collector: Sendable {
             do {
                 sources.append(
                     try NamespaceSource(
-                        namespace, index: media.index(of: traced.count), group: options.group, parser: parser,
+                        namespace, index: media.index(of: traced.count), group: options.group, snapLength: options.snapLength,
+                        parser: parser,
                         registry: registry))
                 traced.append(namespace)
             } catch let error as CollectorFailure {
@@ -253,7 +259,8 @@ public final class Collector: Sendable {
             }
             guard let index,
                 let source = try? NamespaceSource(
-                    namespace, index: media.index(of: index), group: options.group, parser: parser, registry: registry)
+                    namespace, index: media.index(of: index), group: options.group, snapLength: options.snapLength,
+                    parser: parser, registry: registry)
             else { continue }
             state.withLock { $0.places.append(Self.place(namespace)) }
             // Before the first event of it can come.

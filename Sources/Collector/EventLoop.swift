@@ -106,7 +106,9 @@ struct EventLoop: ~Copyable {
             // A loss is known from the next sequence number, if there is one; the socket's own count knows it now.
             if engine.correlator.liveJourneys > 0 { countDrops() }
             // A journey may only be closed for want of events that were received everywhere.
-            engine.advance(to: sources.map(\.drainedAt).min() ?? begun)
+            let complete = sources.map(\.drainedAt).min() ?? begun
+            engine.advance(to: complete)
+            tap?.advance(to: complete)
             tap?.handOver()
             if descriptors[0].revents != 0 {
                 for message in mailbox.receive() { handle(message) }

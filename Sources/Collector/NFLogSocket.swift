@@ -8,8 +8,8 @@ struct NFLogSocket: ~Copyable {
     private let socket: NetlinkSocket
 
     struct Settings: Sendable {
-        /// Bytes of each packet that are copied: headers and enough payload to tell packets apart.
-        var copyRange: UInt32 = 128
+        /// Bytes of each packet that are copied, from the IP header on. More than the parser looks at is for recordings.
+        var copyRange = UInt32(PacketParser.reach)
         /// Messages that the kernel gathers before it delivers them.
         var queueThreshold: UInt32 = 100
         /// Hundredths of a second after which it delivers fewer.

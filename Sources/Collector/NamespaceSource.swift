@@ -25,12 +25,17 @@ final class NamespaceSource {
     }
 
     /// Opens the sockets inside the namespace.
-    init(_ namespace: NetworkNamespace, index: Int, group: UInt16, parser: PacketParser, registry: LayoutRegistry) throws {
+    ///
+    /// - Parameter snapLength: bytes of each packet that are copied.
+    init(
+        _ namespace: NetworkNamespace, index: Int, group: UInt16, snapLength: UInt32, parser: PacketParser,
+        registry: LayoutRegistry
+    ) throws {
         self.namespace = namespace
         self.index = index
         reader = NFLogReader(namespace: index, parser: parser, registry: registry)
         do {
-            log = try namespace.enter { try NFLogSocket(group: group) }
+            log = try namespace.enter { try NFLogSocket(group: group, settings: .init(copyRange: snapLength)) }
         } catch let error as NetlinkError {
             throw Self.failure(error, group, namespace)
         }

@@ -6,10 +6,17 @@ internal import WireFormat
 final class RecordingTap {
     private let recorder: Recorder
     private var items: [RecordItem] = []
+    /// As the correlator was told last, and as it was recorded last.
+    private var complete: Int64?
+    private var noted: Int64?
 
     init(_ recorder: Recorder) { self.recorder = recorder }
 
     func add(_ datagram: RawSpan, namespace: Int, time: Int64, tags: [UInt64]) {
+        if let complete, complete != noted {
+            items.append(.note(.complete(complete)))
+            noted = complete
+        }
         items.append(.events(RecordedDatagram(datagram, namespace: namespace, time: time, tags: tags)))
     }
 
@@ -17,6 +24,9 @@ final class RecordingTap {
         items.append(
             .note(.connection(namespace: namespace, original: connection.original, reply: connection.reply, isNew: isNew)))
     }
+
+    /// What was reported before `time` has been received.
+    func advance(to time: Int64) { complete = time }
 
     func addLoss(namespace: Int) { items.append(.note(.loss(namespace: namespace))) }
 

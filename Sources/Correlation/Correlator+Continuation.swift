@@ -6,30 +6,37 @@ extension Correlator {
     @inline(__always)
     mutating func continuation(of event: Event, at place: ProbePlace) -> Int32 {
         var choice = Choice()
+        copy = -1
         var candidate = segments.firstAtPlace(place.namespace, event.packet.fingerprint, event.packet.tuple)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
-            if let fit = fit(of: candidate, for: event, at: place) {
-                choice.consider(candidate, fit: fit) { movedLater($0, than: $1) }
+            if segments[candidate].namespace == place.namespace, segments[candidate].fingerprint == event.packet.fingerprint,
+                segments[candidate].current.source == event.packet.tuple.source
+            {
+                if let fit = fit(of: candidate, for: event, at: place) {
+                    choice.consider(candidate, fit: fit) { movedLater($0, than: $1) }
+                } else if copy < 0 {
+                    copy = candidate
+                }
             }
             candidate = segments.nextAtPlace(candidate)
         }
         isCrowded = choice.isExhausted
-        if choice.best < 0, place.priority > HookPriority.sourceTranslation, place.hook == .input || place.hook == .postrouting
-        {
-            return continuationBehindSourceTranslation(of: event, at: place)
+        guard choice.best >= 0 else {
+            let isBehind =
+                place.priority > HookPriority.sourceTranslation && (place.hook == .input || place.hook == .postrouting)
+            return isBehind ? continuationBehindSourceTranslation(of: event, at: place) : -1
         }
         markAmbiguous(choice)
+        if segments[choice.best].lossEpoch != lossEpochs[Int(place.namespace)] { doubtContinuation(of: choice.best) }
         return choice.best
     }
 
-    /// How well a candidate fits: exact addresses before translated ones, then the interface, then the nearest place.
+    /// How well a candidate from the same source fits: exact addresses before translated ones, then the interface, then the nearest place.
     @inline(__always)
     private func fit(of candidate: Int32, for event: Event, at place: ProbePlace) -> Int? {
         let segment = segments[candidate]
-        guard segment.namespace == place.namespace, segment.fingerprint == event.packet.fingerprint,
-            segment.current.source == event.packet.tuple.source, isAhead(place, event, of: segment)
-        else { return nil }
+        guard isAhead(place, event, of: segment) else { return nil }
         let isSame = segment.current == event.packet.tuple
         if !isSame {
             let isTranslated = Translation.passesDestination(
@@ -66,7 +73,7 @@ extension Correlator {
     /// Behind the source translation of INPUT and POSTROUTING a packet has another source: it is found by where it goes.
     private mutating func continuationBehindSourceTranslation(of event: Event, at place: ProbePlace) -> Int32 {
         var choice = Choice()
-        var candidate = segments.firstDeparture(event.packet.fingerprint, event.packet.tuple)
+        var candidate = segments.firstTranslated(place.namespace, event.packet.fingerprint, event.packet.tuple)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
             let segment = segments[candidate]
@@ -78,7 +85,7 @@ extension Correlator {
             {
                 choice.consider(candidate, fit: Int(segment.priority)) { movedLater($0, than: $1) }
             }
-            candidate = segments.nextDeparture(candidate)
+            candidate = segments.nextTranslated(candidate)
         }
         markAmbiguous(choice)
         return choice.best

@@ -13,9 +13,7 @@ extension Correlator {
         let segment = segments[index]
         guard layout.namespaces[Int(segment.namespace)].interfaces[segment.outInterface]?.isTunnel == true else { return }
         // Behind the last probe it may be given another source.
-        let firstSeen = journeys[Int(segment.journey)].firstSeen
-        let translated = translations.translation(of: segment.entry, in: Int(segment.namespace), at: firstSeen)?.translated
-        for tuple in [segment.current, translated ?? segment.current] {
+        for tuple in [segment.current, expectedArrival(of: index)] {
             carriage.enter(
                 Packet.identity(segment.fingerprint, tuple), namespace: segment.namespace, segment: segment.firstEvent,
                 tuple: tuple)
@@ -25,31 +23,47 @@ extension Correlator {
     /// A segment has reached a hook: it may leave from there, or end there.
     mutating func enterHook(_ index: Int32, _ place: ProbePlace) {
         if hasTunnels, place.isLastOnTheWayOut { enterTunnel(index) }
-        guard !segments[index].hasChildren else { return }
         if segments[index].awaitsParent, place.hook == .forward || place.hook == .postrouting { insertBridge(index) }
+        guard !segments[index].hasChildren else { return }
+        // To be found behind the source translation of INPUT or POSTROUTING.
+        if place.leadsBehindTranslation, !segments[index].awaitsTranslation {
+            segments.awaitTranslation(index)
+        }
         if segments[index].awaitsChild {
             // It goes on, perhaps with another address or one hop less to live.
             if place.hook != .input { joinChildren(of: index) }
-            return
-        }
-        if place.hook == .input {
-            // Not to leave, but to be found behind the source translation of INPUT.
-            segments.awaitChild(index)
         } else if place.isLastOnTheWayOut {
             let link = linkSegment(of: index, segments[index].outInterface) ?? 0
-            let mayArrive = itinerary.hasOtherEnd(link, beside: Int(segments[index].namespace))
-            // Or to be found behind the source translation of POSTROUTING.
-            guard mayArrive || place.isFollowedBehindTranslation else { return }
-            segments.awaitChild(index)
-            if mayArrive { joinChildren(of: index) }
+            guard itinerary.hasOtherEnd(link, beside: Int(segments[index].namespace)) else { return }
+            segments[index].departedAfter = horizon
+            doubtDepartures(of: index)
+            segments.awaitChild(index, as: expectedArrival(of: index))
+            if isLateAtOnce(link) { segments.awaitChildLate(index) }
+            joinChildren(of: index)
         }
     }
+
+    /// As what a segment that leaves will arrive, as far as connection tracking has told.
+    private func expectedArrival(of index: Int32) -> PacketTuple {
+        knownTranslation(of: index) ?? segments[index].current
+    }
+
+    /// The packet behind all translation, where connection tracking has told.
+    private func knownTranslation(of index: Int32) -> PacketTuple? {
+        let segment = segments[index]
+        return translations.translation(
+            of: segment.entry, in: Int(segment.namespace), at: journeys[Int(segment.journey)].firstSeen)?.translated
+    }
+
+    /// Whether what fits less well is looked for as soon as one of the two is looked at again. Else the other will have been
+    /// looked at too by then, since between the first look and the last there is time for it.
+    private func isLateAtOnce(_ link: UInt32) -> Bool { link == 0 || limits.settle >= limits.linger }
 
     /// `index` has arrived: joins it to the segment that left for it, or lets it wait for one.
     mutating func joinParent(of index: Int32, through link: UInt32) {
         guard itinerary.hasOtherEnd(link, beside: Int(segments[index].namespace)) else { return }
         var choice = Choice()
-        var candidate = segments.firstDeparture(segments[index].fingerprint, segments[index].entry)
+        var candidate = segments.firstDeparture(for: index)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
             if let fit = crossingFit(from: candidate, to: index, link) {
@@ -61,9 +75,11 @@ extension Correlator {
             // Where not all were looked at, the right one may be among the others.
             if choice.isExhausted { journeys[Int(segments[index].journey)].isAmbiguous = true }
             segments.awaitParent(index)
+            if isLateAtOnce(link) { segments.awaitParentLate(index) }
             return
         }
         if !areCopies(choice) { markAmbiguous(choice) }
+        doubtCrossing(from: choice.best)
         join(choice.best, index)
     }
 
@@ -127,7 +143,7 @@ extension Correlator {
         let isMulticast = segments[index].current.destination.isMulticast
         repeat {
             var choice = Choice()
-            var candidate = segments.firstArrival(segments[index].fingerprint, segments[index].current)
+            var candidate = segments.firstArrival(for: index)
             while candidate >= 0, !choice.isExhausted {
                 choice.look()
                 let link = linkSegment(of: candidate, segments[candidate].inInterface) ?? 0
@@ -136,7 +152,10 @@ extension Correlator {
                 }
                 candidate = segments.nextArrival(candidate)
             }
-            guard choice.best >= 0 else { return }
+            guard choice.best >= 0 else {
+                if choice.isExhausted { journeys[Int(segments[index].journey)].isAmbiguous = true }
+                return
+            }
             if !isMulticast { markAmbiguous(choice) }
             join(index, choice.best)
         } while isMulticast
@@ -147,18 +166,18 @@ extension Correlator {
         journeys[Int(segments[one].journey)].serial < journeys[Int(segments[other].journey)].serial
     }
 
-    /// How well two ends of a crossing fit, `nil` where they cannot: addresses that are the same before those that
-    /// source translation changed, and known links before unknown ones.
+    /// How well two ends of a crossing fit, `nil` where they cannot: addresses that are the same or translated as connection
+    /// tracking says before others, and known links before unknown ones.
     ///
-    /// Only what is the same, or translated as connection tracking says, joins at once; the rest waits until nothing better
-    /// can come (`isLate`).
+    /// Where the addresses are others, or the links are not known and the times to live differ, it may still fit when nothing
+    /// better can come (`isLate`).
     private func crossingFit(from departed: Int32, to arrived: Int32, _ link: UInt32, isLate: Bool = false) -> Int? {
         let from = segments[departed]
         let to = segments[arrived]
         guard from.fingerprint == to.fingerprint, from.hook != .input, departed != arrived,
             from.current.destination == to.entry.destination, from.current.transport == to.entry.transport,
             from.current.destinationPort == to.entry.destinationPort || from.current.isICMP,
-            from.journey != to.journey
+            from.journey != to.journey, to.begunAt >= from.departedAfter
         else { return nil }
         // One copy of a multicast packet for each receiver; another is a packet of its own.
         if from.hasChildren, hasChild(departed, like: arrived) { return nil }
@@ -185,9 +204,7 @@ extension Correlator {
         }
         if from.current == to.entry {
             score += 4
-        } else if translations.translation(
-            of: from.entry, in: Int(from.namespace), at: journeys[Int(from.journey)].firstSeen)?.translated == to.entry
-        {
+        } else if knownTranslation(of: departed) == to.entry {
             score += 5
         } else if !isLate || from.current.destination.isMulticast {
             // Another sender's packet may be the same in all but its source, as reports of group members are.
@@ -214,35 +231,41 @@ extension Correlator {
 
     // MARK: Late
 
-    /// A journey is about to be closed: what did not fit exactly is joined now, if it fits.
+    /// A journey is looked at again: what did not fit exactly is joined now, if it fits.
     ///
+    /// - Parameter isFirst: whether that is so for the first time. What fits better may be looked at after it, so that only
+    ///   what has been confirmed meanwhile is joined.
     /// - Returns: whether the journey has become part of another, or another of it.
-    mutating func joinLate(_ journey: Int32) -> Bool {
+    mutating func joinLate(_ journey: Int32, isFirst: Bool) -> Bool {
         var index = journeys[Int(journey)].firstSegment
         while index >= 0 {
             let segment = segments[index]
-            if segment.awaitsParent, joinParentLate(of: index) { return true }
+            if segment.awaitsParent {
+                segments.awaitParentLate(index)
+                if joinParentLate(of: index, isFirst) { return true }
+            }
+            let link = linkSegment(of: index, segment.outInterface) ?? 0
             if segment.awaitsChild, segment.hook != .input, !segment.hasChildren,
-                itinerary.hasOtherEnd(linkSegment(of: index, segment.outInterface) ?? 0, beside: Int(segment.namespace)),
-                joinChildLate(of: index)
+                itinerary.hasOtherEnd(link, beside: Int(segment.namespace))
             {
-                return true
+                segments.awaitChildLate(index)
+                if joinChildLate(of: index, isFirst) { return true }
             }
             index = segment.nextInJourney
         }
         return false
     }
 
-    private mutating func joinParentLate(of index: Int32) -> Bool {
+    private mutating func joinParentLate(of index: Int32, _ isFirst: Bool) -> Bool {
         let link = linkSegment(of: index, segments[index].inInterface) ?? 0
         var choice = Choice()
-        var candidate = segments.firstDeparture(segments[index].fingerprint, segments[index].entry)
+        var candidate = segments.firstLateDeparture(for: index)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
-            if let fit = crossingFit(from: candidate, to: index, link, isLate: true) {
+            if let fit = crossingFit(from: candidate, to: index, link, isLate: !isFirst || isLateAtOnce(link)) {
                 choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
             }
-            candidate = segments.nextDeparture(candidate)
+            candidate = segments.nextLateDeparture(candidate)
         }
         guard choice.best >= 0 else { return false }
         if !areCopies(choice) { markAmbiguous(choice) }
@@ -250,16 +273,16 @@ extension Correlator {
         return true
     }
 
-    private mutating func joinChildLate(of index: Int32) -> Bool {
+    private mutating func joinChildLate(of index: Int32, _ isFirst: Bool) -> Bool {
         var choice = Choice()
-        var candidate = segments.firstArrival(segments[index].fingerprint, segments[index].current)
+        var candidate = segments.firstLateArrival(for: index)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
             let link = linkSegment(of: candidate, segments[candidate].inInterface) ?? 0
-            if let fit = crossingFit(from: index, to: candidate, link, isLate: true) {
+            if let fit = crossingFit(from: index, to: candidate, link, isLate: !isFirst || isLateAtOnce(link)) {
                 choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
             }
-            candidate = segments.nextArrival(candidate)
+            candidate = segments.nextLateArrival(candidate)
         }
         guard choice.best >= 0 else { return false }
         if !segments[index].current.destination.isMulticast { markAmbiguous(choice) }
@@ -267,14 +290,20 @@ extension Correlator {
         return true
     }
 
-    /// A hop less to live than the link explains: a router that was not watched lies between the two, or none that belongs
-    /// here. Where the link is known a rule may have set another value.
     private mutating func joinInDoubt(_ departed: Int32, _ arrived: Int32) {
-        let isKnown =
-            linkSegment(of: departed, segments[departed].outInterface) ?? 0 != 0
-            && linkSegment(of: arrived, segments[arrived].inInterface) ?? 0 != 0
-        let hops = Int(segments[departed].timeToLive) - Int(segments[arrived].entryTimeToLive)
-        if isKnown ? hops == 1 : hops != 0 { journeys[Int(segments[departed].journey)].isAmbiguous = true }
+        let from = segments[departed]
+        let to = segments[arrived]
+        let known = knownTranslation(of: departed)
+        let isKnownLink =
+            (linkSegment(of: departed, from.outInterface) ?? 0) != 0 && (linkSegment(of: arrived, to.inInterface) ?? 0) != 0
+        // A hop less to live than the link explains: a router that was not watched lies between the two, or none that belongs
+        // here. Where the link is known a rule may have set another value.
+        let hops = Int(from.timeToLive) - Int(to.entryTimeToLive)
+        let isFar = isKnownLink ? hops == 1 : hops != 0
+        let isTranslated = from.current != to.entry && known != to.entry
+        let left = journeys[Int(from.journey)].lastActivity
+        let isLosing = hasLost(in: Int(from.namespace), since: left) || hasLost(in: Int(to.namespace), since: left)
+        if isFar || (isTranslated && (known != nil || isLosing)) { journeys[Int(from.journey)].isAmbiguous = true }
         join(departed, arrived)
     }
 

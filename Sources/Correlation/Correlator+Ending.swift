@@ -9,6 +9,7 @@ extension Correlator {
     ///   It may lie behind the time of `receive(at:)`.
     public mutating func advance(to time: Int64, into sink: inout some JourneySink) {
         now = max(now, time)
+        complete = max(complete, time)
         while let first = settling.first, first.deadline <= time {
             settling.removeFirst()
             look(first, time, into: &sink)
@@ -64,7 +65,7 @@ extension Correlator {
             // It moved meanwhile.
             return wait(for: appointment.journey, appointment.stage)
         }
-        if joinLate(appointment.journey) {
+        if joinLate(appointment.journey, isFirst: appointment.stage == .settling) {
             // It is another's part now, or longer than it was.
             if journeys[index].generation == appointment.generation { wait(for: appointment.journey, appointment.stage) }
             return
@@ -275,7 +276,8 @@ extension Correlator {
         }
         if let origin = missingOrigin(of: live) {
             hasGap = true
-            hasLoss = hasLoss || origin.contains(where: lostRecently)
+            let begun = segments[live.firstSegment].begunAt
+            hasLoss = hasLoss || origin.contains { hasLost(in: $0, since: begun) }
         }
         if hasGap {
             if isEvicted { return settle(.incomplete, .evicted) }
@@ -296,7 +298,7 @@ extension Correlator {
             drop(probes, isFiltered: !crosses.isEmpty, isAnyLost: hasLoss)
         case .left:
             guard !last.current.destination.isMulticast, let next = arrival(of: last) else { return settle(.sent) }
-            let isLost = next.namespaces.contains(where: lostRecently)
+            let isLost = next.namespaces.contains { hasLost(in: $0, since: live.lastActivity) }
             isTooLarge = !itinerary.fits(
                 live.packet.length, namespace: Int(last.namespace), interface: last.outInterface)
             drop(next.probes, isFiltered: next.dependsOnSource, isAnyLost: hasLoss || isLost)
@@ -312,8 +314,9 @@ extension Correlator {
             conditions: first.conditions, now: now)
     }
 
-    /// Where a packet has not been seen at all, any recent loss may have been its own.
-    private func lostRecently(in namespace: Int) -> Bool { lossTimes[namespace] + limits.linger * 2 >= now }
+    /// Where a packet has not been seen at all, any loss since it was due may have been its own. A loss is noticed with the
+    /// namespace's next event, of whichever packet, and that may be before the packet's own events are received.
+    func hasLost(in namespace: Int, since time: Int64) -> Bool { lossTimes[namespace] >= time - limits.linger }
 
     /// Gives a journey's place back; appointments that still name it are void.
     mutating func release(_ journey: Int32) {

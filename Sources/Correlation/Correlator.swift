@@ -18,9 +18,11 @@ public protocol JourneySink {
 /// - Within a namespace an event continues the live segment with its fingerprint that stands just before it: the one at
 ///   the nearest earlier place, and of several the one that moved last, because a packet is carried to its end before
 ///   the next one starts.
-/// - Between namespaces a segment that has left is joined with one that has arrived, by fingerprint, destination and
-///   topology; of several the one that waited longest, because links keep the order.
-/// - Where more than one would have done, all of them are marked ambiguous.
+/// - Between namespaces a segment that has left is joined with one that has arrived, by fingerprint, addresses and
+///   topology; of several the one that waited longest, because links keep the order. What connection tracking does not
+///   confirm waits until nothing better can come.
+/// - Where more than one would have done, all of them are marked ambiguous; so are those for which one may still be
+///   underway to the receiver, and copies of one packet that are under way at the same time while events are lost.
 public struct Correlator {
     public struct Limits: Sendable {
         /// Microseconds without an event after which a journey is closed.
@@ -30,6 +32,9 @@ public struct Correlator {
         /// The same for a packet that has left for a namespace being traced and has not arrived: it may wait for its next
         /// hop's address, for which the kernel asks three times at intervals of a second (ARP, neighbour discovery).
         public var crossing: Int64 = 4_000_000
+        /// Microseconds for which an event may be on its way to whoever calls `ingest`, when everything else is in: the
+        /// kernel gathers events, for as long as its flush timeout says.
+        public var delay: Int64 = 25_000
         /// Live journeys; past it the oldest is closed early and counted.
         public var journeys = 1 << 17
         /// Events kept for showing journeys step by step; a power of two.
@@ -85,8 +90,8 @@ public struct Correlator {
         var isPassedOnce: Bool
         var isNAT: Bool
         var isLastOnTheWayOut: Bool
-        /// At POSTROUTING, with a probe behind source translation.
-        var isFollowedBehindTranslation: Bool
+        /// A probe may stand behind the source translation of this hook.
+        var leadsBehindTranslation: Bool
         /// Reports one chain several times.
         var reportsEveryRule: Bool
     }
@@ -115,6 +120,13 @@ public struct Correlator {
     var crossing = Deque<Appointment>()
     var serial: UInt64 = 0
     var now: Int64 = 0
+    /// The time of `advance(to:)`.
+    var complete: Int64 = .min / 2
+    /// The last two of `receive(at:)`.
+    var receipt: Int64 = .min / 2
+    var receiptBefore: Int64 = .min / 2
+    /// When events were lost last, in any namespace.
+    var lastLoss: Int64 = .min / 2
     /// Lent to the sink; its buffers are used again.
     var outgoing = Journey(
         packet: Packet(
@@ -155,6 +167,10 @@ public struct Correlator {
             lossEpochs.append(0)
             lossTimes.append(.min / 2)
         }
+        var translating: Set<Int> = []
+        for probe in layout.probes where probe.hook == .postrouting && probe.priority > HookPriority.sourceTranslation {
+            translating.insert(probe.namespace)
+        }
         places = layout.probes.enumerated().map { index, probe in
             ProbePlace(
                 namespace: UInt16(truncatingIfNeeded: probe.namespace), priority: Int16(truncatingIfNeeded: probe.priority),
@@ -162,8 +178,8 @@ public struct Correlator {
                 isPassedOnce: probe.isInBaseChain && probe.coverage != .some && probe.coverage != .everyRule,
                 isNAT: probe.table == .nat,
                 isLastOnTheWayOut: itinerary.isLastOnTheWayOut(probe.hook, probe.namespace, probe.family),
-                isFollowedBehindTranslation: itinerary.hasProbeBehindSourceTranslation(
-                    probe.hook, probe.namespace, probe.family),
+                leadsBehindTranslation: probe.hook == .input
+                    || (probe.hook == .postrouting && translating.contains(probe.namespace)),
                 reportsEveryRule: probe.coverage == .everyRule)
         }
     }
@@ -173,6 +189,7 @@ public struct Correlator {
         guard namespace < lossEpochs.count else { return }
         lossEpochs[namespace] &+= 1
         lossTimes[namespace] = now
+        lastLoss = now
     }
 
     /// Connection tracking reports a connection whose addresses it translates.
@@ -191,7 +208,12 @@ public struct Correlator {
     // MARK: Events
 
     /// Says when the events that follow are received: journeys that they belong to are under way at this moment.
-    public mutating func receive(at time: Int64) { now = max(now, time) }
+    public mutating func receive(at time: Int64) {
+        now = max(now, time)
+        guard time > receipt else { return }
+        receiptBefore = receipt
+        receipt = time
+    }
 
     /// Takes one event. Its probe is one of the layout's.
     ///
@@ -243,7 +265,7 @@ public struct Correlator {
                 lossEpoch: lossEpochs[Int(place.namespace)], journey: journey, priority: place.priority,
                 namespace: place.namespace, hook: place.hook, opensConnection: place.isNAT,
                 entryTimeToLive: event.packet.timeToLive, timeToLive: event.packet.timeToLive,
-                isFragment: event.packet.isFragment))
+                isFragment: event.packet.isFragment, begunAt: now))
         journeys[Int(journey)].isAmbiguous = isCrowded
         journeys[Int(journey)].firstSegment = index
         journeys[Int(journey)].lastSegment = index
@@ -255,6 +277,7 @@ public struct Correlator {
             carriage.carry(
                 event.packet.carries, namespace: place.namespace, segment: position, tuple: event.packet.tuple)
         }
+        if copy >= 0 { doubtCopy(of: index) }
         return index
     }
 
@@ -263,6 +286,9 @@ public struct Correlator {
 
     /// Set when the last event had more candidates than are looked at: it may continue one that was not.
     var isCrowded = false
+
+    /// A segment that the last event could have been part of but for its place; -1 for none.
+    var copy: Int32 = -1
 
     /// Set when a journey was begun past the limit; `advance` closes the oldest.
     var mustEvict = false

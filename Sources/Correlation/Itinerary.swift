@@ -108,13 +108,6 @@ struct Itinerary: Sendable {
         }
     }
 
-    /// Whether packets are seen once more behind the source translation of `hook`.
-    func hasProbeBehindSourceTranslation(_ hook: Hook, _ namespace: Int, _ family: AddressFamily) -> Bool {
-        (points[Key(namespace: namespace, family: family, hook: hook)] ?? []).contains {
-            $0.priority > HookPriority.sourceTranslation
-        }
-    }
-
     /// - Parameters:
     ///   - conditions: the conditions that the packet is known to have met, as bits.
     ///   - now: microseconds since 1970, for probes that expire.

@@ -34,6 +34,17 @@ struct LiveSegment {
     var isFragment: Bool
     var awaitsParent = false
     var awaitsChild = false
+    /// May be found behind the source translation of INPUT or POSTROUTING.
+    var awaitsTranslation = false
+    /// What fits less well is looked for too, of where it came from and of where it went.
+    var isParentLate = false
+    var isChildLate = false
+    /// When it was received, by the clock of `receive(at:)`.
+    let begunAt: Int64
+    /// It did not leave before.
+    var departedAfter = Int64.min
+    /// Of what it is expected to arrive as, while it waits for that.
+    var departureHash: UInt64 = 0
 
     /// Takes an event that continues the segment; `current` is the store's to change.
     @inline(__always)
@@ -55,14 +66,20 @@ struct LiveSegment {
 }
 
 /// The live segments, found by place (namespace, fingerprint and source, which nothing within a namespace rewrites but
-/// translation at its end) and, while they wait for one another, by crossing (fingerprint and destination, which nothing
-/// between two namespaces rewrites).
+/// translation at its end) and, while they wait for one another, by crossing (fingerprint and all addresses, as they leave one
+/// namespace and arrive in the next).
+///
+/// The late tables hold those that found nothing so: by fingerprint and destination, which nothing between two namespaces
+/// rewrites.
 struct SegmentStore {
     private var arena: [LiveSegment] = []
     private var free: [Int32] = []
     private var places = ChainTable(capacity: 1 << 12)
     private var arrivals = ChainTable(capacity: 1 << 10)
     private var departures = ChainTable(capacity: 1 << 10)
+    private var translated = ChainTable(capacity: 1 << 10)
+    private var lateArrivals = ChainTable(capacity: 1 << 8)
+    private var lateDepartures = ChainTable(capacity: 1 << 8)
 
     @inline(__always)
     subscript(index: Int32) -> LiveSegment {
@@ -92,6 +109,7 @@ struct SegmentStore {
         places.remove(index, placeHash(index))
         stopAwaitingParent(index)
         stopAwaitingChild(index)
+        stopAwaitingTranslation(index)
         arena[Int(index)].journey = -1
         free.append(index)
     }
@@ -102,12 +120,15 @@ struct SegmentStore {
 
     /// Follows a translation: the segment is found by its new addresses from here on.
     mutating func rewrite(_ index: Int32, to tuple: PacketTuple) {
-        let awaitsChild = arena[Int(index)].awaitsChild
-        if awaitsChild { stopAwaitingChild(index) }
+        let before = arena[Int(index)]
+        stopAwaitingChild(index)
+        stopAwaitingTranslation(index)
         places.remove(index, placeHash(index))
         arena[Int(index)].current = tuple
         places.insert(index, placeHash(index))
-        if awaitsChild { awaitChild(index) }
+        if before.awaitsChild { awaitChild(index, as: tuple) }
+        if before.isChildLate { awaitChildLate(index) }
+        if before.awaitsTranslation { awaitTranslation(index) }
     }
 
     // MARK: Waiting for one another
@@ -121,25 +142,73 @@ struct SegmentStore {
         arena[Int(index)].awaitsParent = true
     }
 
-    mutating func awaitChild(_ index: Int32) {
+    /// - Parameter tuple: what it will arrive as, as far as that is known.
+    mutating func awaitChild(_ index: Int32, as tuple: PacketTuple) {
         if departures.isCrowded {
             departures.grow()
-            for other in live where arena[Int(other)].awaitsChild { departures.insert(other, departureHash(other)) }
+            for other in live where arena[Int(other)].awaitsChild { departures.insert(other, arena[Int(other)].departureHash) }
         }
-        departures.insert(index, departureHash(index))
+        let hash = Self.crossingHash(arena[Int(index)].fingerprint, tuple)
+        departures.insert(index, hash)
+        arena[Int(index)].departureHash = hash
         arena[Int(index)].awaitsChild = true
     }
 
+    mutating func awaitTranslation(_ index: Int32) {
+        if translated.isCrowded {
+            translated.grow()
+            for other in live where arena[Int(other)].awaitsTranslation { translated.insert(other, translatedHash(other)) }
+        }
+        translated.insert(index, translatedHash(index))
+        arena[Int(index)].awaitsTranslation = true
+    }
+
+    mutating func awaitParentLate(_ index: Int32) {
+        guard !arena[Int(index)].isParentLate else { return }
+        if lateArrivals.isCrowded {
+            lateArrivals.grow()
+            for other in live where arena[Int(other)].isParentLate { lateArrivals.insert(other, lateArrivalHash(other)) }
+        }
+        lateArrivals.insert(index, lateArrivalHash(index))
+        arena[Int(index)].isParentLate = true
+    }
+
+    mutating func awaitChildLate(_ index: Int32) {
+        guard !arena[Int(index)].isChildLate else { return }
+        if lateDepartures.isCrowded {
+            lateDepartures.grow()
+            for other in live where arena[Int(other)].isChildLate { lateDepartures.insert(other, lateDepartureHash(other)) }
+        }
+        lateDepartures.insert(index, lateDepartureHash(index))
+        arena[Int(index)].isChildLate = true
+    }
+
     mutating func stopAwaitingParent(_ index: Int32) {
-        guard arena[Int(index)].awaitsParent else { return }
-        arena[Int(index)].awaitsParent = false
-        arrivals.remove(index, arrivalHash(index))
+        if arena[Int(index)].awaitsParent {
+            arena[Int(index)].awaitsParent = false
+            arrivals.remove(index, arrivalHash(index))
+        }
+        if arena[Int(index)].isParentLate {
+            arena[Int(index)].isParentLate = false
+            lateArrivals.remove(index, lateArrivalHash(index))
+        }
     }
 
     mutating func stopAwaitingChild(_ index: Int32) {
-        guard arena[Int(index)].awaitsChild else { return }
-        arena[Int(index)].awaitsChild = false
-        departures.remove(index, departureHash(index))
+        if arena[Int(index)].awaitsChild {
+            arena[Int(index)].awaitsChild = false
+            departures.remove(index, arena[Int(index)].departureHash)
+        }
+        if arena[Int(index)].isChildLate {
+            arena[Int(index)].isChildLate = false
+            lateDepartures.remove(index, lateDepartureHash(index))
+        }
+    }
+
+    private mutating func stopAwaitingTranslation(_ index: Int32) {
+        guard arena[Int(index)].awaitsTranslation else { return }
+        arena[Int(index)].awaitsTranslation = false
+        translated.remove(index, translatedHash(index))
     }
 
     // MARK: Look-up: candidates, to be checked for what the hash does not tell
@@ -152,17 +221,25 @@ struct SegmentStore {
     @inline(__always)
     func nextAtPlace(_ index: Int32) -> Int32 { places.next(index) }
 
-    func firstArrival(_ fingerprint: Fingerprint, _ tuple: PacketTuple) -> Int32 {
-        arrivals.first(Self.crossingHash(fingerprint, tuple))
-    }
-
+    /// Those that may be what `departed` has arrived as.
+    func firstArrival(for departed: Int32) -> Int32 { arrivals.first(self[departed].departureHash) }
     func nextArrival(_ index: Int32) -> Int32 { arrivals.next(index) }
 
-    func firstDeparture(_ fingerprint: Fingerprint, _ tuple: PacketTuple) -> Int32 {
-        departures.first(Self.crossingHash(fingerprint, tuple))
+    /// Those that may have arrived as `arrived`.
+    func firstDeparture(for arrived: Int32) -> Int32 { departures.first(arrivalHash(arrived)) }
+    func nextDeparture(_ index: Int32) -> Int32 { departures.next(index) }
+
+    func firstLateArrival(for departed: Int32) -> Int32 { lateArrivals.first(lateDepartureHash(departed)) }
+    func nextLateArrival(_ index: Int32) -> Int32 { lateArrivals.next(index) }
+
+    func firstLateDeparture(for arrived: Int32) -> Int32 { lateDepartures.first(lateArrivalHash(arrived)) }
+    func nextLateDeparture(_ index: Int32) -> Int32 { lateDepartures.next(index) }
+
+    func firstTranslated(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> Int32 {
+        translated.first(Self.destinationHash(fingerprint, tuple, UInt64(namespace) + 1))
     }
 
-    func nextDeparture(_ index: Int32) -> Int32 { departures.next(index) }
+    func nextTranslated(_ index: Int32) -> Int32 { translated.next(index) }
 
     // MARK: Hashes. Ports are left out for ICMP, whose query id is rewritten with either address.
 
@@ -173,7 +250,14 @@ struct SegmentStore {
 
     @inline(__always)
     private static func crossingHash(_ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt64 {
-        fold(fingerprint, tuple.destination, tuple.isICMP ? 0 : tuple.destinationPort, 0)
+        fold(
+            fingerprint, tuple.destination, tuple.isICMP ? 0 : tuple.destinationPort,
+            tuple.source.low ^ tuple.source.high &* 0x9E37_79B9_7F4A_7C15 ^ UInt64(tuple.isICMP ? 0 : tuple.sourcePort) << 32)
+    }
+
+    @inline(__always)
+    private static func destinationHash(_ fingerprint: Fingerprint, _ tuple: PacketTuple, _ salt: UInt64) -> UInt64 {
+        fold(fingerprint, tuple.destination, tuple.isICMP ? 0 : tuple.destinationPort, salt)
     }
 
     @inline(__always)
@@ -189,11 +273,18 @@ struct SegmentStore {
         Self.placeHash(self[index].namespace, self[index].fingerprint, self[index].current)
     }
 
-    private func arrivalHash(_ index: Int32) -> UInt64 {
-        Self.crossingHash(self[index].fingerprint, self[index].entry)
+    @inline(__always)
+    private func arrivalHash(_ index: Int32) -> UInt64 { Self.crossingHash(self[index].fingerprint, self[index].entry) }
+
+    private func translatedHash(_ index: Int32) -> UInt64 {
+        Self.destinationHash(self[index].fingerprint, self[index].current, UInt64(self[index].namespace) + 1)
     }
 
-    private func departureHash(_ index: Int32) -> UInt64 {
-        Self.crossingHash(self[index].fingerprint, self[index].current)
+    private func lateArrivalHash(_ index: Int32) -> UInt64 {
+        Self.destinationHash(self[index].fingerprint, self[index].entry, 0)
+    }
+
+    private func lateDepartureHash(_ index: Int32) -> UInt64 {
+        Self.destinationHash(self[index].fingerprint, self[index].current, 0)
     }
 }

@@ -73,12 +73,13 @@ package struct NFLogReader {
 
     /// Reads one message as a capture file has it: `struct nfgenmsg` and attributes.
     ///
+    /// - Returns: the segment that it is part of (`Correlator.ingest`), or `noTag`.
     /// - Throws: `ParseError` for one that cannot be understood; it is counted already.
     package mutating func read(
         captured bytes: RawSpan, _ range: Range<Int>, now: Int64, into correlator: inout Correlator
-    ) throws(ParseError) {
+    ) throws(ParseError) -> UInt64 {
         do {
-            _ = try read(NFLogMessage(parsing: bytes, body: range), bytes, now, &correlator)
+            return try read(NFLogMessage(parsing: bytes, body: range), bytes, now, &correlator) ?? Self.noTag
         } catch {
             counters.malformed += 1
             throw error

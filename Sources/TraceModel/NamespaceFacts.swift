@@ -97,3 +97,25 @@ public struct NamespaceFacts: Sendable, Equatable, Codable {
 
     public init() {}
 }
+
+extension NamespaceFacts {
+    /// What a recording does not say, because it was made before there was such a thing, is as if there were none.
+    public init(from decoder: any Decoder) throws {
+        self.init()
+        let values = try decoder.container(keyedBy: CodingKeys.self)
+        func take<Value: Decodable>(_ key: CodingKeys, _ value: inout Value) throws {
+            value = try values.decodeIfPresent(Value.self, forKey: key) ?? value
+        }
+        forwardsIPv4 = try values.decodeIfPresent(Bool.self, forKey: .forwardsIPv4)
+        forwardsIPv6 = try values.decodeIfPresent(Bool.self, forKey: .forwardsIPv6)
+        try take(.strictInterfaces, &strictInterfaces)
+        try take(.redirections, &redirections)
+        try take(.translates, &translates)
+        try take(.exemptsFromTracking, &exemptsFromTracking)
+        try take(.acceptsEstablished, &acceptsEstablished)
+        try take(.otherChains, &otherChains)
+        try take(.shadows, &shadows)
+        try take(.backends, &backends)
+        try take(.coveredProbes, &coveredProbes)
+    }
+}

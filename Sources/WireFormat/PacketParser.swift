@@ -2,6 +2,10 @@ public import TraceModel
 
 /// Reads IP, TCP, UDP, ICMP and SCTP headers, as far as they were copied, into a `Packet`.
 public struct PacketParser: Sendable {
+    /// Bytes from the IP header on that are looked at. What was copied beyond them is not: one packet has one fingerprint,
+    /// however much of it a collector or tcpdump copied.
+    public static let reach = 128
+
     private let seed: UInt64
 
     /// - Parameter seed: starts the fingerprint's hash; equal seeds give equal fingerprints. A collector takes a random
@@ -15,6 +19,7 @@ public struct PacketParser: Sendable {
     public func parse(_ bytes: RawSpan, _ range: Range<Int>) throws(ParseError) -> Packet {
         guard let first = range.first else { throw .truncated(offset: range.lowerBound, needed: 1, available: 0) }
         try bytes.check(range.count, at: range.lowerBound)
+        let range = range.prefix(Self.reach)
         switch bytes.byte(first) >> 4 {
         case 4: return try parseIPv4(bytes, range, depth: 0)
         case 6: return try parseIPv6(bytes, range, depth: 0)

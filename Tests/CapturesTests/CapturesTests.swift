@@ -188,6 +188,7 @@ private func occurrences(of text: String, in bytes: [UInt8]) -> Int {
         let notes: [RecordedNote] = [
             .connection(namespace: 1, original: tuple, reply: tuple6, isNew: true),
             .connection(namespace: 300, original: tuple6, reply: tuple, isNew: false), .loss(namespace: 2),
+            .complete(1_700_000_000_123_456),
         ]
         let found = try recording { recorder in
             recorder.take([.layout(layout, ownPort: OwnPort(namespaces: [0], port: 9100))] + notes.map { .note($0) })

@@ -307,19 +307,6 @@ private let server: UInt32 = 0x0808_0808
         #expect(collected.journeys.allSatisfy { $0.outcome == .sent && $0.isAmbiguous })
     }
 
-    @Test func copiesOneAfterTheOtherAreNot() {
-        var (world, guest, host) = World.guestAndHost()
-        let copy = packet(client, 1000, server, 53)
-        var events: [Event] = []
-        for _ in 0..<3 {
-            events += world.events(guest, Way.out, copy, out: 2)
-            events += world.events(host, Way.before + Way.through, copy, in: 2, out: 3)
-        }
-        let (collected, _) = correlate(world, events)
-        #expect(collected.journeys.count == 3)
-        #expect(collected.journeys.allSatisfy { $0.outcome == .sent && !$0.isAmbiguous })
-    }
-
     @Test func countlessCopiesAreAmbiguousAndCostNoMoreThanOthers() {
         var (world, guest, host) = World.guestAndHost()
         let copy = packet(client, 1000, server, 53)

@@ -20,6 +20,19 @@ private func parse(_ bytes: [UInt8], seed: UInt64 = 0) throws -> Packet {
         #expect(packet.icmpType == 8 && packet.icmpSequence == 3)
     }
 
+    @Test func whatWasCopiedBeyondTheReachMakesNoDifference() throws {
+        // 28 bytes of headers.
+        let seen = [UInt8](repeating: 1, count: PacketParser.reach - 28)
+        let one = try parse(PacketBytes().udp(payload: seen + [1, 2, 3]))
+        let other = try parse(PacketBytes().udp(payload: seen + [3, 2, 1]))
+        #expect(one.fingerprint == other.fingerprint && one.length == 131)
+        let short = PacketBytes().udp(payload: seen + [1, 2, 3])
+        let cut = try parse(Array(short.prefix(PacketParser.reach)))
+        #expect(cut.fingerprint == one.fingerprint)
+        let different = try parse(PacketBytes().udp(payload: seen.dropLast() + [2, 1, 2, 3]))
+        #expect(different.fingerprint != one.fingerprint)
+    }
+
     @Test func anIPv6PacketIsFoundBehindItsExtensionHeaders() throws {
         let udp: [UInt8] = big(1000) + big(2000) + big(9) + big(0) + [7]
         let plain = try parse(PacketBytes().ipv6(next: 17, udp))

@@ -47,7 +47,6 @@ extension Gallery {
     private static let knownOutside6 = words("ip -n inet route add fd00:172::/64 via fd00:10::15")
     private static let webServer6 = words("ip netns exec guest ipt-trace lab serve 80 --address ::")
 
-
     private static func rules6(_ text: [UInt8], in netns: String = "host") -> RuleFile { RuleFile(netns, text, .ipv6) }
 
     /// As `ping`.

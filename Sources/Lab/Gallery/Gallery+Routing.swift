@@ -91,7 +91,7 @@ extension Gallery {
         ])
 
     /// Two routers in a row, the second of which translates.
-    static let twoRouters = LabNetwork(
+    public static let twoRouters = LabNetwork(
         name: "two-routers", summary: "two routers in a row, the second one masquerades",
         drawing: """
             guest         host                     edge                    inet

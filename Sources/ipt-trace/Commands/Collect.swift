@@ -30,6 +30,12 @@ struct Collect: AsyncParsableCommand {
     @Option(help: "The NFLOG group, as given to install-probes.")
     var group: UInt16 = 5
 
+    @Option(
+        help: ArgumentHelp(
+            "Bytes of each packet to copy, from the IP header on. 128 tell packets apart; more is for what --record writes.",
+            valueName: "bytes"))
+    var snapLength: UInt32 = 128
+
     @Option(help: ArgumentHelp("End after this time: 90s, 10m, 1h. Default: when told to.", valueName: "time"))
     var duration = Lifetime(seconds: nil)
 
@@ -46,6 +52,7 @@ struct Collect: AsyncParsableCommand {
     @OptionGroup var recording: RecordingOptions
 
     func validate() throws {
+        guard (128...65_531).contains(snapLength) else { throw ValidationError("--snap-length takes 128 to 65531 bytes.") }
         guard (10...60_000).contains(linger) else { throw ValidationError("--linger takes 10 to 60000 milliseconds.") }
         guard (100...10_000_000).contains(maxJourneys) else { throw ValidationError("--max-journeys takes 100 to 10000000.") }
     }
@@ -63,7 +70,7 @@ struct Collect: AsyncParsableCommand {
         defer { recorder?.close() }
         let collector = try await Collector(
             Collector.Options(
-                selectors: try namespaces.selectors.map { try NamespaceSelector($0) }, group: group,
+                selectors: try namespaces.selectors.map { try NamespaceSelector($0) }, group: group, snapLength: snapLength,
                 linger: Int64(linger) * 1000, maximumJourneys: maxJourneys, ownPort: address.port, followsKernelLog: kernelLog,
                 recorder: recorder),
             logger: logger)

@@ -1,0 +1,74 @@
+internal import TraceModel
+
+/// Packets that are copies of one another, as far as can be seen: what may be concluded although one's events could be the
+/// other's.
+extension Correlator {
+    /// No event that is received from now on happened before: when sockets were read the last time, they were read to their
+    /// ends, or `complete` says which was not.
+    var horizon: Int64 { min(complete, receiptBefore) - limits.delay }
+
+    /// Whether it may be under way still, or what it has done may be told by events that are not in yet.
+    @inline(__always)
+    private func isRecent(_ index: Int32) -> Bool { journeys[Int(segments[index].journey)].lastActivity >= horizon }
+
+    private mutating func doubt(_ index: Int32) { journeys[Int(segments[index].journey)].isAmbiguous = true }
+
+    /// A segment has left its namespace. Where a copy of it did so shortly before, what arrived and was joined to that copy may
+    /// have been this one, which had left by then but was not received.
+    mutating func doubtDepartures(of index: Int32) {
+        guard !segments[index].current.destination.isMulticast else { return }
+        let own = segments[index]
+        var candidate = segments.firstAtPlace(own.namespace, own.fingerprint, own.current)
+        var looks = 0
+        while candidate >= 0 {
+            looks += 1
+            // As many copies as that are not told apart by anything.
+            guard looks <= 256 else { return doubt(index) }
+            if candidate != index, isCopy(candidate, own), isRecent(candidate) {
+                let other = segments[candidate]
+                if other.awaitsChild || other.hasChildren || other.lossEpoch != lossEpochs[Int(own.namespace)] {
+                    doubt(index)
+                    doubt(candidate)
+                    return
+                }
+            }
+            candidate = segments.nextAtPlace(candidate)
+        }
+    }
+
+    private func isCopy(_ candidate: Int32, _ own: LiveSegment) -> Bool {
+        segments[candidate].namespace == own.namespace && segments[candidate].fingerprint == own.fingerprint
+            && segments[candidate].current == own.current && segments[candidate].journey != own.journey
+    }
+
+    /// A segment has begun beside a copy of it (`copy`): where events are being lost at that, either may have got the other's
+    /// beginning.
+    mutating func doubtCopy(of index: Int32) {
+        guard lastLoss + limits.linger * 2 >= now, segments[copy].journey != segments[index].journey, isRecent(copy) else {
+            return
+        }
+        doubt(index)
+        doubt(copy)
+    }
+
+    /// A segment goes on in a namespace of which events have been lost since it began: its next event may be that of a copy.
+    mutating func doubtContinuation(of index: Int32) {
+        // Nothing holds a packet up within a namespace but a queue to a program.
+        guard isRecent(index) else { return doubt(index) }
+        let own = segments[index]
+        var candidate = segments.firstAtPlace(own.namespace, own.fingerprint, own.current)
+        var looks = 0
+        while candidate >= 0, looks < 256 {
+            looks += 1
+            if candidate != index, isCopy(candidate, own), isRecent(candidate) { return doubt(index) }
+            candidate = segments.nextAtPlace(candidate)
+        }
+    }
+
+    /// A segment is joined that had left long before: where events of its namespace were lost meanwhile, the one that really
+    /// left may be a copy whose departure was lost.
+    mutating func doubtCrossing(from index: Int32) {
+        let left = journeys[Int(segments[index].journey)].lastActivity
+        if !isRecent(index), hasLost(in: Int(segments[index].namespace), since: left) { doubt(index) }
+    }
+}
