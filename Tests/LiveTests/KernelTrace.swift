@@ -64,13 +64,17 @@ struct KernelTrace {
                 zip(fields, fields.dropFirst()).contains { $0 == name && ["sport", "type"].contains($1) }
             }
             let icmp = ["icmp", "icmpv6"]
-            let type = number(icmp, "type")
+            // Of a later fragment nft reads the payload as if it were a header.
+            let type = number(icmp, "type").map { words[3] == "ip" && $0 > 43 ? 0 : $0 }
+            let isLaterFragment = type != number(icmp, "type")
             let isQuery = [0, 8, 128, 129].contains(type)
+            // Id and sequence of an ICMPv6 query are printed as one number under another message's field.
+            let sequence6 = number(["icmpv6"], "parameter-problem").map { $0 & 0xFFFF }
             let visit = Visit(
                 table: words[4], chain: words[5], source: value(["ip", "ip6"], "saddr") ?? "",
                 destination: value(["ip", "ip6"], "daddr") ?? "", transport: transport ?? "other",
                 sourcePort: number(["tcp", "udp"], "sport"), destinationPort: number(["tcp", "udp"], "dport"),
-                icmpType: type, icmpSequence: isQuery ? number(icmp, "sequence") : nil)
+                icmpType: type, icmpSequence: isLaterFragment ? 0 : isQuery ? number(icmp, "sequence") ?? sequence6 : nil)
             guard !visit.isOwn else { continue }
             if let index = open[words[2]], let last = runs[index].last, last.precedes(visit) {
                 runs[index].append(visit)
@@ -83,11 +87,17 @@ struct KernelTrace {
 }
 
 extension KernelTrace.Visit {
-    private static let tables = ["raw", "mangle", "nat", "filter", "security"]
+    /// Where a chain stands at its hook, as iptables-nft registers it.
+    private var position: Int? {
+        let tables =
+            chain == "INPUT" ? ["mangle", "filter", "nat", "security"] : ["raw", "mangle", "nat", "filter", "security"]
+        return tables.firstIndex(of: table)
+    }
 
     /// Whether the same packet may come to `next` later on at the same hook.
     fileprivate func precedes(_ next: KernelTrace.Visit) -> Bool {
-        chain == next.chain && table != next.table && transport == next.transport && icmpType == next.icmpType
+        guard let position, let later = next.position else { return chain == next.chain && table != next.table }
+        return chain == next.chain && position < later && transport == next.transport && icmpType == next.icmpType
             && icmpSequence == next.icmpSequence
     }
 }
