@@ -23,12 +23,25 @@ struct KernelTrace {
             return "\(table)/\(chain) \(transport) \(source) → \(destination) \(ports.joined(separator: " "))"
         }
 
+        /// What hosts send when they like: neighbour discovery, reports of group members, router solicitations.
+        var isBackground: Bool {
+            if transport == "icmpv6" { return [133, 134, 135, 136, 143, 130, 131, 132].contains(icmpType) }
+            return transport == "other" && (destination.hasPrefix("ff02:") || destination.hasPrefix("224.0.0."))
+        }
+
+        /// Whether it may be the same; nft shows no header of some packets that a tunnel makes.
+        func matches(_ other: Visit) -> Bool {
+            self == other || (source.isEmpty && table == other.table && chain == other.chain)
+        }
+
         /// Of a collector's endpoint, which is in no report.
         var isOwn: Bool { transport == "tcp" && (sourcePort == 9100 || destinationPort == 9100) }
     }
 
     /// Visits with the same id, one behind the other.
     var runs: [[Visit]] = []
+    /// Visits of what hosts send when they like, which are not among them.
+    var background = 0
 
     /// Marks every packet, behind defragmentation and before all tables.
     static let marking = """
@@ -76,6 +89,10 @@ struct KernelTrace {
                 sourcePort: number(["tcp", "udp"], "sport"), destinationPort: number(["tcp", "udp"], "dport"),
                 icmpType: type, icmpSequence: isLaterFragment ? 0 : isQuery ? number(icmp, "sequence") ?? sequence6 : nil)
             guard !visit.isOwn else { continue }
+            if visit.isBackground {
+                background += 1
+                continue
+            }
             if let index = open[words[2]], let last = runs[index].last, last.precedes(visit) {
                 runs[index].append(visit)
             } else {
