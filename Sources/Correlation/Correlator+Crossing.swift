@@ -177,7 +177,7 @@ extension Correlator {
         guard from.fingerprint == to.fingerprint, from.hook != .input, departed != arrived,
             from.current.destination == to.entry.destination, from.current.transport == to.entry.transport,
             from.current.destinationPort == to.entry.destinationPort || from.current.isICMP,
-            from.journey != to.journey, to.begunAt >= from.departedAfter
+            from.journey != to.journey, isLate || to.begunAt >= from.departedAfter
         else { return nil }
         // One copy of a multicast packet for each receiver; another is a packet of its own.
         if from.hasChildren, hasChild(departed, like: arrived) { return nil }
@@ -303,7 +303,9 @@ extension Correlator {
         let isTranslated = from.current != to.entry && known != to.entry
         let left = journeys[Int(from.journey)].lastActivity
         let isLosing = hasLost(in: Int(from.namespace), since: left) || hasLost(in: Int(to.namespace), since: left)
-        if isFar || (isTranslated && (known != nil || isLosing)) { journeys[Int(from.journey)].isAmbiguous = true }
+        // It arrived before it left, as it seems: its departure was received very late, or that of a copy was lost.
+        let isEarly = to.begunAt < from.departedAfter && hasLost(in: Int(from.namespace), since: to.begunAt)
+        if isFar || isEarly || (isTranslated && (known != nil || isLosing)) { journeys[Int(from.journey)].isAmbiguous = true }
         join(departed, arrived)
     }
 

@@ -33,8 +33,8 @@ public struct Correlator {
         /// hop's address, for which the kernel asks three times at intervals of a second (ARP, neighbour discovery).
         public var crossing: Int64 = 4_000_000
         /// Microseconds for which an event may be on its way to whoever calls `ingest`, when everything else is in: the
-        /// kernel gathers events, for as long as its flush timeout says.
-        public var delay: Int64 = 25_000
+        /// kernel gathers events, for as long as its flush timeout says, and longer on a busy machine.
+        public var delay: Int64 = 50_000
         /// Live journeys; past it the oldest is closed early and counted.
         public var journeys = 1 << 17
         /// Events kept for showing journeys step by step; a power of two.

@@ -145,6 +145,17 @@ private struct Turns {
         #expect(certain.isEmpty)
     }
 
+    @Test func aDepartureThatIsReceivedVeryLateIsStillOne() {
+        var (world, guest, host) = World.guestAndHost()
+        let request = packet(client, 1000, server, 53)
+        var turns = Turns(world)
+        turns.receive(world.events(host, Self.through, request, in: 2, out: 3))
+        turns.receive(world.events(guest, Way.out, request, out: 2), after: 200)
+        turns.finish()
+        #expect(turns.collected.journeys.map(\.segments.count) == [2])
+        #expect(turns.collected.journeys.allSatisfy { $0.outcome == .sent && !$0.isAmbiguous })
+    }
+
     @Test func aStepTakenFromACopyWhileEventsAreLostIsAmbiguous() {
         var (world, _, host) = World.guestAndHost()
         let copy = packet(server, 53, client, 1000)
