@@ -3,6 +3,7 @@
 # make bench  the event path's cost, in nanoseconds per event
 # make accuracy  how often journeys are right: packets with serial numbers that the program cannot see, through two routers
 # make bench-captures  analyze on generated files, beside tcpdump and tshark
+# make fixtures  records the gallery's traffic anew, for the tests that need no kernel
 # make fuzz   every parser on damaged input, for as long as FUZZ_ITERATIONS says
 # Each installs what is missing and builds first. VARIANT=forward-drop makes the demo's host drop what it should forward.
 
@@ -11,7 +12,7 @@ SWIFT_BUILD = swift build -c $(CONFIGURATION)
 BINARY = .build/$(CONFIGURATION)/ipt-trace
 VARIANT ?=
 
-.PHONY: all build demo test bench bench-captures accuracy fuzz lint format install clean
+.PHONY: all build demo test bench bench-captures accuracy fuzz fixtures lint format install clean
 
 all: build
 
@@ -52,6 +53,11 @@ fuzz:
 	@sh tools/prepare build
 	$(SWIFT_BUILD) --build-tests
 	FUZZ_ITERATIONS=$${FUZZ_ITERATIONS:-1000000} swift test -c $(CONFIGURATION) --skip-build --filter FuzzTests
+
+fixtures:
+	@sh tools/prepare test
+	@$(SWIFT_BUILD) --product ipt-trace
+	@tools/record-gallery $(BINARY) Tests/Fixtures/gallery
 
 lint:
 	swift format lint --strict --recursive Package.swift Sources Tests Benchmarks

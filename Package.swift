@@ -64,7 +64,8 @@ let package = Package(
         module("HTTPEndpoint", ["Mailbox", httpTypes, logging]),
         module("TraceService", ["TraceModel", "Reports", "HTTPEndpoint", httpTypes]),
         .target(
-            name: "Lab", dependencies: ["Namespaces", "TraceModel"], resources: [.embedInCode("Rules")], swiftSettings: strict),
+            name: "Lab", dependencies: ["Namespaces", "Reports", "TraceModel"], resources: [.embedInCode("Rules")],
+            swiftSettings: strict),
         .executableTarget(
             name: "ipt-trace",
             dependencies: [
@@ -107,7 +108,7 @@ let package = Package(
             dependencies: ["Analysis", "Captures", "HTTPEndpoint", "Ruleset", "TraceModel", "WireFormat"],
             exclude: ["Corpus"], swiftSettings: strict),
         tests("CapturesTests", ["Captures", "WireFormat", "TraceModel"]),
-        tests("AnalysisTests", ["Analysis", "Captures", "Reports", "TraceModel", "WireFormat"]),
+        tests("AnalysisTests", ["Analysis", "Captures", "Lab", "Reports", "TraceModel", "WireFormat"]),
         tests("AccuracyTests", ["Judge"]),
         tests("IntakeTests", ["Intake", "Correlation", "TraceModel", "WireFormat"]),
         tests("HTTPEndpointTests", ["HTTPEndpoint", httpTypes, logging]),
