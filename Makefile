@@ -55,7 +55,7 @@ fuzz:
 	FUZZ_ITERATIONS=$${FUZZ_ITERATIONS:-1000000} swift test -c $(CONFIGURATION) --skip-build --filter FuzzTests
 
 fixtures:
-	@sh tools/prepare test
+	@sh tools/prepare fixtures
 	@$(SWIFT_BUILD) --product ipt-trace
 	@tools/record-gallery $(BINARY) Tests/Fixtures/gallery
 

@@ -40,6 +40,8 @@ struct KernelTrace {
 
     /// Visits with the same id, one behind the other.
     var runs: [[Visit]] = []
+    /// Visits that ended with a rule or a policy that drops.
+    var drops: [Visit] = []
     /// Visits of what hosts send when they like, which are not among them.
     var background = 0
 
@@ -63,6 +65,12 @@ struct KernelTrace {
         var open: [String: Int] = [:]
         for line in text.split(separator: "\n") {
             let words = line.split(separator: " ").map(String.init)
+            if line.contains("(verdict drop)") || line.contains(" policy drop ") {
+                if words.count > 4, let last = open[words[2]].flatMap({ runs[$0].last }), last.table == words[4] {
+                    drops.append(last)
+                }
+                continue
+            }
             guard words.count > 7, words[0] == "trace", words[1] == "id", words[6] == "packet:",
                 words[3] == "ip" || words[3] == "ip6", !words[4].hasPrefix("ipt-trace")
             else { continue }
