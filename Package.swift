@@ -76,6 +76,7 @@ let package = Package(
         ),
         .executableTarget(name: "flood", path: "Benchmarks/Flood"),
         .executableTarget(name: "serials", path: "Benchmarks/Serials"),
+        .target(name: "Allocations", path: "Benchmarks/Allocations"),
         .target(
             name: "Judge", dependencies: ["TraceModel", "WireFormat", "Captures", "Analysis"], path: "Benchmarks/Judge",
             swiftSettings: strict
@@ -88,7 +89,7 @@ let package = Package(
         ),
         .executableTarget(
             name: "EventPathBenchmark",
-            dependencies: ["TraceModel", "WireFormat", "Correlation", "Reports", "Intake"],
+            dependencies: ["TraceModel", "WireFormat", "Correlation", "Reports", "Intake", "Allocations"],
             path: "Benchmarks/EventPath",
             swiftSettings: strict
         ),

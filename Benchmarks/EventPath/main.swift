@@ -1,176 +1,130 @@
-// The event path without a kernel: logged packets as bytes in, paths out. Prints CPU time per event for each stage, to be
-// held against the budget of 1 µs. `make bench` runs it.
+// The event path without a kernel: logged packets as bytes in, paths out. Prints CPU time and allocations for each event, to be
+// held against the budget of 200 ns and none. `make bench` runs it.
 //
-//   EventPathBenchmark [PACKETS]
+//   EventPathBenchmark [PACKETS]          one flow, two namespaces; a round before it warms up
+//   EventPathBenchmark instructions       little of the same, to be counted by callgrind
+//   EventPathBenchmark live [JOURNEYS]    many journeys under way, paths, namespaces and probes
 
-import Intake
 import Correlation
-import Glibc
 import Reports
 import TraceModel
 import WireFormat
 
-/// A guest behind a host that masquerades, as `ipt-trace lab up ping` makes it: eleven events for each packet.
-struct Traffic {
-    static let guestWay = ["raw/OUTPUT", "mangle/OUTPUT", "filter/OUTPUT", "security/OUTPUT", "mangle/POSTROUTING"]
-    static let hostWay = [
-        "raw/PREROUTING", "mangle/PREROUTING", "mangle/FORWARD", "filter/FORWARD", "security/FORWARD", "mangle/POSTROUTING",
-    ]
+let words = Array(CommandLine.arguments.dropFirst())
 
-    let registry = LayoutRegistry()
-    private var sequences: [UInt32] = [0, 0]
-
-    init() {
-        var probes: [Probe] = []
-        for namespace in 0...1 {
-            for table in Table.iptables {
-                for hook in table.hooks {
-                    probes.append(
-                        Probe(
-                            namespace: namespace, family: .ipv4, table: table, chain: hook.name, hook: hook, backend: .nft,
-                            prefix: "ipt-trace:a1b2c3:\(table.name):\(hook.name)", coverage: .every(.none, until: nil)))
-                }
-            }
-        }
-        registry.update(
-            namespaces: [
-                NamespaceLayout(name: "guest", inode: 1, interfaces: [2: Interface(name: "vGUEST", segment: 10)]),
-                NamespaceLayout(
-                    name: "host", inode: 2,
-                    interfaces: [2: Interface(name: "br0", segment: 10), 4: Interface(name: "eth0", segment: 11)]),
-            ],
-            openSegments: [11], probes: probes)
-    }
-
-    /// The datagrams of one namespace for the packets of `range`: a hundred messages each, as the collector asks for.
-    mutating func datagrams(_ namespace: Int, packets range: Range<Int>) -> [[UInt8]] {
-        let way = namespace == 0 ? Self.guestWay : Self.hostWay
-        var datagrams: [[UInt8]] = []
-        var current: [UInt8] = []
-        var messages = 0
-        for number in range {
-            for place in way {
-                current += message(namespace, place, number)
-                messages += 1
-                if messages % 100 == 0 {
-                    datagrams.append(current)
-                    current = []
-                }
-            }
-        }
-        return current.isEmpty ? datagrams : datagrams + [current]
-    }
-
-    private mutating func message(_ namespace: Int, _ place: String, _ number: Int) -> [UInt8] {
-        let parts = place.split(separator: "/")
-        let hook = Hook(name: parts[1]) ?? .forward
-        let sequence = sequences[namespace]
-        sequences[namespace] += 1
-        let payload = (0..<8).map { UInt8(truncatingIfNeeded: number >> (8 * $0)) } + [UInt8](repeating: 0, count: 56)
-        let udp = big(40000, 2) + big(9, 2) + big(72, 2) + big(0, 2) + payload
-        let packet =
-            [0x45, 0] + big(92, 2) + big(number & 0xFFFF, 2) + [
-                0x40, 0, namespace == 0 || hook == .prerouting ? 64 : 63, 17, 0, 0, 172, 16, 0, 2, 8, 8, 8, 8,
-            ]
-            + udp
-        var body: [UInt8] = [2, 0, 0, 5]
-        body += attribute(1, [8, 0, hook.rawValue, 0])
-        body += attribute(10, Array("ipt-trace:a1b2c3:\(parts[0]):\(parts[1])".utf8) + [0])
-        if hook != .output { body += attribute(4, big(2, 4)) }
-        if hook != .prerouting { body += attribute(5, big(namespace == 0 ? 2 : 4, 4)) }
-        body += attribute(12, big(Int(sequence), 4)) + attribute(13, big(Int(sequence) + 1, 4)) + attribute(9, packet)
-        return native(16 + body.count, 4) + native(Int(NFLogMessage.packetType), 2) + native(0, 10) + body
-    }
-
-    private func attribute(_ type: Int, _ value: [UInt8]) -> [UInt8] {
-        native(4 + value.count, 2) + native(type, 2) + value + [UInt8](repeating: 0, count: (4 - value.count % 4) % 4)
-    }
-
-    private func native(_ value: Int, _ count: Int) -> [UInt8] {
-        (0..<count).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
-    }
-    private func big(_ value: Int, _ count: Int) -> [UInt8] { native(value, count).reversed() }
+func rounded(_ value: Double, _ digits: Int = 1) -> Double {
+    var scale = 1.0
+    for _ in 0..<digits { scale *= 10 }
+    return (value * scale).rounded() / scale
 }
 
-struct Paths: JourneySink {
-    var aggregate = TraceAggregate()
-    mutating func accept(_ journey: Journey, routes: RouteTable, history: EventHistory) {
-        aggregate.add(journey, history: history)
-    }
+func report(_ stage: String, _ cost: Cost) {
+    print(
+        "\(stage): \(rounded(cost.perEvent)) ns/event, \(Int(1e9 / cost.perEvent)) events/s on one core, "
+            + "\(rounded(Double(cost.allocations) / Double(cost.events), 4)) allocations/event, "
+            + "\(rounded(Double(cost.allocations) / Double(max(1, cost.journeys)), 4)) allocations/journey")
 }
 
-/// CPU time of this process in nanoseconds.
-func cpuTime() -> Int64 {
-    var time = timespec()
-    unsafe clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
-    return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
-}
-
-let packets = CommandLine.arguments.dropFirst().first.flatMap { Int($0) } ?? 200_000
-let batch = 2000
-var traffic = Traffic()
-var rounds: [(guest: [[UInt8]], host: [[UInt8]])] = []
-var start = 0
-while start < packets {
-    let range = start..<min(packets, start + batch)
-    rounds.append((traffic.datagrams(0, packets: range), traffic.datagrams(1, packets: range)))
-    start += batch
-}
-let events = packets * (Traffic.guestWay.count + Traffic.hostWay.count)
-
-@MainActor func report(_ stage: String, _ nanoseconds: Int64) {
-    let perEvent = Double(nanoseconds) / Double(events)
-    let rounded = Double(Int(perEvent * 10)) / 10
-    print("\(stage): \(rounded) ns/event, \(Int(1e9 / perEvent)) events/s on one core")
+enum Pace {
+    /// Of a round.
+    static let bursts = 25
+    /// Microseconds between two packets, so that as many journeys are open at once as on a loaded machine.
+    static let interval: Int64 = 7
 }
 
 /// Splitting and parsing alone.
-@MainActor func parseOnly() -> Int64 {
+func parse(_ traffic: Traffic, rounds: Int) -> Cost {
+    var traffic = traffic
     let parser = PacketParser(seed: 1)
+    var cost = Cost()
     var sum: UInt64 = 0
-    let begun = cpuTime()
-    for round in rounds {
-        for datagram in round.guest + round.host {
-            let bytes = unsafe datagram.span.bytes
+    for number in 0..<rounds {
+        let round = traffic.round(first: number * Pace.bursts * Traffic.burst, bursts: Pace.bursts)
+        let begun = cpuTime()
+        for datagram in round {
+            let bytes = unsafe datagram.bytes.span.bytes
             var offset = 0
             while let frame = try? NetlinkMessage.next(in: bytes, at: &offset) {
                 guard let message = try? NFLogMessage(parsing: bytes, body: frame.body),
                     let packet = try? parser.parse(bytes, message.payload)
                 else { continue }
                 sum &+= packet.fingerprint.header
+                cost.events += 1
             }
         }
+        cost.time += cpuTime() - begun
     }
-    let spent = cpuTime() - begun
     precondition(sum != 0, "nothing was parsed")
-    return spent
+    return cost
 }
 
-/// Everything up to the paths.
-@MainActor func wholePath() -> (Int64, Paths, Correlator) {
-    var correlator = Correlator()
-    correlator.update(traffic.registry.current.layout)
-    var readers = (0...1).map {
-        NFLogReader(namespace: $0, parser: PacketParser(seed: 1), registry: traffic.registry)
+/// Takes rounds of packets, and gives what they came to.
+func run(_ path: inout Path, _ traffic: inout Traffic, _ first: inout Int, rounds: Int, bursts: Int, interval: Int64) {
+    for _ in 0..<rounds {
+        let packets = bursts * Traffic.burst
+        path.take(traffic.round(first: first, bursts: bursts), duration: Int64(packets) * interval)
+        first += packets
     }
-    var sink = Paths()
-    // A packet every 7 µs, so that as many journeys are open at once as on a loaded machine.
-    var now: Int64 = 1_000_000
-    let begun = cpuTime()
-    for round in rounds {
-        correlator.receive(at: now)
-        for datagram in round.guest { readers[0].read(unsafe datagram.span.bytes, now: now, into: &correlator) }
-        for datagram in round.host { readers[1].read(unsafe datagram.span.bytes, now: now, into: &correlator) }
-        correlator.advance(to: now, into: &sink)
-        now += Int64(batch) * 7
-    }
-    correlator.finish(into: &sink)
-    return (cpuTime() - begun, sink, correlator)
 }
 
-print("event path: \(packets) packets, \(events) events, 2 namespaces")
-report("parse", parseOnly())
-let (spent, sink, correlator) = wholePath()
-report("parse, correlate, add up", spent)
-precondition(sink.aggregate.paths.count == 1 && sink.aggregate.paths[0].packets == UInt64(packets), "the result is wrong")
-print("\(correlator.counters.journeys) journeys, \(sink.aggregate.paths.count) path; budget 1000 ns/event")
+func small(packets: Int, isCounted: Bool) {
+    let rounds = max(1, packets / (Pace.bursts * Traffic.burst))
+    var traffic = Traffic(Traffic.Size())
+    if !isCounted {
+        print("event path: \(rounds * Pace.bursts * Traffic.burst) packets, 2 namespaces, \(traffic.probes) probes")
+        report("parse", parse(traffic, rounds: rounds))
+    }
+    var path = Path(traffic, Correlator.Limits())
+    var first = 0
+    if !isCounted {
+        run(&path, &traffic, &first, rounds: max(100, rounds / 4), bursts: Pace.bursts, interval: Pace.interval)
+        path.forgetCost()
+    }
+    run(&path, &traffic, &first, rounds: rounds, bursts: Pace.bursts, interval: Pace.interval)
+    let cost = path.cost
+    path.finish()
+    if isCounted {
+        print("events: \(cost.events)")
+    } else {
+        report("parse, correlate, add up", cost)
+    }
+    let paths = path.sink.aggregate.paths
+    precondition(paths.count == 1 && paths[0].packets == UInt64(first), "the result is wrong")
+}
+
+/// A steady state in which `journeys` are under way: each stays until it is as old as that many packets take.
+func live(journeys: Int) {
+    for isLarge in [false, true] {
+        var size = Traffic.Size(flows: 1000, translatedFlows: 1000)
+        var limits = Correlator.Limits()
+        if isLarge {
+            size = Traffic.Size(pairs: 100, userChains: 8, variants: 100, flows: 1000, translatedFlows: 20_000)
+            limits.journeys = journeys * 2
+            limits.settle = Int64(journeys) * Pace.interval
+            limits.linger = limits.settle
+        }
+        var traffic = Traffic(size)
+        var path = Path(traffic, limits)
+        var first = 0
+        let count = isLarge ? 100 : Pace.bursts
+        let rounds = (isLarge ? journeys : 300_000) / (count * Traffic.burst)
+        let before = residentMemory()
+        run(&path, &traffic, &first, rounds: rounds, bursts: count, interval: Pace.interval)
+        let memory = residentMemory() - before
+        let underWay = path.correlator.liveJourneys
+        // Until everything that grows has grown.
+        run(&path, &traffic, &first, rounds: rounds / 4, bursts: count, interval: Pace.interval)
+        path.forgetCost()
+        run(&path, &traffic, &first, rounds: max(rounds / 2, 300), bursts: count, interval: Pace.interval)
+        report(
+            "\(underWay) journeys under way, \(path.sink.aggregate.paths.count) paths, \(size.pairs * 2) namespaces, "
+                + "\(traffic.probes) probes", path.cost)
+        if isLarge { print("each in \(memory / max(1, underWay)) bytes, of two segments") }
+    }
+}
+
+switch words.first {
+case "live": live(journeys: words.dropFirst().first.flatMap { Int($0) } ?? 1_000_000)
+case "instructions": small(packets: 4000, isCounted: true)
+default: small(packets: words.first.flatMap { Int($0) } ?? 200_000, isCounted: false)
+}

@@ -3,7 +3,9 @@ struct Choice {
     /// -1: none.
     private(set) var best: Int32 = -1
     /// Others with the same fit: which of them it really was cannot be told.
-    private(set) var tied: [Int32] = []
+    var tied: [Int32] { others ?? [] }
+    /// No array, not even an empty one, as long as there are none: that is nearly always.
+    private var others: [Int32]?
     private var bestFit = Int.min
     private var looks = 0
 
@@ -13,6 +15,8 @@ struct Choice {
 
     /// Whether enough have been looked at; the best of those, if any, is then marked ambiguous.
     var isExhausted: Bool { looks >= Self.limit }
+
+    var isTied: Bool { others != nil }
 
     /// Counts one candidate, whether it fits or not.
     @inline(__always)
@@ -24,15 +28,19 @@ struct Choice {
         if best < 0 || fit > bestFit {
             best = candidate
             bestFit = fit
-            if !tied.isEmpty { tied.removeAll() }
+            others = nil
         } else if fit == bestFit {
             if isPreferred(candidate, best) {
-                tied.append(best)
+                tie(best)
                 best = candidate
             } else {
-                tied.append(candidate)
+                tie(candidate)
             }
         }
+    }
+
+    private mutating func tie(_ candidate: Int32) {
+        if others == nil { others = [candidate] } else { others?.append(candidate) }
     }
 }
 
@@ -40,7 +48,7 @@ extension Correlator {
     /// Marks the journeys of all that fit alike.
     @inline(__always)
     mutating func markAmbiguous(_ choice: Choice) {
-        guard !choice.tied.isEmpty || choice.isExhausted, choice.best >= 0 else { return }
+        guard choice.isTied || choice.isExhausted, choice.best >= 0 else { return }
         for candidate in choice.tied + [choice.best] { journeys[Int(segments[candidate].journey)].isAmbiguous = true }
     }
 }

@@ -5,14 +5,25 @@ extension Correlator {
     /// The segment that `event` continues; -1 for none.
     @inline(__always)
     mutating func continuation(of event: Event, at place: ProbePlace) -> Int32 {
+        let first = segments.firstAtPlace(place.namespace, event.packet.fingerprint, event.packet.tuple)
+        // Nearly always there is nothing to choose from.
+        guard first >= 0, segments.nextAtPlace(first) < 0, isCandidate(first, event, place),
+            fit(of: first, for: event, at: place) != nil,
+            segments[first].lossEpoch == lossEpochs[Int(place.namespace)]
+        else { return choose(from: first, for: event, at: place) }
+        copy = -1
+        isCrowded = false
+        return first
+    }
+
+    @inline(never)
+    private mutating func choose(from first: Int32, for event: Event, at place: ProbePlace) -> Int32 {
         var choice = Choice()
         copy = -1
-        var candidate = segments.firstAtPlace(place.namespace, event.packet.fingerprint, event.packet.tuple)
+        var candidate = first
         while candidate >= 0, !choice.isExhausted {
             choice.look()
-            if segments[candidate].namespace == place.namespace, segments[candidate].fingerprint == event.packet.fingerprint,
-                segments[candidate].current.source == event.packet.tuple.source
-            {
+            if isCandidate(candidate, event, place) {
                 if let fit = fit(of: candidate, for: event, at: place) {
                     choice.consider(candidate, fit: fit) { movedLater($0, than: $1) }
                 } else if copy < 0 {
@@ -32,32 +43,44 @@ extension Correlator {
         return choice.best
     }
 
+    /// Whether it is the same packet in the same namespace, from the same source.
+    @inline(__always)
+    private func isCandidate(_ candidate: Int32, _ event: Event, _ place: ProbePlace) -> Bool {
+        segments[candidate].namespace == place.namespace && segments[candidate].fingerprint == event.packet.fingerprint
+            && segments[candidate].current.hasSource(of: event.packet.tuple)
+    }
+
     /// How well a candidate from the same source fits: exact addresses before translated ones, then the interface, then the nearest place.
     @inline(__always)
     private func fit(of candidate: Int32, for event: Event, at place: ProbePlace) -> Int? {
-        let segment = segments[candidate]
-        guard isAhead(place, event, of: segment) else { return nil }
-        let isSame = segment.current == event.packet.tuple
+        guard isAhead(place, event, of: candidate) else { return nil }
+        let hook = segments[candidate].hook
+        let priority = segments[candidate].priority
+        let isSame = segments[candidate].current == event.packet.tuple
         if !isSame {
+            let current = segments[candidate].current
             let isTranslated = Translation.passesDestination(
-                from: (segment.hook, Int32(segment.priority)), to: (place.hook, Int32(place.priority)))
-            let isPortKept = segment.current.sourcePort == event.packet.tuple.sourcePort || segment.current.isICMP
-            guard isTranslated, isPortKept, segment.current.transport == event.packet.tuple.transport else { return nil }
+                from: (hook, Int32(priority)), to: (place.hook, Int32(place.priority)))
+            let isPortKept = current.sourcePort == event.packet.tuple.sourcePort || current.isICMP
+            guard isTranslated, isPortKept, current.transport == event.packet.tuple.transport else { return nil }
         }
         // Priorities lie between -400 and 150; 1 << 12 keeps stages apart.
-        let nearness = Int(segment.hook.stage) << 12 + Int(segment.priority)
-        return (isSame ? 1 << 20 : 0) + (segment.inInterface == event.inInterface ? 1 << 16 : 0) + nearness
+        let nearness = Int(hook.stage) << 12 + Int(priority)
+        return (isSame ? 1 << 20 : 0) + (segments[candidate].inInterface == event.inInterface ? 1 << 16 : 0) + nearness
     }
 
-    /// Whether a packet last seen where `segment` is can be seen at `place` next.
+    /// Whether a packet last seen where `candidate` is can be seen at `place` next.
     @inline(__always)
-    private func isAhead(_ place: ProbePlace, _ event: Event, of segment: LiveSegment) -> Bool {
-        guard place.hook == segment.hook else { return segment.hook.leads(to: place.hook) }
-        if place.priority != segment.priority { return place.priority > segment.priority }
+    private func isAhead(_ place: ProbePlace, _ event: Event, of candidate: Int32) -> Bool {
+        let hook = segments[candidate].hook
+        guard place.hook == hook else { return hook.leads(to: place.hook) }
+        let priority = segments[candidate].priority
+        if place.priority != priority { return place.priority > priority }
         // The same chain, or one that it jumped to: a head probe comes once, and before all others but head probes.
         if !place.isPassedOnce { return true }
-        guard event.probe != segment.lastProbe else { return false }
-        return places[Int(segment.lastProbe)].isPassedOnce || isOtherBackend(event.probe, segment.lastProbe)
+        let last = segments[candidate].lastProbe
+        guard event.probe != last else { return false }
+        return places[Int(last)].isPassedOnce || isOtherBackend(event.probe, last)
     }
 
     /// Both backends may have a probe at the same place.
@@ -76,14 +99,14 @@ extension Correlator {
         var candidate = segments.firstTranslated(place.namespace, event.packet.fingerprint, event.packet.tuple)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
-            let segment = segments[candidate]
-            let from = (segment.hook, Int32(segment.priority))
-            if segment.namespace == place.namespace, segment.fingerprint == event.packet.fingerprint,
-                segment.current.destination == event.packet.tuple.destination,
-                segment.current.transport == event.packet.tuple.transport, isAhead(place, event, of: segment),
+            let from = (segments[candidate].hook, Int32(segments[candidate].priority))
+            if segments[candidate].namespace == place.namespace, segments[candidate].fingerprint == event.packet.fingerprint,
+                segments[candidate].current.destination == event.packet.tuple.destination,
+                segments[candidate].current.transport == event.packet.tuple.transport,
+                isAhead(place, event, of: candidate),
                 Translation.passesSource(from: from, to: (place.hook, Int32(place.priority)))
             {
-                choice.consider(candidate, fit: Int(segment.priority)) { movedLater($0, than: $1) }
+                choice.consider(candidate, fit: Int(from.1)) { movedLater($0, than: $1) }
             }
             candidate = segments.nextTranslated(candidate)
         }

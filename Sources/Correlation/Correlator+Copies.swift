@@ -17,28 +17,28 @@ extension Correlator {
     /// have been this one, which had left by then but was not received.
     mutating func doubtDepartures(of index: Int32) {
         guard !segments[index].current.destination.isMulticast else { return }
-        let own = segments[index]
-        var candidate = segments.firstAtPlace(own.namespace, own.fingerprint, own.current)
+        let lossEpoch = lossEpochs[Int(segments[index].namespace)]
+        var candidate = segments.firstAtPlaceOf(index)
         var looks = 0
         while candidate >= 0 {
             looks += 1
             // As many copies as that are not told apart by anything.
             guard looks <= 256 else { return doubt(index) }
-            if candidate != index, isCopy(candidate, own), isRecent(candidate) {
-                let other = segments[candidate]
-                if other.awaitsChild || other.hasChildren || other.lossEpoch != lossEpochs[Int(own.namespace)] {
-                    doubt(index)
-                    doubt(candidate)
-                    return
-                }
+            if candidate != index, isCopy(candidate, index), isRecent(candidate),
+                segments[candidate].awaitsChild || segments[candidate].hasChildren
+                    || segments[candidate].lossEpoch != lossEpoch
+            {
+                doubt(index)
+                doubt(candidate)
+                return
             }
             candidate = segments.nextAtPlace(candidate)
         }
     }
 
-    private func isCopy(_ candidate: Int32, _ own: LiveSegment) -> Bool {
-        segments[candidate].namespace == own.namespace && segments[candidate].fingerprint == own.fingerprint
-            && segments[candidate].current == own.current && segments[candidate].journey != own.journey
+    private func isCopy(_ candidate: Int32, _ own: Int32) -> Bool {
+        segments[candidate].namespace == segments[own].namespace && segments[candidate].fingerprint == segments[own].fingerprint
+            && segments[candidate].current == segments[own].current && segments[candidate].journey != segments[own].journey
     }
 
     /// A segment has begun beside a copy of it (`copy`): where events are being lost at that, either may have got the other's
@@ -55,12 +55,11 @@ extension Correlator {
     mutating func doubtContinuation(of index: Int32) {
         // Nothing holds a packet up within a namespace but a queue to a program.
         guard isRecent(index) else { return doubt(index) }
-        let own = segments[index]
-        var candidate = segments.firstAtPlace(own.namespace, own.fingerprint, own.current)
+        var candidate = segments.firstAtPlaceOf(index)
         var looks = 0
         while candidate >= 0, looks < 256 {
             looks += 1
-            if candidate != index, isCopy(candidate, own), isRecent(candidate) { return doubt(index) }
+            if candidate != index, isCopy(candidate, index), isRecent(candidate) { return doubt(index) }
             candidate = segments.nextAtPlace(candidate)
         }
     }

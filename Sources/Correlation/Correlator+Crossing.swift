@@ -3,15 +3,21 @@ internal import TraceModel
 /// How segments of different namespaces become one journey.
 extension Correlator {
     /// The segment of the network that an interface is on; `nil` where it has none to cross, 0 where that is not known.
+    @inline(__always)
     func linkSegment(of index: Int32, _ interface: UInt32) -> UInt32? {
         guard interface != 0 else { return nil }
-        return layout.namespaces[Int(segments[index].namespace)].interfaces[interface]?.segment ?? 0
+        return self.interface(of: index, interface).segment
+    }
+
+    @inline(__always)
+    private func interface(of index: Int32, _ number: UInt32) -> InterfaceTable.Interface {
+        itinerary.interfaces[Int(segments[index].namespace), number]
     }
 
     /// A segment is about to leave: if through a tunnel, a packet that carries it will follow.
     private mutating func enterTunnel(_ index: Int32) {
         let segment = segments[index]
-        guard layout.namespaces[Int(segment.namespace)].interfaces[segment.outInterface]?.isTunnel == true else { return }
+        guard interface(of: index, segment.outInterface).isTunnel else { return }
         // Behind the last probe it may be given another source.
         for tuple in [segment.current, expectedArrival(of: index)] {
             carriage.enter(
@@ -33,8 +39,9 @@ extension Correlator {
             // It goes on, perhaps with another address or one hop less to live.
             if place.hook != .input { joinChildren(of: index) }
         } else if place.isLastOnTheWayOut {
-            let link = linkSegment(of: index, segments[index].outInterface) ?? 0
-            guard itinerary.hasOtherEnd(link, beside: Int(segments[index].namespace)) else { return }
+            let interface = interface(of: index, segments[index].outInterface)
+            guard interface.hasOtherEnd else { return }
+            let link = interface.segment
             segments[index].departedAfter = horizon
             doubtDepartures(of: index)
             segments.awaitChild(index, as: expectedArrival(of: index))
@@ -50,9 +57,9 @@ extension Correlator {
 
     /// The packet behind all translation, where connection tracking has told.
     private func knownTranslation(of index: Int32) -> PacketTuple? {
-        let segment = segments[index]
-        return translations.translation(
-            of: segment.entry, in: Int(segment.namespace), at: journeys[Int(segment.journey)].firstSeen)?.translated
+        translations.translation(
+            of: segments[index].entry, in: Int(segments[index].namespace),
+            at: journeys[Int(segments[index].journey)].firstSeen)?.translated
     }
 
     /// Whether what fits less well is looked for as soon as one of the two is looked at again. Else the other will have been
@@ -61,7 +68,7 @@ extension Correlator {
 
     /// `index` has arrived: joins it to the segment that left for it, or lets it wait for one.
     mutating func joinParent(of index: Int32, through link: UInt32) {
-        guard itinerary.hasOtherEnd(link, beside: Int(segments[index].namespace)) else { return }
+        guard interface(of: index, segments[index].inInterface).hasOtherEnd else { return }
         var choice = Choice()
         var candidate = segments.firstDeparture(for: index)
         while candidate >= 0, !choice.isExhausted {
@@ -172,44 +179,48 @@ extension Correlator {
     /// Where the addresses are others, or the links are not known and the times to live differ, it may still fit when nothing
     /// better can come (`isLate`).
     private func crossingFit(from departed: Int32, to arrived: Int32, _ link: UInt32, isLate: Bool = false) -> Int? {
-        let from = segments[departed]
-        let to = segments[arrived]
-        guard from.fingerprint == to.fingerprint, from.hook != .input, departed != arrived,
-            from.current.destination == to.entry.destination, from.current.transport == to.entry.transport,
-            from.current.destinationPort == to.entry.destinationPort || from.current.isICMP,
-            from.journey != to.journey, isLate || to.begunAt >= from.departedAfter
+        guard segments[departed].fingerprint == segments[arrived].fingerprint, segments[departed].hook != .input,
+            departed != arrived, segments[departed].journey != segments[arrived].journey,
+            isLate || segments[arrived].begunAt >= segments[departed].departedAfter
+        else { return nil }
+        let from = segments[departed].current
+        let to = segments[arrived].entry
+        guard from.destination == to.destination, from.transport == to.transport,
+            from.destinationPort == to.destinationPort || from.isICMP
         else { return nil }
         // One copy of a multicast packet for each receiver; another is a packet of its own.
-        if from.hasChildren, hasChild(departed, like: arrived) { return nil }
+        if segments[departed].hasChildren, hasChild(departed, like: arrived) { return nil }
+        let isSameTimeToLive = segments[departed].timeToLive == segments[arrived].entryTimeToLive
+        let outInterface = segments[departed].outInterface
         var score = 0
-        if let out = linkSegment(of: departed, from.outInterface), out != 0, link != 0 {
+        if let out = linkSegment(of: departed, outInterface), out != 0, link != 0 {
             guard out == link else { return nil }
             // Links do not count down: another hop on the same link does, or a rule behind the last probe.
-            guard isLate || from.timeToLive == to.entryTimeToLive else { return nil }
+            guard isLate || isSameTimeToLive else { return nil }
             score += 8
             // Nothing comes back through the interface that it left by, but on loopback.
-            if from.namespace == to.namespace, from.outInterface == to.inInterface,
-                layout.namespaces[Int(from.namespace)].interfaces[from.outInterface]?.name != "lo"
+            if segments[departed].namespace == segments[arrived].namespace, outInterface == segments[arrived].inInterface,
+                !interface(of: departed, outInterface).isLoopback
             {
                 return nil
             }
         } else {
-            guard from.namespace != to.namespace else { return nil }
+            guard segments[departed].namespace != segments[arrived].namespace else { return nil }
             // Routers count down, links do not.
-            if from.timeToLive == to.entryTimeToLive {
+            if isSameTimeToLive {
                 score += 2
             } else if !isLate {
                 return nil
             }
         }
-        if from.current == to.entry {
+        if from == to {
             score += 4
-        } else if knownTranslation(of: departed) == to.entry {
+        } else if knownTranslation(of: departed) == to {
             score += 5
-        } else if !isLate || from.current.destination.isMulticast {
+        } else if !isLate || from.destination.isMulticast {
             // Another sender's packet may be the same in all but its source, as reports of group members are.
             return nil
-        } else if from.current.source == to.entry.source || from.current.sourcePort == to.entry.sourcePort {
+        } else if from.source == to.source || from.sourcePort == to.sourcePort {
             score += 1
         }
         return score
@@ -239,19 +250,18 @@ extension Correlator {
     mutating func joinLate(_ journey: Int32, isFirst: Bool) -> Bool {
         var index = journeys[Int(journey)].firstSegment
         while index >= 0 {
-            let segment = segments[index]
-            if segment.awaitsParent {
+            let next = segments[index].nextInJourney
+            if segments[index].awaitsParent {
                 segments.awaitParentLate(index)
                 if joinParentLate(of: index, isFirst) { return true }
             }
-            let link = linkSegment(of: index, segment.outInterface) ?? 0
-            if segment.awaitsChild, segment.hook != .input, !segment.hasChildren,
-                itinerary.hasOtherEnd(link, beside: Int(segment.namespace))
+            if segments[index].awaitsChild, segments[index].hook != .input, !segments[index].hasChildren,
+                interface(of: index, segments[index].outInterface).hasOtherEnd
             {
                 segments.awaitChildLate(index)
                 if joinChildLate(of: index, isFirst) { return true }
             }
-            index = segment.nextInJourney
+            index = next
         }
         return false
     }
@@ -324,12 +334,7 @@ extension Correlator {
         }
         let other = journeys[Int(downstream)]
         segments[journeys[upstream].lastSegment].nextInJourney = other.firstSegment
-        journeys[upstream].lastSegment = other.lastSegment
-        journeys[upstream].firstSeen = min(journeys[upstream].firstSeen, other.firstSeen)
-        journeys[upstream].lastSeen = max(journeys[upstream].lastSeen, other.lastSeen)
-        journeys[upstream].lastActivity = max(journeys[upstream].lastActivity, other.lastActivity)
-        journeys[upstream].layoutEpoch = min(journeys[upstream].layoutEpoch, other.layoutEpoch)
-        journeys[upstream].isAmbiguous = journeys[upstream].isAmbiguous || other.isAmbiguous
+        journeys[upstream].take(other)
         release(downstream)
     }
 }

@@ -12,15 +12,15 @@ extension Correlator {
         complete = max(complete, time)
         while let first = settling.first, first.deadline <= time {
             settling.removeFirst()
-            look(first, time, into: &sink)
+            look(first, .settling, time, into: &sink)
         }
         while let first = lingering.first, first.deadline <= time {
             lingering.removeFirst()
-            look(first, time, into: &sink)
+            look(first, .lingering, time, into: &sink)
         }
         while let first = crossing.first, first.deadline <= time {
             crossing.removeFirst()
-            look(first, time, into: &sink)
+            look(first, .crossing, time, into: &sink)
         }
         if mustEvict { evict(into: &sink) }
     }
@@ -47,11 +47,16 @@ extension Correlator {
         for index in journeys.indices where isLive(index) {
             guard count < limit else { return }
             count += 1
-            forEachBranch(of: Int32(index), isEvicted: false) { journey in
-                journey.outcome = .open
-                journey.doubt = .none
-                journey.expected = []
-                body(journey)
+            var leaf = nextLeaf(from: journeys[index].firstSegment)
+            var branch: UInt64 = 0
+            while leaf >= 0 {
+                fill(Int32(index), endingIn: leaf, branch: branch, isEvicted: false)
+                outgoing.outcome = .open
+                outgoing.doubt = .none
+                outgoing.expected.removeAll(keepingCapacity: true)
+                body(outgoing)
+                branch += 1
+                leaf = nextLeaf(from: segments[leaf].nextInJourney)
             }
         }
     }
@@ -61,19 +66,21 @@ extension Correlator {
         return first >= 0 && segments[first].journey == Int32(index)
     }
 
-    private mutating func look(_ appointment: Appointment, _ time: Int64, into sink: inout some JourneySink) {
+    private mutating func look(
+        _ appointment: Appointment, _ stage: Stage, _ time: Int64, into sink: inout some JourneySink
+    ) {
         let index = Int(appointment.journey)
         guard journeys[index].generation == appointment.generation, isLive(index) else { return }
-        guard journeys[index].lastActivity + patience(appointment.stage) <= time else {
+        guard journeys[index].lastActivity + patience(stage) <= time else {
             // It moved meanwhile.
-            return wait(for: appointment.journey, appointment.stage)
+            return wait(for: appointment.journey, stage)
         }
-        if joinLate(appointment.journey, isFirst: appointment.stage == .settling) {
+        if joinLate(appointment.journey, isFirst: stage == .settling) {
             // It is another's part now, or longer than it was.
-            if journeys[index].generation == appointment.generation { wait(for: appointment.journey, appointment.stage) }
+            if journeys[index].generation == appointment.generation { wait(for: appointment.journey, stage) }
             return
         }
-        switch appointment.stage {
+        switch stage {
         case .settling where !isSettled(appointment.journey): wait(for: appointment.journey, .lingering)
         case .lingering where isCrossing(appointment.journey): wait(for: appointment.journey, .crossing)
         default: close(appointment.journey, isEvicted: false, into: &sink)
@@ -89,9 +96,9 @@ extension Correlator {
     }
 
     private mutating func wait(for journey: Int32, _ stage: Stage) {
-        let live = journeys[Int(journey)]
         let appointment = Appointment(
-            deadline: live.lastActivity + patience(stage), journey: journey, generation: live.generation, stage: stage)
+            deadline: journeys[Int(journey)].lastActivity + patience(stage), journey: journey,
+            generation: journeys[Int(journey)].generation)
         switch stage {
         case .settling: settling.append(appointment)
         case .lingering: lingering.append(appointment)
@@ -103,16 +110,16 @@ extension Correlator {
     private mutating func isCrossing(_ journey: Int32) -> Bool {
         var index = journeys[Int(journey)].firstSegment
         while index >= 0 {
-            let segment = segments[index]
             // What does not fit through goes on in pieces, which are journeys of their own.
             let fits = itinerary.fits(
-                journeys[Int(journey)].packet.length, namespace: Int(segment.namespace), interface: segment.outInterface)
-            if !segment.hasChildren, !segment.current.destination.isMulticast, fits, arrival(of: segment) != nil,
-                case .left = itinerary.verdict(segment.route, routes, conditions: segment.conditions, now: now).ending
+                journeys[Int(journey)].length, namespace: Int(segments[index].namespace),
+                interface: segments[index].outInterface)
+            if !segments[index].hasChildren, !segments[index].current.destination.isMulticast, fits,
+                arrival(of: index) != nil, case .left = verdict(of: index).ending
             {
                 return true
             }
-            index = segment.nextInJourney
+            index = segments[index].nextInJourney
         }
         return false
     }
@@ -122,20 +129,23 @@ extension Correlator {
         var index = journeys[Int(journey)].firstSegment
         if segments[index].awaitsParent, segments[index].hook != .output, !comesFromOutside(index) { return false }
         while index >= 0 {
-            let segment = segments[index]
-            if segment.current.destination.isMulticast { return false }
-            let verdict = itinerary.verdict(segment.route, routes, conditions: segment.conditions, now: now)
+            if segments[index].current.destination.isMulticast { return false }
+            let verdict = verdict(of: index)
             if verdict.hasGap { return false }
-            if !segment.hasChildren {
+            if !segments[index].hasChildren {
                 switch verdict.ending {
                 case .delivered: break
-                case .left where arrival(of: segment) == nil: break
+                case .left where arrival(of: index) == nil: break
                 default: return false
                 }
             }
-            index = segment.nextInJourney
+            index = segments[index].nextInJourney
         }
         return true
+    }
+
+    private mutating func verdict(of index: Int32) -> Itinerary.Verdict {
+        itinerary.verdict(segments[index].route, routes, conditions: segments[index].conditions, now: now)
     }
 
     private func comesFromOutside(_ index: Int32) -> Bool {
@@ -143,10 +153,10 @@ extension Correlator {
         return layout.openSegments.contains(link)
     }
 
-    private func arrival(of segment: LiveSegment) -> (probes: [UInt32], namespaces: Set<Int>, dependsOnSource: Bool)? {
+    private mutating func arrival(of index: Int32) -> Itinerary.Arrival? {
         itinerary.arrival(
-            from: Int(segment.namespace), through: segment.outInterface, family: segment.current.source.family,
-            conditions: segment.conditions, now: now)
+            from: Int(segments[index].namespace), through: segments[index].outInterface,
+            family: segments[index].current.source.family, conditions: segments[index].conditions, now: now)
     }
 
     private mutating func evict(into sink: inout some JourneySink) {
@@ -162,16 +172,16 @@ extension Correlator {
     }
 
     private mutating func close(_ journey: Int32, isEvicted: Bool, into sink: inout some JourneySink) {
-        let routes = routes
-        let history = history
-        var closed: (journeys: UInt64, ambiguous: UInt64) = (0, 0)
-        forEachBranch(of: journey, isEvicted: isEvicted) { branch in
-            closed.journeys += 1
-            if branch.isAmbiguous { closed.ambiguous += 1 }
-            sink.accept(branch, routes: routes, history: history)
+        var leaf = nextLeaf(from: journeys[Int(journey)].firstSegment)
+        var branch: UInt64 = 0
+        while leaf >= 0 {
+            fill(journey, endingIn: leaf, branch: branch, isEvicted: isEvicted)
+            counters.journeys += 1
+            if outgoing.isAmbiguous { counters.ambiguous += 1 }
+            sink.accept(outgoing, routes: routes, history: history)
+            branch += 1
+            leaf = nextLeaf(from: segments[leaf].nextInJourney)
         }
-        counters.journeys += closed.journeys
-        counters.ambiguous += closed.ambiguous
         var index = journeys[Int(journey)].firstSegment
         while index >= 0 {
             let next = segments[index].nextInJourney
@@ -182,27 +192,19 @@ extension Correlator {
         release(journey)
     }
 
-    /// One journey for each end: a multicast packet has several.
-    private mutating func forEachBranch(of journey: Int32, isEvicted: Bool, _ body: (inout Journey) -> Void) {
-        var leaf = journeys[Int(journey)].firstSegment
-        var branch: UInt64 = 0
-        while leaf >= 0 {
-            if !segments[leaf].hasChildren {
-                fill(journey, endingIn: leaf, isEvicted: isEvicted)
-                // Branches past the first get serials of their own from the top of the range.
-                if branch > 0 { outgoing.serial |= branch << 56 }
-                branch += 1
-                body(&outgoing)
-            }
-            leaf = segments[leaf].nextInJourney
-        }
+    /// The next segment behind which nothing comes. A multicast packet has several, and each ends a journey.
+    private func nextLeaf(from segment: Int32) -> Int32 {
+        var leaf = segment
+        while leaf >= 0, segments[leaf].hasChildren { leaf = segments[leaf].nextInJourney }
+        return leaf
     }
 
     /// Writes the journey that ends in `leaf` into `outgoing`.
-    mutating func fill(_ journey: Int32, endingIn leaf: Int32, isEvicted: Bool) {
+    mutating func fill(_ journey: Int32, endingIn leaf: Int32, branch: UInt64, isEvicted: Bool) {
         let live = journeys[Int(journey)]
-        outgoing.serial = live.serial
-        outgoing.packet = live.packet
+        // Branches past the first get serials of their own from the top of the range.
+        outgoing.serial = live.serial | branch << 56
+        outgoing.packet = live.packet(segments[live.firstSegment])
         outgoing.firstSeen = live.firstSeen
         outgoing.lastSeen = live.lastSeen
         outgoing.isAmbiguous = live.isAmbiguous
@@ -226,15 +228,14 @@ extension Correlator {
     }
 
     private func described(_ index: Int32) -> JourneySegment {
-        let segment = segments[index]
         var described = JourneySegment(
-            namespace: Int(segment.namespace), route: segment.route, entry: segment.entry, exit: segment.current,
-            lastHook: segment.hook, opensConnection: segment.opensConnection, firstEvent: segment.firstEvent,
-            lastEvent: segment.lastEvent)
-        let firstSeen = journeys[Int(segment.journey)].firstSeen
-        if let known = translations.translation(of: segment.entry, in: Int(segment.namespace), at: firstSeen) {
+            namespace: Int(segments[index].namespace), route: segments[index].route, entry: segments[index].entry,
+            exit: segments[index].current, lastHook: segments[index].hook, opensConnection: segments[index].opensConnection,
+            firstEvent: segments[index].firstEvent, lastEvent: segments[index].lastEvent)
+        let firstSeen = journeys[Int(segments[index].journey)].firstSeen
+        if let known = translations.translation(of: described.entry, in: described.namespace, at: firstSeen) {
             described.direction = known.direction
-            if segment.hook == .postrouting { described.exit = known.translated }
+            if described.lastHook == .postrouting { described.exit = known.translated }
         }
         return described
     }
@@ -245,23 +246,19 @@ extension Correlator {
         var hasLoss = false
         var index = leaf
         while index >= 0 {
-            let segment = segments[index]
-            let verdict = itinerary.verdict(segment.route, routes, conditions: segment.conditions, now: now)
-            hasGap = hasGap || verdict.hasGap
-            hasLoss = hasLoss || segment.lossEpoch != lossEpochs[Int(segment.namespace)]
-            index = segment.parent
+            hasGap = hasGap || verdict(of: index).hasGap
+            hasLoss = hasLoss || segments[index].lossEpoch != lossEpochs[Int(segments[index].namespace)]
+            index = segments[index].parent
         }
-        let last = segments[leaf]
-        let verdict = itinerary.verdict(last.route, routes, conditions: last.conditions, now: now)
         var isTooLarge = false
         func settle(_ outcome: Outcome, _ doubt: Doubt = .none) {
             outgoing.outcome = outcome
             outgoing.doubt = doubt
         }
-        func drop(_ expected: [UInt32], isFiltered: Bool, isAnyLost: Bool) {
-            outgoing.expected = expected
+        func drop(_ expected: some Collection<UInt32>, isFiltered: Bool, isAnyLost: Bool) {
+            outgoing.expected.append(contentsOf: expected)
             if isFinishing, live.lastActivity + limits.linger > now {
-                outgoing.expected = []
+                outgoing.expected.removeAll(keepingCapacity: true)
                 settle(.open)
             } else if isEvicted {
                 settle(.incomplete, .evicted)
@@ -269,7 +266,7 @@ extension Correlator {
                 settle(.incomplete, .eventsLost)
             } else if live.layoutEpoch != layoutEpoch {
                 settle(.incomplete, .layoutChanged)
-            } else if last.isFragment || isTooLarge {
+            } else if segments[leaf].isFragment || isTooLarge {
                 settle(.incomplete, .refragmented)
             } else if isFiltered {
                 settle(.incomplete, .probesFiltered)
@@ -289,32 +286,32 @@ extension Correlator {
             let first = segments[live.firstSegment]
             let isPutTogether =
                 first.hook != .prerouting && first.hook != .output
-                && !itinerary.fits(live.packet.length, namespace: Int(first.namespace), interface: first.inInterface)
-            return settle(.incomplete, last.isFragment || isPutTogether ? .refragmented : .stepsMissing)
+                && !itinerary.fits(live.length, namespace: Int(first.namespace), interface: first.inInterface)
+            return settle(.incomplete, segments[leaf].isFragment || isPutTogether ? .refragmented : .stepsMissing)
         }
-        switch verdict.ending {
+        switch verdict(of: leaf).ending {
         case .delivered:
             settle(.delivered)
         case .undecidable:
             settle(.incomplete, isEvicted ? .evicted : .probesMissing)
         case .expected(let probes, let crosses):
-            drop(probes, isFiltered: !crosses.isEmpty, isAnyLost: hasLoss)
+            drop(itinerary.probes[probes], isFiltered: !crosses.isEmpty, isAnyLost: hasLoss)
         case .left:
-            guard !last.current.destination.isMulticast, let next = arrival(of: last) else { return settle(.sent) }
+            guard !segments[leaf].current.destination.isMulticast, let next = arrival(of: leaf) else { return settle(.sent) }
             let isLost = next.namespaces.contains { hasLost(in: $0, since: live.lastActivity) }
             isTooLarge = !itinerary.fits(
-                live.packet.length, namespace: Int(last.namespace), interface: last.outInterface)
+                live.length, namespace: Int(segments[leaf].namespace), interface: segments[leaf].outInterface)
             drop(next.probes, isFiltered: next.dependsOnSource, isAnyLost: hasLoss || isLost)
         }
     }
 
     /// The namespaces that must have seen a packet before it arrived where it was first seen, but did not.
     private func missingOrigin(of live: LiveJourney) -> Set<Int>? {
-        let first = segments[live.firstSegment]
-        guard first.awaitsParent, !first.current.destination.isMulticast else { return nil }
+        let first = live.firstSegment
+        guard segments[first].awaitsParent, !segments[first].current.destination.isMulticast else { return nil }
         return itinerary.origin(
-            of: Int(first.namespace), through: first.inInterface, family: first.current.source.family,
-            conditions: first.conditions, now: now)
+            of: Int(segments[first].namespace), through: segments[first].inInterface,
+            family: segments[first].current.source.family, conditions: segments[first].conditions, now: now)
     }
 
     /// Where a packet has not been seen at all, any loss since it was due may have been its own. A loss is noticed with the

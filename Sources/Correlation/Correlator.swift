@@ -53,20 +53,6 @@ public struct Correlator {
         public var ambiguous: UInt64 = 0
     }
 
-    struct LiveJourney {
-        var packet: Packet
-        var serial: UInt64
-        var firstSeen: Int64
-        var lastSeen: Int64
-        /// By the clock of `receive(at:)`.
-        var lastActivity: Int64
-        var firstSegment: Int32
-        var lastSegment: Int32
-        var generation: UInt32
-        var layoutEpoch: UInt32
-        var isAmbiguous = false
-    }
-
     /// How long a journey has been waited for: each stage has a queue in the order of its deadlines.
     enum Stage {
         case settling, lingering, crossing
@@ -77,7 +63,6 @@ public struct Correlator {
         var deadline: Int64
         var journey: Int32
         var generation: UInt32
-        var stage: Stage
     }
 
     /// What the hot path needs to know of a probe.
@@ -237,18 +222,18 @@ public struct Correlator {
         let isRewritten = segments[index].current != event.packet.tuple
         if isRewritten { segments.rewrite(index, to: event.packet.tuple) }
         let hookBefore = segments[index].hook
-        let isSameStep = place.reportsEveryRule && segments[index].lastProbe == event.probe
-        let route = isSameStep ? segments[index].route : routes.advance(segments[index].route, by: step)
-        // There is no room for this sequence of steps: what is shown of it would be wrong.
-        if route == segments[index].route, !isSameStep { journeys[Int(segments[index].journey)].isAmbiguous = true }
-        let last = segments[index].lastEvent
-        let position = isSameStep ? last : history.append(event, after: last)
-        segments[index].advance(event, route: route, position: position, place.condition, place.hook, place.priority)
-        if place.isNAT { segments[index].opensConnection = true }
+        let routeBefore = segments[index].route
         let journey = Int(segments[index].journey)
-        journeys[journey].lastActivity = now
-        if event.time > journeys[journey].lastSeen { journeys[journey].lastSeen = event.time }
-        if event.time < journeys[journey].firstSeen { journeys[journey].firstSeen = event.time }
+        var route = routeBefore
+        var position = segments[index].lastEvent
+        if !place.reportsEveryRule || segments[index].lastProbe != event.probe {
+            route = routes.advance(routeBefore, by: step)
+            // There is no room for this sequence of steps: what is shown of it would be wrong.
+            if route == routeBefore { journeys[journey].isAmbiguous = true }
+            position = history.append(event, after: position)
+        }
+        segments[index].advance(event, at: place, route: route, position: position)
+        journeys[journey].see(event.time, now)
         if place.hook != hookBefore || (isRewritten && place.hook == .postrouting) { enterHook(index, place) }
     }
 
@@ -256,19 +241,12 @@ public struct Correlator {
         if liveJourneys >= limits.journeys { mustEvict = true }
         let journey = newJourney(event)
         let position = history.append(event, after: EventHistory.none)
+        let route = routes.advance(RouteTable.root, by: step)
         let index = segments.insert(
             LiveSegment(
-                fingerprint: event.packet.fingerprint, entry: event.packet.tuple, current: event.packet.tuple,
-                firstEvent: position, lastEvent: position,
-                route: routes.advance(RouteTable.root, by: step), lastOrder: event.order, lastProbe: event.probe,
-                inInterface: event.inInterface, outInterface: event.outInterface, conditions: place.condition,
-                lossEpoch: lossEpochs[Int(place.namespace)], journey: journey, priority: place.priority,
-                namespace: place.namespace, hook: place.hook, opensConnection: place.isNAT,
-                entryTimeToLive: event.packet.timeToLive, timeToLive: event.packet.timeToLive,
-                isFragment: event.packet.isFragment, begunAt: now))
-        journeys[Int(journey)].isAmbiguous = isCrowded
-        journeys[Int(journey)].firstSegment = index
-        journeys[Int(journey)].lastSegment = index
+                event, at: place, route: route, position: position, lossEpoch: lossEpochs[Int(place.namespace)],
+                journey: journey, now: now))
+        journeys[Int(journey)].begin(with: index, isAmbiguous: isCrowded)
         if place.hook != .output, let segment = linkSegment(of: index, event.inInterface) {
             joinParent(of: index, through: segment)
         }
@@ -295,20 +273,17 @@ public struct Correlator {
 
     mutating func newJourney(_ event: Event) -> Int32 {
         serial += 1
-        var journey = LiveJourney(
-            packet: event.packet, serial: serial, firstSeen: event.time, lastSeen: event.time, lastActivity: now,
-            firstSegment: -1, lastSegment: -1, generation: 0, layoutEpoch: layoutEpoch)
         let index: Int32
         if let reused = freeJourneys.popLast() {
             index = reused
-            journey.generation = journeys[Int(index)].generation
-            journeys[Int(index)] = journey
+            let generation = journeys[Int(index)].generation
+            journeys[Int(index)] = LiveJourney(event, serial, layoutEpoch, generation: generation, now: now)
         } else {
             index = Int32(journeys.count)
-            journeys.append(journey)
+            journeys.append(LiveJourney(event, serial, layoutEpoch, generation: 0, now: now))
         }
         settling.append(
-            Appointment(deadline: now + limits.settle, journey: index, generation: journey.generation, stage: .settling))
+            Appointment(deadline: now + limits.settle, journey: index, generation: journeys[Int(index)].generation))
         return index
     }
 }

@@ -9,15 +9,23 @@ struct Itinerary: Sendable {
         var hasGap: Bool
     }
 
+    /// Without an array in it, since every journey that ends asks for several.
     enum Ending: Sendable {
         /// Into the local process.
         case delivered
         /// Through the interface of its last step.
         case left
-        /// It had to be seen by one of these next.
-        case expected([UInt32], crosses: MatchDependence)
+        /// It had to be seen by one of these next, which are numbers in `probes`.
+        case expected(Range<Int>, crosses: MatchDependence)
         /// No probe stands where it would be decided.
         case undecidable
+    }
+
+    /// What a packet that left must be seen by next, in other namespaces.
+    struct Arrival: Sendable {
+        var probes: [UInt32]
+        var namespaces: Set<Int>
+        var dependsOnSource: Bool
     }
 
     /// What decides whether a probe is one that a packet has to pass.
@@ -35,16 +43,29 @@ struct Itinerary: Sendable {
         var hook: Hook
     }
 
-    private struct CacheKey: Hashable {
-        var route: RouteID
+    /// A verdict that has been worked out, in a chain of those on the same route.
+    private struct Known {
+        var conditions: UInt32
+        var next: Int32
+        var verdict: Verdict
+    }
+
+    private struct ArrivalKey: Hashable {
+        var namespace: Int
+        var interface: UInt32
+        var family: AddressFamily
         var conditions: UInt32
     }
 
     private var points: [Key: [Point]] = [:]
     private var namespacesBySegment: [UInt32: Set<Int>] = [:]
-    private var loopbacks: Set<UInt32> = []
-    private var openSegments: Set<UInt32> = []
-    private var cache: [CacheKey: Verdict] = [:]
+    let interfaces: InterfaceTable
+    private var known: [Known] = []
+    /// By route: its first verdict in `known`, -1 for none.
+    private var firstKnown: [Int32] = []
+    /// Of all verdicts.
+    private(set) var probes: [UInt32] = []
+    private var arrivals: [ArrivalKey: Arrival?] = [:]
     /// When probes expire, in microseconds since 1970, in order; what is cached holds until the next one.
     private var expiries: [Int64] = []
     private var cacheEnd = Int64.min
@@ -54,7 +75,15 @@ struct Itinerary: Sendable {
 
     init(_ layout: Layout) {
         self.layout = layout
-        openSegments = layout.openSegments
+        var loopbacks: Set<UInt32> = []
+        for (index, namespace) in layout.namespaces.enumerated() {
+            for interface in namespace.interfaces.values where interface.segment != 0 {
+                namespacesBySegment[interface.segment, default: []].insert(index)
+                if interface.name == "lo" { loopbacks.insert(interface.segment) }
+            }
+        }
+        interfaces = InterfaceTable(
+            layout, joined: loopbacks.union(namespacesBySegment.filter { $0.value.count > 1 }.keys))
         // Bit 0 is the empty condition. Probes with conditions past the 31st are taken as reporting some packets only.
         var conditions: [Condition: UInt8] = [.none: 0]
         var bits: [UInt32] = []
@@ -80,16 +109,16 @@ struct Itinerary: Sendable {
         conditionBits = bits
         expiries = Set(points.values.joined().compactMap(\.until)).map { $0 * 1_000_000 }.sorted()
         for key in points.keys { points[key]?.sort { $0.priority < $1.priority } }
-        for (index, namespace) in layout.namespaces.enumerated() {
-            for interface in namespace.interfaces.values where interface.segment != 0 {
-                namespacesBySegment[interface.segment, default: []].insert(index)
-                if interface.name == "lo" { loopbacks.insert(interface.segment) }
-            }
-        }
     }
 
     /// The probes at `hook` that a packet which met `conditions` so far has to pass.
     private func due(_ namespace: Int, _ family: AddressFamily, _ hook: Hook, _ conditions: UInt32, _ now: Int64) -> [Point] {
+        Self.due(points, namespace, family, hook, conditions, now)
+    }
+
+    private static func due(
+        _ points: [Key: [Point]], _ namespace: Int, _ family: AddressFamily, _ hook: Hook, _ conditions: UInt32, _ now: Int64
+    ) -> [Point] {
         (points[Key(namespace: namespace, family: family, hook: hook)] ?? []).filter {
             conditions & (1 << UInt32($0.condition)) != 0 && ($0.until.map { $0 > now / 1_000_000 } ?? true)
         }
@@ -112,26 +141,48 @@ struct Itinerary: Sendable {
     ///   - conditions: the conditions that the packet is known to have met, as bits.
     ///   - now: microseconds since 1970, for probes that expire.
     mutating func verdict(_ route: RouteID, _ routes: RouteTable, conditions: UInt32, now: Int64) -> Verdict {
-        if now >= cacheEnd {
-            // A probe has expired since: it is no longer one that a packet has to pass.
-            cache.removeAll()
-            cacheEnd = expiries.first { $0 > now } ?? .max
+        forgetIfExpired(now)
+        let conditions = conditions | 1
+        let index = Int(route)
+        if index < firstKnown.count {
+            var next = firstKnown[index]
+            while next >= 0 {
+                if known[Int(next)].conditions == conditions { return known[Int(next)].verdict }
+                next = known[Int(next)].next
+            }
         }
-        let key = CacheKey(route: route, conditions: conditions | 1)
-        if let known = cache[key] { return known }
-        let verdict = decide(routes.steps(of: route), conditions: conditions | 1, now: now)
-        cache[key] = verdict
+        while firstKnown.count <= index { firstKnown.append(-1) }
+        let verdict = decide(routes.steps(of: route), conditions: conditions, now: now)
+        known.append(Known(conditions: conditions, next: firstKnown[index], verdict: verdict))
+        firstKnown[index] = Int32(known.count - 1)
         return verdict
     }
 
-    private func decide(_ steps: [Step], conditions: UInt32, now: Int64) -> Verdict {
+    /// A probe that has expired is no longer one that a packet has to pass.
+    @inline(__always)
+    private mutating func forgetIfExpired(_ now: Int64) {
+        if now >= cacheEnd { forget(now) }
+    }
+
+    private mutating func forget(_ now: Int64) {
+        known.removeAll()
+        firstKnown.removeAll()
+        probes.removeAll()
+        arrivals.removeAll()
+        cacheEnd = expiries.first { $0 > now } ?? .max
+    }
+
+    private mutating func decide(_ steps: [Step], conditions: UInt32, now: Int64) -> Verdict {
         guard let last = steps.last else { return Verdict(ending: .undecidable, hasGap: true) }
         let lastProbe = layout.probes[Int(last.probe)]
         let namespace = lastProbe.namespace
         let family = lastProbe.family
         let seen = Set(steps.map(\.probe))
         let hooks = Set(steps.map { layout.probes[Int($0.probe)].hook })
-        func due(_ hook: Hook) -> [Point] { self.due(namespace, family, hook, conditions, now) }
+        let points = points
+        func due(_ hook: Hook) -> [Point] {
+            Self.due(points, namespace, family, hook, conditions, now)
+        }
 
         // Behind: every hook that the packet came through, up to its last step.
         var behind: [Point] = []
@@ -186,9 +237,11 @@ struct Itinerary: Sendable {
         }
     }
 
-    private func expected(_ points: [Point], crosses: MatchDependence) -> Ending {
+    private mutating func expected(_ points: [Point], crosses: MatchDependence) -> Ending {
         let depends = points.reduce(MatchDependence()) { $0.union($1.dependence) }
-        return .expected(points.map(\.probe), crosses: crosses.intersection(depends))
+        let start = probes.count
+        probes += points.map(\.probe)
+        return .expected(start..<probes.count, crosses: crosses.intersection(depends))
     }
 
     /// Which translations lie between the last probe and a place ahead.
@@ -203,13 +256,6 @@ struct Itinerary: Sendable {
         }
     }
 
-    /// Whether a packet can come from or go to a namespace being traced over `link`: one beside its own, or its own again on
-    /// loopback. 0, a link that is not known, may lead anywhere.
-    func hasOtherEnd(_ link: UInt32, beside namespace: Int) -> Bool {
-        guard link != 0 else { return true }
-        return (namespacesBySegment[link]?.count ?? 0) > 1 || loopbacks.contains(link)
-    }
-
     /// The namespaces with an interface on `link`.
     func namespaces(on link: UInt32) -> Set<Int> { namespacesBySegment[link] ?? [] }
 
@@ -219,11 +265,10 @@ struct Itinerary: Sendable {
     func origin(
         of namespace: Int, through interface: UInt32, family: AddressFamily, conditions: UInt32, now: Int64
     ) -> Set<Int>? {
-        guard let known = layout.namespaces[namespace].interfaces[interface], known.segment != 0,
-            !openSegments.contains(known.segment)
-        else { return nil }
+        let known = interfaces[namespace, interface]
+        guard known.segment != 0, !known.isOpen else { return nil }
         var others = namespacesBySegment[known.segment] ?? []
-        if known.name != "lo" { others.remove(namespace) }
+        if !known.isLoopback { others.remove(namespace) }
         let isWatched = others.allSatisfy { other in
             guard let first = due(other, family, .postrouting, conditions | 1, now).first else { return false }
             return first.dependence.isEmpty
@@ -233,28 +278,44 @@ struct Itinerary: Sendable {
 
     /// Whether a packet of this length goes through `interface` in one piece.
     func fits(_ length: UInt32, namespace: Int, interface: UInt32) -> Bool {
-        let mtu = layout.namespaces[namespace].interfaces[interface]?.mtu ?? 0
+        let mtu = interfaces[namespace, interface].mtu
         return length <= (mtu == 0 ? 1500 : mtu)
+    }
+
+    /// Whether `arrival` is `nil` whatever the packet: the interface leads out of the namespaces being traced, or may.
+    func leadsOut(of namespace: Int, through interface: UInt32) -> Bool {
+        let known = interfaces[namespace, interface]
+        return known.segment == 0 || known.isOpen
     }
 
     /// What a packet that left `namespace` through `interface` must be seen by next.
     ///
     /// - Returns: `nil` where it left the namespaces being traced, or may have.
-    func arrival(
+    mutating func arrival(
         from namespace: Int, through interface: UInt32, family: AddressFamily, conditions: UInt32, now: Int64
-    ) -> (probes: [UInt32], namespaces: Set<Int>, dependsOnSource: Bool)? {
-        guard let known = layout.namespaces[namespace].interfaces[interface], known.segment != 0,
-            !openSegments.contains(known.segment)
-        else { return nil }
+    ) -> Arrival? {
+        guard !leadsOut(of: namespace, through: interface) else { return nil }
+        forgetIfExpired(now)
+        let key = ArrivalKey(namespace: namespace, interface: interface, family: family, conditions: conditions | 1)
+        if let known = arrivals[key] { return known }
+        let arrival = findArrival(key, now)
+        arrivals[key] = .some(arrival)
+        return arrival
+    }
+
+    private func findArrival(_ key: ArrivalKey, _ now: Int64) -> Arrival? {
+        let known = interfaces[key.namespace, key.interface]
         var others = namespacesBySegment[known.segment] ?? []
-        if known.name != "lo" { others.remove(namespace) }
+        if !known.isLoopback { others.remove(key.namespace) }
         guard !others.isEmpty else { return nil }
         var points: [Point] = []
         for other in others {
-            guard let first = due(other, family, .prerouting, conditions | 1, now).first else { return nil }
+            guard let first = due(other, key.family, .prerouting, key.conditions, now).first else { return nil }
             points.append(first)
         }
-        return (points.map(\.probe), others, points.contains { $0.dependence.contains(.source) })
+        return Arrival(
+            probes: points.map(\.probe), namespaces: others,
+            dependsOnSource: points.contains { $0.dependence.contains(.source) })
     }
 }
 

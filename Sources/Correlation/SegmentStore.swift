@@ -1,14 +1,21 @@
 internal import TraceModel
 
-/// A packet's way through one namespace while it is under way.
+/// A packet's way through one namespace while it is under way. There may be millions: 192 bytes, no gaps.
 struct LiveSegment {
-    var fingerprint: Fingerprint
-    var entry: PacketTuple
+    let fingerprint: Fingerprint
     /// As last seen.
     var current: PacketTuple
+    var timeToLive: UInt8
+    /// As first seen.
+    let entry: PacketTuple
+    let entryTimeToLive: UInt8
     /// Positions in the history; the first names the segment.
     let firstEvent: UInt64
     var lastEvent: UInt64
+    /// When it was received, by the clock of `receive(at:)`.
+    let begunAt: Int64
+    /// It did not leave before.
+    var departedAfter = Int64.min
     var route: RouteID
     var lastOrder: UInt32
     var lastProbe: UInt32
@@ -22,46 +29,65 @@ struct LiveSegment {
     /// The segment that the packet came from, -1 for none.
     var parent: Int32 = -1
     var nextInJourney: Int32 = -1
+    /// Of what it is expected to arrive as, while it waits for that: as many bits as the table of departures uses.
+    var departureHash: UInt32 = 0
     var priority: Int16
     var namespace: UInt16
     var hook: Hook
     var hasChildren = false
     var opensConnection: Bool
-    /// As first and as last seen.
-    let entryTimeToLive: UInt8
-    var timeToLive: UInt8
     /// Was seen in pieces here, which may be put together or taken apart on the way.
     var isFragment: Bool
     var awaitsParent = false
     var awaitsChild = false
     /// May be found behind the source translation of INPUT or POSTROUTING.
     var awaitsTranslation = false
-    /// What fits less well is looked for too, of where it came from and of where it went.
+    // What fits less well is looked for too, of where it came from and of where it went.
     var isParentLate = false
     var isChildLate = false
-    /// When it was received, by the clock of `receive(at:)`.
-    let begunAt: Int64
-    /// It did not leave before.
-    var departedAfter = Int64.min
-    /// Of what it is expected to arrive as, while it waits for that.
-    var departureHash: UInt64 = 0
+
+    init(
+        _ event: Event, at place: Correlator.ProbePlace, route: RouteID, position: UInt64, lossEpoch: UInt32,
+        journey: Int32, now: Int64
+    ) {
+        fingerprint = event.packet.fingerprint
+        current = event.packet.tuple
+        timeToLive = event.packet.timeToLive
+        entry = event.packet.tuple
+        entryTimeToLive = event.packet.timeToLive
+        firstEvent = position
+        lastEvent = position
+        begunAt = now
+        self.route = route
+        lastOrder = event.order
+        lastProbe = event.probe
+        inInterface = event.inInterface
+        outInterface = event.outInterface
+        conditions = place.condition
+        self.lossEpoch = lossEpoch
+        self.journey = journey
+        priority = place.priority
+        namespace = place.namespace
+        hook = place.hook
+        opensConnection = place.isNAT
+        isFragment = event.packet.isFragment
+    }
 
     /// Takes an event that continues the segment; `current` is the store's to change.
     @inline(__always)
-    mutating func advance(
-        _ event: Event, route: RouteID, position: UInt64, _ condition: UInt32, _ hook: Hook, _ priority: Int16
-    ) {
+    mutating func advance(_ event: Event, at place: Correlator.ProbePlace, route: RouteID, position: UInt64) {
         self.route = route
         lastEvent = position
         lastOrder = event.order
         lastProbe = event.probe
-        self.hook = hook
-        self.priority = priority
-        conditions |= condition
+        hook = place.hook
+        priority = place.priority
+        conditions |= place.condition
         isFragment = isFragment || event.packet.isFragment
         timeToLive = event.packet.timeToLive
         if event.inInterface != 0 { inInterface = event.inInterface }
         if event.outInterface != 0 { outInterface = event.outInterface }
+        if place.isNAT { opensConnection = true }
     }
 }
 
@@ -120,15 +146,17 @@ struct SegmentStore {
 
     /// Follows a translation: the segment is found by its new addresses from here on.
     mutating func rewrite(_ index: Int32, to tuple: PacketTuple) {
-        let before = arena[Int(index)]
+        let awaitsChild = arena[Int(index)].awaitsChild
+        let isChildLate = arena[Int(index)].isChildLate
+        let awaitsTranslation = arena[Int(index)].awaitsTranslation
         stopAwaitingChild(index)
         stopAwaitingTranslation(index)
         places.remove(index, placeHash(index))
         arena[Int(index)].current = tuple
         places.insert(index, placeHash(index))
-        if before.awaitsChild { awaitChild(index, as: tuple) }
-        if before.isChildLate { awaitChildLate(index) }
-        if before.awaitsTranslation { awaitTranslation(index) }
+        if awaitsChild { awaitChild(index, as: tuple) }
+        if isChildLate { awaitChildLate(index) }
+        if awaitsTranslation { awaitTranslation(index) }
     }
 
     // MARK: Waiting for one another
@@ -146,10 +174,12 @@ struct SegmentStore {
     mutating func awaitChild(_ index: Int32, as tuple: PacketTuple) {
         if departures.isCrowded {
             departures.grow()
-            for other in live where arena[Int(other)].awaitsChild { departures.insert(other, arena[Int(other)].departureHash) }
+            for other in live where arena[Int(other)].awaitsChild {
+                departures.insert(other, UInt64(arena[Int(other)].departureHash))
+            }
         }
-        let hash = Self.crossingHash(arena[Int(index)].fingerprint, tuple)
-        departures.insert(index, hash)
+        let hash = UInt32(truncatingIfNeeded: Self.crossingHash(arena[Int(index)].fingerprint, tuple))
+        departures.insert(index, UInt64(hash))
         arena[Int(index)].departureHash = hash
         arena[Int(index)].awaitsChild = true
     }
@@ -197,7 +227,7 @@ struct SegmentStore {
     mutating func stopAwaitingChild(_ index: Int32) {
         if arena[Int(index)].awaitsChild {
             arena[Int(index)].awaitsChild = false
-            departures.remove(index, arena[Int(index)].departureHash)
+            departures.remove(index, UInt64(arena[Int(index)].departureHash))
         }
         if arena[Int(index)].isChildLate {
             arena[Int(index)].isChildLate = false
@@ -218,11 +248,14 @@ struct SegmentStore {
         places.first(Self.placeHash(namespace, fingerprint, tuple))
     }
 
+    /// Those where one of them is, itself among them.
+    func firstAtPlaceOf(_ index: Int32) -> Int32 { places.first(placeHash(index)) }
+
     @inline(__always)
     func nextAtPlace(_ index: Int32) -> Int32 { places.next(index) }
 
     /// Those that may be what `departed` has arrived as.
-    func firstArrival(for departed: Int32) -> Int32 { arrivals.first(self[departed].departureHash) }
+    func firstArrival(for departed: Int32) -> Int32 { arrivals.first(UInt64(self[departed].departureHash)) }
     func nextArrival(_ index: Int32) -> Int32 { arrivals.next(index) }
 
     /// Those that may have arrived as `arrived`.

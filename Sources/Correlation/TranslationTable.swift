@@ -6,6 +6,8 @@ struct TranslationTable: Sendable {
     private struct Key: Hashable {
         var namespace: Int
         var tuple: PacketTuple
+
+        func hash(into hasher: inout Hasher) { hasher.combine(tuple.mixed ^ UInt64(truncatingIfNeeded: namespace) << 40) }
     }
 
     private struct Entry {

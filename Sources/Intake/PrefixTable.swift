@@ -69,6 +69,9 @@ struct PrefixTable {
             if known.little64(prefix.lowerBound + offset) != bytes.little64(range.lowerBound + offset) { return false }
             offset += 8
         }
+        if count >= 8 {
+            return known.little64(prefix.upperBound - 8) == bytes.little64(range.upperBound - 8)
+        }
         while offset < count {
             if known.byte(prefix.lowerBound + offset) != bytes.byte(range.lowerBound + offset) { return false }
             offset += 1
@@ -84,6 +87,11 @@ struct PrefixTable {
             hash = (hash ^ bytes.little64(offset)) &* 0x9E37_79B9_7F4A_7C15
             hash ^= hash >> 29
             offset += 8
+        }
+        if range.count >= 8 {
+            // The last eight, some of them a second time.
+            hash = (hash ^ bytes.little64(range.upperBound - 8)) &* 0x9E37_79B9_7F4A_7C15
+            return hash ^ hash >> 32
         }
         while offset < range.upperBound {
             hash = (hash ^ UInt64(bytes.byte(offset))) &* 0x9E37_79B9_7F4A_7C15

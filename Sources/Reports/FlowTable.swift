@@ -9,7 +9,7 @@ public struct FlowRecord: Sendable {
         public var bytes: UInt64 = 0
         /// Indices of paths, at most `FlowRecord.pathLimit`.
         public var paths: [Int] = []
-        public var outcomes: [Outcome: UInt64] = [:]
+        public var outcomes = Tally<Outcome>()
         public var latestJourney: UInt64 = 0
     }
 
@@ -34,6 +34,8 @@ struct FlowTable: Sendable {
     struct Key: Hashable {
         var namespace: Int
         var low: PacketTuple
+
+        func hash(into hasher: inout Hasher) { hasher.combine(low.mixed ^ UInt64(truncatingIfNeeded: namespace) << 40) }
     }
 
     private struct Entry {
@@ -58,12 +60,9 @@ struct FlowTable: Sendable {
         let isReplyType = Self.isReply(journey.packet)
         var found: (flow: Int, direction: Direction)?
         for segment in journey.segments {
-            for tuple in [segment.entry, segment.exit] {
-                let (key, isForward) = Self.normalized(tuple, namespace: segment.namespace, flip: isReplyType)
-                if let entry = entries[key] {
-                    found = (entry.flow, entry.isOriginal == isForward ? .original : .reply)
-                    break
-                }
+            found = find(segment.entry, segment.namespace, flip: isReplyType)
+            if found == nil, segment.exit != segment.entry {
+                found = find(segment.exit, segment.namespace, flip: isReplyType)
             }
             if found != nil { break }
         }
@@ -81,6 +80,12 @@ struct FlowTable: Sendable {
         remember(journey, flow, direction, flip: isReplyType)
         count(journey, flow, direction, path)
         return (flow, direction)
+    }
+
+    private func find(_ tuple: PacketTuple, _ namespace: Int, flip: Bool) -> (flow: Int, direction: Direction)? {
+        let (key, isForward) = Self.normalized(tuple, namespace: namespace, flip: flip)
+        guard let entry = entries[key] else { return nil }
+        return (entry.flow, entry.isOriginal == isForward ? .original : .reply)
     }
 
     /// Adds what a journey of the flow met.
@@ -116,38 +121,30 @@ struct FlowTable: Sendable {
 
     private mutating func remember(_ journey: Journey, _ flow: Int, _ direction: Direction, flip: Bool) {
         for segment in journey.segments {
-            for tuple in [segment.entry, segment.exit] {
-                let (key, isForward) = Self.normalized(tuple, namespace: segment.namespace, flip: flip)
-                guard entries[key] == nil, flows[flow].aliases.count < 64 else { continue }
-                entries[key] = Entry(flow: flow, isOriginal: isForward == (direction == .original))
-                flows[flow].aliases.append(key)
-            }
+            remember(segment.entry, segment.namespace, flow, direction, flip: flip)
+            if segment.exit != segment.entry { remember(segment.exit, segment.namespace, flow, direction, flip: flip) }
         }
     }
 
+    private mutating func remember(
+        _ tuple: PacketTuple, _ namespace: Int, _ flow: Int, _ direction: Direction, flip: Bool
+    ) {
+        let (key, isForward) = Self.normalized(tuple, namespace: namespace, flip: flip)
+        guard flows[flow].aliases.count < 64, entries[key] == nil else { return }
+        entries[key] = Entry(flow: flow, isOriginal: isForward == (direction == .original))
+        flows[flow].aliases.append(key)
+    }
+
     private mutating func count(_ journey: Journey, _ flow: Int, _ direction: Direction, _ path: Int) {
-        func add(_ side: inout FlowRecord.Side) {
-            side.packets += 1
-            side.bytes += UInt64(journey.packet.length)
-            side.outcomes[journey.outcome, default: 0] += 1
-            side.latestJourney = journey.serial
-            if side.paths.last != path, side.paths.count < FlowRecord.pathLimit, !side.paths.contains(path) {
-                side.paths.append(path)
-            }
-        }
         flows[flow].firstSeen = min(flows[flow].firstSeen, journey.firstSeen)
         flows[flow].lastSeen = max(flows[flow].lastSeen, journey.lastSeen)
         if direction == .original {
             // A reply may have ended before its original: what the original looked like was only inferred until now.
             if flows[flow].original.packets == 0 { flows[flow].original.tuple = journey.packet.tuple }
-            add(&flows[flow].original)
+            flows[flow].original.count(journey, path)
         } else {
             if flows[flow].reply == nil { flows[flow].reply = FlowRecord.Side(tuple: journey.packet.tuple) }
-            if var reply = flows[flow].reply {
-                flows[flow].reply = nil
-                add(&reply)
-                flows[flow].reply = reply
-            }
+            flows[flow].reply?.count(journey, path)
         }
     }
 
@@ -178,5 +175,15 @@ struct FlowTable: Sendable {
         case TransportProtocol.tcp: packet.tcpFlags & 0x12 == 0x12 || packet.tcpFlags & 0x14 == 0x14
         default: false
         }
+    }
+}
+
+extension FlowRecord.Side {
+    fileprivate mutating func count(_ journey: Journey, _ path: Int) {
+        packets += 1
+        bytes += UInt64(journey.packet.length)
+        outcomes.count(journey.outcome)
+        latestJourney = journey.serial
+        if paths.last != path, paths.count < FlowRecord.pathLimit, !paths.contains(path) { paths.append(path) }
     }
 }

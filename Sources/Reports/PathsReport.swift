@@ -107,7 +107,7 @@ extension TraceSnapshot {
         let steps = path.routes.flatMap { routes.steps(of: $0) }
         let tuple = path.example.journey.packet.tuple
         let hasPorts = !tuple.isICMP && (tuple.sourcePort != 0 || tuple.destinationPort != 0)
-        let translations = path.translations.map { describe($0.key, packets: $0.value, routes: path.routes) }.sorted {
+        let translations = path.translations.entries.map { describe($0.key, packets: $0.value, routes: path.routes) }.sorted {
             ($0.step, $1.packets, $0.kind, $0.from, $0.to) < ($1.step, $0.packets, $1.kind, $1.from, $1.to)
         }
         var ending: PathReport.Ending?
@@ -117,7 +117,7 @@ extension TraceSnapshot {
                 spent: path.spent, martian: path.martian)
         }
         var protocols: [String: UInt64] = [:]
-        for (number, count) in path.protocols { protocols[TransportProtocol.name(number), default: 0] += count }
+        for (number, count) in path.protocols.entries { protocols[TransportProtocol.name(number), default: 0] += count }
         return PathReport(
             id: pathID(path), packets: path.packets, bytes: path.bytes, firstSeen: Timestamp.text(path.firstSeen),
             lastSeen: Timestamp.text(path.lastSeen), medium: medium(of: path).rawValue, outcome: path.outcome.name,

@@ -63,9 +63,9 @@ public struct PathRecord: Sendable {
     public var replies: UInt64 = 0
     public var firstSeen: Int64
     public var lastSeen: Int64
-    public var protocols: [UInt8: UInt64] = [:]
+    public var protocols = Tally<UInt8>()
     /// With how many packets each; at most `PathRecord.translationLimit`.
-    public var translations: [TranslationRecord: UInt64] = [:]
+    public var translations = Tally<TranslationRecord>()
     /// Addresses and ports that occurred, at most `PathRecord.endpointLimit` of each.
     public var addresses: Set<IPAddress> = []
     public var ports: Set<UInt16> = []

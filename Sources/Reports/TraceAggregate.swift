@@ -22,11 +22,6 @@ public struct TraceAggregate: Sendable {
         }
     }
 
-    private struct Edge: Hashable {
-        var node: UInt32
-        var value: UInt64
-    }
-
     public private(set) var paths: [PathRecord] = []
     /// Journeys that belong to no path for want of room.
     public private(set) var unlisted: UInt64 = 0
@@ -38,12 +33,11 @@ public struct TraceAggregate: Sendable {
     /// find the question in it.
     public private(set) var ownEndpoints: [OwnEndpoint]
 
-    // A path is found by walking its routes, then its end, through a tree.
-    private var edges: [Edge: UInt32] = [:]
-    private var nodes: UInt32 = 1
-    private var pathByNode: [UInt32: Int] = [:]
-    private var lastPath = -1
-    private var lastTuple: PacketTuple?
+    private var index = PathIndex()
+    /// Of the paths and packets whose addresses were noted lately, by a few bits of the hash.
+    private var noted = [UInt64](repeating: 0, count: 1 << 12)
+    /// Used again for each journey.
+    private var translations: [TranslationRecord] = []
 
     private var recent: [JourneyRecord] = []
     private var nextRecent = 0
@@ -72,13 +66,12 @@ public struct TraceAggregate: Sendable {
             return nil
         }
         let (flow, direction) = flowTable.add(journey, path: path)
-        let translations = journey.mayBeTranslated ? journey.translations(direction) : []
+        translations.removeAll(keepingCapacity: true)
+        journey.addTranslations(direction, to: &translations)
         if !translations.isEmpty { flowTable.note(translations, flow: flow, path: path) }
-        let isNewTuple = path != lastPath || lastTuple != journey.packet.tuple
-        lastPath = path
-        lastTuple = journey.packet.tuple
         if paths[path].packets == 0 { paths[path].example.direction = direction }
-        paths[path].count(journey, direction, translations, isNewTuple: isNewTuple)
+        paths[path].count(journey, direction, translations)
+        noteEndpoints(journey, path)
         keep(journey, direction)
         return (path, direction)
     }
@@ -100,15 +93,11 @@ public struct TraceAggregate: Sendable {
     }
 
     private mutating func path(of journey: Journey, _ history: EventHistory) -> Int? {
-        if lastPath >= 0, paths[lastPath].isPath(of: journey) { return lastPath }
-        var node: UInt32 = 0
-        for segment in journey.segments { node = step(node, UInt64(segment.route)) }
-        node = step(node, 1 << 63 | UInt64(journey.outcome.rawValue) << 8 | UInt64(journey.doubt.rawValue))
-        if let known = pathByNode[node] { return known }
+        if let known = index.path(of: journey) { return known }
         guard paths.count < limits.paths else { return nil }
         let example = JourneyRecord(
             journey: journey, events: journey.segments.map { history.events(upTo: $0.lastEvent) }, direction: .original)
-        pathByNode[node] = paths.count
+        index.insert(journey)
         paths.append(
             PathRecord(
                 routes: journey.segments.map(\.route), outcome: journey.outcome, doubt: journey.doubt,
@@ -116,13 +105,22 @@ public struct TraceAggregate: Sendable {
         return paths.count - 1
     }
 
-    private mutating func step(_ node: UInt32, _ value: UInt64) -> UInt32 {
-        let edge = Edge(node: node, value: value)
-        if let next = edges[edge] { return next }
-        let next = nodes
-        nodes += 1
-        edges[edge] = next
-        return next
+    /// Adds a journey's addresses and ports to those of its path, unless they are there already.
+    private mutating func noteEndpoints(_ journey: Journey, _ path: Int) {
+        for index in journey.segments.indices {
+            let entry = journey.segments[index].entry
+            let exit = journey.segments[index].exit
+            if index == 0 || entry != journey.segments[index - 1].exit { noteEndpoints(entry, path) }
+            if exit != entry { noteEndpoints(exit, path) }
+        }
+    }
+
+    private mutating func noteEndpoints(_ tuple: PacketTuple, _ path: Int) {
+        let key = tuple.mixed ^ UInt64(path + 1) &* 0x9E37_79B9_7F4A_7C15
+        let slot = Int(truncatingIfNeeded: key) & (noted.count - 1)
+        guard noted[slot] != key else { return }
+        noted[slot] = key
+        paths[path].noteEndpoints(tuple)
     }
 
     /// Writes into a ring whose slots keep their buffers, so that nothing is allocated once it is full.
@@ -171,11 +169,16 @@ extension Journey {
     ///   not say.
     package func translations(_ direction: Direction) -> [TranslationRecord] {
         var found: [TranslationRecord] = []
-        for (index, segment) in segments.enumerated() {
-            let exit = index + 1 < segments.count ? segments[index + 1].entry : segment.exit
-            let entry = segment.entry
+        addTranslations(direction, to: &found)
+        return found
+    }
+
+    fileprivate func addTranslations(_ direction: Direction, to found: inout [TranslationRecord]) {
+        for index in segments.indices {
+            let exit = index + 1 < segments.count ? segments[index + 1].entry : segments[index].exit
+            let entry = segments[index].entry
             guard entry != exit else { continue }
-            let isReply = (segment.direction ?? direction) == .reply
+            let isReply = (segments[index].direction ?? direction) == .reply
             if entry.destination != exit.destination || hasPort(entry) && entry.destinationPort != exit.destinationPort {
                 let isPortOnly = entry.destination == exit.destination
                 let hasPortChanged = entry.destinationPort != exit.destinationPort && hasPort(entry)
@@ -195,25 +198,13 @@ extension Journey {
                         toPort: hasPortChanged && (isPortOnly || isReply) ? exit.sourcePort : 0))
             }
         }
-        return found
     }
-
-    /// Whether anything was rewritten on its way, at a glance.
-    fileprivate var mayBeTranslated: Bool { segments.count > 1 || segments.contains { $0.entry != $0.exit } }
 
     private func hasPort(_ tuple: PacketTuple) -> Bool { !tuple.isICMP }
 }
 
 extension PathRecord {
-    fileprivate func isPath(of journey: Journey) -> Bool {
-        guard outcome == journey.outcome, doubt == journey.doubt, routes.count == journey.segments.count else { return false }
-        for index in routes.indices where routes[index] != journey.segments[index].route { return false }
-        return true
-    }
-
-    fileprivate mutating func count(
-        _ journey: Journey, _ direction: Direction, _ met: [TranslationRecord], isNewTuple: Bool
-    ) {
+    fileprivate mutating func count(_ journey: Journey, _ direction: Direction, _ met: [TranslationRecord]) {
         packets += 1
         bytes += UInt64(journey.packet.length)
         if journey.isAmbiguous { ambiguous += 1 }
@@ -224,26 +215,18 @@ extension PathRecord {
         if direction == .original { originals += 1 } else { replies += 1 }
         firstSeen = min(firstSeen, journey.firstSeen)
         lastSeen = max(lastSeen, journey.lastSeen)
-        protocols[journey.packet.tuple.transport, default: 0] += 1
-        for translation in met {
-            if let known = translations[translation] {
-                translations[translation] = known + 1
-            } else if translations.count < PathRecord.translationLimit {
-                translations[translation] = 1
-            }
+        protocols.count(journey.packet.tuple.transport)
+        for translation in met { translations.count(translation, limit: PathRecord.translationLimit) }
+    }
+
+    fileprivate mutating func noteEndpoints(_ tuple: PacketTuple) {
+        if addresses.count < PathRecord.endpointLimit {
+            addresses.insert(tuple.source)
+            addresses.insert(tuple.destination)
         }
-        guard isNewTuple else { return }
-        for segment in journey.segments {
-            for tuple in [segment.entry, segment.exit] {
-                if addresses.count < PathRecord.endpointLimit {
-                    addresses.insert(tuple.source)
-                    addresses.insert(tuple.destination)
-                }
-                if ports.count < PathRecord.endpointLimit {
-                    ports.insert(tuple.sourcePort)
-                    ports.insert(tuple.destinationPort)
-                }
-            }
+        if ports.count < PathRecord.endpointLimit {
+            ports.insert(tuple.sourcePort)
+            ports.insert(tuple.destinationPort)
         }
     }
 }

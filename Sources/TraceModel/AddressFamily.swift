@@ -2,7 +2,7 @@
 ///
 /// Raw values are the kernel's `NFPROTO_IPV4` and `NFPROTO_IPV6` (`linux/netfilter.h`), which is what
 /// `nfgenmsg.nfgen_family` carries.
-public enum AddressFamily: UInt8, Sendable, Hashable, Codable, CaseIterable {
+@frozen public enum AddressFamily: UInt8, Sendable, Hashable, Codable, CaseIterable {
     case ipv4 = 2
     case ipv6 = 10
 

@@ -23,11 +23,12 @@ public struct EventHistory: Sendable {
     public mutating func append(_ event: Event, after previous: UInt64) -> UInt64 {
         let position = next
         next += 1
-        let slot = Slot(event: event, previous: previous)
+        let index = Int(truncatingIfNeeded: position) & (capacity - 1)
         if slots.count < capacity {
-            slots.append(slot)
+            slots.append(Slot(event: event, previous: previous))
         } else {
-            slots[Int(truncatingIfNeeded: position) & (capacity - 1)] = slot
+            slots[index].event = event
+            slots[index].previous = previous
         }
         return position
     }

@@ -1,6 +1,6 @@
 /// A netfilter hook of the IP layer. Raw values are `NF_INET_PRE_ROUTING` and its successors
 /// (`linux/netfilter.h`), as `nfulnl_msg_packet_hdr.hook` carries them.
-public enum Hook: UInt8, Sendable, Hashable, CaseIterable {
+@frozen public enum Hook: UInt8, Sendable, Hashable, CaseIterable {
     case prerouting = 0
     case input = 1
     case forward = 2

@@ -6,6 +6,12 @@
     public let low: UInt64
     public let family: AddressFamily
 
+    @inlinable init(high: UInt64, low: UInt64, family: AddressFamily) {
+        self.high = high
+        self.low = low
+        self.family = family
+    }
+
     @inlinable public init(ipv4: UInt32) {
         high = 0
         low = UInt64(ipv4)

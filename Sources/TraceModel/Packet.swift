@@ -61,23 +61,57 @@ extension Packet {
 }
 
 /// Addresses, transport protocol and ports: what address translation rewrites.
-@frozen public struct PacketTuple: Sendable, Hashable {
-    public var source: IPAddress
-    public var destination: IPAddress
+///
+/// Flat, so that one takes 40 bytes and two are compared in a few instructions: tuples are what live journeys consist of.
+@frozen public struct PacketTuple: Sendable {
+    @usableFromInline var sourceHigh: UInt64
+    @usableFromInline var sourceLow: UInt64
+    @usableFromInline var destinationHigh: UInt64
+    @usableFromInline var destinationLow: UInt64
     /// The port (TCP, UDP, UDP-Lite, DCCP, SCTP), the query id (ICMP echo and its like, in both fields), else 0.
     public var sourcePort: UInt16
     public var destinationPort: UInt16
     /// `IPPROTO_*`.
     public var transport: UInt8
+    @usableFromInline var sourceFamily: AddressFamily
+    @usableFromInline var destinationFamily: AddressFamily
+
+    @inlinable public var source: IPAddress {
+        get { IPAddress(high: sourceHigh, low: sourceLow, family: sourceFamily) }
+        set {
+            sourceHigh = newValue.high
+            sourceLow = newValue.low
+            sourceFamily = newValue.family
+        }
+    }
+
+    @inlinable public var destination: IPAddress {
+        get { IPAddress(high: destinationHigh, low: destinationLow, family: destinationFamily) }
+        set {
+            destinationHigh = newValue.high
+            destinationLow = newValue.low
+            destinationFamily = newValue.family
+        }
+    }
 
     @inlinable public init(
         source: IPAddress, destination: IPAddress, sourcePort: UInt16, destinationPort: UInt16, transport: UInt8
     ) {
-        self.source = source
-        self.destination = destination
+        sourceHigh = source.high
+        sourceLow = source.low
+        sourceFamily = source.family
+        destinationHigh = destination.high
+        destinationLow = destination.low
+        destinationFamily = destination.family
         self.sourcePort = sourcePort
         self.destinationPort = destinationPort
         self.transport = transport
+    }
+
+    /// Whether both come from the same address.
+    @inlinable @inline(__always)
+    public func hasSource(of other: PacketTuple) -> Bool {
+        (sourceLow ^ other.sourceLow) | (sourceHigh ^ other.sourceHigh) == 0 && sourceFamily == other.sourceFamily
     }
 
     /// The tuple of a packet going the other way.
@@ -88,6 +122,40 @@ extension Packet {
     }
 
     @inlinable public var isICMP: Bool { transport == TransportProtocol.icmp || transport == TransportProtocol.icmpv6 }
+}
+
+extension PacketTuple: Hashable {
+    @inlinable @inline(__always)
+    public static func == (one: PacketTuple, other: PacketTuple) -> Bool {
+        let addresses =
+            (one.sourceLow ^ other.sourceLow) | (one.destinationLow ^ other.destinationLow)
+            | (one.sourceHigh ^ other.sourceHigh) | (one.destinationHigh ^ other.destinationHigh)
+        return addresses | (one.rest ^ other.rest) == 0
+    }
+
+    /// All but the addresses' numbers.
+    @inlinable @inline(__always)
+    var rest: UInt64 {
+        UInt64(sourcePort) | UInt64(destinationPort) << 16 | UInt64(transport) << 32 | UInt64(sourceFamily.rawValue) << 40
+            | UInt64(destinationFamily.rawValue) << 48
+    }
+
+    /// One word for the hasher instead of nine.
+    public func hash(into hasher: inout Hasher) { hasher.combine(mixed) }
+
+    /// A hash of its own. Begins with random numbers, so that nobody can send packets that collide.
+    public var mixed: UInt64 {
+        func fold(_ one: UInt64, _ other: UInt64) -> UInt64 {
+            let product = one.multipliedFullWidth(by: other)
+            return product.high ^ product.low
+        }
+        let keys = Self.keys
+        let low = fold(sourceLow ^ keys.0, destinationLow ^ keys.1)
+        let high = fold(sourceHigh ^ keys.1, destinationHigh ^ keys.2)
+        return fold(low ^ rest ^ keys.2, high ^ keys.0)
+    }
+
+    private static let keys = (UInt64.random(in: 1...(.max)), UInt64.random(in: 1...(.max)), UInt64.random(in: 1...(.max)))
 }
 
 extension PacketTuple: CustomStringConvertible {

@@ -41,18 +41,18 @@ public struct NetlinkMessage: Equatable, Sendable {
     public var value: Range<Int>
 
     /// Reads the attribute at `offset`, which ends at `end` at the latest, and moves `offset` behind it; `nil` at `end`.
-    @inlinable
+    @inlinable @inline(__always)
     public static func next(in bytes: RawSpan, at offset: inout Int, end: Int) throws(ParseError) -> NetlinkAttribute? {
         // Fewer than four bytes are padding behind the last attribute.
         guard end - offset >= 4 else { return nil }
         try bytes.check(4, at: offset)
-        let length = Int(bytes.native16(offset))
+        let header = bytes.pair16(offset)
+        let length = Int(header.first)
         guard length >= 4 else { throw .invalidLength(offset: offset, value: length) }
         guard length <= end - offset else {
             throw .truncated(offset: offset, needed: length, available: end - offset)
         }
-        let attribute = NetlinkAttribute(
-            type: bytes.native16(offset + 2) & 0x3FFF, value: offset + 4..<offset + length)
+        let attribute = NetlinkAttribute(type: header.second & 0x3FFF, value: offset + 4..<offset + length)
         offset = min(end, offset + (length + 3) & ~3)
         return attribute
     }
