@@ -42,8 +42,6 @@ struct KernelTrace {
     var runs: [[Visit]] = []
     /// Visits that ended with a rule or a policy that drops.
     var drops: [Visit] = []
-    /// Visits of what hosts send when they like, which are not among them.
-    var background = 0
 
     /// Marks every packet, behind defragmentation and before all tables.
     static let marking = """
@@ -97,10 +95,8 @@ struct KernelTrace {
                 sourcePort: number(["tcp", "udp"], "sport"), destinationPort: number(["tcp", "udp"], "dport"),
                 icmpType: type, icmpSequence: isLaterFragment ? 0 : isQuery ? number(icmp, "sequence") ?? sequence6 : nil)
             guard !visit.isOwn else { continue }
-            if visit.isBackground {
-                background += 1
-                continue
-            }
+            // What hosts send when they like is left out.
+            if visit.isBackground { continue }
             if let index = open[words[2]], let last = runs[index].last, last.precedes(visit) {
                 runs[index].append(visit)
             } else {
