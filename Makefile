@@ -1,6 +1,8 @@
 # make demo   sets up a small network in namespaces of its own, traces a ping through it, takes it away
 # make test   all tests
-# make bench  the event path's cost, in nanoseconds per event
+# make bench  the event path's cost, in nanoseconds and allocations per event
+# make bench-live  the same with a million journeys under way, and how much memory each takes
+# make bench-instructions  the same in instructions per event, which are comparable on a noisy machine
 # make accuracy  how often journeys are right: packets with serial numbers that the program cannot see, through two routers
 # make bench-captures  analyze on generated files, beside tcpdump and tshark
 # make fixtures  records the gallery's traffic anew, for the tests that need no kernel
@@ -12,7 +14,7 @@ SWIFT_BUILD = swift build -c $(CONFIGURATION)
 BINARY = .build/$(CONFIGURATION)/ipt-trace
 VARIANT ?=
 
-.PHONY: all build demo test bench bench-captures accuracy fuzz fixtures lint format install clean
+.PHONY: all build demo test bench bench-live bench-instructions bench-captures accuracy fuzz fixtures lint format install clean
 
 all: build
 
@@ -35,6 +37,16 @@ bench:
 	@sh tools/prepare build
 	@$(SWIFT_BUILD) --product EventPathBenchmark
 	@.build/$(CONFIGURATION)/EventPathBenchmark
+
+bench-live:
+	@sh tools/prepare build
+	@$(SWIFT_BUILD) --product EventPathBenchmark
+	@.build/$(CONFIGURATION)/EventPathBenchmark live
+
+bench-instructions:
+	@sh tools/prepare instructions
+	@$(SWIFT_BUILD) --product EventPathBenchmark
+	@sh tools/count-instructions .build/$(CONFIGURATION)/EventPathBenchmark
 
 bench-captures:
 	@sh tools/prepare test

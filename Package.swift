@@ -87,10 +87,16 @@ let package = Package(
             path: "Benchmarks/Accuracy",
             swiftSettings: strict
         ),
-        .executableTarget(
-            name: "EventPathBenchmark",
+        .target(
+            name: "EventPath",
             dependencies: ["TraceModel", "WireFormat", "Correlation", "Reports", "Intake", "Allocations"],
             path: "Benchmarks/EventPath",
+            swiftSettings: strict
+        ),
+        .executableTarget(
+            name: "EventPathBenchmark",
+            dependencies: ["TraceModel", "WireFormat", "Correlation", "Reports", "EventPath"],
+            path: "Benchmarks/EventPathBenchmark",
             swiftSettings: strict
         ),
         .executableTarget(
@@ -111,6 +117,7 @@ let package = Package(
         tests("CapturesTests", ["Captures", "WireFormat", "TraceModel"]),
         tests("AnalysisTests", ["Analysis", "Captures", "Lab", "Reports", "TraceModel", "WireFormat"]),
         tests("AccuracyTests", ["Judge"]),
+        tests("EventPathTests", ["EventPath", "Allocations", "Correlation", "Reports"]),
         tests("IntakeTests", ["Intake", "Correlation", "TraceModel", "WireFormat"]),
         tests("HTTPEndpointTests", ["HTTPEndpoint", httpTypes, logging]),
         tests("LiveTests", ["Lab", "Namespaces", "Reports", "ipt-trace", "flood"]),

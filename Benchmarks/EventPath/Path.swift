@@ -1,38 +1,48 @@
-import Allocations
-import Correlation
-import Glibc
-import Intake
-import Reports
-import TraceModel
-import WireFormat
+private import Allocations
+package import Correlation
+private import Glibc
+internal import Intake
+package import Reports
+package import TraceModel
+internal import WireFormat
 
-struct Paths: JourneySink {
-    var aggregate = TraceAggregate()
-    mutating func accept(_ journey: Journey, routes: RouteTable, history: EventHistory) {
+package struct Paths: JourneySink {
+    package private(set) var aggregate = TraceAggregate()
+
+    package mutating func accept(_ journey: Journey, routes: RouteTable, history: EventHistory) {
         aggregate.add(journey, history: history)
     }
 }
 
-/// What was spent between two moments.
-struct Cost {
-    var events: UInt64 = 0
-    var journeys: UInt64 = 0
-    /// CPU time of this process, in nanoseconds.
-    var time: Int64 = 0
-    var allocations: UInt64 = 0
+package enum Pace {
+    /// Of a round.
+    package static let bursts = 25
+    /// Microseconds between two packets, so that as many journeys are open at once as on a loaded machine.
+    package static let interval: Int64 = 7
+}
 
-    var perEvent: Double { Double(time) / Double(events) }
+/// What was spent between two moments.
+package struct Cost {
+    package var events: UInt64 = 0
+    package var journeys: UInt64 = 0
+    /// CPU time of this process, in nanoseconds.
+    package var time: Int64 = 0
+    package var allocations: UInt64 = 0
+
+    package init() {}
+
+    package var perEvent: Double { Double(time) / Double(events) }
 }
 
 /// Everything from bytes to paths.
-struct Path {
-    private(set) var correlator: Correlator
-    private(set) var sink = Paths()
-    private(set) var cost = Cost()
+package struct Path {
+    package private(set) var correlator: Correlator
+    package private(set) var sink = Paths()
+    package private(set) var cost = Cost()
     private var readers: [NFLogReader]
     private var now: Int64 = 1_000_000
 
-    init(_ traffic: Traffic, _ limits: Correlator.Limits) {
+    package init(_ traffic: Traffic, _ limits: Correlator.Limits) {
         correlator = Correlator(limits: limits)
         correlator.update(traffic.registry.current.layout)
         for known in traffic.translations {
@@ -43,12 +53,12 @@ struct Path {
         }
     }
 
-    mutating func forgetCost() { cost = Cost() }
+    package mutating func forgetCost() { cost = Cost() }
 
     /// Takes one round, and counts what that costs.
     ///
     /// - Parameter duration: until the next one, in microseconds.
-    mutating func take(_ round: [Traffic.Datagram], duration: Int64) {
+    package mutating func take(_ round: [Traffic.Datagram], duration: Int64) {
         let events = correlator.counters.events
         let journeys = correlator.counters.journeys
         let allocations = allocations_of_this_thread()
@@ -71,18 +81,29 @@ struct Path {
         correlator.advance(to: now, into: &sink)
     }
 
-    mutating func finish() { correlator.finish(into: &sink) }
+    /// Takes rounds of packets, the first of them with the number `first`, which moves on.
+    package mutating func run(
+        _ traffic: inout Traffic, _ first: inout Int, rounds: Int, bursts: Int = Pace.bursts, interval: Int64 = Pace.interval
+    ) {
+        for _ in 0..<rounds {
+            let packets = bursts * Traffic.burst
+            take(traffic.round(first: first, bursts: bursts), duration: Int64(packets) * interval)
+            first += packets
+        }
+    }
+
+    package mutating func finish() { correlator.finish(into: &sink) }
 }
 
 /// CPU time of this process in nanoseconds.
-func cpuTime() -> Int64 {
+package func cpuTime() -> Int64 {
     var time = timespec()
     unsafe clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
     return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
 }
 
 /// Memory that this process has in use, in bytes.
-func residentMemory() -> Int {
+package func residentMemory() -> Int {
     guard let file = unsafe fopen("/proc/self/statm", "r") else { return 0 }
     defer { unsafe fclose(file) }
     var line = [CChar](repeating: 0, count: 256)

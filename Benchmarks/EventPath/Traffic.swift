@@ -1,26 +1,28 @@
-import Intake
-import TraceModel
-import WireFormat
+package import Intake
+internal import TraceModel
+internal import WireFormat
 
 /// Guests, each behind a host of its own that masquerades, as `ipt-trace lab up ping` makes them: eleven events for each
 /// packet, and those of the user-defined chains that it passes.
-struct Traffic {
-    struct Size {
+package struct Traffic {
+    package struct Size {
         /// Of a guest and a host.
-        var pairs = 1
+        package var pairs = 1
         /// User-defined chains in each namespace; a packet passes some of its host's.
-        var userChains = 0
+        package var userChains = 0
         /// Ways through those, at most two to the power of their number.
-        var variants = 1
-        var flows = 1
+        package var variants = 1
+        package var flows = 1
         /// Of which connection tracking has told.
-        var translatedFlows = 0
+        package var translatedFlows = 0
+
+        package init() {}
     }
 
     /// What is read at once from one namespace's socket.
-    struct Datagram {
-        var namespace: Int
-        var bytes: [UInt8]
+    package struct Datagram {
+        package var namespace: Int
+        package var bytes: [UInt8]
     }
 
     /// Bytes of one message, and where in them stands what differs from packet to packet.
@@ -36,16 +38,16 @@ struct Traffic {
         "raw/PREROUTING", "mangle/PREROUTING", "mangle/FORWARD", "filter/FORWARD", "security/FORWARD", "mangle/POSTROUTING",
     ]
     /// Packets that one namespace hands over at once: a hundred messages and more, as the collector asks for.
-    static let burst = 20
+    package static let burst = 20
 
-    let size: Size
-    let registry = LayoutRegistry()
+    package let size: Size
+    package let registry = LayoutRegistry()
     private var sequences: [UInt32]
     private let guest: [Template]
     private let host: [Template]
     private let user: [Template]
 
-    init(_ size: Size) {
+    package init(_ size: Size) {
         self.size = size
         sequences = [UInt32](repeating: 0, count: size.pairs * 2)
         guest = Self.guestWay.map { Template(isGuest: true, $0) }
@@ -79,7 +81,7 @@ struct Traffic {
         registry.update(namespaces: namespaces, openSegments: [1], probes: probes)
     }
 
-    var probes: Int { registry.current.layout.probes.count }
+    package var probes: Int { registry.current.layout.probes.count }
 
     /// The connections that the hosts masquerade.
     var translations: [(namespace: Int, original: PacketTuple, reply: PacketTuple)] {
@@ -99,7 +101,7 @@ struct Traffic {
 
     /// The next `bursts` bursts of packets, `first` being the first packet's number; those of the guests go before those of
     /// the hosts, as sockets are drained in turn.
-    mutating func round(first: Int, bursts: Int) -> [Datagram] {
+    package mutating func round(first: Int, bursts: Int) -> [Datagram] {
         var guests: [Datagram] = []
         var hosts: [Datagram] = []
         for number in 0..<bursts {

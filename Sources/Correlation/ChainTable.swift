@@ -1,12 +1,13 @@
 /// Open hashing of small numbers: heads by hash, chains in both directions through arrays that the numbers index, so that
 /// taking one out costs the same however long its chain is.
 ///
-/// The caller keeps the hashes and gives them again for removal and growth.
+/// Each element's hash is kept beside its links, so that of a chain's elements only those with the wanted hash are looked at.
 struct ChainTable {
     private struct Links {
-        var following: Int32
+        var following: Int32 = -1
         /// -1 at the head of a chain.
-        var preceding: Int32
+        var preceding: Int32 = -1
+        var hash: UInt32 = 0
     }
 
     private var heads: [Int32]
@@ -16,42 +17,70 @@ struct ChainTable {
     /// - Parameter capacity: a power of two.
     init(capacity: Int) { heads = [Int32](repeating: -1, count: capacity) }
 
-    var isCrowded: Bool { count > heads.count }
-
-    /// The first element whose hash may be `hash`; -1 for none.
+    /// The first element with this hash, the one inserted last; -1 for none.
     @inline(__always)
-    func first(_ hash: UInt64) -> Int32 { heads[slot(hash)] }
+    func first(_ hash: UInt32) -> Int32 { skip(to: hash, from: heads[slot(hash)]) }
 
-    /// The one behind it.
+    /// The one behind it with the same hash.
     @inline(__always)
-    func next(_ element: Int32) -> Int32 { links[Int(element)].following }
+    func next(_ element: Int32) -> Int32 {
+        let own = links[Int(element)]
+        return skip(to: own.hash, from: own.following)
+    }
 
     @inline(__always)
-    mutating func insert(_ element: Int32, _ hash: UInt64) {
-        while links.count <= Int(element) { links.append(Links(following: -1, preceding: -1)) }
-        let slot = slot(hash)
-        let head = heads[slot]
-        links[Int(element)] = Links(following: head, preceding: -1)
-        if head >= 0 { links[Int(head)].preceding = element }
-        heads[slot] = element
+    private func skip(to hash: UInt32, from start: Int32) -> Int32 {
+        var element = start
+        while element >= 0, links[Int(element)].hash != hash { element = links[Int(element)].following }
+        return element
+    }
+
+    /// The hash that an element was inserted with.
+    func hash(of element: Int32) -> UInt32 { links[Int(element)].hash }
+
+    mutating func insert(_ element: Int32, _ hash: UInt32) {
+        if count >= heads.count { grow() }
+        while links.count <= Int(element) { links.append(Links()) }
+        link(element, hash)
         count += 1
     }
 
-    /// Takes out an element that is in the table.
     @inline(__always)
-    mutating func remove(_ element: Int32, _ hash: UInt64) {
+    private mutating func link(_ element: Int32, _ hash: UInt32) {
+        let slot = slot(hash)
+        let head = heads[slot]
+        links[Int(element)] = Links(following: head, preceding: -1, hash: hash)
+        if head >= 0 { links[Int(head)].preceding = element }
+        heads[slot] = element
+    }
+
+    /// Takes out an element that is in the table.
+    mutating func remove(_ element: Int32) {
         let own = links[Int(element)]
-        if own.preceding >= 0 { links[Int(own.preceding)].following = own.following } else { heads[slot(hash)] = own.following }
+        if own.preceding >= 0 {
+            links[Int(own.preceding)].following = own.following
+        } else {
+            heads[slot(own.hash)] = own.following
+        }
         if own.following >= 0 { links[Int(own.following)].preceding = own.preceding }
         count -= 1
     }
 
-    /// Empties the table and gives it four times the heads; the caller inserts its elements again.
-    mutating func grow() {
-        heads = [Int32](repeating: -1, count: heads.count * 4)
-        count = 0
+    private mutating func grow() {
+        let before = heads
+        heads = [Int32](repeating: -1, count: before.count * 4)
+        for head in before where head >= 0 {
+            // From the chain's end on, so that elements keep their order.
+            var element = head
+            while links[Int(element)].following >= 0 { element = links[Int(element)].following }
+            while element >= 0 {
+                let own = links[Int(element)]
+                link(element, own.hash)
+                element = own.preceding
+            }
+        }
     }
 
     @inline(__always)
-    private func slot(_ hash: UInt64) -> Int { Int(truncatingIfNeeded: hash) & (heads.count - 1) }
+    private func slot(_ hash: UInt32) -> Int { Int(hash) & (heads.count - 1) }
 }

@@ -29,8 +29,6 @@ struct LiveSegment {
     /// The segment that the packet came from, -1 for none.
     var parent: Int32 = -1
     var nextInJourney: Int32 = -1
-    /// Of what it is expected to arrive as, while it waits for that: as many bits as the table of departures uses.
-    var departureHash: UInt32 = 0
     var priority: Int16
     var namespace: UInt16
     var hook: Hook
@@ -107,9 +105,10 @@ struct SegmentStore {
     private var lateArrivals = ChainTable(capacity: 1 << 8)
     private var lateDepartures = ChainTable(capacity: 1 << 8)
 
+    /// Lent, through a span: read from the array itself, the whole segment would be copied for one field.
     @inline(__always)
     subscript(index: Int32) -> LiveSegment {
-        get { arena[Int(index)] }
+        _read { yield arena.span[Int(index)] }
         _modify { yield &arena[Int(index)] }
     }
 
@@ -122,26 +121,18 @@ struct SegmentStore {
             index = Int32(arena.count)
             arena.append(segment)
         }
-        if places.isCrowded {
-            places.grow()
-            for other in live where other != index { places.insert(other, placeHash(other)) }
-        }
         places.insert(index, placeHash(index))
         return index
     }
 
     /// Takes a segment out of every table and gives its room back.
     mutating func remove(_ index: Int32) {
-        places.remove(index, placeHash(index))
+        places.remove(index)
         stopAwaitingParent(index)
         stopAwaitingChild(index)
         stopAwaitingTranslation(index)
         arena[Int(index)].journey = -1
         free.append(index)
-    }
-
-    private var live: some Sequence<Int32> {
-        arena.indices.lazy.filter { [arena] in arena[$0].journey >= 0 }.map { Int32($0) }
     }
 
     /// Follows a translation: the segment is found by its new addresses from here on.
@@ -151,7 +142,7 @@ struct SegmentStore {
         let awaitsTranslation = arena[Int(index)].awaitsTranslation
         stopAwaitingChild(index)
         stopAwaitingTranslation(index)
-        places.remove(index, placeHash(index))
+        places.remove(index)
         arena[Int(index)].current = tuple
         places.insert(index, placeHash(index))
         if awaitsChild { awaitChild(index, as: tuple) }
@@ -162,53 +153,29 @@ struct SegmentStore {
     // MARK: Waiting for one another
 
     mutating func awaitParent(_ index: Int32) {
-        if arrivals.isCrowded {
-            arrivals.grow()
-            for other in live where arena[Int(other)].awaitsParent { arrivals.insert(other, arrivalHash(other)) }
-        }
         arrivals.insert(index, arrivalHash(index))
         arena[Int(index)].awaitsParent = true
     }
 
     /// - Parameter tuple: what it will arrive as, as far as that is known.
     mutating func awaitChild(_ index: Int32, as tuple: PacketTuple) {
-        if departures.isCrowded {
-            departures.grow()
-            for other in live where arena[Int(other)].awaitsChild {
-                departures.insert(other, UInt64(arena[Int(other)].departureHash))
-            }
-        }
-        let hash = UInt32(truncatingIfNeeded: Self.crossingHash(arena[Int(index)].fingerprint, tuple))
-        departures.insert(index, UInt64(hash))
-        arena[Int(index)].departureHash = hash
+        departures.insert(index, Self.crossingHash(arena[Int(index)].fingerprint, tuple))
         arena[Int(index)].awaitsChild = true
     }
 
     mutating func awaitTranslation(_ index: Int32) {
-        if translated.isCrowded {
-            translated.grow()
-            for other in live where arena[Int(other)].awaitsTranslation { translated.insert(other, translatedHash(other)) }
-        }
         translated.insert(index, translatedHash(index))
         arena[Int(index)].awaitsTranslation = true
     }
 
     mutating func awaitParentLate(_ index: Int32) {
         guard !arena[Int(index)].isParentLate else { return }
-        if lateArrivals.isCrowded {
-            lateArrivals.grow()
-            for other in live where arena[Int(other)].isParentLate { lateArrivals.insert(other, lateArrivalHash(other)) }
-        }
         lateArrivals.insert(index, lateArrivalHash(index))
         arena[Int(index)].isParentLate = true
     }
 
     mutating func awaitChildLate(_ index: Int32) {
         guard !arena[Int(index)].isChildLate else { return }
-        if lateDepartures.isCrowded {
-            lateDepartures.grow()
-            for other in live where arena[Int(other)].isChildLate { lateDepartures.insert(other, lateDepartureHash(other)) }
-        }
         lateDepartures.insert(index, lateDepartureHash(index))
         arena[Int(index)].isChildLate = true
     }
@@ -216,29 +183,29 @@ struct SegmentStore {
     mutating func stopAwaitingParent(_ index: Int32) {
         if arena[Int(index)].awaitsParent {
             arena[Int(index)].awaitsParent = false
-            arrivals.remove(index, arrivalHash(index))
+            arrivals.remove(index)
         }
         if arena[Int(index)].isParentLate {
             arena[Int(index)].isParentLate = false
-            lateArrivals.remove(index, lateArrivalHash(index))
+            lateArrivals.remove(index)
         }
     }
 
     mutating func stopAwaitingChild(_ index: Int32) {
         if arena[Int(index)].awaitsChild {
             arena[Int(index)].awaitsChild = false
-            departures.remove(index, UInt64(arena[Int(index)].departureHash))
+            departures.remove(index)
         }
         if arena[Int(index)].isChildLate {
             arena[Int(index)].isChildLate = false
-            lateDepartures.remove(index, lateDepartureHash(index))
+            lateDepartures.remove(index)
         }
     }
 
     private mutating func stopAwaitingTranslation(_ index: Int32) {
         guard arena[Int(index)].awaitsTranslation else { return }
         arena[Int(index)].awaitsTranslation = false
-        translated.remove(index, translatedHash(index))
+        translated.remove(index)
     }
 
     // MARK: Look-up: candidates, to be checked for what the hash does not tell
@@ -255,7 +222,7 @@ struct SegmentStore {
     func nextAtPlace(_ index: Int32) -> Int32 { places.next(index) }
 
     /// Those that may be what `departed` has arrived as.
-    func firstArrival(for departed: Int32) -> Int32 { arrivals.first(UInt64(self[departed].departureHash)) }
+    func firstArrival(for departed: Int32) -> Int32 { arrivals.first(departures.hash(of: departed)) }
     func nextArrival(_ index: Int32) -> Int32 { arrivals.next(index) }
 
     /// Those that may have arrived as `arrived`.
@@ -277,47 +244,48 @@ struct SegmentStore {
     // MARK: Hashes. Ports are left out for ICMP, whose query id is rewritten with either address.
 
     @inline(__always)
-    private static func placeHash(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt64 {
+    private static func placeHash(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
         fold(fingerprint, tuple.source, tuple.isICMP ? 0 : tuple.sourcePort, UInt64(namespace) + 1)
     }
 
     @inline(__always)
-    private static func crossingHash(_ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt64 {
+    private static func crossingHash(_ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
         fold(
             fingerprint, tuple.destination, tuple.isICMP ? 0 : tuple.destinationPort,
             tuple.source.low ^ tuple.source.high &* 0x9E37_79B9_7F4A_7C15 ^ UInt64(tuple.isICMP ? 0 : tuple.sourcePort) << 32)
     }
 
     @inline(__always)
-    private static func destinationHash(_ fingerprint: Fingerprint, _ tuple: PacketTuple, _ salt: UInt64) -> UInt64 {
+    private static func destinationHash(_ fingerprint: Fingerprint, _ tuple: PacketTuple, _ salt: UInt64) -> UInt32 {
         fold(fingerprint, tuple.destination, tuple.isICMP ? 0 : tuple.destinationPort, salt)
     }
 
     @inline(__always)
-    private static func fold(_ fingerprint: Fingerprint, _ address: IPAddress, _ port: UInt16, _ salt: UInt64) -> UInt64 {
+    private static func fold(_ fingerprint: Fingerprint, _ address: IPAddress, _ port: UInt16, _ salt: UInt64) -> UInt32 {
         // The fingerprint is well mixed already; the rest needs a multiplication.
         let word = address.low ^ (address.high &* 0x9E37_79B9_7F4A_7C15) ^ UInt64(port) << 40 ^ salt &* 0xC2B2_AE3D_27D4_EB4F
         let product = (word ^ fingerprint.header).multipliedFullWidth(by: 0xD6E8_FEB8_6659_FD93)
-        return product.high ^ product.low ^ fingerprint.payload
+        let hash = product.high ^ product.low ^ fingerprint.payload
+        return UInt32(truncatingIfNeeded: hash ^ hash >> 32)
     }
 
     @inline(__always)
-    private func placeHash(_ index: Int32) -> UInt64 {
+    private func placeHash(_ index: Int32) -> UInt32 {
         Self.placeHash(self[index].namespace, self[index].fingerprint, self[index].current)
     }
 
     @inline(__always)
-    private func arrivalHash(_ index: Int32) -> UInt64 { Self.crossingHash(self[index].fingerprint, self[index].entry) }
+    private func arrivalHash(_ index: Int32) -> UInt32 { Self.crossingHash(self[index].fingerprint, self[index].entry) }
 
-    private func translatedHash(_ index: Int32) -> UInt64 {
+    private func translatedHash(_ index: Int32) -> UInt32 {
         Self.destinationHash(self[index].fingerprint, self[index].current, UInt64(self[index].namespace) + 1)
     }
 
-    private func lateArrivalHash(_ index: Int32) -> UInt64 {
+    private func lateArrivalHash(_ index: Int32) -> UInt32 {
         Self.destinationHash(self[index].fingerprint, self[index].entry, 0)
     }
 
-    private func lateDepartureHash(_ index: Int32) -> UInt64 {
+    private func lateDepartureHash(_ index: Int32) -> UInt32 {
         Self.destinationHash(self[index].fingerprint, self[index].current, 0)
     }
 }

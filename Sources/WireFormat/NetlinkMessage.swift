@@ -44,16 +44,17 @@ public struct NetlinkMessage: Equatable, Sendable {
     @inlinable @inline(__always)
     public static func next(in bytes: RawSpan, at offset: inout Int, end: Int) throws(ParseError) -> NetlinkAttribute? {
         // Fewer than four bytes are padding behind the last attribute.
-        guard end - offset >= 4 else { return nil }
-        try bytes.check(4, at: offset)
+        let available = end &- offset
+        guard available >= 4 else { return nil }
+        try bytes.check(available, at: offset)
         let header = bytes.pair16(offset)
         let length = Int(header.first)
         guard length >= 4 else { throw .invalidLength(offset: offset, value: length) }
-        guard length <= end - offset else {
-            throw .truncated(offset: offset, needed: length, available: end - offset)
-        }
-        let attribute = NetlinkAttribute(type: header.second & 0x3FFF, value: offset + 4..<offset + length)
-        offset = min(end, offset + (length + 3) & ~3)
+        guard length <= available else { throw .truncated(offset: offset, needed: length, available: available) }
+        // Nothing can overflow: everything lies within `bytes`.
+        let attribute = NetlinkAttribute(
+            type: header.second & 0x3FFF, value: offset &+ 4..<offset &+ length)
+        offset = min(end, offset &+ (length &+ 3) & ~3)
         return attribute
     }
 

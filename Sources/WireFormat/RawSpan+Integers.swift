@@ -2,9 +2,10 @@ extension RawSpan {
     /// Throws unless `count` bytes can be read at `offset`.
     @inlinable @inline(__always)
     package func check(_ count: Int, at offset: Int) throws(ParseError) {
-        guard offset >= 0, count >= 0, offset <= byteCount, count <= byteCount - offset else {
-            throw .truncated(offset: offset, needed: count, available: Swift.max(0, byteCount - offset))
-        }
+        // As unsigned numbers, negative ones are too large.
+        let available = byteCount &- offset
+        guard UInt(bitPattern: offset) <= UInt(bitPattern: byteCount), UInt(bitPattern: count) <= UInt(bitPattern: available)
+        else { throw .truncated(offset: offset, needed: count, available: Swift.max(0, available)) }
     }
 
     /// Big-endian (network order) integers. The caller has `check`ed the range; a wrong offset traps.

@@ -2,10 +2,11 @@
 // held against the budget of 200 ns and none. `make bench` runs it.
 //
 //   EventPathBenchmark [PACKETS]          one flow, two namespaces; a round before it warms up
-//   EventPathBenchmark instructions       little of the same, to be counted by callgrind
+//   EventPathBenchmark counted PACKETS    the same without more than that, for tools/count-instructions
 //   EventPathBenchmark live [JOURNEYS]    many journeys under way, paths, namespaces and probes
 
 import Correlation
+import EventPath
 import Reports
 import TraceModel
 import WireFormat
@@ -23,13 +24,6 @@ func report(_ stage: String, _ cost: Cost) {
         "\(stage): \(rounded(cost.perEvent)) ns/event, \(Int(1e9 / cost.perEvent)) events/s on one core, "
             + "\(rounded(Double(cost.allocations) / Double(cost.events), 4)) allocations/event, "
             + "\(rounded(Double(cost.allocations) / Double(max(1, cost.journeys)), 4)) allocations/journey")
-}
-
-enum Pace {
-    /// Of a round.
-    static let bursts = 25
-    /// Microseconds between two packets, so that as many journeys are open at once as on a loaded machine.
-    static let interval: Int64 = 7
 }
 
 /// Splitting and parsing alone.
@@ -58,15 +52,6 @@ func parse(_ traffic: Traffic, rounds: Int) -> Cost {
     return cost
 }
 
-/// Takes rounds of packets, and gives what they came to.
-func run(_ path: inout Path, _ traffic: inout Traffic, _ first: inout Int, rounds: Int, bursts: Int, interval: Int64) {
-    for _ in 0..<rounds {
-        let packets = bursts * Traffic.burst
-        path.take(traffic.round(first: first, bursts: bursts), duration: Int64(packets) * interval)
-        first += packets
-    }
-}
-
 func small(packets: Int, isCounted: Bool) {
     let rounds = max(1, packets / (Pace.bursts * Traffic.burst))
     var traffic = Traffic(Traffic.Size())
@@ -77,14 +62,14 @@ func small(packets: Int, isCounted: Bool) {
     var path = Path(traffic, Correlator.Limits())
     var first = 0
     if !isCounted {
-        run(&path, &traffic, &first, rounds: max(100, rounds / 4), bursts: Pace.bursts, interval: Pace.interval)
+        path.run(&traffic, &first, rounds: max(100, rounds / 4))
         path.forgetCost()
     }
-    run(&path, &traffic, &first, rounds: rounds, bursts: Pace.bursts, interval: Pace.interval)
+    path.run(&traffic, &first, rounds: rounds)
     let cost = path.cost
     path.finish()
     if isCounted {
-        print("events: \(cost.events)")
+        print("\(cost.events) events")
     } else {
         report("parse, correlate, add up", cost)
     }
@@ -95,10 +80,15 @@ func small(packets: Int, isCounted: Bool) {
 /// A steady state in which `journeys` are under way: each stays until it is as old as that many packets take.
 func live(journeys: Int) {
     for isLarge in [false, true] {
-        var size = Traffic.Size(flows: 1000, translatedFlows: 1000)
+        var size = Traffic.Size()
+        size.flows = 1000
+        size.translatedFlows = 1000
         var limits = Correlator.Limits()
         if isLarge {
-            size = Traffic.Size(pairs: 100, userChains: 8, variants: 100, flows: 1000, translatedFlows: 20_000)
+            size.pairs = 100
+            size.userChains = 8
+            size.variants = 100
+            size.translatedFlows = 20_000
             limits.journeys = journeys * 2
             limits.settle = Int64(journeys) * Pace.interval
             limits.linger = limits.settle
@@ -109,13 +99,13 @@ func live(journeys: Int) {
         let count = isLarge ? 100 : Pace.bursts
         let rounds = (isLarge ? journeys : 300_000) / (count * Traffic.burst)
         let before = residentMemory()
-        run(&path, &traffic, &first, rounds: rounds, bursts: count, interval: Pace.interval)
+        path.run(&traffic, &first, rounds: rounds, bursts: count)
         let memory = residentMemory() - before
         let underWay = path.correlator.liveJourneys
         // Until everything that grows has grown.
-        run(&path, &traffic, &first, rounds: rounds / 4, bursts: count, interval: Pace.interval)
+        path.run(&traffic, &first, rounds: rounds / 4, bursts: count)
         path.forgetCost()
-        run(&path, &traffic, &first, rounds: max(rounds / 2, 300), bursts: count, interval: Pace.interval)
+        path.run(&traffic, &first, rounds: max(rounds / 2, 300), bursts: count)
         report(
             "\(underWay) journeys under way, \(path.sink.aggregate.paths.count) paths, \(size.pairs * 2) namespaces, "
                 + "\(traffic.probes) probes", path.cost)
@@ -125,6 +115,6 @@ func live(journeys: Int) {
 
 switch words.first {
 case "live": live(journeys: words.dropFirst().first.flatMap { Int($0) } ?? 1_000_000)
-case "instructions": small(packets: 4000, isCounted: true)
+case "counted": small(packets: words.dropFirst().first.flatMap { Int($0) } ?? 10_000, isCounted: true)
 default: small(packets: words.first.flatMap { Int($0) } ?? 200_000, isCounted: false)
 }
