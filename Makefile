@@ -2,6 +2,9 @@
 # make test   all tests
 # make bench  the event path's cost, in nanoseconds per event
 # make accuracy  how often journeys are right: packets with serial numbers that the program cannot see, through two routers
+# make bench-load  receivers against the kernel, in turn: none, a bare loop, collect, polled, recording (PACKETS=300000)
+# make bench-overload  collect with a tenth of a core
+# make bench-probes, bench-install, bench-readers  what probes cost, how long installing takes, how soon HTTP answers
 # make bench-captures  analyze on generated files, beside tcpdump and tshark
 # make fuzz   every parser on damaged input, for as long as FUZZ_ITERATIONS says
 # Each installs what is missing and builds first. VARIANT=forward-drop makes the demo's host drop what it should forward.
@@ -11,7 +14,7 @@ SWIFT_BUILD = swift build -c $(CONFIGURATION)
 BINARY = .build/$(CONFIGURATION)/ipt-trace
 VARIANT ?=
 
-.PHONY: all build demo test bench bench-captures accuracy fuzz lint format install clean
+.PHONY: all build demo test bench bench-load bench-overload bench-probes bench-install bench-readers bench-captures accuracy fuzz lint format install clean
 
 all: build
 
@@ -34,6 +37,29 @@ bench:
 	@sh tools/prepare build
 	@$(SWIFT_BUILD) --product EventPathBenchmark
 	@.build/$(CONFIGURATION)/EventPathBenchmark
+
+LOAD_BENCHMARK = .build/$(CONFIGURATION)/LoadBenchmark
+
+.PHONY: load-programs
+load-programs:
+	@sh tools/prepare test
+	@$(SWIFT_BUILD) --product ipt-trace
+	@for product in flood drain reader LoadBenchmark; do $(SWIFT_BUILD) --product $$product || exit 1; done
+
+bench-load: load-programs
+	@$(LOAD_BENCHMARK) load $(PACKETS)
+
+bench-overload: load-programs
+	@$(LOAD_BENCHMARK) overload $(PACKETS)
+
+bench-probes: load-programs
+	@$(LOAD_BENCHMARK) probes $(PACKETS)
+
+bench-install: load-programs
+	@$(LOAD_BENCHMARK) install
+
+bench-readers: load-programs
+	@$(LOAD_BENCHMARK) readers $(PACKETS)
 
 bench-captures:
 	@sh tools/prepare test
