@@ -53,7 +53,7 @@ let package = Package(
         module("Namespaces", ["TraceModel", "CLinux", subprocess]),
         module("Ruleset", ["TraceModel", "WireFormat", "Namespaces", "Netlink"]),
         module("Intake", ["TraceModel", "WireFormat", "Correlation", "Reports", "Ruleset"]),
-        module("Captures", ["TraceModel", "WireFormat", "CZlib", "CZstd", deque]),
+        module("Captures", ["TraceModel", "WireFormat", "CLinux", "CZlib", "CZstd", deque]),
         module("Analysis", ["TraceModel", "WireFormat", "Correlation", "Reports", "Ruleset", "Intake", "Captures"]),
         module(
             "Collector",
@@ -77,6 +77,12 @@ let package = Package(
         .executableTarget(name: "flood", path: "Benchmarks/Flood"),
         .executableTarget(name: "serials", path: "Benchmarks/Serials"),
         .target(name: "Allocations", path: "Benchmarks/Allocations"),
+        .executableTarget(name: "drain", path: "Benchmarks/Drain"),
+        .executableTarget(name: "reader", path: "Benchmarks/Reader"),
+        .executableTarget(
+            name: "LoadBenchmark", dependencies: ["Lab", "Namespaces", "Reports"], path: "Benchmarks/Load",
+            swiftSettings: strict
+        ),
         .target(
             name: "Judge", dependencies: ["TraceModel", "WireFormat", "Captures", "Analysis"], path: "Benchmarks/Judge",
             swiftSettings: strict

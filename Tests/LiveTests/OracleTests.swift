@@ -12,7 +12,7 @@ struct OracleTests {
         let entries = GalleryTests.entries
         try await withThrowingTaskGroup(of: Void.self) { group in
             for (index, entry) in entries.enumerated() {
-                if index >= 4 { try await group.next() }
+                if index >= 3 { try await group.next() }
                 group.addTask {
                     let network = try #require(Gallery.network(named: entry.network))
                     let variant = entry.variant.flatMap { network.variant(named: $0) }
