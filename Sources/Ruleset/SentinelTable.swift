@@ -186,6 +186,8 @@ package struct SentinelTable: Sendable {
             let end = text.range(of: " counter", options: .backwards),
             text.hasPrefix("nft 'add rule"), start.upperBound <= end.lowerBound,
             !text.contains(where: { $0.isNewline || ";\"\\".contains($0) }),
+            // They stand in the rule's comment as they are.
+            !match.contains(where: { $0.contains { $0.isWhitespace || ";\"'\\{}#".contains($0) } }),
             Comment(expires: Int64.max, match: match).text.utf8.count < Comment.limit, !match.contains(where: \.isEmpty)
         else {
             throw RulesetError.invalidMatch(

@@ -310,3 +310,72 @@ private let translated = tuple(0x0A00_020F, 0x0808_0808)
         #expect(Timestamp.text(microseconds) == text)
     }
 }
+
+@Suite struct LossSiteTests {
+    private static let tuple = PacketTuple(
+        source: IPAddress(ipv4: 0xAC10_0002), destination: IPAddress(ipv4: 0x0808_0808), sourcePort: 1, destinationPort: 2,
+        transport: 17)
+
+    /// The ending of a packet that passed `places` of the host, whose tables `deciding` have rules.
+    private func ending(
+        _ places: [String], _ expected: [String], deciding: [String]? = nil, change: (inout NamespaceFacts) -> Void = { _ in },
+        source: IPAddress? = nil
+    ) throws -> PathReport.Ending {
+        var scene = Scene()
+        if let deciding {
+            var facts = NamespaceFacts()
+            change(&facts)
+            scene.layout.namespaces[1].facts = facts
+            for place in deciding {
+                let parts = place.split(separator: "/")
+                let table = try #require(Table(name: parts[0]))
+                let hook = try #require(Hook(name: parts[1]))
+                scene.layout.namespaces[1].decidingChains.insert(
+                    BuiltInChain(family: .ipv4, table: table, hook: hook, backend: .nft))
+            }
+        }
+        var tuple = Self.tuple
+        if let source { tuple.source = source }
+        let probes = expected.compactMap { scene.probe(1, $0) }
+        scene.add([scene.segment(1, places, tuple)], .dropped, expected: probes)
+        return try #require(scene.snapshot.pathsReport().paths.first?.endedAt)
+    }
+
+    @Test func betweenTwoTablesItIsTheFirst() throws {
+        #expect(try ending(["filter/FORWARD"], ["security/FORWARD"]).lostIn == ["filter/FORWARD"])
+    }
+
+    @Test func whereNoTableHasRulesItIsRouting() throws {
+        let found = try ending(["raw/PREROUTING", "mangle/PREROUTING"], ["mangle/INPUT", "mangle/FORWARD"], deciding: [])
+        #expect(found.lostIn == ["routing"] && found.causes == [])
+    }
+
+    @Test func aTableWithRulesBeforeRoutingMayHaveBeenIt() throws {
+        let found = try ending(
+            ["raw/PREROUTING", "mangle/PREROUTING"], ["mangle/INPUT", "mangle/FORWARD"], deciding: ["mangle/PREROUTING"])
+        #expect(found.lostIn == ["mangle/PREROUTING", "routing"])
+    }
+
+    @Test func anotherProgramsChainMayHaveBeenIt() throws {
+        let found = try ending(["filter/FORWARD"], ["security/FORWARD"], deciding: []) {
+            $0.otherChains = [
+                NamespaceFacts.OtherChain(
+                    family: nil, table: "firewalld", name: "filter_FORWARD", hook: "FORWARD", priority: 10),
+                NamespaceFacts.OtherChain(family: .ipv6, table: "six", name: "forward", hook: "FORWARD", priority: 20),
+                NamespaceFacts.OtherChain(family: nil, table: "late", name: "forward", hook: "FORWARD", priority: 200),
+            ]
+        }
+        #expect(found.lostIn == ["firewalld/filter_FORWARD of nftables"])
+    }
+
+    @Test func whatRoutingDropsIsNamedAsFarAsItIsKnown() throws {
+        let places = (["raw/PREROUTING", "mangle/PREROUTING"], ["mangle/INPUT", "mangle/FORWARD"])
+        #expect(try ending(places.0, places.1, deciding: []) { $0.forwardsIPv4 = false }.causes == ["forwarding-disabled"])
+        #expect(
+            try ending(places.0, places.1, deciding: []) { $0.strictInterfaces = ["br0"] }.causes == ["reverse-path-filter"])
+        let loopback = IPAddress(ipv4: 0x7F00_0001)
+        #expect(
+            try ending(places.0, places.1, deciding: [], change: { $0.forwardsIPv4 = false }, source: loopback).causes
+                == ["martian-source"])
+    }
+}

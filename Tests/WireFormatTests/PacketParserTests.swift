@@ -152,3 +152,48 @@ private func parse(_ bytes: [UInt8], seed: UInt64 = 0) throws -> Packet {
         #expect(IPAddress(ipv6High: 0xFF02 << 48, low: 1).isMulticast)
     }
 }
+
+@Suite struct EncapsulationTests {
+    struct Case: CustomTestStringConvertible, Sendable {
+        var name: String
+        var transport: UInt8
+        var head: [UInt8]
+        var testDescription: String { name }
+    }
+
+    private static let ethernet = [UInt8](repeating: 2, count: 12) + [0x08, 0x00]
+    private static let udp4789: [UInt8] = big(40000) + big(4789) + big(100) + big(0)
+
+    @Test(
+        "a packet that carries another names it as it names itself",
+        arguments: [
+            Case(name: "IP in IP", transport: 4, head: []),
+            Case(name: "GRE", transport: 47, head: [0, 0, 0x08, 0]),
+            Case(name: "GRE with key and sequence number", transport: 47, head: [0x30, 0, 0x08, 0, 0, 0, 0, 7, 0, 0, 0, 1]),
+            Case(name: "Ethernet in GRE", transport: 47, head: [0, 0, 0x65, 0x58] + ethernet),
+            Case(name: "VXLAN", transport: 17, head: udp4789 + [0x08, 0, 0, 0, 0, 0, 7, 0] + ethernet),
+            Case(
+                name: "VXLAN with a VLAN in it", transport: 17,
+                head: udp4789 + [0x08, 0, 0, 0, 0, 0, 7, 0] + ethernet.dropLast(2) + [0x81, 0, 0, 5, 0x08, 0]),
+            Case(
+                name: "Geneve with an option", transport: 17,
+                head: big(40000) + big(6081) + big(100) + big(0) + [1, 0, 0x65, 0x58, 0, 0, 7, 0, 1, 2, 3, 4] + ethernet),
+        ])
+    func carried(_ example: Case) throws {
+        let inner = PacketBytes().echo(identifier: 69, sequence: 3)
+        let outer = try parse(PacketBytes().ipv4(example.transport, example.head + inner))
+        #expect(outer.carries == (try parse(inner).identity))
+        #expect(try parse(inner).carries == 0)
+        let other = PacketBytes().echo(identifier: 69, sequence: 4)
+        #expect(try parse(PacketBytes().ipv4(example.transport, example.head + other)).carries != outer.carries)
+    }
+
+    @Test func whatIsCutShortOrCarriesNothingNamesNothing() throws {
+        for length in 0..<30 {
+            let bytes = Self.udp4789 + [0x08, 0, 0, 0, 0, 0, 7, 0] + Self.ethernet + [0x45, 0, 0, 84]
+            #expect(try parse(PacketBytes().ipv4(17, Array(bytes.prefix(length)))).carries == 0)
+        }
+        #expect(try parse(PacketBytes().udp(40000, 53)).carries == 0)
+        #expect(try parse(PacketBytes().ipv4(47, [0, 0, 0x88, 0x47, 1, 2, 3, 4])).carries == 0)
+    }
+}
