@@ -4,7 +4,11 @@
 # make bench-live  the same with a million journeys under way, and how much memory each takes
 # make bench-instructions  the same in instructions per event, which are comparable on a noisy machine
 # make accuracy  how often journeys are right: packets with serial numbers that the program cannot see, through two routers
+# make bench-load  receivers against the kernel, in turn: none, a bare loop, collect, polled, recording (PACKETS=300000)
+# make bench-overload  collect with a tenth of a core
+# make bench-probes, bench-install, bench-readers  what probes cost, how long installing takes, how soon HTTP answers
 # make bench-captures  analyze on generated files, beside tcpdump and tshark
+# make fixtures  records the gallery's traffic anew, for the tests that need no kernel
 # make fuzz   every parser on damaged input, for as long as FUZZ_ITERATIONS says
 # Each installs what is missing and builds first. VARIANT=forward-drop makes the demo's host drop what it should forward.
 
@@ -13,7 +17,8 @@ SWIFT_BUILD = swift build -c $(CONFIGURATION)
 BINARY = .build/$(CONFIGURATION)/ipt-trace
 VARIANT ?=
 
-.PHONY: all build demo test bench bench-live bench-instructions bench-captures accuracy fuzz lint format install clean
+.PHONY: all build demo test bench bench-live bench-instructions bench-load bench-overload bench-probes bench-install
+.PHONY: bench-readers bench-captures accuracy fuzz fixtures lint format install clean
 
 all: build
 
@@ -47,6 +52,29 @@ bench-instructions:
 	@$(SWIFT_BUILD) --product EventPathBenchmark
 	@sh tools/count-instructions .build/$(CONFIGURATION)/EventPathBenchmark
 
+LOAD_BENCHMARK = .build/$(CONFIGURATION)/LoadBenchmark
+
+.PHONY: load-programs
+load-programs:
+	@sh tools/prepare test
+	@$(SWIFT_BUILD) --product ipt-trace
+	@for product in flood drain reader LoadBenchmark; do $(SWIFT_BUILD) --product $$product || exit 1; done
+
+bench-load: load-programs
+	@$(LOAD_BENCHMARK) load $(PACKETS)
+
+bench-overload: load-programs
+	@$(LOAD_BENCHMARK) overload $(PACKETS)
+
+bench-probes: load-programs
+	@$(LOAD_BENCHMARK) probes $(PACKETS)
+
+bench-install: load-programs
+	@$(LOAD_BENCHMARK) install
+
+bench-readers: load-programs
+	@$(LOAD_BENCHMARK) readers $(PACKETS)
+
 bench-captures:
 	@sh tools/prepare test
 	@$(SWIFT_BUILD) --product ipt-trace
@@ -64,6 +92,11 @@ fuzz:
 	@sh tools/prepare build
 	$(SWIFT_BUILD) --build-tests
 	FUZZ_ITERATIONS=$${FUZZ_ITERATIONS:-1000000} swift test -c $(CONFIGURATION) --skip-build --filter FuzzTests
+
+fixtures:
+	@sh tools/prepare fixtures
+	@$(SWIFT_BUILD) --product ipt-trace
+	@tools/record-gallery $(BINARY) Tests/Fixtures/gallery
 
 lint:
 	swift format lint --strict --recursive Package.swift Sources Tests Benchmarks

@@ -53,7 +53,7 @@ let package = Package(
         module("Namespaces", ["TraceModel", "CLinux", subprocess]),
         module("Ruleset", ["TraceModel", "WireFormat", "Namespaces", "Netlink"]),
         module("Intake", ["TraceModel", "WireFormat", "Correlation", "Reports", "Ruleset"]),
-        module("Captures", ["TraceModel", "WireFormat", "CZlib", "CZstd", deque]),
+        module("Captures", ["TraceModel", "WireFormat", "CLinux", "CZlib", "CZstd", deque]),
         module("Analysis", ["TraceModel", "WireFormat", "Correlation", "Reports", "Ruleset", "Intake", "Captures"]),
         module(
             "Collector",
@@ -64,7 +64,8 @@ let package = Package(
         module("HTTPEndpoint", ["Mailbox", httpTypes, logging]),
         module("TraceService", ["TraceModel", "Reports", "HTTPEndpoint", httpTypes]),
         .target(
-            name: "Lab", dependencies: ["Namespaces", "TraceModel"], resources: [.embedInCode("Rules")], swiftSettings: strict),
+            name: "Lab", dependencies: ["Namespaces", "Reports", "TraceModel"], resources: [.embedInCode("Rules")],
+            swiftSettings: strict),
         .executableTarget(
             name: "ipt-trace",
             dependencies: [
@@ -76,6 +77,12 @@ let package = Package(
         .executableTarget(name: "flood", path: "Benchmarks/Flood"),
         .executableTarget(name: "serials", path: "Benchmarks/Serials"),
         .target(name: "Allocations", path: "Benchmarks/Allocations"),
+        .executableTarget(name: "drain", path: "Benchmarks/Drain"),
+        .executableTarget(name: "reader", path: "Benchmarks/Reader"),
+        .executableTarget(
+            name: "LoadBenchmark", dependencies: ["Lab", "Namespaces", "Reports"], path: "Benchmarks/Load",
+            swiftSettings: strict
+        ),
         .target(
             name: "Judge", dependencies: ["TraceModel", "WireFormat", "Captures", "Analysis"], path: "Benchmarks/Judge",
             swiftSettings: strict
@@ -114,7 +121,7 @@ let package = Package(
             dependencies: ["Analysis", "Captures", "HTTPEndpoint", "Ruleset", "TraceModel", "WireFormat"],
             exclude: ["Corpus"], swiftSettings: strict),
         tests("CapturesTests", ["Captures", "WireFormat", "TraceModel"]),
-        tests("AnalysisTests", ["Analysis", "Captures", "Reports", "TraceModel", "WireFormat"]),
+        tests("AnalysisTests", ["Analysis", "Captures", "Lab", "Reports", "TraceModel", "WireFormat"]),
         tests("AccuracyTests", ["Judge"]),
         tests("EventPathTests", ["EventPath", "Allocations", "Correlation", "Reports"]),
         tests("IntakeTests", ["Intake", "Correlation", "TraceModel", "WireFormat"]),

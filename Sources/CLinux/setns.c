@@ -1,6 +1,13 @@
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <sched.h>
 
 #include "CLinux.h"
 
 int ipt_setns(int descriptor, int kind) { return setns(descriptor, kind); }
+
+int ipt_set_direct(int descriptor, int is_direct) {
+    int flags = fcntl(descriptor, F_GETFL);
+    if (flags < 0) return -1;
+    return fcntl(descriptor, F_SETFL, is_direct ? flags | O_DIRECT : flags & ~O_DIRECT);
+}

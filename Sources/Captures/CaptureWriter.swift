@@ -3,6 +3,9 @@ internal import WireFormat
 /// Writes pcapng (draft-ietf-opsawg-pcapng) into memory, in this machine's byte order.
 package struct CaptureWriter: Sendable {
     package private(set) var bytes: [UInt8] = []
+    /// The options of a packet with the latest comment, since packets of one path follow one another.
+    private var options: [UInt8] = []
+    private var optionsNumber: UInt64 = 0
 
     package init() {}
 
@@ -37,32 +40,40 @@ package struct CaptureWriter: Sendable {
     ///
     /// - Parameters:
     ///   - time: microseconds since 1970.
-    ///   - comment: ASCII.
+    ///   - comment: ASCII; the same prefix each time.
     package mutating func packet(
         interface: UInt32, time: Int64, _ source: RawSpan, _ range: Range<Int>, comment: (prefix: StaticString, number: UInt64)?
     ) {
-        let start = begin(CaptureFormat.enhancedPacket)
-        put32(interface)
+        if let comment, comment.number != optionsNumber || options.isEmpty { setOptions(comment.prefix, comment.number) }
+        let padding = -range.count & 3
+        let length = UInt32(32 + range.count + padding + (comment == nil ? 0 : options.count))
         let ticks = UInt64(bitPattern: time)
-        put32(UInt32(truncatingIfNeeded: ticks >> 32))
-        put32(UInt32(truncatingIfNeeded: ticks))
-        put32(UInt32(range.count))
-        put32(UInt32(range.count))
+        // As few pieces as there can be: appending one costs more than its bytes do.
+        let head = (
+            CaptureFormat.enhancedPacket, length, interface, UInt32(truncatingIfNeeded: ticks >> 32),
+            UInt32(truncatingIfNeeded: ticks), UInt32(range.count), UInt32(range.count)
+        )
+        unsafe withUnsafeBytes(of: head) { unsafe bytes.append(contentsOf: $0) }
         append(source, range)
-        pad()
-        if let comment {
-            // opt_comment: the text, and 16 hexadecimal digits.
-            put16(1)
-            put16(UInt16(comment.prefix.utf8CodeUnitCount + 16))
-            comment.prefix.withUTF8Buffer { unsafe bytes.append(contentsOf: $0) }
-            for shift in stride(from: 60, through: 0, by: -4) {
-                let digit = UInt8(truncatingIfNeeded: comment.number >> UInt64(shift) & 15)
-                bytes.append(digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10)
-            }
-            pad()
-            endOfOptions()
+        if padding > 0 { pad() }
+        if comment != nil { bytes += options }
+        put32(length)
+    }
+
+    /// opt_comment: the text, and 16 hexadecimal digits.
+    private mutating func setOptions(_ prefix: StaticString, _ number: UInt64) {
+        var part = CaptureWriter()
+        part.put16(1)
+        part.put16(UInt16(prefix.utf8CodeUnitCount + 16))
+        prefix.withUTF8Buffer { unsafe part.bytes.append(contentsOf: $0) }
+        for shift in stride(from: 60, through: 0, by: -4) {
+            let digit = UInt8(truncatingIfNeeded: number >> UInt64(shift) & 15)
+            part.bytes.append(digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10)
         }
-        end(start)
+        part.pad()
+        part.endOfOptions()
+        options = part.bytes
+        optionsNumber = number
     }
 
     /// A block of ipt-trace's own (`TraceBlock`).

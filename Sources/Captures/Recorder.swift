@@ -108,14 +108,16 @@ public final class Recorder: Sendable {
     private func work(_ thread: consuming RecordingThread) {
         var thread = thread
         while true {
-            _ = wake.wait(timeout: .now() + 1)
-            let (items, isClosing) = state.withLock { state in
+            let isIdle = wake.wait(timeout: .now() + 1) == .timedOut
+            let (items, isClosing, bytes) = state.withLock { state in
                 let items = state.items
+                let bytes = state.bytes
                 state.items = []
                 state.bytes = 0
-                return (items, state.isClosing)
+                return (items, state.isClosing, bytes)
             }
-            thread.take(items, isLast: isClosing)
+            thread.isBehind = bytes > Self.queueLimit / 2
+            thread.take(items, isLast: isClosing, isIdle: isIdle)
             state.withLock { state in
                 state.counters.written = thread.counters.written
                 state.counters.dropped += thread.takeDropped()
@@ -145,8 +147,15 @@ private struct RecordingThread: ~Copyable {
     private var taken: UInt64 = 0
     private var done: UInt64 = 0
     private var latest: Int64 = 0
+    /// `latest` when everything was last in the file.
+    private var syncedAt: Int64 = 0
+    /// Packets that were handed on since then, and may be in memory only.
+    private var unsynced: UInt64 = 0
     /// By segment.
     private var paths: [UInt64: UInt64] = [:]
+    /// Of the first datagram that waits: how many of its tags have a path, and the last of those.
+    private var confirmed = 0
+    private var knownTag = UInt64.max
     /// Segments whose path is not needed once as many datagrams are done.
     private var retired = Deque<(done: UInt64, segment: UInt64)>()
     /// Whether the present file holds any.
@@ -160,6 +169,13 @@ private struct RecordingThread: ~Copyable {
     /// Bytes of packets that wait for their path at most, and microseconds at most: what a journey can take, and a second.
     private static let waitingLimit = 24 << 20
     private static let patience: Int64 = 5_500_000
+    /// Bytes of blocks after which they are handed on: what a core's cache holds.
+    private static let writeSize = 1 << 18
+
+    var isBehind: Bool {
+        get { files.isBehind }
+        set { files.isBehind = newValue }
+    }
 
     init(files: consuming RecordingFiles, run: UInt64) {
         self.files = files
@@ -180,7 +196,7 @@ private struct RecordingThread: ~Copyable {
         }
     }
 
-    mutating func take(_ items: [RecordItem], isLast: Bool) {
+    mutating func take(_ items: [RecordItem], isLast: Bool, isIdle: Bool) {
         for item in items {
             switch item {
             case .ended(let segment, let path):
@@ -198,13 +214,18 @@ private struct RecordingThread: ~Copyable {
         }
         while let first = waiting.first, isLast || isDue(first) {
             waiting.removeFirst()
+            confirmed = 0
+            knownTag = UInt64.max
             write(first)
         }
         while let first = retired.first, first.done <= done {
             retired.removeFirst()
             paths[first.segment] = nil
         }
+        // What comes slowly is in the file a second later.
+        guard isLast || latest - syncedAt > 1_000_000 || isIdle else { return }
         flush()
+        sync()
     }
 
     /// What was left out since the last call.
@@ -213,10 +234,16 @@ private struct RecordingThread: ~Copyable {
         return counters.dropped
     }
 
-    private func isDue(_ item: RecordItem) -> Bool {
+    private mutating func isDue(_ item: RecordItem) -> Bool {
         guard case .events(let datagram) = item else { return true }
         if waitingBytes > Self.waitingLimit || latest - datagram.time > Self.patience { return true }
-        return datagram.tags.allSatisfy { $0 == UInt64.max || paths[$0] != nil }
+        while confirmed < datagram.tags.count {
+            let tag = datagram.tags[confirmed]
+            guard tag == UInt64.max || tag == knownTag || paths[tag] != nil else { return false }
+            knownTag = tag
+            confirmed += 1
+        }
+        return true
     }
 
     private mutating func write(_ item: RecordItem) {
@@ -238,7 +265,7 @@ private struct RecordingThread: ~Copyable {
                 return
             }
             write(datagram)
-            if writer.bytes.count > 1 << 18 { flush() }
+            if writer.bytes.count >= Self.writeSize { flush() }
         }
     }
 
@@ -254,9 +281,10 @@ private struct RecordingThread: ~Copyable {
             do throws(CaptureError) {
                 try files.beginNext(at: seconds)
             } catch {
-                failure = error
+                fail(error)
                 return false
             }
+            unsynced = 0
             hasPackets = false
             beginSection()
         }
@@ -269,12 +297,19 @@ private struct RecordingThread: ~Copyable {
         let bytes = unsafe datagram.bytes.span.bytes
         var offset = 0
         var number = 0
+        // A packet's events mostly follow one another.
+        var latestTag = UInt64.max
+        var latestPath: UInt64? = 0
         // The collector has counted what is malformed.
         while let message = try? NetlinkMessage.next(in: bytes, at: &offset) {
             guard message.type == NFLogMessage.packetType else { continue }
             let tag = number < datagram.tags.count ? datagram.tags[number] : UInt64.max
             number += 1
-            let path = tag == UInt64.max ? 0 : paths[tag]
+            if tag != latestTag {
+                latestPath = tag == UInt64.max ? 0 : paths[tag]
+                latestTag = tag
+            }
+            let path = latestPath
             if path == nil { counters.withoutPath += 1 }
             let comment = path.flatMap { $0 == 0 ? nil : (prefix: "path " as StaticString, number: $0) }
             writer.packet(interface: interface, time: datagram.time, bytes, message.body, comment: comment)
@@ -305,9 +340,29 @@ private struct RecordingThread: ~Copyable {
         do throws(CaptureError) {
             try files.write(writer.bytes)
             counters.written += unflushed
+            unsynced += unflushed
         } catch {
-            failure = error
+            fail(error)
             counters.dropped += unflushed
         }
+    }
+
+    private mutating func sync() {
+        syncedAt = latest
+        guard failure == nil else { return }
+        do throws(CaptureError) {
+            try files.flush()
+            unsynced = 0
+        } catch {
+            fail(error)
+        }
+    }
+
+    /// What was handed on may not be in the file.
+    private mutating func fail(_ error: CaptureError) {
+        failure = error
+        counters.written -= unsynced
+        counters.dropped += unsynced
+        unsynced = 0
     }
 }

@@ -29,6 +29,7 @@ struct RecordingFiles: ~Copyable {
     /// Seconds of the event clock.
     private var begunAt: Int64?
     private var earlier: [(path: String, size: UInt64)] = []
+    private var buffer = BlockBuffer()
 
     init(path: String, limits: RecordingLimits) throws(CaptureError) {
         self.path = path
@@ -53,6 +54,12 @@ struct RecordingFiles: ~Copyable {
         let descriptor = unsafe open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0o600)
         guard descriptor >= 0 else { throw .cannotOpen(file: path, code: errno) }
         return descriptor
+    }
+
+    /// Whether what comes is more than the device takes (`BlockBuffer.usesPageCache`).
+    var isBehind: Bool {
+        get { buffer.usesPageCache }
+        set { buffer.usesPageCache = newValue }
     }
 
     enum Room {
@@ -82,11 +89,13 @@ struct RecordingFiles: ~Copyable {
     }
 
     mutating func beginNext(at seconds: Int64?) throws(CaptureError) {
+        try flush()
         earlier.append((Self.name(path, number, limits), size))
         number += 1
         let fresh = try Self.create(Self.name(path, number, limits))
         close(descriptor)
         descriptor = fresh
+        buffer.begin()
         size = 0
         begunAt = seconds
         dropOldest()
@@ -103,18 +112,15 @@ struct RecordingFiles: ~Copyable {
 
     private var earlierSize: UInt64 { earlier.reduce(0) { $0 + $1.size } }
 
+    /// Takes bytes; `flush` is what brings the last of them into the file.
     mutating func write(_ bytes: [UInt8]) throws(CaptureError) {
-        var offset = 0
-        while offset < bytes.count {
-            let written = unsafe bytes.withUnsafeBytes {
-                unsafe Glibc.write(descriptor, $0.baseAddress?.advanced(by: offset), $0.count - offset)
-            }
-            if written < 0 {
-                guard errno == EINTR else { throw .cannotWrite(file: Self.name(path, number, limits), code: errno) }
-                continue
-            }
-            offset += written
-        }
+        try check(buffer.append(bytes, to: descriptor))
         size += UInt64(bytes.count)
+    }
+
+    mutating func flush() throws(CaptureError) { try check(buffer.flush(to: descriptor)) }
+
+    private func check(_ code: Int32) throws(CaptureError) {
+        if code != 0 { throw .cannotWrite(file: Self.name(path, number, limits), code: code) }
     }
 }

@@ -62,6 +62,7 @@ public final class Collector: Sendable {
     private let run = UInt64.random(in: 1...UInt64.max)
     private let state: Mutex<State>
     private let finished = DispatchSemaphore(value: 0)
+    private let thinning = Thinning.Notice()
 
     private struct State {
         /// By layout index.
@@ -145,10 +146,10 @@ public final class Collector: Sendable {
             }
         }
         let recorder = options.recorder
-        let thread = Thread { [limits, mailbox, registry, exchange, feed, run, finished, ownEndpoint] in
+        let thread = Thread { [limits, mailbox, registry, exchange, feed, run, finished, ownEndpoint, thinning] in
             let loop = EventLoop(
                 mailbox: mailbox, registry: registry, exchange: exchange, feed: feed, limits: limits, run: run,
-                ownEndpoint: ownEndpoint, kernelLog: log?.take(), recorder: recorder)
+                ownEndpoint: ownEndpoint, kernelLog: log?.take(), recorder: recorder, notice: thinning)
             loop.runUntilStopped()
             finished.signal()
         }
@@ -213,6 +214,7 @@ public final class Collector: Sendable {
     private struct Watched {
         var journal = ProbeJournal.generation
         var ticks = 0
+        var thinning = 0
     }
 
     /// Five times a second: whether probes of ours were installed or removed, interfaces changed, or a prefix came up that
@@ -226,6 +228,7 @@ public final class Collector: Sendable {
             }
             return (watched.ticks, journal != watched.journal)
         }
+        tellOfThinning()
         if isJournalNew {
             // Reading the rules takes a while; until then probes that are on their way out prove nothing by their silence.
             registry.distrust(runs: Set(ProbeJournal.readAll().filter(\.isBeingRemoved).map(\.run)))
@@ -242,6 +245,20 @@ public final class Collector: Sendable {
         let before = registry.current.layout
         await survey.update(registry, state.withLock { $0.places })
         if !registry.current.layout.isSame(as: before) { mailbox.send(.layoutChanged) }
+    }
+
+    private func tellOfThinning() {
+        let level = thinning.level.load(ordering: .relaxed)
+        let before = watched.withLock { watched in
+            defer { watched.thinning = level }
+            return watched.thinning
+        }
+        guard level != before else { return }
+        logger.warning(
+            level == 0
+                ? "all packets are followed again"
+                : "more comes than can be followed: 1 packet in \(1 << level) is, everywhere on its way; events are all counted"
+        )
     }
 
     private static func place(_ namespace: NetworkNamespace) -> Place {

@@ -7,6 +7,7 @@ internal import Mailbox
 internal import Namespaces
 internal import Netlink
 internal import Reports
+private import Synchronization
 internal import TraceModel
 internal import WireFormat
 
@@ -39,6 +40,10 @@ struct EventLoop: ~Copyable {
     /// Counts of namespaces that have vanished.
     private var departed = IntakeCounters()
     private var isStopping = false
+    private var thinning = Thinning()
+    private let notice: Thinning.Notice
+    /// Up to this moment everything has been received, from all sources.
+    private var complete: Int64 = 0
 
     /// - Parameters:
     ///   - kernelLog: followed beside the sockets.
@@ -46,8 +51,9 @@ struct EventLoop: ~Copyable {
     init(
         mailbox: Mailbox<LoopMessage>, registry: LayoutRegistry, exchange: SnapshotExchange, feed: JourneyFeed,
         limits: Correlator.Limits, run: UInt64, ownEndpoint: TraceAggregate.OwnEndpoint?, kernelLog: consuming KernelLogSource?,
-        recorder: Recorder?
+        recorder: Recorder?, notice: Thinning.Notice
     ) {
+        self.notice = notice
         self.mailbox = mailbox
         self.exchange = exchange
         self.kernelLog = kernelLog
@@ -103,10 +109,12 @@ struct EventLoop: ~Copyable {
                 }
             }
             if let last = descriptors.last, last.revents != 0 { drainKernelLog(&buffer, now: begun) }
-            // A loss is known from the next sequence number, if there is one; the socket's own count knows it now.
-            if engine.correlator.liveJourneys > 0 { countDrops() }
+            // A loss is known from the next sequence number, if there is one; the socket's own count knows it now. One that
+            // had nothing was not full.
+            checkBuffers(now: begun) { descriptors[$0 * 2 + 1].revents != 0 }
             // A journey may only be closed for want of events that were received everywhere.
-            let complete = sources.map(\.drainedAt).min() ?? begun
+            complete = begun
+            for source in sources { complete = min(complete, source.drainedAt) }
             engine.advance(to: complete)
             tap?.advance(to: complete)
             tap?.handOver()
@@ -115,7 +123,7 @@ struct EventLoop: ~Copyable {
             }
         }
         receiveTheRest(&buffer)
-        countDrops()
+        checkBuffers(now: Self.clock()) { _ in true }
         engine.finish()
         tap?.handOver()
         exchange.publish(snapshot())
@@ -144,7 +152,10 @@ struct EventLoop: ~Copyable {
                 // Bytes have no padding, which is what makes a span's bytes unsafe in general.
                 let bytes = unsafe buffer.span.bytes.extracting(0..<count)
                 if let tap {
-                    var tags: [UInt64]? = []
+                    // Room for as many as a delivery mostly has.
+                    var empty: [UInt64] = []
+                    empty.reserveCapacity(512)
+                    var tags: [UInt64]? = empty
                     source.reader.read(bytes, now: now, into: &engine.correlator, tags: &tags)
                     tap.add(bytes, namespace: source.index, time: now, tags: tags ?? [])
                 } else {
@@ -182,14 +193,28 @@ struct EventLoop: ~Copyable {
         }
     }
 
-    private mutating func countDrops() {
-        for source in sources {
-            let drops = source.log.drops
-            guard drops != source.drops else { continue }
-            bufferDrops += UInt64(drops &- source.drops)
-            source.drops = drops
+    /// Counts what did not fit into receive buffers, and follows fewer packets while they fill up.
+    ///
+    /// - Parameter hasReceived: whether there was anything to receive from a source, by its position.
+    private mutating func checkBuffers(now: Int64, _ hasReceived: (Int) -> Bool) {
+        var fill = 0.0
+        var hasDropped = false
+        for (position, source) in sources.enumerated() where hasReceived(position) {
+            let memory = source.log.memory
+            fill = max(fill, Double(memory.used) / Double(max(1, memory.limit)))
+            guard memory.drops != source.drops else { continue }
+            hasDropped = true
+            bufferDrops += UInt64(memory.drops &- source.drops)
+            source.drops = memory.drops
             engine.correlator.noteLoss(namespace: source.index)
             tap?.addLoss(namespace: source.index)
+        }
+        guard thinning.note(fill: fill, hasDropped: hasDropped, now: now) else { return }
+        notice.level.store(thinning.level, ordering: .relaxed)
+        for source in sources {
+            source.reader.thinning = thinning.level
+            // What is under way is followed to its end, or from its beginning, by chance only.
+            engine.correlator.noteLoss(namespace: source.index)
         }
     }
 
@@ -206,6 +231,7 @@ struct EventLoop: ~Copyable {
         case .layoutChanged: takeLayout()
         case .add(let handover):
             sources.append(handover.source)
+            handover.source.reader.thinning = thinning.level
             loadTranslations(of: handover.source)
         case .remove(let index):
             for source in sources where source.index == index {
@@ -234,6 +260,7 @@ struct EventLoop: ~Copyable {
         }
         return engine.snapshot(
             now: Self.clock(), counters: counters, overflows: bufferDrops + (kernelLog?.overruns ?? 0),
+            followedOneIn: 1 << UInt64(thinning.level), behind: sources.isEmpty ? 0 : Self.clock() - complete,
             unplaced: unplaced.sorted { ($1.events, $0.prefix) < ($0.events, $1.prefix) })
     }
 }

@@ -10,12 +10,14 @@ struct NFLogSocket: ~Copyable {
     struct Settings: Sendable {
         /// Bytes of each packet that are copied, from the IP header on. More than the parser looks at is for recordings.
         var copyRange = UInt32(PacketParser.reach)
-        /// Messages that the kernel gathers before it delivers them.
-        var queueThreshold: UInt32 = 100
+        /// Messages that the kernel gathers before it delivers them: what a delivery costs, it costs both sides once, and
+        /// one that fills less than half of its buffer is copied into a smaller one (netlink_trim in af_netlink.c).
+        var queueThreshold: UInt32 = 400
         /// Hundredths of a second after which it delivers fewer.
         var flushTimeout: UInt32 = 1
-        /// Bytes per delivery, at most 131072 (NFULNL_NLBUFSIZ_MAX in nfnetlink_log.c).
-        var bufferSize: UInt32 = 131_072
+        /// Bytes per delivery, at most 131072 (NFULNL_NLBUFSIZ_MAX in nfnetlink_log.c). The kernel's allocations are powers of
+        /// two and hold some 400 bytes of its own as well: more than this would take twice the memory.
+        var bufferSize: UInt32 = 130_000
         /// The socket's receive buffer in bytes.
         var receiveBuffer: Int32 = 32 << 20
     }
@@ -63,8 +65,7 @@ struct NFLogSocket: ~Copyable {
 
     var descriptor: Int32 { socket.descriptor }
 
-    /// Deliveries that did not fit into the receive buffer.
-    var drops: UInt32 { socket.drops }
+    var memory: NetlinkSocket.Memory { socket.memory }
 
     @inline(__always)
     func receive(into buffer: inout [UInt8]) -> NetlinkSocket.Received { socket.receive(into: &buffer) }

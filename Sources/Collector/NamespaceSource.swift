@@ -13,7 +13,7 @@ final class NamespaceSource {
     /// `nil` where the kernel has no ctnetlink.
     let conntrack: ConntrackHolder?
     var reader: NFLogReader
-    /// `log.drops` as it was last seen.
+    /// `log.memory.drops` as it was last seen.
     var drops: UInt32 = 0
     /// Up to this moment everything has been received.
     var drainedAt: Int64 = 0

@@ -5,6 +5,8 @@ package struct IntakeCounters: Equatable, Sendable {
     package var lost: UInt64 = 0
     package var malformed: UInt64 = 0
     package var unplaced: UInt64 = 0
+    /// Of `events`: of packets that were not followed, because there were too many.
+    package var thinned: UInt64 = 0
 
     package init() {}
 
@@ -13,5 +15,6 @@ package struct IntakeCounters: Equatable, Sendable {
         lost += other.lost
         malformed += other.malformed
         unplaced += other.unplaced
+        thinned += other.thinned
     }
 }

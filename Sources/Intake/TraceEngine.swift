@@ -19,6 +19,8 @@ package struct TraceEngine: ~Copyable {
     /// When the trace began, in microseconds since 1970.
     package var since: Int64
     private var generation = -1
+    /// Microseconds; less is what gathering and a busy machine bring about.
+    private static let noticeableLag: Int64 = 100_000
 
     package init(
         registry: LayoutRegistry, limits: Correlator.Limits, run: UInt64, since: Int64,
@@ -59,9 +61,12 @@ package struct TraceEngine: ~Copyable {
 
     /// - Parameters:
     ///   - now: microseconds since 1970.
+    ///   - followedOneIn: of how many packets one is followed.
+    ///   - behind: microseconds by which what has been received lags.
     ///   - unplaced: prefixes that nobody explains, with what they are called where they come from.
     package mutating func snapshot(
-        now: Int64, counters: IntakeCounters, overflows: UInt64 = 0, unplaced: [UnplacedPrefix]
+        now: Int64, counters: IntakeCounters, overflows: UInt64 = 0, followedOneIn: UInt64 = 1, behind: Int64 = 0,
+        unplaced: [UnplacedPrefix]
     ) -> TraceSnapshot {
         var completeness = Completeness()
         completeness.events = counters.events
@@ -76,6 +81,9 @@ package struct TraceEngine: ~Copyable {
         completeness.unlisted = sink.aggregate.unlisted
         completeness.open = UInt64(correlator.liveJourneys)
         completeness.overflows = overflows
+        if counters.thinned > 0 { completeness.thinned = counters.thinned }
+        if followedOneIn > 1 { completeness.followedOneIn = followedOneIn }
+        if behind > Self.noticeableLag { completeness.behindUs = UInt64(behind) }
         var journeys = sink.aggregate.recentJourneys(history: correlator.history)
         let history = correlator.history
         let aggregate = sink.aggregate

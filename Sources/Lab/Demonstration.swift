@@ -1,5 +1,6 @@
 private import Foundation
 private import Namespaces
+private import Reports
 
 /// Runs a network's traffic with ipt-trace's own commands, as a person would type them, and shows what they print.
 public struct Demonstration: Sendable {
@@ -9,14 +10,8 @@ public struct Demonstration: Sendable {
 
     /// What came of it.
     public struct Result: Sendable {
-        /// `/paths`, as JSON.
-        public var paths: String
-        /// `/journeys`, as JSON.
-        public var journeys: String
-        /// `/findings`, as JSON.
-        public var findings: String
-        /// `/flows`, as JSON.
-        public var flows: String
+        /// What the collector said; `nil` where it was not asked.
+        public var reports: LabReports?
         /// By command: whether it ended as it should.
         public var traffic: [(command: String, isAsExpected: Bool)]
     }
@@ -30,13 +25,17 @@ public struct Demonstration: Sendable {
         self.show = show
     }
 
-    /// - Parameter sandbox: with the network set up.
-    public func run(in sandbox: Sandbox) async throws -> Result {
+    /// - Parameters:
+    ///   - sandbox: with the network set up.
+    ///   - recording: where the collector records to; it is not asked anything then, so that nothing but the network's traffic is
+    ///     in the recording.
+    public func run(in sandbox: Sandbox, recording: String? = nil) async throws -> Result {
         let namespaces = network.traced.flatMap { ["--netns", $0] }
+        let options = namespaces + (recording.map { ["--record", $0] } ?? [])
         try await perform(["ipt-trace", "install-probes"] + network.probeOptions + namespaces, in: sandbox)
 
-        show("$ ipt-trace collect \(namespaces.joined(separator: " ")) &")
-        let collector = try SandboxProcess([program, "collect"] + namespaces, in: sandbox)
+        show("$ ipt-trace collect \(options.joined(separator: " ")) &")
+        let collector = try SandboxProcess([program, "collect"] + options, in: sandbox)
         try await wait(for: "serving http", of: collector)
         show(collector.output)
         var servers: [SandboxProcess] = []
@@ -55,16 +54,12 @@ public struct Demonstration: Sendable {
         // Until journeys have ended: the linger time and the kernel's own delay.
         try await Task.sleep(for: .milliseconds(900))
 
-        show("$ curl localhost:9100/paths")
-        let paths = try await sandbox.require(["curl", "-sS", "localhost:9100/paths"]).standardOutput
-        show(paths.count > 700 ? "\(paths.prefix(700))… (\(paths.utf8.count) bytes)\n" : paths)
-        let journeys = try await sandbox.require(["curl", "-sS", "localhost:9100/journeys?limit=1024"]).standardOutput
-        let flows = try await sandbox.require(
-            ["curl", "-sS", "localhost:9100/flows?limit=1000"]
-        ).standardOutput
-        let findings = try await sandbox.require(["curl", "-sS", "localhost:9100/findings"]).standardOutput
-        for report in ["paths", "flows", "precedence", "findings"] {
-            try await perform(["ipt-trace", "report", report], in: sandbox)
+        var reports: LabReports?
+        if recording == nil {
+            reports = try await ask(sandbox)
+            for report in ["paths", "flows", "precedence", "findings"] {
+                try await perform(["ipt-trace", "report", report], in: sandbox)
+            }
         }
 
         show("$ kill -INT %1")
@@ -73,7 +68,25 @@ public struct Demonstration: Sendable {
         for server in servers { await server.stop() }
         show(String(collector.output.dropFirst(before.count)))
         try await perform(["ipt-trace", "remove-probes", "--verify"], in: sandbox)
-        return Result(paths: paths, journeys: journeys, findings: findings, flows: flows, traffic: traffic)
+        return Result(reports: reports, traffic: traffic)
+    }
+
+    private func ask(_ sandbox: Sandbox) async throws -> LabReports {
+        show("$ curl localhost:9100/paths")
+        let paths = try await get("/paths", sandbox)
+        show(paths.count > 700 ? "\(paths.prefix(700))… (\(paths.utf8.count) bytes)\n" : paths)
+        func decode<Report: Decodable>(_ type: Report.Type, _ text: String) throws -> Report {
+            try ReportJSON.decode(type, from: Data(text.utf8))
+        }
+        return LabReports(
+            paths: try decode(PathsReport.self, paths),
+            journeys: try decode(JourneysReport.self, try await get("/journeys?limit=1024", sandbox)),
+            flows: try decode(FlowsReport.self, try await get("/flows?limit=1000", sandbox)),
+            findings: try decode(FindingsReport.self, try await get("/findings", sandbox)))
+    }
+
+    private func get(_ path: String, _ sandbox: Sandbox) async throws -> String {
+        try await sandbox.require(["curl", "-sS", "localhost:9100\(path)"]).standardOutput
     }
 
     private func wait(for words: String, of process: SandboxProcess) async throws {

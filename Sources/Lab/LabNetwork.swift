@@ -114,7 +114,7 @@ public struct Traffic: Sendable {
     /// Whether the command ends well.
     public var succeeds: Bool
 
-    init(_ command: String, succeeds: Bool = true) {
+    public init(_ command: String, succeeds: Bool = true) {
         self.command = command.split(separator: " ").map(String.init)
         self.succeeds = succeeds
     }

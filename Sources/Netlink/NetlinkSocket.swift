@@ -65,14 +65,22 @@ public import WireFormat
         _ = unsafe mnl_socket_setsockopt(socket, NETLINK_NO_ENOBUFS, &on, 4)
     }
 
-    /// Deliveries that were dropped because the receive buffer was full (`SO_MEMINFO`, `SK_MEMINFO_DROPS` of
-    /// linux/sock_diag.h); the same number as in /proc/net/netlink.
-    public var drops: UInt32 {
-        var info = [UInt32](repeating: 0, count: 16)
-        var length = socklen_t(MemoryLayout<UInt32>.size * info.count)
+    /// How things stand with the receive buffer (`SO_MEMINFO`, `SK_MEMINFO_*` of linux/sock_diag.h).
+    public struct Memory: Sendable {
+        /// Bytes that are in it, and that fit into it.
+        public var used: UInt32 = 0
+        public var limit: UInt32 = 0
+        /// Deliveries that were dropped because it was full; the same number as in /proc/net/netlink.
+        public var drops: UInt32 = 0
+    }
+
+    public var memory: Memory {
+        // Fixed: this is asked for in every turn of the event loop.
+        var info: InlineArray<16, UInt32> = InlineArray(repeating: 0)
+        var length = socklen_t(MemoryLayout<UInt32>.size * 16)
         // SO_MEMINFO is 55 (asm-generic/socket.h); Glibc's module does not have it.
-        guard unsafe getsockopt(descriptor, SOL_SOCKET, 55, &info, &length) == 0, length >= 36 else { return 0 }
-        return info[8]
+        guard unsafe getsockopt(descriptor, SOL_SOCKET, 55, &info, &length) == 0, length >= 36 else { return Memory() }
+        return Memory(used: info[0], limit: info[1], drops: info[8])
     }
 
     public func send(_ bytes: [UInt8]) throws(NetlinkError) {

@@ -73,7 +73,8 @@ struct FlowTable: Sendable {
             flow = found.flow
             direction = found.direction
         } else {
-            direction = told ?? (isReplyType ? .reply : .original)
+            // An error goes against the packet that it is about.
+            direction = told ?? (isReplyType || journey.packet.isICMPError ? .reply : .original)
             flow = open(journey, direction)
         }
         remember(journey, flow, direction, flip: isReplyType)

@@ -22,6 +22,13 @@ public struct Completeness: Codable, Sendable, Equatable {
     public var evicted: UInt64 = 0
     /// Receive buffers that overflowed (ENOBUFS, or the drops column of /proc/net/netlink).
     public var overflows: UInt64 = 0
+    /// Events of packets that were not followed, because more came than could be; `nil` where there were none. They are
+    /// among `events`, and their packets in no path.
+    public var thinned: UInt64?
+    /// Of this many packets one is followed at the moment; `nil` where all are.
+    public var followedOneIn: UInt64?
+    /// Microseconds by which what has been received lags behind what has happened; `nil` where that is less than 100 ms.
+    public var behindUs: UInt64?
     /// Messages and packets that could not be parsed.
     public var malformed: UInt64 = 0
     /// Events whose prefix no rule explains.

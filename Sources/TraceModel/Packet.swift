@@ -38,6 +38,15 @@
 }
 
 extension Packet {
+    /// An ICMP message about another packet, which it quotes (RFC 792, RFC 4443).
+    public var isICMPError: Bool {
+        switch tuple.transport {
+        case TransportProtocol.icmp: [3, 4, 5, 11, 12].contains(icmpType)
+        case TransportProtocol.icmpv6: (1...4).contains(icmpType)
+        default: false
+        }
+    }
+
     /// From its headers alone, as far as a packet that carries it shows them; never 0.
     public var identity: UInt64 { Self.identity(fingerprint, tuple) }
 

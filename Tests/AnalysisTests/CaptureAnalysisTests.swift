@@ -216,7 +216,7 @@ private final class FollowedRun: Sendable {
         let (stream, continuation) = AsyncStream.makeStream(of: Analysis.Result?.self)
         results = stream
         let thread = Thread {
-            continuation.yield(try? analysis.run(Analysis.Options(files: [path], follows: true)))
+            continuation.yield(try? analysis.run(Analysis.Options(files: [path], follows: true, linger: 60_000_000)))
             continuation.finish()
         }
         thread.start()

@@ -40,8 +40,8 @@ struct KernelTrace {
 
     /// Visits with the same id, one behind the other.
     var runs: [[Visit]] = []
-    /// Visits of what hosts send when they like, which are not among them.
-    var background = 0
+    /// Visits that ended with a rule or a policy that drops.
+    var drops: [Visit] = []
 
     /// Marks every packet, behind defragmentation and before all tables.
     static let marking = """
@@ -63,6 +63,12 @@ struct KernelTrace {
         var open: [String: Int] = [:]
         for line in text.split(separator: "\n") {
             let words = line.split(separator: " ").map(String.init)
+            if line.contains("(verdict drop)") || line.contains(" policy drop ") {
+                if words.count > 4, let last = open[words[2]].flatMap({ runs[$0].last }), last.table == words[4] {
+                    drops.append(last)
+                }
+                continue
+            }
             guard words.count > 7, words[0] == "trace", words[1] == "id", words[6] == "packet:",
                 words[3] == "ip" || words[3] == "ip6", !words[4].hasPrefix("ipt-trace")
             else { continue }
@@ -89,10 +95,8 @@ struct KernelTrace {
                 sourcePort: number(["tcp", "udp"], "sport"), destinationPort: number(["tcp", "udp"], "dport"),
                 icmpType: type, icmpSequence: isLaterFragment ? 0 : isQuery ? number(icmp, "sequence") ?? sequence6 : nil)
             guard !visit.isOwn else { continue }
-            if visit.isBackground {
-                background += 1
-                continue
-            }
+            // What hosts send when they like is left out.
+            if visit.isBackground { continue }
             if let index = open[words[2]], let last = runs[index].last, last.precedes(visit) {
                 runs[index].append(visit)
             } else {

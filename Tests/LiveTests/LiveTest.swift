@@ -70,7 +70,7 @@ extension Sandbox {
     }
 
     func get<Report: Decodable>(_ type: Report.Type, _ path: String) async throws -> Report {
-        let text = try await require(["curl", "-sSf", "http://127.0.0.1:9100\(path)"]).standardOutput
+        let text = try await require(["curl", "-sSf", "--retry", "3", "http://127.0.0.1:9100\(path)"]).standardOutput
         return try ReportJSON.decode(type, from: Data(text.utf8))
     }
 

@@ -96,6 +96,24 @@ struct ProbeTests {
         }
     }
 
+    @Test func rulesOfBothBackendsAndRulesPutBeforeAProbeAreFound() async throws {
+        try await Sandbox.with { sandbox in
+            try await sandbox.sh("iptables-nft -A INPUT -s 192.0.2.1 -j DROP")
+            #expect(try await sandbox.trace("install-probes", "--netns", "host").isSuccess)
+            try await sandbox.collecting("--netns", "host") { _ in
+                func kinds() async throws -> Set<String> {
+                    Set(try await sandbox.get(FindingsReport.self, "/findings").findings.map(\.kind))
+                }
+                #expect(try await kinds() == [])
+                try await sandbox.sh("iptables-legacy -A INPUT -s 192.0.2.2 -j DROP")
+                try await sandbox.sh("iptables-nft -I INPUT 1 -s 192.0.2.3 -j ACCEPT")
+                // The rules are read again every five seconds.
+                for _ in 0..<100 where try await kinds().count < 2 { try await Task.sleep(for: .milliseconds(100)) }
+                #expect(try await kinds() == ["both-backends", "probe-covered"])
+            }
+        }
+    }
+
     @Test func aFailureInOneNamespaceTakesBackTheOthers() async throws {
         try await Sandbox.with { sandbox in
             for number in 1...9 { try await sandbox.sh("ip netns add n\(number)") }

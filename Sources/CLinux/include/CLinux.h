@@ -9,3 +9,6 @@ int ipt_setns(int descriptor, int kind);
 
 /// CLONE_NEWNET of sched.h, for the same reason.
 enum { IPT_CLONE_NEWNET = 0x40000000 };
+
+/// Switches O_DIRECT of open(2) on or off, which is behind _GNU_SOURCE and not the same number everywhere.
+int ipt_set_direct(int descriptor, int is_direct);

@@ -1,7 +1,9 @@
+import Analysis
 import ArgumentParser
 import Foundation
 import Lab
 import Namespaces
+import Reports
 
 struct LabCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -13,7 +15,7 @@ struct LabCommand: AsyncParsableCommand {
               ipt-trace lab up ping && ipt-trace lab shell ping
             """,
         subcommands: [
-            LabList.self, LabRun.self, LabUp.self, LabShell.self, LabDown.self, LabServe.self, LabConnect.self,
+            LabList.self, LabRun.self, LabJudge.self, LabUp.self, LabShell.self, LabDown.self, LabServe.self, LabConnect.self,
             LabSend.self, LabHold.self,
         ])
 }
@@ -57,7 +59,28 @@ struct LabVariantOption: ParsableArguments {
 struct LabList: ParsableCommand {
     static let configuration = CommandConfiguration(commandName: "list", abstract: "Lists the networks.")
 
-    func run() {
+    private struct Entry: Encodable {
+        struct Variant: Encodable {
+            var name: String
+            var summary: String
+        }
+        var name: String
+        var summary: String
+        var variants: [Variant]
+    }
+
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    func run() throws {
+        if json {
+            let entries = Gallery.networks.map { network in
+                Entry(
+                    name: network.name, summary: network.summary,
+                    variants: network.variants.map { Entry.Variant(name: $0.name, summary: $0.summary) })
+            }
+            return Terminal.print(try ReportKind.json(["networks": entries]))
+        }
         for network in Gallery.networks {
             Terminal.print("\(network.name): \(network.summary)")
             for variant in network.variants { Terminal.print("  --variant \(variant.name): \(variant.summary)") }
@@ -79,20 +102,29 @@ struct LabRun: AsyncParsableCommand {
     @Flag(help: "Leave the network up, to look around in it with lab shell; lab down takes it away.")
     var keep = false
 
+    @Option(
+        help: ArgumentHelp(
+            "Record the traffic into a capture (pcapng), ask the collector nothing, and judge the recording.",
+            valueName: "file"))
+    var record: String?
+
     func run() async throws {
         let plain = try argument.network()
         let network = plain.with(try option.resolve(plain))
         let stop = StopSignal()
         let isQuiet = json
         let isKept = keep
+        let recording = record.map { URL(fileURLWithPath: $0).path }
         let work = Task {
             if !isQuiet { Terminal.print("\(network.summary)\n\n\(network.drawing)\n") }
             let demonstration = Demonstration(
                 network, program: Program.path, show: { if !isQuiet { Terminal.print($0) } })
-            if isKept { return try await demonstration.run(in: try await LabUp.bringUp(network)) }
+            if isKept {
+                return try await demonstration.run(in: try await LabUp.bringUp(network), recording: recording)
+            }
             return try await Sandbox.with { sandbox in
                 try await network.setUp(in: sandbox)
-                return try await demonstration.run(in: sandbox)
+                return try await demonstration.run(in: sandbox, recording: recording)
             }
         }
         let watcher = Task {
@@ -113,12 +145,45 @@ struct LabRun: AsyncParsableCommand {
         } catch let error as LabNetwork.Unmet {
             throw CommandFailure(message: error.description)
         }
-        let verdict = try LabVerdict(network, result)
+        let reports: LabReports
+        if let asked = result.reports {
+            reports = asked
+        } else {
+            reports = LabReports(try await AnalysisRun(files: [recording ?? ""]).finish().snapshot)
+        }
+        let verdict = LabVerdict(network, reports, traffic: result.traffic)
         Terminal.print(json ? try ReportKind.json(verdict) : verdict.text)
         if keep {
             Terminal.note(
                 "\(network.name) is up still: ipt-trace lab shell \(network.name), and then ipt-trace lab down \(network.name)")
         }
+        if !verdict.asExpected { throw ExitCode(ExitStatus.checkFailed) }
+    }
+}
+
+struct LabJudge: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "judge",
+        abstract: "Holds a recording of a network's traffic against what must come of it; needs no kernel.",
+        discussion: """
+              ipt-trace lab run ping --record ping.pcapng
+              ipt-trace lab judge ping ping.pcapng
+            """)
+
+    @OptionGroup var argument: LabNameArgument
+    @OptionGroup var option: LabVariantOption
+
+    @Argument(help: "What lab run --record wrote; gzip and zstd are read too.")
+    var file: String
+
+    @Flag(help: "Print what was seen and whether it is as expected, as JSON.")
+    var json = false
+
+    func run() async throws {
+        let plain = try argument.network()
+        let network = plain.with(try option.resolve(plain))
+        let verdict = LabVerdict(network, LabReports(try await AnalysisRun(files: [file]).finish().snapshot))
+        Terminal.print(json ? try ReportKind.json(verdict) : verdict.text)
         if !verdict.asExpected { throw ExitCode(ExitStatus.checkFailed) }
     }
 }

@@ -1,27 +1,29 @@
-import Foundation
-import Lab
-import Reports
+public import Reports
 
 /// Whether a network of the gallery did what it has to do.
-struct LabVerdict: Encodable {
-    struct Check: Encodable {
-        var what: String
-        var holds: Bool
+public struct LabVerdict: Encodable, Sendable {
+    public struct Check: Codable, Sendable {
+        public var what: String
+        public var holds: Bool
     }
 
-    var schema = 1
-    var network: String
-    var asExpected: Bool
-    var checks: [Check]
-    var paths: PathsReport
-    var findings: [Finding]
+    public var schema = 1
+    public var network: String
+    public var asExpected: Bool
+    public var checks: [Check]
+    public var paths: PathsReport
+    public var findings: [Finding]
 
-    init(_ network: LabNetwork, _ result: Demonstration.Result) throws {
-        paths = try ReportJSON.decode(PathsReport.self, from: Data(result.paths.utf8))
-        findings = try ReportJSON.decode(FindingsReport.self, from: Data(result.findings.utf8)).findings
+    /// - Parameters:
+    ///   - traffic: by command, whether it ended as it should; none of a recording.
+    public init(
+        _ network: LabNetwork, _ reports: LabReports, traffic: [(command: String, isAsExpected: Bool)] = []
+    ) {
+        paths = reports.paths
+        findings = reports.findings.findings
         self.network = network.name
-        let journeys = try ReportJSON.decode(JourneysReport.self, from: Data(result.journeys.utf8)).journeys
-        checks = result.traffic.map { Check(what: "\($0.command) ends as it should", holds: $0.isAsExpected) }
+        let journeys = reports.journeys.journeys
+        checks = traffic.map { Check(what: "\($0.command) ends as it should", holds: $0.isAsExpected) }
         checks += network.expected.map { expected in
             Check(what: expected.claim, holds: journeys.contains { expected.isMet(by: $0) })
         }
@@ -30,8 +32,7 @@ struct LabVerdict: Encodable {
         checks.append(
             Check(what: "findings: \(wanted.isEmpty ? "none" : wanted)", holds: kinds == network.findings))
         if let shares = network.shares {
-            let flows = try ReportJSON.decode(FlowsReport.self, from: Data(result.flows.utf8)).flows
-            let seen = Self.connections(flows)
+            let seen = Self.connections(reports.flows.flows)
             let text = seen.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", ")
             checks.append(Check(what: "connections by server: \(text)", holds: shares.isMet(by: seen)))
         }
@@ -53,8 +54,30 @@ struct LabVerdict: Encodable {
         return counts
     }
 
-    var text: String {
+    public var text: String {
         checks.map { "\($0.holds ? "as expected" : "NOT AS EXPECTED"): \($0.what)" }.joined(separator: "\n")
+    }
+}
+
+/// What is known of a network's traffic.
+public struct LabReports: Sendable {
+    public var paths: PathsReport
+    public var journeys: JourneysReport
+    public var flows: FlowsReport
+    public var findings: FindingsReport
+
+    public init(paths: PathsReport, journeys: JourneysReport, flows: FlowsReport, findings: FindingsReport) {
+        self.paths = paths
+        self.journeys = journeys
+        self.flows = flows
+        self.findings = findings
+    }
+
+    /// Of a recording.
+    public init(_ snapshot: TraceSnapshot) {
+        self.init(
+            paths: snapshot.pathsReport(), journeys: snapshot.journeysReport(limit: 1024),
+            flows: snapshot.flowsReport(limit: 1000), findings: snapshot.findingsReport())
     }
 }
 

@@ -1,0 +1,73 @@
+import Foundation
+import Lab
+import Namespaces
+
+/// How soon readers get their answers, with nothing going on and in the middle of a flood.
+enum ReaderBench {
+    /// Chains that a packet enters or not, as one bit of its port says: as many paths as there are ports.
+    private static let bits = 14
+
+    static func run(packets: Int) async throws {
+        try await idle()
+        try await busy(packets: packets)
+    }
+
+    private static func reader(_ seconds: Int, _ interval: Int, _ path: String) -> [String] {
+        ["\(Bench.products)/reader", "9100", String(seconds), String(interval), path]
+    }
+
+    private static func idle() async throws {
+        try await Sandbox.with { sandbox in
+            try await Gallery.ping.setUp(in: sandbox)
+            try await sandbox.require([Bench.program, "install-probes", "--netns", "guest"])
+            let collector = try SandboxProcess([Bench.program, "collect", "--netns", "guest"], in: sandbox)
+            try await Bench.wait(for: "serving http", of: collector)
+            for path in ["/healthz", "/metrics", "/paths"] {
+                let output = try await sandbox.require(reader(3, 0, path)).standardOutput
+                Bench.show("idle, \(path): \(output.trimmingCharacters(in: .newlines))")
+            }
+            await collector.stop()
+        }
+    }
+
+    private static func busy(packets: Int) async throws {
+        try await Sandbox.with { sandbox in
+            try await Terrain.one.setUp(in: sandbox)
+            var rules = "*mangle\n"
+            for bit in 0..<bits { rules += ":B\(bit) - [0:0]\n" }
+            for bit in 0..<bits {
+                let mask = "0x" + String(1 << bit, radix: 16)
+                rules += "-A OUTPUT -p udp -m u32 --u32 \"0>>22&0x3C@0&\(mask)=\(mask)\" -j B\(bit)\n"
+            }
+            try await sandbox.require(
+                ["ip", "netns", "exec", "guest", "iptables-restore", "--noflush"], input: rules + "COMMIT\n")
+            let installed = try await sandbox.require(
+                [Bench.program, "install-probes", "--netns", "guest", "--family", "ipv4", "--user-chains"])
+            let collector = try SandboxProcess([Bench.program, "collect", "--netns", "guest"], in: sandbox)
+            try await Bench.wait(for: "serving http", of: collector)
+            func flood(_ count: Int, perSecond: Int) async throws -> String {
+                try await sandbox.require(
+                    ["ip", "netns", "exec", "guest", "\(Bench.products)/flood", "8.8.8.8", "16384", String(count), "64"]
+                        + [String(1 << bits), String(perSecond)]
+                ).standardOutput
+            }
+            _ = try await flood(1 << bits, perSecond: 5000)
+            try await Task.sleep(for: .seconds(1))
+            let metrics = try await sandbox.require(["curl", "-sSf", "http://127.0.0.1:9100/metrics"]).standardOutput
+            let paths = Int(Bench.number(after: "\nipt_trace_paths ", in: metrics) ?? 0)
+            Bench.show("\(installed.standardOutput.prefix { $0 != "(" }), \(paths) paths")
+            let readers = try [(100, "/paths"), (100, "/metrics"), (2000, "/paths?limit=10000")].map { interval, path in
+                (path, try SandboxProcess(reader(600, interval, path), in: sandbox))
+            }
+            let sent = try await flood(packets, perSecond: 0)
+            for (path, process) in readers {
+                await process.stop()
+                Bench.show("flood, \(path): \(process.output.trimmingCharacters(in: .newlines))")
+            }
+            try await Task.sleep(for: .milliseconds(500))
+            await collector.stop()
+            Bench.show("flood: \(sent.trimmingCharacters(in: .newlines))")
+            Bench.show("collect: \(collector.output.split(separator: "\n").last ?? "")")
+        }
+    }
+}

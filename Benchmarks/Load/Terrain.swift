@@ -1,0 +1,87 @@
+import Lab
+import Namespaces
+
+/// The networks that a flood goes through: those of `lab up ping`, with what is said here added.
+enum Terrain: String, CaseIterable {
+    case two = "2 namespaces"
+    case one = "1 namespace"
+    case twenty = "20 namespaces"
+    case both = "2 namespaces, IPv4 and IPv6"
+
+    /// The namespaces that get probes and are received.
+    var traced: [String] {
+        switch self {
+        case .one: ["guest"]
+        case .two, .both: ["host", "guest"]
+        case .twenty: ["host", "guest"] + (2...19).map { "guest\($0)" }
+        }
+    }
+
+    var probeOptions: [String] { ["--family", self == .both ? "both" : "ipv4"] + namespaceOptions }
+    var namespaceOptions: [String] { traced.flatMap { ["--netns", $0] } }
+
+    func setUp(in sandbox: Sandbox) async throws {
+        try await Gallery.ping.setUp(in: sandbox)
+        // Nobody listens on the port: without this the server would answer every packet with an ICMP error.
+        try await sandbox.sh("ip netns exec inet iptables -A INPUT -p udp -j DROP")
+        switch self {
+        case .one, .two: break
+        case .twenty:
+            for number in 2...19 {
+                try await sandbox.sh("ip netns add guest\(number)")
+                try await sandbox.sh("ip link add port\(number) type veth peer name up netns guest\(number)")
+                try await sandbox.sh("ip link set port\(number) master br0 up")
+                try await sandbox.sh("ip -n guest\(number) address add 172.16.1.\(number)/16 dev up")
+                try await sandbox.sh("ip -n guest\(number) link set up up")
+                try await sandbox.sh("ip -n guest\(number) route add default via 172.16.0.1")
+            }
+        case .both:
+            try await sandbox.sh("sysctl -qw net.ipv6.conf.all.forwarding=1")
+            try await sandbox.sh("ip address add fd00:16::1/64 dev br0 nodad")
+            try await sandbox.sh("ip -n guest address add fd00:16::2/64 dev vGUEST nodad")
+            try await sandbox.sh("ip -n guest -6 route add default via fd00:16::1")
+            try await sandbox.sh("ip address add fd00:10::15/64 dev eth0 nodad")
+            try await sandbox.sh("ip -n inet address add fd00:10::2/64 dev up0 nodad")
+            try await sandbox.sh("ip -n inet -6 route add default via fd00:10::15")
+            try await sandbox.sh("ip netns exec inet ip6tables -A INPUT -p udp -j DROP")
+            // Until link-local addresses may be used.
+            for _ in 0..<50 where try await !sandbox.run(ping("guest", "fd00:10::2")).isSuccess {
+                try await Task.sleep(for: .milliseconds(100))
+            }
+        }
+        for guest in senders { try await sandbox.require(ping(guest, "8.8.8.8")) }
+    }
+
+    private func ping(_ guest: String, _ address: String) -> [String] {
+        ["ip", "netns", "exec", guest, "ping", "-c", "1", "-W", "2", address]
+    }
+
+    private var senders: [String] { self == .twenty ? ["guest", "guest2", "guest3", "guest4"] : ["guest"] }
+
+    /// Sends `packets` in all and gives how many were sent per second.
+    func flood(_ packets: Int, in sandbox: Sandbox) async throws -> Double {
+        let targets = self == .both ? ["8.8.8.8", "fd00:10::2"] : ["8.8.8.8"]
+        let flows = senders.flatMap { guest in targets.map { (guest, $0) } }
+        let share = String(max(1, packets / flows.count))
+        return try await withThrowingTaskGroup(of: (sent: Int, seconds: Double).self) { group in
+            for (guest, target) in flows {
+                group.addTask {
+                    let output = try await sandbox.require(
+                        ["ip", "netns", "exec", guest, "\(Bench.products)/flood", target, "9", share]
+                    ).standardOutput
+                    guard let sent = Bench.number(before: " packets in", in: output),
+                        let seconds = Bench.number(after: "packets in", in: output)
+                    else { throw Failure(description: "flood printed \(output)") }
+                    return (sent, seconds)
+                }
+            }
+            var sent = 0
+            var seconds = 0.0
+            for try await result in group {
+                sent += result.sent
+                seconds = max(seconds, result.seconds)
+            }
+            return Double(sent) / seconds
+        }
+    }
+}
