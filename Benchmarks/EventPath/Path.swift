@@ -82,12 +82,16 @@ package struct Path {
     }
 
     /// Takes rounds of packets, the first of them with the number `first`, which moves on.
+    ///
+    /// - Parameter namespaces: those that are read; `nil` for all.
     package mutating func run(
-        _ traffic: inout Traffic, _ first: inout Int, rounds: Int, bursts: Int = Pace.bursts, interval: Int64 = Pace.interval
+        _ traffic: inout Traffic, _ first: inout Int, rounds: Int, bursts: Int = Pace.bursts, interval: Int64 = Pace.interval,
+        namespaces: Range<Int>? = nil
     ) {
         for _ in 0..<rounds {
             let packets = bursts * Traffic.burst
-            take(traffic.round(first: first, bursts: bursts), duration: Int64(packets) * interval)
+            let round = traffic.round(first: first, bursts: bursts)
+            take(round.filter { namespaces?.contains($0.namespace) ?? true }, duration: Int64(packets) * interval)
             first += packets
         }
     }

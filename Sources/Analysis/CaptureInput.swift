@@ -12,7 +12,7 @@ final class CaptureInput: TraceInput {
     /// The namespace that the file is of, where its interfaces do not say.
     private let label: String
     /// By interface of the file.
-    private var targets: [Int: Target] = [:]
+    private var targets: [Target?] = []
     /// By name, of the recording's namespaces: their indices here.
     private var namespaces: [String: Int] = [:]
     /// By namespace of the recording.
@@ -155,8 +155,9 @@ final class CaptureInput: TraceInput {
 
     /// Where the packets of an interface go; worked out with the first of them.
     private func target(_ index: Int, _ state: inout AnalysisState) -> Target {
-        if let known = targets[index] { return known }
+        if index < targets.count, let known = targets[index] { return known }
         let target = makeTarget(index, &state)
+        while targets.count <= index { targets.append(nil) }
         targets[index] = target
         return target
     }
@@ -187,7 +188,10 @@ final class CaptureInput: TraceInput {
                     zip(layout.layout.namespaces, places).filter { $0.0.medium == .nflog }.map { ($0.0.name, $0.1) },
                     uniquingKeysWith: { $1 })
                 // Interfaces that had no packet under an earlier layout may belong elsewhere now.
-                targets = targets.filter { namespaces[$0.value.name] == nil || namespaces[$0.value.name] == $0.value.reader }
+                for index in targets.indices {
+                    guard let target = targets[index], let reader = namespaces[target.name] else { continue }
+                    if reader != target.reader { targets[index] = nil }
+                }
             } catch {
                 state.problems.add("\(stream.name): the layout at byte \(place) is not understood: \(error)")
             }

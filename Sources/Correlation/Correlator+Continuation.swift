@@ -80,15 +80,12 @@ extension Correlator {
         if !place.isPassedOnce { return true }
         let last = segments[candidate].lastProbe
         guard event.probe != last else { return false }
-        return places[Int(last)].isPassedOnce || isOtherBackend(event.probe, last)
-    }
-
-    /// Both backends may have a probe at the same place.
-    private func isOtherBackend(_ one: UInt32, _ other: UInt32) -> Bool {
-        layout.probes[Int(one)].backend != layout.probes[Int(other)].backend
+        // Both backends may have a probe at the same place.
+        return places[Int(last)].isPassedOnce || places[Int(last)].backend != place.backend
     }
 
     /// The kernel carries a packet to its end before it takes the next: of two that fit alike, the one that moved last.
+    @inline(__always)
     private func movedLater(_ one: Int32, than other: Int32) -> Bool {
         segments[one].lastOrder &- segments[other].lastOrder < 1 << 31
     }

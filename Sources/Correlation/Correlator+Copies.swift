@@ -36,6 +36,7 @@ extension Correlator {
         }
     }
 
+    @inline(__always)
     private func isCopy(_ candidate: Int32, _ own: Int32) -> Bool {
         segments[candidate].namespace == segments[own].namespace && segments[candidate].fingerprint == segments[own].fingerprint
             && segments[candidate].current == segments[own].current && segments[candidate].journey != segments[own].journey

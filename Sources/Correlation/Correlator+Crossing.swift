@@ -51,12 +51,12 @@ extension Correlator {
     }
 
     /// As what a segment that leaves will arrive, as far as connection tracking has told.
-    private func expectedArrival(of index: Int32) -> PacketTuple {
+    private mutating func expectedArrival(of index: Int32) -> PacketTuple {
         knownTranslation(of: index) ?? segments[index].current
     }
 
     /// The packet behind all translation, where connection tracking has told.
-    private func knownTranslation(of index: Int32) -> PacketTuple? {
+    private mutating func knownTranslation(of index: Int32) -> PacketTuple? {
         translations.translation(
             of: segments[index].entry, in: Int(segments[index].namespace),
             at: journeys[Int(segments[index].journey)].firstSeen)?.translated
@@ -64,6 +64,7 @@ extension Correlator {
 
     /// Whether what fits less well is looked for as soon as one of the two is looked at again. Else the other will have been
     /// looked at too by then, since between the first look and the last there is time for it.
+    @inline(__always)
     private func isLateAtOnce(_ link: UInt32) -> Bool { link == 0 || limits.settle >= limits.linger }
 
     /// `index` has arrived: joins it to the segment that left for it, or lets it wait for one.
@@ -92,7 +93,7 @@ extension Correlator {
 
     /// Whether all that fit alike are copies of one multicast packet, sent by one interface: which of them arrived makes no
     /// difference, since nothing is said of the others.
-    private func areCopies(_ choice: Choice) -> Bool {
+    private mutating func areCopies(_ choice: Choice) -> Bool {
         let best = segments[choice.best]
         return best.current.destination.isMulticast && !choice.isExhausted
             && choice.tied.allSatisfy {
@@ -135,7 +136,7 @@ extension Correlator {
         segments.stopAwaitingChild(index)
     }
 
-    private func onlyChild(of departed: Int32) -> Int32? {
+    private mutating func onlyChild(of departed: Int32) -> Int32? {
         guard segments[departed].hasChildren else { return nil }
         var index = journeys[Int(segments[departed].journey)].firstSegment
         while index >= 0 {
@@ -169,6 +170,7 @@ extension Correlator {
     }
 
     /// Links keep the order of packets: of two that fit alike, the one that has waited longer.
+    @inline(__always)
     private func isOlder(_ one: Int32, than other: Int32) -> Bool {
         journeys[Int(segments[one].journey)].serial < journeys[Int(segments[other].journey)].serial
     }
@@ -178,7 +180,7 @@ extension Correlator {
     ///
     /// Where the addresses are others, or the links are not known and the times to live differ, it may still fit when nothing
     /// better can come (`isLate`).
-    private func crossingFit(from departed: Int32, to arrived: Int32, _ link: UInt32, isLate: Bool = false) -> Int? {
+    private mutating func crossingFit(from departed: Int32, to arrived: Int32, _ link: UInt32, isLate: Bool = false) -> Int? {
         guard segments[departed].fingerprint == segments[arrived].fingerprint, segments[departed].hook != .input,
             departed != arrived, segments[departed].journey != segments[arrived].journey,
             isLate || segments[arrived].begunAt >= segments[departed].departedAfter
@@ -227,7 +229,7 @@ extension Correlator {
     }
 
     /// Whether the packet has already arrived where `arrived` has.
-    private func hasChild(_ departed: Int32, like arrived: Int32) -> Bool {
+    private mutating func hasChild(_ departed: Int32, like arrived: Int32) -> Bool {
         var index = journeys[Int(segments[departed].journey)].firstSegment
         while index >= 0 {
             if segments[index].parent == departed, segments[index].namespace == segments[arrived].namespace,

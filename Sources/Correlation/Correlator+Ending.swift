@@ -61,6 +61,7 @@ extension Correlator {
         }
     }
 
+    @inline(__always)
     private func isLive(_ index: Int) -> Bool {
         let first = journeys[index].firstSegment
         return first >= 0 && segments[first].journey == Int32(index)
@@ -87,6 +88,7 @@ extension Correlator {
         }
     }
 
+    @inline(__always)
     private func patience(_ stage: Stage) -> Int64 {
         switch stage {
         case .settling: limits.settle
@@ -148,7 +150,7 @@ extension Correlator {
         itinerary.verdict(segments[index].route, routes, conditions: segments[index].conditions, now: now)
     }
 
-    private func comesFromOutside(_ index: Int32) -> Bool {
+    private mutating func comesFromOutside(_ index: Int32) -> Bool {
         guard let link = linkSegment(of: index, segments[index].inInterface), link != 0 else { return true }
         return layout.openSegments.contains(link)
     }
@@ -193,6 +195,7 @@ extension Correlator {
     }
 
     /// The next segment behind which nothing comes. A multicast packet has several, and each ends a journey.
+    @inline(__always)
     private func nextLeaf(from segment: Int32) -> Int32 {
         var leaf = segment
         while leaf >= 0, segments[leaf].hasChildren { leaf = segments[leaf].nextInJourney }
@@ -210,7 +213,7 @@ extension Correlator {
         outgoing.isAmbiguous = live.isAmbiguous
         outgoing.timeToLive = segments[leaf].timeToLive
         outgoing.segments.removeAll(keepingCapacity: true)
-        outgoing.expected.removeAll(keepingCapacity: true)
+        if !outgoing.expected.isEmpty { outgoing.expected.removeAll(keepingCapacity: true) }
         outgoing.carries = nil
         outgoing.carriedBy = nil
         var index = leaf
@@ -227,7 +230,7 @@ extension Correlator {
         decide(leaf, live, isEvicted: isEvicted)
     }
 
-    private func described(_ index: Int32) -> JourneySegment {
+    private mutating func described(_ index: Int32) -> JourneySegment {
         var described = JourneySegment(
             namespace: Int(segments[index].namespace), route: segments[index].route, entry: segments[index].entry,
             exit: segments[index].current, lastHook: segments[index].hook, opensConnection: segments[index].opensConnection,
@@ -306,7 +309,7 @@ extension Correlator {
     }
 
     /// The namespaces that must have seen a packet before it arrived where it was first seen, but did not.
-    private func missingOrigin(of live: LiveJourney) -> Set<Int>? {
+    private mutating func missingOrigin(of live: LiveJourney) -> Set<Int>? {
         let first = live.firstSegment
         guard segments[first].awaitsParent, !segments[first].current.destination.isMulticast else { return nil }
         return itinerary.origin(
@@ -316,6 +319,7 @@ extension Correlator {
 
     /// Where a packet has not been seen at all, any loss since it was due may have been its own. A loss is noticed with the
     /// namespace's next event, of whichever packet, and that may be before the packet's own events are received.
+    @inline(__always)
     func hasLost(in namespace: Int, since time: Int64) -> Bool { lossTimes[namespace] >= time - limits.linger }
 
     /// Gives a journey's place back; appointments that still name it are void.

@@ -216,29 +216,40 @@ struct SegmentStore {
     }
 
     /// Those where one of them is, itself among them.
+    @inline(__always)
     func firstAtPlaceOf(_ index: Int32) -> Int32 { places.first(placeHash(index)) }
 
     @inline(__always)
     func nextAtPlace(_ index: Int32) -> Int32 { places.next(index) }
 
     /// Those that may be what `departed` has arrived as.
+    @inline(__always)
     func firstArrival(for departed: Int32) -> Int32 { arrivals.first(departures.hash(of: departed)) }
+    @inline(__always)
     func nextArrival(_ index: Int32) -> Int32 { arrivals.next(index) }
 
     /// Those that may have arrived as `arrived`.
+    @inline(__always)
     func firstDeparture(for arrived: Int32) -> Int32 { departures.first(arrivalHash(arrived)) }
+    @inline(__always)
     func nextDeparture(_ index: Int32) -> Int32 { departures.next(index) }
 
+    @inline(__always)
     func firstLateArrival(for departed: Int32) -> Int32 { lateArrivals.first(lateDepartureHash(departed)) }
+    @inline(__always)
     func nextLateArrival(_ index: Int32) -> Int32 { lateArrivals.next(index) }
 
+    @inline(__always)
     func firstLateDeparture(for arrived: Int32) -> Int32 { lateDepartures.first(lateArrivalHash(arrived)) }
+    @inline(__always)
     func nextLateDeparture(_ index: Int32) -> Int32 { lateDepartures.next(index) }
 
+    @inline(__always)
     func firstTranslated(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> Int32 {
         translated.first(Self.destinationHash(fingerprint, tuple, UInt64(namespace) + 1))
     }
 
+    @inline(__always)
     func nextTranslated(_ index: Int32) -> Int32 { translated.next(index) }
 
     // MARK: Hashes. Ports are left out for ICMP, whose query id is rewritten with either address.

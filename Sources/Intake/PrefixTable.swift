@@ -64,17 +64,18 @@ struct PrefixTable {
         let prefix = entries[index].prefix
         guard prefix.count == count else { return false }
         let known = unsafe text.span.bytes
+        // Each load checks its bounds itself, so that the sums need no check of their own.
         var offset = 0
-        while count - offset >= 8 {
-            if known.little64(prefix.lowerBound + offset) != bytes.little64(range.lowerBound + offset) { return false }
-            offset += 8
+        while count &- offset >= 8 {
+            if known.little64(prefix.lowerBound &+ offset) != bytes.little64(range.lowerBound &+ offset) { return false }
+            offset &+= 8
         }
         if count >= 8 {
-            return known.little64(prefix.upperBound - 8) == bytes.little64(range.upperBound - 8)
+            return known.little64(prefix.upperBound &- 8) == bytes.little64(range.upperBound &- 8)
         }
         while offset < count {
-            if known.byte(prefix.lowerBound + offset) != bytes.byte(range.lowerBound + offset) { return false }
-            offset += 1
+            if known.byte(prefix.lowerBound &+ offset) != bytes.byte(range.lowerBound &+ offset) { return false }
+            offset &+= 1
         }
         return true
     }
@@ -83,14 +84,14 @@ struct PrefixTable {
     private static func hash(_ bytes: RawSpan, _ range: Range<Int>, _ family: UInt8, _ hook: UInt8) -> UInt64 {
         var hash: UInt64 = UInt64(family) << 8 ^ UInt64(hook) ^ UInt64(range.count) << 16
         var offset = range.lowerBound
-        while range.upperBound - offset >= 8 {
+        while range.upperBound &- offset >= 8 {
             hash = (hash ^ bytes.little64(offset)) &* 0x9E37_79B9_7F4A_7C15
             hash ^= hash >> 29
-            offset += 8
+            offset &+= 8
         }
         if range.count >= 8 {
             // The last eight, some of them a second time.
-            hash = (hash ^ bytes.little64(range.upperBound - 8)) &* 0x9E37_79B9_7F4A_7C15
+            hash = (hash ^ bytes.little64(range.upperBound &- 8)) &* 0x9E37_79B9_7F4A_7C15
             return hash ^ hash >> 32
         }
         while offset < range.upperBound {

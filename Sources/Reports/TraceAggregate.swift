@@ -153,8 +153,8 @@ extension Journey {
         outcome = other.outcome
         doubt = other.doubt
         isAmbiguous = other.isAmbiguous
-        expected.removeAll(keepingCapacity: true)
-        expected.append(contentsOf: other.expected)
+        if !expected.isEmpty { expected.removeAll(keepingCapacity: true) }
+        if !other.expected.isEmpty { expected.append(contentsOf: other.expected) }
         firstSeen = other.firstSeen
         lastSeen = other.lastSeen
         packet = other.packet

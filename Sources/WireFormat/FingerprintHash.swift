@@ -23,23 +23,23 @@ struct FingerprintHash {
         let end = range.upperBound
         mix(UInt64(truncatingIfNeeded: range.count) ^ 0x5851_F42D_4C95_7F2D)
         // Each multiplication waits for the one before it, so that it takes two words.
-        while end - offset >= 16 {
-            let product = (bytes.little64(offset) ^ key).multipliedFullWidth(by: bytes.little64(offset + 8) ^ state)
+        while end &- offset >= 16 {
+            let product = (bytes.little64(offset) ^ key).multipliedFullWidth(by: bytes.little64(offset &+ 8) ^ state)
             state = product.high ^ product.low ^ 0xA5A5_2F6B_93D1_7C4E
-            offset += 16
+            offset &+= 16
         }
-        if end - offset >= 8 {
+        if end &- offset >= 8 {
             mix(bytes.little64(offset))
-            offset += 8
+            offset &+= 8
         }
-        if end - offset >= 4 {
+        if end &- offset >= 4 {
             mix(UInt64(bytes.little32(offset)) | 1 << 40)
-            offset += 4
+            offset &+= 4
         }
         var rest: UInt64 = 1 << 41
         while offset < end {
             rest = rest << 8 | UInt64(bytes.byte(offset))
-            offset += 1
+            offset &+= 1
         }
         mix(rest)
     }
