@@ -109,7 +109,7 @@ public struct ProbeInstaller: Sendable {
                         ).nflog
                         site.input.insert(
                             ProbeRule(
-                                table: table, chain: jump.chain, position: jump.position, match: options.match,
+                                table: table, chain: jump.chain, position: jump.position, match: options.match(family),
                                 target: options.target, group: options.group, prefix: prefix, expires: options.expires))
                         site.entries.append(ProbeJournal.Entry(table: table.name, chain: jump.chain, prefix: prefix))
                     }
@@ -122,7 +122,7 @@ public struct ProbeInstaller: Sendable {
                         }
                         site.input.insert(
                             ProbeRule(
-                                table: table, chain: chain, match: options.match, target: options.target,
+                                table: table, chain: chain, match: options.match(family), target: options.target,
                                 group: options.group, prefix: text, expires: options.expires))
                         site.entries.append(ProbeJournal.Entry(table: table.name, chain: chain, prefix: text))
                     }
