@@ -59,7 +59,7 @@ enum Terrain: String, CaseIterable {
     private var senders: [String] { self == .twenty ? ["guest", "guest2", "guest3", "guest4"] : ["guest"] }
 
     /// Sends `packets` in all and gives how many were sent per second.
-    func flood(_ packets: Int, in sandbox: Sandbox) async throws -> Double {
+    func flood(_ packets: Int, in sandbox: Sandbox, ports: Int = 1) async throws -> Double {
         let targets = self == .both ? ["8.8.8.8", "fd00:10::2"] : ["8.8.8.8"]
         let flows = senders.flatMap { guest in targets.map { (guest, $0) } }
         let share = String(max(1, packets / flows.count))
@@ -67,7 +67,7 @@ enum Terrain: String, CaseIterable {
             for (guest, target) in flows {
                 group.addTask {
                     let output = try await sandbox.require(
-                        ["ip", "netns", "exec", guest, "\(Bench.products)/flood", target, "9", share]
+                        ["ip", "netns", "exec", guest, "\(Bench.products)/flood", target, "9", share, "64", String(ports)]
                     ).standardOutput
                     guard let sent = Bench.number(before: " packets in", in: output),
                         let seconds = Bench.number(after: "packets in", in: output)

@@ -42,8 +42,6 @@ struct EventLoop: ~Copyable {
     private var isStopping = false
     private var thinning = Thinning()
     private let notice: Thinning.Notice
-    /// Up to this moment everything has been received, from all sources.
-    private var complete: Int64 = 0
 
     /// - Parameters:
     ///   - kernelLog: followed beside the sockets.
@@ -104,8 +102,12 @@ struct EventLoop: ~Copyable {
                 if descriptors[position * 2 + 2].revents != 0 { drainConntrack(source, &buffer) }
                 if descriptors[position * 2 + 1].revents == 0 {
                     source.drainedAt = asked
+                    source.hasMore = false
                 } else if drain(source, &buffer, now: begun) {
                     source.drainedAt = begun
+                    source.hasMore = false
+                } else {
+                    source.hasMore = true
                 }
             }
             if let last = descriptors.last, last.revents != 0 { drainKernelLog(&buffer, now: begun) }
@@ -113,7 +115,7 @@ struct EventLoop: ~Copyable {
             // had nothing was not full.
             checkBuffers(now: begun) { descriptors[$0 * 2 + 1].revents != 0 }
             // A journey may only be closed for want of events that were received everywhere.
-            complete = begun
+            var complete = begun
             for source in sources { complete = min(complete, source.drainedAt) }
             engine.advance(to: complete)
             tap?.advance(to: complete)
@@ -143,7 +145,8 @@ struct EventLoop: ~Copyable {
     ///
     /// - Returns: whether nothing is left; false where there is more than one turn takes.
     private mutating func drain(_ source: NamespaceSource, _ buffer: inout [UInt8], now: Int64) -> Bool {
-        for _ in 0..<128 {
+        // Some 13,000 events and milliseconds: whoever wants a snapshot waits for the end of a turn.
+        for _ in 0..<32 {
             switch source.log.receive(into: &buffer) {
             case .nothing: return true
             // An overflow shows as a gap in the sequence numbers, and is counted there.
@@ -244,6 +247,12 @@ struct EventLoop: ~Copyable {
         }
     }
 
+    /// How long ago the receive buffer was last empty that has been full of events for longest.
+    private var lag: Int64 {
+        let since = sources.lazy.filter(\.hasMore).map(\.drainedAt).min()
+        return since.map { Self.clock() - $0 } ?? 0
+    }
+
     private mutating func snapshot() -> TraceSnapshot {
         var counters = departed
         var unplaced: [UnplacedPrefix] = []
@@ -260,7 +269,7 @@ struct EventLoop: ~Copyable {
         }
         return engine.snapshot(
             now: Self.clock(), counters: counters, overflows: bufferDrops + (kernelLog?.overruns ?? 0),
-            followedOneIn: 1 << UInt64(thinning.level), behind: sources.isEmpty ? 0 : Self.clock() - complete,
+            followedOneIn: 1 << UInt64(thinning.level), behind: lag,
             unplaced: unplaced.sorted { ($1.events, $0.prefix) < ($0.events, $1.prefix) })
     }
 }

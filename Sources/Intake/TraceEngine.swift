@@ -83,6 +83,13 @@ package struct TraceEngine: ~Copyable {
         completeness.overflows = overflows
         if counters.thinned > 0 { completeness.thinned = counters.thinned }
         if followedOneIn > 1 { completeness.followedOneIn = followedOneIn }
+        let layout = registry.current.layout
+        for index in layout.probes.indices where layout.isInForce[index] {
+            guard case .every(let condition, _) = layout.probes[index].coverage, let rate = condition.sampledOneIn else {
+                continue
+            }
+            completeness.sampledOneIn = max(completeness.sampledOneIn ?? 1, rate)
+        }
         if behind > Self.noticeableLag { completeness.behindUs = UInt64(behind) }
         var journeys = sink.aggregate.recentJourneys(history: correlator.history)
         let history = correlator.history

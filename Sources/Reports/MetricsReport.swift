@@ -33,12 +33,17 @@ extension TraceSnapshot {
         var outcomes: [String: UInt64] = [:]
         for outcome in Outcome.allCases where outcome != .open { outcomes[outcome.name] = 0 }
         var drops: [[String]: UInt64] = [:]
-        for path in paths {
-            outcomes[path.outcome.name, default: 0] += path.packets
-            if path.outcome == .dropped, let last = path.routes.last.flatMap({ routes.steps(of: $0).last }) {
+        var packets = [UInt64](repeating: 0, count: Outcome.allCases.count)
+        // Records are large: they are not copied to be counted.
+        for index in paths.indices {
+            packets[Int(paths[index].outcome.rawValue)] += paths[index].packets
+            if paths[index].outcome == .dropped, let last = paths[index].routes.last.flatMap({ routes.steps(of: $0).last }) {
                 let place = describe(last)
-                drops[[place.netns, place.family, place.table, place.chain], default: 0] += path.packets
+                drops[[place.netns, place.family, place.table, place.chain], default: 0] += paths[index].packets
             }
+        }
+        for outcome in Outcome.allCases where packets[Int(outcome.rawValue)] > 0 {
+            outcomes[outcome.name, default: 0] += packets[Int(outcome.rawValue)]
         }
         text.family("ipt_trace_journeys_total", .counter, "Journeys that have ended, by outcome.")
         for (outcome, count) in outcomes.sorted(by: { $0.key < $1.key }) {

@@ -69,17 +69,25 @@ public struct PathFilter: Sendable {
     /// Microseconds since 1970.
     public var since: Int64?
 
+    /// Whether nothing is asked of a path.
+    var takesAll: Bool {
+        netns == nil && transport == nil && outcome == nil && address == nil && port == nil && since == nil
+    }
+
     public init() {}
 }
 
 extension TraceSnapshot {
     public func pathsReport(_ filter: PathFilter = PathFilter()) -> PathsReport {
-        let chosen = paths.indices.filter { matches(paths[$0], filter) }.sorted {
-            (paths[$1].packets, paths[$0].firstSeen, $0) < (paths[$0].packets, paths[$1].firstSeen, $1)
+        // Records are large: only what they are sorted by is copied.
+        var chosen: [(index: Int, packets: UInt64, firstSeen: Int64)] = []
+        for index in paths.indices where filter.takesAll || matches(paths[index], filter) {
+            chosen.append((index, paths[index].packets, paths[index].firstSeen))
         }
+        chosen.sort { ($1.packets, $0.firstSeen, $0.index) < ($0.packets, $1.firstSeen, $1.index) }
         return PathsReport(
             generatedAt: Timestamp.text(generatedAt), since: Timestamp.text(since), completeness: completeness,
-            unplaced: unplaced, paths: chosen.prefix(max(0, filter.limit)).map { describe(paths[$0]) })
+            unplaced: unplaced, paths: chosen.prefix(max(0, filter.limit)).map { describe(paths[$0.index]) })
     }
 
     public func pathReport(id: String) -> PathReport? {

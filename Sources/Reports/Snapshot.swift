@@ -27,6 +27,8 @@ public struct Completeness: Codable, Sendable, Equatable {
     public var thinned: UInt64?
     /// Of this many packets one is followed at the moment; `nil` where all are.
     public var followedOneIn: UInt64?
+    /// Of this many flows the probes report one (`--sample`); `nil` where they report all.
+    public var sampledOneIn: UInt64?
     /// Microseconds by which what has been received lags behind what has happened; `nil` where that is less than 100 ms.
     public var behindUs: UInt64?
     /// Messages and packets that could not be parsed.

@@ -23,6 +23,8 @@ public struct ProbeInstaller: Sendable {
         /// Chains that get no probe because their name leaves no room for a LOG prefix.
         public var leftOut: [String]
         var chainsBefore: Set<TableCleanup.Chain>
+        /// Whether there are standing probes of earlier installations, or a journal says that there were.
+        var hasEarlier = false
 
         /// What the programs will read, each with a line that says which.
         public var inputs: [(title: String, text: String)] {
@@ -76,15 +78,24 @@ public struct ProbeInstaller: Sendable {
     ) async throws -> Place {
         let earlier = journals.compactMap { $0.places.first { namespace.isSame(inode: $0.inode, identity: $0.identity) } }
         var place = Place(number: number, namespace: namespace, sites: [], leftOut: [], chainsBefore: [])
+        place.hasEarlier = !earlier.isEmpty
+        var inUse: Set<UInt8> = []
         if iptables.backends.contains(.nft) {
             place.chainsBefore = try TableCleanup.chains(in: namespace)
+            inUse = Set(place.chainsBefore.map(\.family))
+            place.hasEarlier = try place.hasEarlier || !SentinelTable.present(in: namespace).isEmpty
             // What came with an earlier installation is not the user's.
             for older in earlier { place.chainsBefore.formIntersection(older.chainsBefore) }
         }
         for family in options.families {
             var dumps: [Backend: RuleDump] = [:]
             for backend in iptables.backends {
+                // Without a chain there is no rule, and no program has to be started to say so.
+                guard backend != .nft || inUse.contains(family.rawValue) else { continue }
                 dumps[backend] = try await iptables.save(family, backend, in: namespace)
+            }
+            if dumps.values.contains(where: { $0.tables.contains { $0.rules.contains { $0.ownPrefix != nil } } }) {
+                place.hasEarlier = true
             }
             let users = dumps.mapValues { $0.without { $0.ownPrefix != nil } }
             for backend in iptables.backends {
@@ -98,7 +109,7 @@ public struct ProbeInstaller: Sendable {
                         ).nflog
                         site.input.insert(
                             ProbeRule(
-                                table: table, chain: jump.chain, position: jump.position, match: options.match,
+                                table: table, chain: jump.chain, position: jump.position, match: options.match(family),
                                 target: options.target, group: options.group, prefix: prefix, expires: options.expires))
                         site.entries.append(ProbeJournal.Entry(table: table.name, chain: jump.chain, prefix: prefix))
                     }
@@ -111,7 +122,7 @@ public struct ProbeInstaller: Sendable {
                         }
                         site.input.insert(
                             ProbeRule(
-                                table: table, chain: chain, match: options.match, target: options.target,
+                                table: table, chain: chain, match: options.match(family), target: options.target,
                                 group: options.group, prefix: text, expires: options.expires))
                         site.entries.append(ProbeJournal.Entry(table: table.name, chain: chain, prefix: text))
                     }
@@ -205,7 +216,16 @@ public struct ProbeInstaller: Sendable {
             throw error
         }
         guard purpose == .standing else { return 0 }
-        let replaced = try await remover.remove(from: namespaces, runs: { $0 != plan.run && !$0.hasPrefix("t") })
+        // Who installs at the same time has a journal by now.
+        let journals = ProbeJournal.readAll().filter { $0.run != plan.run }
+        let concerned = plan.places.filter { place in
+            place.hasEarlier
+                || journals.contains {
+                    $0.places.contains { place.namespace.isSame(inode: $0.inode, identity: $0.identity) }
+                }
+        }
+        let replaced = try await remover.remove(
+            from: concerned.map(\.namespace), runs: { $0 != plan.run && !$0.hasPrefix("t") })
         return replaced.reduce(0) { $0 + $1.removed }
     }
 

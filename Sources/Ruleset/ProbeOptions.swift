@@ -8,6 +8,8 @@ public struct ProbeOptions: Sendable {
     /// Empty: all built-in chains.
     public var chains: [String]
     public var match: [String]
+    /// Reports one flow in so many.
+    public var sample: FlowSample?
     public var includesUserChains: Bool
     /// Base chains of our own between the tables of iptables, too.
     public var includesSentinels: Bool
@@ -18,7 +20,7 @@ public struct ProbeOptions: Sendable {
 
     public init(
         families: [AddressFamily] = AddressFamily.allCases, tables: [Table] = [], chains: [String] = [],
-        match: [String] = [], includesUserChains: Bool = false, includesSentinels: Bool = false,
+        match: [String] = [], sample: FlowSample? = nil, includesUserChains: Bool = false, includesSentinels: Bool = false,
         target: ProbeRule.Target = .nflog, group: UInt16 = 5,
         expires: Int64? = nil
     ) {
@@ -26,12 +28,16 @@ public struct ProbeOptions: Sendable {
         self.tables = tables
         self.chains = chains
         self.match = match
+        self.sample = sample
         self.includesUserChains = includesUserChains
         self.includesSentinels = includesSentinels
         self.target = target
         self.group = group
         self.expires = expires
     }
+
+    /// All that a probe's rule asks of a packet.
+    func match(_ family: AddressFamily) -> [String] { match + (sample?.words(family) ?? []) }
 
     /// Splits and checks the argument of `--match`: match options alone, nothing that would make it another command.
     public static func parseMatch(_ text: String) throws(RulesetError) -> [String] {

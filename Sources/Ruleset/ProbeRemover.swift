@@ -72,13 +72,23 @@ public struct ProbeRemover: Sendable {
             try await SentinelTable.remove(table.family, run: table.run, in: namespace)
         }
         var expected: [String: RuleDump] = [:]
+        // Chains with rules that stay.
+        var busy: Set<TableCleanup.Chain> = []
         for (family, backend) in sites {
-            report.removed += try await takeOut(family, backend, namespace, isOurs) { expected["\(family)\(backend)"] = $0 }
+            report.removed += try await takeOut(family, backend, namespace, isOurs) { dump in
+                expected["\(family)\(backend)"] = dump.without { $0.ownPrefix != nil }
+                guard backend == .nft else { return }
+                for table in dump.tables {
+                    for rule in table.rules where !isOurs(rule) {
+                        busy.insert(TableCleanup.Chain(family: family.rawValue, table: table.name, name: rule.chain))
+                    }
+                }
+            }
         }
         let first = places.first
         if let first, iptables.backends.contains(.nft) {
             let tables = Set(places.flatMap(\.sites).flatMap { site in site.probes.map { [site.family.name, $0.table] } })
-            let created = try TableCleanup.chains(in: namespace).subtracting(first.chainsBefore).filter {
+            let created = try TableCleanup.chains(in: namespace).subtracting(first.chainsBefore).subtracting(busy).filter {
                 tables.contains([AddressFamily(rawValue: $0.family)?.name ?? "", $0.table]) && Hook(name: $0.name) != nil
             }
             try TableCleanup.drop(created, in: namespace)
@@ -120,7 +130,7 @@ public struct ProbeRemover: Sendable {
                     count += 1
                 }
             }
-            expecting(dump.without { $0.ownPrefix != nil })
+            expecting(dump)
             if count == 0 { return 0 }
             do {
                 try await iptables.restore(input, family, backend, in: namespace)

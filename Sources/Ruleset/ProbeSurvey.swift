@@ -156,10 +156,16 @@ public struct ProbeSurvey: Sendable {
             case "-p", "--protocol", "--icmp-type", "--icmpv6-type": break
             case "-m":
                 guard let module = argument(),
-                    ["tcp", "udp", "icmp", "icmp6", "sctp", "comment", "time"].contains(module)
+                    ["tcp", "udp", "icmp", "icmp6", "sctp", "comment", "time", "bpf"].contains(module)
                 else { return .some }
                 isCondition = false
             case "--comment": isCondition = false
+            case "--bytecode":
+                guard let sample = FlowSample(bytecode: argument() ?? "") else { return .some }
+                // A translation may change ports.
+                dependence.formUnion([.source, .destination])
+                conditions.append(sample.condition)
+                isCondition = false
             case "--datestop":
                 guard let date = argument(), let seconds = ProbeRule.seconds(ofDate: date) else { return .some }
                 until = seconds

@@ -63,6 +63,17 @@ public struct Condition: Sendable, Hashable {
         self.text = text
         self.dependence = dependence
     }
+
+    /// Begins the word of `text` that says that one flow in so many is reported: `sample:16:…`.
+    public static let sampleMark = "sample:"
+
+    /// Of how many flows one is reported; `nil` where all are.
+    public var sampledOneIn: UInt64? {
+        guard !text.isEmpty, let word = text.split(separator: " ").first(where: { $0.hasPrefix(Self.sampleMark) }) else {
+            return nil
+        }
+        return word.split(separator: ":").dropFirst().first.flatMap { UInt64($0) }
+    }
 }
 
 /// Which of a packet's fields decide whether a probe's match accepts it.

@@ -28,8 +28,9 @@ public struct TraceRoutes: Sendable {
             case "probes" where target.components.count == 1: return .later { await probesAnswer() }
             default: break
             }
-            guard let snapshot = snapshot() else { return .now(.problem(.serviceUnavailable, "nothing collected yet")) }
-            return .now(try answer(target, snapshot))
+            // A long answer takes its time elsewhere, so that others do not wait for it.
+            if (try? target.limit()) ?? 0 > 100 { return .later { answerOrProblem(target) } }
+            return .now(try answer(target))
         } catch let problem as QueryProblem {
             return .now(.problem(.badRequest, problem.message))
         } catch {
@@ -37,10 +38,21 @@ public struct TraceRoutes: Sendable {
         }
     }
 
-    private func answer(_ target: Target, _ snapshot: TraceSnapshot) throws -> EndpointResponse {
+    private func answerOrProblem(_ target: Target) -> EndpointResponse {
+        do {
+            return try answer(target)
+        } catch let problem as QueryProblem {
+            return .problem(.badRequest, problem.message)
+        } catch {
+            return .problem(.internalServerError, "the report could not be made")
+        }
+    }
+
+    private func answer(_ target: Target) throws -> EndpointResponse {
+        guard let snapshot = snapshot() else { return .problem(.serviceUnavailable, "nothing collected yet") }
         let parts = target.components
         switch (parts[0], parts.count) {
-        case ("paths", 1): return try .json(snapshot.pathsReport(try target.pathFilter()))
+        case ("paths", 1): return .json(try snapshot.pathsReport(try target.pathFilter()).json() + [0x0A])
         case ("paths", 2): return try found(snapshot.pathReport(id: parts[1]), "path")
         case ("journeys", 1):
             return try .json(snapshot.journeysReport(limit: try target.limit(), outcome: try target.outcome()))

@@ -28,6 +28,31 @@ struct LoadTests {
         }
     }
 
+    @Test func aSampledFlowIsTracedWholeAndTheOthersNotAtAll() async throws {
+        try await Sandbox.with { sandbox in
+            try await Gallery.ping.setUp(in: sandbox)
+            try await sandbox.sh("ip netns exec inet iptables -A INPUT -p udp -j DROP")
+            let installed = try await sandbox.trace(
+                "install-probes", "--netns", "host", "--netns", "guest", "--match", "-p udp", "--sample", "4")
+            #expect(installed.standardOutput.contains("1 flow in 4"), "\(installed.standardError)")
+            try await sandbox.collecting("--netns", "host", "--netns", "guest") { _ in
+                // 400 flows of ten packets each, through MASQUERADE.
+                try await sandbox.require(
+                    ["ip", "netns", "exec", "guest", Live.flood, "8.8.8.8", "1000", "4000", "64", "400", "20000"])
+                try await Task.sleep(for: .seconds(6))
+                let report = try await sandbox.get(PathsReport.self, "/paths?proto=udp")
+                #expect(report.completeness.sampledOneIn == 4 && report.completeness.lost == 0)
+                let packets = report.paths.reduce(0) { $0 + $1.packets }
+                #expect(packets % 10 == 0 && (500...1600).contains(packets), "\(packets)")
+                #expect(report.paths.allSatisfy { $0.outcome == "sent" }, "\(report.paths.map(\.outcome))")
+                #expect(report.paths.allSatisfy { $0.steps.first?.netns == "guest" && $0.steps.last?.netns == "host" })
+                #expect(report.completeness.events == (try await sandbox.probePackets()))
+            }
+            #expect(try await sandbox.trace("remove-probes", "--verify").isSuccess)
+            #expect(try await sandbox.trace("install-probes", "--sample", "4", "--sentinels").exitCode == 64)
+        }
+    }
+
     @Test func fiftyNamespacesAreTracedThroughThreeInARow() async throws {
         try await Sandbox.with { sandbox in
             // n1 - n2 - n3 in a row, and 47 that stand about with rules of their own.

@@ -95,6 +95,9 @@ private let translated = tuple(0x0A00_020F, 0x0808_0808)
                 ], .sent)
         }
         let report = scene.snapshot.pathsReport()
+        #expect(
+            String(decoding: try report.json(), as: UTF8.self) == String(decoding: try ReportJSON.encode(report), as: UTF8.self)
+        )
         let path = try #require(report.paths.first)
         #expect(report.paths.count == 1 && path.packets == 3 && path.bytes == 252)
         #expect(path.steps.map { "\($0.netns) \($0.table)/\($0.chain)" }.last == "host nat/POSTROUTING")
@@ -109,6 +112,10 @@ private let translated = tuple(0x0A00_020F, 0x0808_0808)
         scene.add(
             [scene.segment(1, ["raw/PREROUTING"], request)], .dropped,
             expected: [try #require(scene.probe(1, "mangle/PREROUTING"))])
+        let report = scene.snapshot.pathsReport()
+        #expect(
+            String(decoding: try report.json(), as: UTF8.self) == String(decoding: try ReportJSON.encode(report), as: UTF8.self)
+        )
         let text = String(decoding: try ReportJSON.encode(scene.snapshot.pathsReport()), as: UTF8.self)
         for field in [
             "\"schema\":1", "\"generated_at\":\"2026-11-21T08:09:12.499217Z\"", "\"completeness\":{", "\"outcome\":\"dropped\"",

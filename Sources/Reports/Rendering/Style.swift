@@ -93,6 +93,7 @@ enum Phrase {
         if completeness.lost > 0 { parts.append("\(completeness.lost) events lost") }
         if let thinned = completeness.thinned { parts.append("\(thinned) events of packets that were not followed") }
         if let rate = completeness.followedOneIn { parts.append("1 packet in \(rate) is followed") }
+        if let rate = completeness.sampledOneIn { parts.append("1 flow in \(rate) is reported") }
         if let lag = completeness.behindUs { parts.append("receiving lags by \(lag / 1000) ms") }
         if completeness.overflows > 0 { parts.append(count(completeness.overflows, "receive buffer overflow")) }
         if completeness.incomplete > 0 { parts.append("\(completeness.incomplete) journeys incomplete") }

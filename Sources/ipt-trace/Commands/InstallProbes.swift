@@ -66,6 +66,7 @@ struct InstallProbes: AsyncParsableCommand {
         case .nflog: text += ", NFLOG group \(group)"
         case .log: text += ", kernel log"
         }
+        if let sample = options.sample { text += ", 1 flow in \(sample.oneIn)" }
         if let end = options.expires { text += ", inert from \(ProbeRule.dateText(end)) UTC" }
         text += ")"
         if replaced > 0 { text += "; \(replaced) earlier ones replaced" }

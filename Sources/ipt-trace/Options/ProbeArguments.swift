@@ -46,6 +46,12 @@ struct ProbeFilterOptions: ParsableArguments {
             "Report only packets that this iptables match accepts: '-p tcp --dport 80'.", valueName: "match"))
     var match: String = ""
 
+    @Option(
+        help: ArgumentHelp(
+            "Report one flow in this many, chosen by its ports in the kernel: a flow is traced whole or not at all.",
+            valueName: "n"))
+    var sample: UInt32?
+
     @Flag(help: "Probe user-defined chains too.")
     var userChains = false
 
@@ -56,6 +62,12 @@ struct ProbeFilterOptions: ParsableArguments {
             """)
     var sentinels = false
 
+    func validate() throws {
+        guard let sample else { return }
+        guard FlowSample.range.contains(sample) else { throw ValidationError("--sample takes 2 to 65535.") }
+        guard !sentinels else { throw ValidationError("--sentinels cannot be sampled: nft has no words for it.") }
+    }
+
     func probeOptions(target: ProbeRule.Target, group: UInt16, expires: Int64?) throws -> ProbeOptions {
         ProbeOptions(
             families: family.families,
@@ -63,7 +75,9 @@ struct ProbeFilterOptions: ParsableArguments {
                 guard let table = Table(name: name) else { throw RulesetError.unknownTable(name) }
                 return table
             },
-            chains: chains, match: try ProbeOptions.parseMatch(match), includesUserChains: userChains,
+            chains: chains, match: try ProbeOptions.parseMatch(match),
+            sample: sample.map { FlowSample(oneIn: $0, salt: UInt32.random(in: 0...UInt32.max)) },
+            includesUserChains: userChains,
             includesSentinels: sentinels, target: target,
             group: group, expires: expires)
     }
