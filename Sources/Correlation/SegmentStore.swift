@@ -1,6 +1,6 @@
 internal import TraceModel
 
-/// A packet's way through one namespace while it is under way. There may be millions: 192 bytes, no gaps.
+/// A packet's way through one namespace while it is under way. There may be millions: 184 bytes.
 struct LiveSegment {
     let fingerprint: Fingerprint
     /// As last seen.
