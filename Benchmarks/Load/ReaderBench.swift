@@ -62,6 +62,8 @@ enum ReaderBench {
                 let sent = try await flood(packets, perSecond: 0)
                 for (path, process) in readers {
                     await process.stop()
+                    // What it printed may still be in the pipe.
+                    for _ in 0..<100 where process.output.isEmpty { try await Task.sleep(for: .milliseconds(20)) }
                     Bench.show("flood, \(path): \(process.output.trimmingCharacters(in: .newlines))")
                 }
                 Bench.show("flood: \(sent.trimmingCharacters(in: .newlines))")

@@ -32,10 +32,16 @@ enum Terrain: String, CaseIterable {
                 try await sandbox.sh("ip link add port\(number) type veth peer name up netns guest\(number)")
                 try await sandbox.sh("ip link set port\(number) master br0 up")
                 try await sandbox.sh("ip -n guest\(number) address add 172.16.1.\(number)/16 dev up")
-                try await sandbox.sh("ip -n guest\(number) link set up up")
+                try await sandbox.sh("ip -n guest\(number) link set dev up up")
                 try await sandbox.sh("ip -n guest\(number) route add default via 172.16.0.1")
             }
         case .both:
+            // The network was made for IPv4 and has IPv6 switched off.
+            for place in ["", "ip netns exec guest ", "ip netns exec inet "] {
+                for scope in ["default", "all"] {
+                    try await sandbox.sh("\(place)sysctl -qw net.ipv6.conf.\(scope).disable_ipv6=0")
+                }
+            }
             try await sandbox.sh("sysctl -qw net.ipv6.conf.all.forwarding=1")
             try await sandbox.sh("ip address add fd00:16::1/64 dev br0 nodad")
             try await sandbox.sh("ip -n guest address add fd00:16::2/64 dev vGUEST nodad")

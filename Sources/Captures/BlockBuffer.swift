@@ -14,8 +14,11 @@ private import Glibc
     private var written = 0
     /// Cleared once the file system has refused.
     private var mayBeDirect = true
-    /// Set while the device is slower than what comes: the page cache takes a burst that the device does not.
-    var usesPageCache = false
+    /// Set while more comes than is written. Where that is for a slow device, the page cache takes the burst.
+    var isBehind = false
+    /// What the latest block took past the page cache, in milliseconds: 40 are 100 MB/s.
+    private var latestTime: Int64 = 0
+    private static let slow: Int64 = 40
 
     init() { unsafe block = .allocate(byteCount: Self.size, alignment: 4096) }
 
@@ -50,17 +53,28 @@ private import Glibc
     mutating func flush(to descriptor: Int32) -> Int32 { writeRest(to: descriptor) }
 
     private mutating func writeBlock(to descriptor: Int32) -> Int32 {
-        if written == 0, mayBeDirect, !usesPageCache, ipt_set_direct(descriptor, 1) == 0 {
+        if written == 0, mayBeDirect, !(isBehind && latestTime > Self.slow), ipt_set_direct(descriptor, 1) == 0 {
             // What cannot be done so, or only in part, is done as usual from where it stopped.
+            let begun = Self.milliseconds()
             let count = unsafe write(descriptor, block.baseAddress, Self.size)
+            latestTime = Self.milliseconds() - begun
             if count > 0 { written = count }
             if count < Self.size { mayBeDirect = false }
             _ = ipt_set_direct(descriptor, 0)
+        } else {
+            // To be tried again.
+            latestTime = 0
         }
         let code = writeRest(to: descriptor)
         filled = 0
         written = 0
         return code
+    }
+
+    private static func milliseconds() -> Int64 {
+        var time = timespec()
+        unsafe clock_gettime(CLOCK_MONOTONIC, &time)
+        return Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000
     }
 
     private mutating func writeRest(to descriptor: Int32) -> Int32 {

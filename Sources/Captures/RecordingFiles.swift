@@ -56,10 +56,10 @@ struct RecordingFiles: ~Copyable {
         return descriptor
     }
 
-    /// Whether what comes is more than the device takes (`BlockBuffer.usesPageCache`).
+    /// Whether more comes than is written.
     var isBehind: Bool {
-        get { buffer.usesPageCache }
-        set { buffer.usesPageCache = newValue }
+        get { buffer.isBehind }
+        set { buffer.isBehind = newValue }
     }
 
     enum Room {

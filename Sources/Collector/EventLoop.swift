@@ -155,9 +155,9 @@ struct EventLoop: ~Copyable {
                 // Bytes have no padding, which is what makes a span's bytes unsafe in general.
                 let bytes = unsafe buffer.span.bytes.extracting(0..<count)
                 if let tap {
-                    // Room for as many as a delivery mostly has.
+                    // Room for as many messages as so many bytes mostly are.
                     var empty: [UInt64] = []
-                    empty.reserveCapacity(512)
+                    empty.reserveCapacity(count / 256)
                     var tags: [UInt64]? = empty
                     source.reader.read(bytes, now: now, into: &engine.correlator, tags: &tags)
                     tap.add(bytes, namespace: source.index, time: now, tags: tags ?? [])
