@@ -16,6 +16,8 @@ enum Receiver: String, CaseIterable {
         var events = 0
         var lost = 0
         var leftOut = 0
+        /// Fewer than packets where it followed a part of them only.
+        var journeys: Int?
         var use = ProcessUse()
         var fileBytes = 0
 
@@ -61,6 +63,7 @@ enum Receiver: String, CaseIterable {
         else { throw Failure(description: "the receiver did not end as it should: \(process.output)") }
         result.events = events
         result.lost = lost
+        result.journeys = Bench.number(before: " journeys ", in: process.output)
         result.leftOut = Bench.number(before: " left out", in: process.output) ?? 0
         let attributes = try? FileManager.default.attributesOfItem(atPath: file)
         result.fileBytes = (attributes?[.size] as? Int) ?? 0
@@ -70,7 +73,7 @@ enum Receiver: String, CaseIterable {
 
 /// Receivers in turn, on the same flood through the same network.
 enum LoadBench {
-    private static let widths = [18, 11, 8, 10, 9, 9, 8, 8, 8, 9]
+    private static let widths = [18, 11, 8, 10, 9, 9, 9, 8, 8, 8, 9]
 
     static func run(packets: Int, rounds: Int, terrains: [Terrain]) async throws {
         Bench.show("\(packets) UDP packets as fast as they can be sent; medians of \(rounds) rounds in turn")
@@ -97,7 +100,8 @@ enum LoadBench {
         Bench.show(
             Bench.row(
                 [
-                    "receiver", "packets/s", "to bare", "events", "lost", "left out", "user µs", "sys µs", "peak MiB",
+                    "receiver", "packets/s", "to bare", "events", "journeys", "lost", "left out", "user µs", "sys µs",
+                    "peak MiB",
                     "bytes/ev",
                 ], widths))
         for receiver in Receiver.allCases {
@@ -109,6 +113,7 @@ enum LoadBench {
                 Bench.row(
                     [
                         receiver.rawValue, String(Int(rate)), Bench.text(rate / bare), listens ? String(first.events) : "",
+                        all.compactMap(\.journeys).min().map { String($0) } ?? "",
                         listens ? String(all.reduce(0) { $0 + $1.lost }) : "",
                         receiver == .recording ? String(all.reduce(0) { $0 + $1.leftOut }) : "",
                         listens ? Bench.text(median(\.userPerEvent)) : "", listens ? Bench.text(median(\.systemPerEvent)) : "",
