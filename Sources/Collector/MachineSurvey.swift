@@ -20,7 +20,8 @@ struct MachineSurvey: Sendable {
     /// Surveys `places` and puts the result into `registry`. A namespace that is gone or cannot be read keeps its name and
     /// has nothing in it.
     func update(_ registry: LayoutRegistry, _ places: [Collector.Place]) async {
-        let removed = Set(ProbeJournal.readAll().filter(\.isBeingRemoved).map(\.run))
+        let journals = ProbeJournal.readAll()
+        let removed = Set(journals.filter(\.isBeingRemoved).map(\.run))
         var layouts: [NamespaceLayout] = []
         var readings: [LinkGraph.Reading] = []
         var found: [Probe] = []
@@ -39,6 +40,9 @@ struct MachineSurvey: Sendable {
                     found.append(probe)
                 }
                 var facts = rules.facts
+                for journal in journals {
+                    facts.missingProbes.formUnion(journal.missing(in: namespace, found: rules.probes))
+                }
                 Settings.read(namespace, interfaces: readings[index].links.map(\.name), into: &facts)
                 for number in own.indices {
                     own[number].facts = facts

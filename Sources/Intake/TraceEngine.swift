@@ -102,7 +102,7 @@ package struct TraceEngine: ~Copyable {
                     direction: journey.segments.lazy.compactMap(\.direction).first ?? .original))
         }
         return TraceSnapshot(
-            generatedAt: now, since: since, run: run, layout: registry.current.layout, routes: correlator.routes,
+            generatedAt: now, since: since, run: run, layout: layout, routes: correlator.routes,
             completeness: completeness, paths: sink.aggregate.paths, flows: sink.aggregate.flows, journeys: journeys,
             unplaced: unplaced)
     }

@@ -1,4 +1,5 @@
 private import Foundation
+public import Namespaces
 public import TraceModel
 
 /// What was installed, on disk before it is applied, so that any later process can take out exactly that.
@@ -59,6 +60,22 @@ public struct ProbeJournal: Codable, Sendable {
     public var removing: Bool?
 
     public var isBeingRemoved: Bool { removing == true }
+
+    /// The probes of a namespace that somebody else has taken out: none while an installation or a removal may be under way.
+    public func missing(in namespace: NetworkNamespace, found: [ProbeSurvey.Found]) -> Set<String> {
+        let isInstalled = Int64(Date().timeIntervalSince1970) - Self.longestInstallation >= createdAt
+        guard isInstalled, !isBeingRemoved else { return [] }
+        // Both families have the same prefixes.
+        let present = Dictionary(grouping: found, by: \.probe.family).mapValues { Set($0.map(\.probe.prefix)) }
+        let places = places.filter { namespace.isSame(inode: $0.inode, identity: $0.identity) }
+        return Set(
+            places.flatMap(\.entries).filter { present[$0.family]?.contains($0.entry.prefix) != true }.map {
+                "\($0.entry.table)/\($0.entry.chain)"
+            })
+    }
+
+    /// In seconds: the journal is written before the first rule is.
+    private static let longestInstallation: Int64 = 10
 
     var path: String { "\(Self.directory)/\(run).json" }
 

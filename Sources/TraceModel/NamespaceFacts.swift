@@ -94,6 +94,8 @@ public struct NamespaceFacts: Sendable, Equatable, Codable {
     public var backends: Set<Backend> = []
     /// Probes of ours with other rules before them: `filter/INPUT`.
     public var coveredProbes: Set<String> = []
+    /// Probes of ours that were installed and that no rule has any more: `filter/INPUT`.
+    public var missingProbes: Set<String> = []
 
     public init() {}
 }
@@ -117,5 +119,6 @@ extension NamespaceFacts {
         try take(.shadows, &shadows)
         try take(.backends, &backends)
         try take(.coveredProbes, &coveredProbes)
+        try take(.missingProbes, &missingProbes)
     }
 }

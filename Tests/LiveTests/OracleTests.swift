@@ -270,11 +270,8 @@ struct Oracle {
                     kind: kind, from: isReply ? translation.to : translation.from,
                     to: isReply ? translation.from : translation.to)
                 possible.insert(record)
-                // A connection whose first packet is dropped is never confirmed, and so never reported; an ICMP error is put
-                // back without one of its own.
-                if path.outcome != "dropped", !["icmp", "icmpv6"].contains(path.example.protocol) || !isReply {
-                    seen.insert(record)
-                }
+                // A connection whose first packet is dropped is never confirmed, and so never reported.
+                if path.outcome != "dropped" { seen.insert(record) }
             }
         }
         #expect(tracked.isSubset(of: possible), "\(name): conntrack in \(netns): \(tracked.subtracting(possible))")

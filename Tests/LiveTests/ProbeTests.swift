@@ -110,6 +110,10 @@ struct ProbeTests {
                 // The rules are read again every five seconds.
                 for _ in 0..<100 where try await kinds().count < 2 { try await Task.sleep(for: .milliseconds(100)) }
                 #expect(try await kinds() == ["both-backends", "probe-covered"])
+                try await sandbox.sh("iptables-nft -F OUTPUT")
+                // An installation may take ten seconds before anything is missed.
+                for _ in 0..<200 where try await kinds().count < 3 { try await Task.sleep(for: .milliseconds(100)) }
+                #expect(try await kinds() == ["both-backends", "probe-covered", "probe-missing"])
             }
         }
     }

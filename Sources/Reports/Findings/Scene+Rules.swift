@@ -4,7 +4,7 @@ internal import TraceModel
 extension Scene {
     static let rules: [@Sendable (Scene) -> [Finding]] = [
         forwardingDisabled, reversePath, repliesDropped, localWithoutTranslation, loopbackLeaves, hairpin, untracked,
-        unevenBalance, shadowedRules, bothBackends, coveredProbes, oneWay,
+        unevenBalance, shadowedRules, bothBackends, coveredProbes, missingProbes, oneWay,
     ]
 
     /// Vanished between PREROUTING and the chains behind the routing decision: no table did that. A copy of a multicast
@@ -265,6 +265,17 @@ extension Scene {
                 reason:
                     "Another program inserted rules at the head of \(facts.coveredProbes.sorted().joined(separator: ", ")): "
                     + "packets that these rules decide about are not seen there.",
+                packets: 0, evidence: [], remedy: "ipt-trace install-probes --netns \(quoted(netns))")
+        }
+    }
+
+    private static let missingProbes: @Sendable (Scene) -> [Finding] = { scene in
+        scene.known.filter { !$0.facts.missingProbes.isEmpty }.map { netns, facts in
+            Finding(
+                kind: "probe-missing", severity: .warning, title: "probes were taken out of \(netns)", netns: netns,
+                reason:
+                    "Another program replaced or flushed \(facts.missingProbes.sorted().map(\.printable).joined(separator: ", ")), "
+                    + "with the probes that stood there: what happens there is not seen.",
                 packets: 0, evidence: [], remedy: "ipt-trace install-probes --netns \(quoted(netns))")
         }
     }
