@@ -46,7 +46,7 @@ let package = Package(
 
         module("TraceModel"),
         module("WireFormat", ["TraceModel"]),
-        module("Correlation", ["TraceModel", deque]),
+        module("Correlation", ["TraceModel", "CLinux", deque]),
         module("Reports", ["TraceModel", deque]),
         module("Netlink", ["WireFormat", "CMnl", "CLinux"]),
         module("Mailbox", ["CLinux"]),

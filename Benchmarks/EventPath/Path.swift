@@ -35,7 +35,7 @@ package struct Cost {
 }
 
 /// Everything from bytes to paths.
-package struct Path {
+package struct Path: ~Copyable {
     package private(set) var correlator: Correlator
     package private(set) var sink = Paths()
     package private(set) var cost = Cost()

@@ -2,7 +2,7 @@
 /// taking one out costs the same however long its chain is.
 ///
 /// Each element's hash is kept beside its links, so that of a chain's elements only those with the wanted hash are looked at.
-struct ChainTable {
+struct ChainTable: ~Copyable {
     private struct Links {
         var following: Int32 = -1
         /// -1 at the head of a chain.
@@ -10,12 +10,12 @@ struct ChainTable {
         var hash: UInt32 = 0
     }
 
-    private var heads: [Int32]
-    private var links: [Links] = []
+    private var heads: Slab<Int32>
+    private var links = Slab<Links>()
     private(set) var count = 0
 
     /// - Parameter capacity: a power of two.
-    init(capacity: Int) { heads = [Int32](repeating: -1, count: capacity) }
+    init(capacity: Int) { heads = Slab(repeating: -1, count: capacity) }
 
     /// The first element with this hash, the one inserted last; -1 for none.
     @inline(__always)
@@ -24,19 +24,27 @@ struct ChainTable {
     /// The one behind it with the same hash.
     @inline(__always)
     func next(_ element: Int32) -> Int32 {
-        let own = links[Int(element)]
+        let own = links[element]
         return skip(to: own.hash, from: own.following)
     }
 
     @inline(__always)
     private func skip(to hash: UInt32, from start: Int32) -> Int32 {
         var element = start
-        while element >= 0, links[Int(element)].hash != hash { element = links[Int(element)].following }
+        while element >= 0, links[element].hash != hash { element = links[element].following }
         return element
     }
 
+    /// Whether no other element has the hash of this one, which is in the table.
+    @inline(__always)
+    func isAlone(_ element: Int32) -> Bool { first(links[element].hash) == element && next(element) < 0 }
+
+    /// Tells the processor that chains of this hash will be looked at soon.
+    @inline(__always)
+    func prefetch(_ hash: UInt32) { heads.prefetch(slot(hash)) }
+
     /// The hash that an element was inserted with.
-    func hash(of element: Int32) -> UInt32 { links[Int(element)].hash }
+    func hash(of element: Int32) -> UInt32 { links[element].hash }
 
     mutating func insert(_ element: Int32, _ hash: UInt32) {
         if count >= heads.count { grow() }
@@ -49,32 +57,33 @@ struct ChainTable {
     private mutating func link(_ element: Int32, _ hash: UInt32) {
         let slot = slot(hash)
         let head = heads[slot]
-        links[Int(element)] = Links(following: head, preceding: -1, hash: hash)
-        if head >= 0 { links[Int(head)].preceding = element }
+        links[element] = Links(following: head, preceding: -1, hash: hash)
+        if head >= 0 { links[head].preceding = element }
         heads[slot] = element
     }
 
     /// Takes out an element that is in the table.
     mutating func remove(_ element: Int32) {
-        let own = links[Int(element)]
+        let own = links[element]
         if own.preceding >= 0 {
-            links[Int(own.preceding)].following = own.following
+            links[own.preceding].following = own.following
         } else {
             heads[slot(own.hash)] = own.following
         }
-        if own.following >= 0 { links[Int(own.following)].preceding = own.preceding }
+        if own.following >= 0 { links[own.following].preceding = own.preceding }
         count -= 1
     }
 
     private mutating func grow() {
-        let before = heads
-        heads = [Int32](repeating: -1, count: before.count * 4)
-        for head in before where head >= 0 {
+        let capacity = heads.count * 4
+        var before = Slab<Int32>(repeating: -1, count: capacity)
+        swap(&heads, &before)
+        for slot in 0..<Int32(before.count) {
             // From the chain's end on, so that elements keep their order.
-            var element = head
-            while links[Int(element)].following >= 0 { element = links[Int(element)].following }
+            var element = before[slot]
+            while element >= 0, links[element].following >= 0 { element = links[element].following }
             while element >= 0 {
-                let own = links[Int(element)]
+                let own = links[element]
                 link(element, own.hash)
                 element = own.preceding
             }
@@ -82,5 +91,5 @@ struct ChainTable {
     }
 
     @inline(__always)
-    private func slot(_ hash: UInt32) -> Int { Int(hash) & (heads.count - 1) }
+    private func slot(_ hash: UInt32) -> Int32 { Int32(bitPattern: hash & UInt32(truncatingIfNeeded: heads.count - 1)) }
 }

@@ -53,7 +53,7 @@ extension Correlator {
     /// How well a candidate from the same source fits: exact addresses before translated ones, then the interface, then the nearest place.
     @inline(__always)
     private func fit(of candidate: Int32, for event: Event, at place: ProbePlace) -> Int? {
-        guard isAhead(place, event, of: candidate) else { return nil }
+        guard isAhead(place, event.sighting.probe, of: candidate) else { return nil }
         let hook = segments[candidate].hook
         let priority = segments[candidate].priority
         let isSame = segments[candidate].current == event.packet.tuple
@@ -66,12 +66,12 @@ extension Correlator {
         }
         // Priorities lie between -400 and 150; 1 << 12 keeps stages apart.
         let nearness = Int(hook.stage) << 12 + Int(priority)
-        return (isSame ? 1 << 20 : 0) + (segments[candidate].inInterface == event.inInterface ? 1 << 16 : 0) + nearness
+        return (isSame ? 1 << 20 : 0) + (segments[candidate].inInterface == event.sighting.inInterface ? 1 << 16 : 0) + nearness
     }
 
     /// Whether a packet last seen where `candidate` is can be seen at `place` next.
     @inline(__always)
-    private func isAhead(_ place: ProbePlace, _ event: Event, of candidate: Int32) -> Bool {
+    func isAhead(_ place: ProbePlace, _ probe: UInt32, of candidate: Int32) -> Bool {
         let hook = segments[candidate].hook
         guard place.hook == hook else { return hook.leads(to: place.hook) }
         let priority = segments[candidate].priority
@@ -79,7 +79,7 @@ extension Correlator {
         // The same chain, or one that it jumped to: a head probe comes once, and before all others but head probes.
         if !place.isPassedOnce { return true }
         let last = segments[candidate].lastProbe
-        guard event.probe != last else { return false }
+        guard probe != last else { return false }
         // Both backends may have a probe at the same place.
         return places[Int(last)].isPassedOnce || places[Int(last)].backend != place.backend
     }
@@ -100,7 +100,7 @@ extension Correlator {
             if segments[candidate].namespace == place.namespace, segments[candidate].fingerprint == event.packet.fingerprint,
                 segments[candidate].current.destination == event.packet.tuple.destination,
                 segments[candidate].current.transport == event.packet.tuple.transport,
-                isAhead(place, event, of: candidate),
+                isAhead(place, event.sighting.probe, of: candidate),
                 Translation.passesSource(from: from, to: (place.hook, Int32(place.priority)))
             {
                 choice.consider(candidate, fit: Int(from.1)) { movedLater($0, than: $1) }

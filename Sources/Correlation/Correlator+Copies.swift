@@ -9,9 +9,9 @@ extension Correlator {
 
     /// Whether it may be under way still, or what it has done may be told by events that are not in yet.
     @inline(__always)
-    private func isRecent(_ index: Int32) -> Bool { journeys[Int(segments[index].journey)].lastActivity >= horizon }
+    private func isRecent(_ index: Int32) -> Bool { journeys[segments[index].journey].lastActivity >= horizon }
 
-    private mutating func doubt(_ index: Int32) { journeys[Int(segments[index].journey)].isAmbiguous = true }
+    private mutating func doubt(_ index: Int32) { journeys[segments[index].journey].isAmbiguous = true }
 
     /// A segment has left its namespace. Where a copy of it did so shortly before, what arrived and was joined to that copy may
     /// have been this one, which had left by then but was not received.
@@ -68,7 +68,7 @@ extension Correlator {
     /// A segment is joined that had left long before: where events of its namespace were lost meanwhile, the one that really
     /// left may be a copy whose departure was lost.
     mutating func doubtCrossing(from index: Int32) {
-        let left = journeys[Int(segments[index].journey)].lastActivity
+        let left = journeys[segments[index].journey].lastActivity
         if !isRecent(index), hasLost(in: Int(segments[index].namespace), since: left) { doubt(index) }
     }
 }

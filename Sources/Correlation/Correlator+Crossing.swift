@@ -59,7 +59,7 @@ extension Correlator {
     private mutating func knownTranslation(of index: Int32) -> PacketTuple? {
         translations.translation(
             of: segments[index].entry, in: Int(segments[index].namespace),
-            at: journeys[Int(segments[index].journey)].firstSeen)?.translated
+            at: journeys[segments[index].journey].firstSeen)?.translated
     }
 
     /// Whether what fits less well is looked for as soon as one of the two is looked at again. Else the other will have been
@@ -81,7 +81,7 @@ extension Correlator {
         }
         guard choice.best >= 0 else {
             // Where not all were looked at, the right one may be among the others.
-            if choice.isExhausted { journeys[Int(segments[index].journey)].isAmbiguous = true }
+            if choice.isExhausted { journeys[segments[index].journey].isAmbiguous = true }
             segments.awaitParent(index)
             if isLateAtOnce(link) { segments.awaitParentLate(index) }
             return
@@ -138,7 +138,7 @@ extension Correlator {
 
     private mutating func onlyChild(of departed: Int32) -> Int32? {
         guard segments[departed].hasChildren else { return nil }
-        var index = journeys[Int(segments[departed].journey)].firstSegment
+        var index = journeys[segments[departed].journey].firstSegment
         while index >= 0 {
             if segments[index].parent == departed { return index }
             index = segments[index].nextInJourney
@@ -161,7 +161,7 @@ extension Correlator {
                 candidate = segments.nextArrival(candidate)
             }
             guard choice.best >= 0 else {
-                if choice.isExhausted { journeys[Int(segments[index].journey)].isAmbiguous = true }
+                if choice.isExhausted { journeys[segments[index].journey].isAmbiguous = true }
                 return
             }
             if !isMulticast { markAmbiguous(choice) }
@@ -172,7 +172,7 @@ extension Correlator {
     /// Links keep the order of packets: of two that fit alike, the one that has waited longer.
     @inline(__always)
     private func isOlder(_ one: Int32, than other: Int32) -> Bool {
-        journeys[Int(segments[one].journey)].serial < journeys[Int(segments[other].journey)].serial
+        journeys[segments[one].journey].serial < journeys[segments[other].journey].serial
     }
 
     /// How well two ends of a crossing fit, `nil` where they cannot: addresses that are the same or translated as connection
@@ -230,7 +230,7 @@ extension Correlator {
 
     /// Whether the packet has already arrived where `arrived` has.
     private mutating func hasChild(_ departed: Int32, like arrived: Int32) -> Bool {
-        var index = journeys[Int(segments[departed].journey)].firstSegment
+        var index = journeys[segments[departed].journey].firstSegment
         while index >= 0 {
             if segments[index].parent == departed, segments[index].namespace == segments[arrived].namespace,
                 segments[index].inInterface == segments[arrived].inInterface
@@ -250,7 +250,7 @@ extension Correlator {
     ///   what has been confirmed meanwhile is joined.
     /// - Returns: whether the journey has become part of another, or another of it.
     mutating func joinLate(_ journey: Int32, isFirst: Bool) -> Bool {
-        var index = journeys[Int(journey)].firstSegment
+        var index = journeys[journey].firstSegment
         while index >= 0 {
             let next = segments[index].nextInJourney
             if segments[index].awaitsParent {
@@ -313,28 +313,28 @@ extension Correlator {
         let hops = Int(from.timeToLive) - Int(to.entryTimeToLive)
         let isFar = isKnownLink ? hops == 1 : hops != 0
         let isTranslated = from.current != to.entry && known != to.entry
-        let left = journeys[Int(from.journey)].lastActivity
+        let left = journeys[from.journey].lastActivity
         let isLosing = hasLost(in: Int(from.namespace), since: left) || hasLost(in: Int(to.namespace), since: left)
         // It arrived before it left, as it seems: its departure was received very late, or that of a copy was lost.
         let isEarly = to.begunAt < from.departedAfter && hasLost(in: Int(from.namespace), since: to.begunAt)
-        if isFar || isEarly || (isTranslated && (known != nil || isLosing)) { journeys[Int(from.journey)].isAmbiguous = true }
+        if isFar || isEarly || (isTranslated && (known != nil || isLosing)) { journeys[from.journey].isAmbiguous = true }
         join(departed, arrived)
     }
 
     private mutating func join(_ departed: Int32, _ arrived: Int32) {
-        let upstream = Int(segments[departed].journey)
+        let upstream = segments[departed].journey
         let downstream = segments[arrived].journey
         segments.stopAwaitingParent(arrived)
         if !segments[departed].current.destination.isMulticast { segments.stopAwaitingChild(departed) }
         segments[departed].hasChildren = true
         segments[arrived].parent = departed
 
-        var index = journeys[Int(downstream)].firstSegment
+        var index = journeys[downstream].firstSegment
         while index >= 0 {
-            segments[index].journey = Int32(upstream)
+            segments[index].journey = upstream
             index = segments[index].nextInJourney
         }
-        let other = journeys[Int(downstream)]
+        let other = journeys[downstream]
         segments[journeys[upstream].lastSegment].nextInJourney = other.firstSegment
         journeys[upstream].take(other)
         release(downstream)

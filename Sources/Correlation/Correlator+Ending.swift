@@ -31,11 +31,11 @@ extension Correlator {
         defer { isFinishing = false }
         // What has been confirmed first, then whatever else fits.
         for isFirst in [true, false] {
-            for index in journeys.indices {
-                while isLive(index), joinLate(Int32(index), isFirst: isFirst) {}
+            for index in 0..<Int32(journeys.count) {
+                while isLive(index), joinLate(index, isFirst: isFirst) {}
             }
         }
-        for index in journeys.indices where isLive(index) { close(Int32(index), isEvicted: false, into: &sink) }
+        for index in 0..<Int32(journeys.count) where isLive(index) { close(index, isEvicted: false, into: &sink) }
         settling.removeAll()
         lingering.removeAll()
         crossing.removeAll()
@@ -44,13 +44,13 @@ extension Correlator {
     /// Hands out copies of what is under way, as `open`, at most `limit`.
     public mutating func forEachOpen(limit: Int, _ body: (Journey) -> Void) {
         var count = 0
-        for index in journeys.indices where isLive(index) {
+        for index in 0..<Int32(journeys.count) where isLive(index) {
             guard count < limit else { return }
             count += 1
             var leaf = nextLeaf(from: journeys[index].firstSegment)
             var branch: UInt64 = 0
             while leaf >= 0 {
-                fill(Int32(index), endingIn: leaf, branch: branch, isEvicted: false)
+                fill(index, endingIn: leaf, branch: branch, isEvicted: false)
                 outgoing.outcome = .open
                 outgoing.doubt = .none
                 outgoing.expected.removeAll(keepingCapacity: true)
@@ -62,15 +62,15 @@ extension Correlator {
     }
 
     @inline(__always)
-    private func isLive(_ index: Int) -> Bool {
+    private func isLive(_ index: Int32) -> Bool {
         let first = journeys[index].firstSegment
-        return first >= 0 && segments[first].journey == Int32(index)
+        return first >= 0 && segments[first].journey == index
     }
 
     private mutating func look(
         _ appointment: Appointment, _ stage: Stage, _ time: Int64, into sink: inout some JourneySink
     ) {
-        let index = Int(appointment.journey)
+        let index = appointment.journey
         guard journeys[index].generation == appointment.generation, isLive(index) else { return }
         guard journeys[index].lastActivity + patience(stage) <= time else {
             // It moved meanwhile.
@@ -99,8 +99,8 @@ extension Correlator {
 
     private mutating func wait(for journey: Int32, _ stage: Stage) {
         let appointment = Appointment(
-            deadline: journeys[Int(journey)].lastActivity + patience(stage), journey: journey,
-            generation: journeys[Int(journey)].generation)
+            deadline: journeys[journey].lastActivity + patience(stage), journey: journey,
+            generation: journeys[journey].generation)
         switch stage {
         case .settling: settling.append(appointment)
         case .lingering: lingering.append(appointment)
@@ -110,11 +110,11 @@ extension Correlator {
 
     /// Whether it has left for a namespace being traced and was not seen there.
     private mutating func isCrossing(_ journey: Int32) -> Bool {
-        var index = journeys[Int(journey)].firstSegment
+        var index = journeys[journey].firstSegment
         while index >= 0 {
             // What does not fit through goes on in pieces, which are journeys of their own.
             let fits = itinerary.fits(
-                journeys[Int(journey)].length, namespace: Int(segments[index].namespace),
+                journeys[journey].length, namespace: Int(segments[index].namespace),
                 interface: segments[index].outInterface)
             if !segments[index].hasChildren, !segments[index].current.destination.isMulticast, fits,
                 arrival(of: index) != nil, case .left = verdict(of: index).ending
@@ -128,7 +128,7 @@ extension Correlator {
 
     /// Whether nothing more can come: one way from a known entry to a certain end.
     private mutating func isSettled(_ journey: Int32) -> Bool {
-        var index = journeys[Int(journey)].firstSegment
+        var index = journeys[journey].firstSegment
         if segments[index].awaitsParent, segments[index].hook != .output, !comesFromOutside(index) { return false }
         while index >= 0 {
             if segments[index].current.destination.isMulticast { return false }
@@ -166,7 +166,7 @@ extension Correlator {
         while liveJourneys > limits.journeys {
             let appointment = crossing.popFirst() ?? lingering.popFirst() ?? settling.popFirst()
             guard let appointment else { return }
-            let index = Int(appointment.journey)
+            let index = appointment.journey
             guard journeys[index].generation == appointment.generation, isLive(index) else { continue }
             counters.evicted += 1
             close(appointment.journey, isEvicted: true, into: &sink)
@@ -174,7 +174,7 @@ extension Correlator {
     }
 
     private mutating func close(_ journey: Int32, isEvicted: Bool, into sink: inout some JourneySink) {
-        var leaf = nextLeaf(from: journeys[Int(journey)].firstSegment)
+        var leaf = nextLeaf(from: journeys[journey].firstSegment)
         var branch: UInt64 = 0
         while leaf >= 0 {
             fill(journey, endingIn: leaf, branch: branch, isEvicted: isEvicted)
@@ -184,7 +184,7 @@ extension Correlator {
             branch += 1
             leaf = nextLeaf(from: segments[leaf].nextInJourney)
         }
-        var index = journeys[Int(journey)].firstSegment
+        var index = journeys[journey].firstSegment
         while index >= 0 {
             let next = segments[index].nextInJourney
             if !carriage.isEmpty { carriage.forget(segments[index].firstEvent) }
@@ -204,7 +204,7 @@ extension Correlator {
 
     /// Writes the journey that ends in `leaf` into `outgoing`.
     mutating func fill(_ journey: Int32, endingIn leaf: Int32, branch: UInt64, isEvicted: Bool) {
-        let live = journeys[Int(journey)]
+        let live = journeys[journey]
         // Branches past the first get serials of their own from the top of the range.
         outgoing.serial = live.serial | branch << 56
         outgoing.packet = live.packet(segments[live.firstSegment])
@@ -235,7 +235,7 @@ extension Correlator {
             namespace: Int(segments[index].namespace), route: segments[index].route, entry: segments[index].entry,
             exit: segments[index].current, lastHook: segments[index].hook, opensConnection: segments[index].opensConnection,
             firstEvent: segments[index].firstEvent, lastEvent: segments[index].lastEvent)
-        let firstSeen = journeys[Int(segments[index].journey)].firstSeen
+        let firstSeen = journeys[segments[index].journey].firstSeen
         if let known = translations.translation(of: described.entry, in: described.namespace, at: firstSeen) {
             described.direction = known.direction
             if described.lastHook == .postrouting { described.exit = known.translated }
@@ -324,8 +324,10 @@ extension Correlator {
 
     /// Gives a journey's place back; appointments that still name it are void.
     mutating func release(_ journey: Int32) {
-        journeys[Int(journey)].generation &+= 1
-        journeys[Int(journey)].firstSegment = -1
-        freeJourneys.append(journey)
+        journeys[journey].generation &+= 1
+        journeys[journey].firstSegment = -1
+        journeys[journey].lastSegment = freeJourney
+        freeJourney = journey
+        freeJourneys += 1
     }
 }

@@ -26,7 +26,7 @@ public protocol JourneySink {
 ///   confirm waits until nothing better can come.
 /// - Where more than one would have done, all of them are marked ambiguous; so are those for which one may still be
 ///   underway to the receiver, and copies of one packet that are under way at the same time while events are lost.
-public struct Correlator {
+public struct Correlator: ~Copyable {
     public struct Limits: Sendable {
         /// Microseconds without an event after which a journey is closed.
         public var linger: Int64 = 500_000
@@ -101,8 +101,10 @@ public struct Correlator {
     var segments = SegmentStore()
     var carriage = Carriage()
     var hasTunnels = false
-    var journeys: [LiveJourney] = []
-    var freeJourneys: [Int32] = []
+    var journeys = Slab<LiveJourney>()
+    /// The first of the places that are free, linked by `lastSegment`, and how many there are.
+    var freeJourney: Int32 = -1
+    var freeJourneys = 0
     // The queues of the stages.
     var settling = Deque<Appointment>()
     var lingering = Deque<Appointment>()
@@ -139,7 +141,7 @@ public struct Correlator {
     }
 
     /// Journeys under way.
-    public var liveJourneys: Int { journeys.count - freeJourneys.count }
+    public var liveJourneys: Int { journeys.count - freeJourneys }
 
     // MARK: What is known of the machine
 
@@ -206,52 +208,74 @@ public struct Correlator {
 
     /// Takes one event. Its probe is one of the layout's.
     ///
-    /// - Returns: the segment that it is part of, by its `JourneySegment.firstEvent`.
+    /// - Returns: the segment that it is part of.
     @discardableResult
-    public mutating func ingest(_ event: Event) -> UInt64 {
+    public mutating func ingest(_ event: Event) -> SegmentName {
         counters.events += 1
-        let place = places[Int(event.probe)]
-        let step = Step(probe: event.probe, inInterface: event.inInterface, outInterface: event.outInterface)
+        let place = places[Int(event.sighting.probe)]
         var segment = continuation(of: event, at: place)
         if segment >= 0 {
-            extend(segment, with: event, step, place)
+            extend(segment, with: event, place)
         } else {
-            segment = begin(with: event, step, place)
+            segment = begin(with: event, place)
         }
-        return segments[segment].firstEvent
+        return segments.name(segment)
     }
 
+    /// Takes an event of the packet whose last event in the same namespace was part of `name`: the same packet in all but the
+    /// hops that it has left.
+    ///
+    /// - Returns: `false`, and nothing is taken, where that is not all that decides which segment it continues: then `ingest`
+    ///   is to be called.
     @inline(__always)
-    mutating func extend(_ index: Int32, with event: Event, _ step: Step, _ place: ProbePlace) {
+    public mutating func extend(_ name: SegmentName, with sighting: Sighting) -> Bool {
+        let place = places[Int(sighting.probe)]
+        guard segments.isAlone(name), isAhead(place, sighting.probe, of: name.index),
+            segments[name.index].lossEpoch == lossEpochs[Int(place.namespace)]
+        else { return false }
+        counters.events += 1
+        let hookBefore = segments[name.index].hook
+        advance(name.index, sighting, place, isRewritten: false)
+        if place.hook != hookBefore { enterHook(name.index, place) }
+        return true
+    }
+
+    private mutating func extend(_ index: Int32, with event: Event, _ place: ProbePlace) {
         let isRewritten = segments[index].current != event.packet.tuple
         if isRewritten { segments.rewrite(index, to: event.packet.tuple) }
         let hookBefore = segments[index].hook
-        let routeBefore = segments[index].route
-        let journey = Int(segments[index].journey)
-        var route = routeBefore
-        var position = segments[index].lastEvent
-        if !place.reportsEveryRule || segments[index].lastProbe != event.probe {
-            route = routes.advance(routeBefore, by: step)
-            // There is no room for this sequence of steps: what is shown of it would be wrong.
-            if route == routeBefore { journeys[journey].isAmbiguous = true }
-            position = history.append(event, after: position)
-        }
-        segments[index].advance(event, at: place, route: route, position: position)
-        journeys[journey].see(event.time, now)
+        advance(index, event.sighting, place, isRewritten: isRewritten)
+        if event.packet.isFragment { segments[index].isFragment = true }
         if place.hook != hookBefore || (isRewritten && place.hook == .postrouting) { enterHook(index, place) }
     }
 
-    mutating func begin(with event: Event, _ step: Step, _ place: ProbePlace) -> Int32 {
+    @inline(__always)
+    private mutating func advance(_ index: Int32, _ sighting: Sighting, _ place: ProbePlace, isRewritten: Bool) {
+        let routeBefore = segments[index].route
+        let journey = segments[index].journey
+        var route = routeBefore
+        var position = segments[index].lastEvent
+        if !place.reportsEveryRule || segments[index].lastProbe != sighting.probe {
+            route = routes.advance(routeBefore, by: sighting.step)
+            // There is no room for this sequence of steps: what is shown of it would be wrong.
+            if route == routeBefore { journeys[journey].isAmbiguous = true }
+            position = history.append(sighting, segments[index].current, isSame: !isRewritten, after: position)
+        }
+        segments[index].advance(sighting, at: place, route: route, position: position)
+        journeys[journey].see(sighting.time, now)
+    }
+
+    private mutating func begin(with event: Event, _ place: ProbePlace) -> Int32 {
         if liveJourneys >= limits.journeys { mustEvict = true }
         let journey = newJourney(event)
-        let position = history.append(event, after: EventHistory.none)
-        let route = routes.advance(RouteTable.root, by: step)
+        let position = history.append(event.sighting, event.packet.tuple, isSame: false, after: EventHistory.none)
+        let route = routes.advance(RouteTable.root, by: event.sighting.step)
         let index = segments.insert(
             LiveSegment(
                 event, at: place, route: route, position: position, lossEpoch: lossEpochs[Int(place.namespace)],
                 journey: journey, now: now))
-        journeys[Int(journey)].begin(with: index, isAmbiguous: isCrowded)
-        if place.hook != .output, let segment = linkSegment(of: index, event.inInterface) {
+        journeys[journey].begin(with: index, isAmbiguous: isCrowded)
+        if place.hook != .output, let segment = linkSegment(of: index, event.sighting.inInterface) {
             joinParent(of: index, through: segment)
         }
         enterHook(index, place)
@@ -278,16 +302,22 @@ public struct Correlator {
     mutating func newJourney(_ event: Event) -> Int32 {
         serial += 1
         let index: Int32
-        if let reused = freeJourneys.popLast() {
-            index = reused
-            let generation = journeys[Int(index)].generation
-            journeys[Int(index)] = LiveJourney(event, serial, layoutEpoch, generation: generation, now: now)
+        if freeJourney >= 0 {
+            index = freeJourney
+            freeJourney = journeys[index].lastSegment
+            freeJourneys -= 1
+            journeys[index] = LiveJourney(event, serial, layoutEpoch, generation: journeys[index].generation, now: now)
         } else {
             index = Int32(journeys.count)
             journeys.append(LiveJourney(event, serial, layoutEpoch, generation: 0, now: now))
         }
         settling.append(
-            Appointment(deadline: now + limits.settle, journey: index, generation: journeys[Int(index)].generation))
+            Appointment(deadline: now + limits.settle, journey: index, generation: journeys[index].generation))
         return index
     }
+}
+
+extension Sighting {
+    @inline(__always)
+    var step: Step { Step(probe: probe, inInterface: inInterface, outInterface: outInterface) }
 }

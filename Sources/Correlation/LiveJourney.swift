@@ -23,8 +23,8 @@ struct LiveJourney {
 
     init(_ event: Event, _ serial: UInt64, _ layoutEpoch: UInt32, generation: UInt32, now: Int64) {
         self.serial = serial
-        firstSeen = event.time
-        lastSeen = event.time
+        firstSeen = event.sighting.time
+        lastSeen = event.sighting.time
         lastActivity = now
         self.generation = generation
         self.layoutEpoch = layoutEpoch

@@ -1,5 +1,14 @@
 internal import TraceModel
 
+/// Names a live segment for as long as it lives, and nothing afterwards.
+public struct SegmentName: Sendable, BitwiseCopyable {
+    let index: Int32
+    /// Position of its first event in the history, which no other segment shares.
+    public let firstEvent: UInt64
+    /// Of the segment when it got this name: as the packet was then it is not any more once that has changed.
+    let rewrites: UInt8
+}
+
 /// A packet's way through one namespace while it is under way. There may be millions: 184 bytes.
 struct LiveSegment {
     let fingerprint: Fingerprint
@@ -33,6 +42,8 @@ struct LiveSegment {
     var namespace: UInt16
     var hook: Hook
     var hasChildren = false
+    /// How often `current` has changed, modulo 256.
+    var rewrites: UInt8 = 0
     var opensConnection: Bool
     /// Was seen in pieces here, which may be put together or taken apart on the way.
     var isFragment: Bool
@@ -50,17 +61,17 @@ struct LiveSegment {
     ) {
         fingerprint = event.packet.fingerprint
         current = event.packet.tuple
-        timeToLive = event.packet.timeToLive
+        timeToLive = event.sighting.timeToLive
         entry = event.packet.tuple
-        entryTimeToLive = event.packet.timeToLive
+        entryTimeToLive = event.sighting.timeToLive
         firstEvent = position
         lastEvent = position
         begunAt = now
         self.route = route
-        lastOrder = event.order
-        lastProbe = event.probe
-        inInterface = event.inInterface
-        outInterface = event.outInterface
+        lastOrder = event.sighting.order
+        lastProbe = event.sighting.probe
+        inInterface = event.sighting.inInterface
+        outInterface = event.sighting.outInterface
         conditions = place.condition
         self.lossEpoch = lossEpoch
         self.journey = journey
@@ -73,18 +84,17 @@ struct LiveSegment {
 
     /// Takes an event that continues the segment; `current` is the store's to change.
     @inline(__always)
-    mutating func advance(_ event: Event, at place: Correlator.ProbePlace, route: RouteID, position: UInt64) {
+    mutating func advance(_ sighting: Sighting, at place: Correlator.ProbePlace, route: RouteID, position: UInt64) {
         self.route = route
         lastEvent = position
-        lastOrder = event.order
-        lastProbe = event.probe
+        lastOrder = sighting.order
+        lastProbe = sighting.probe
         hook = place.hook
         priority = place.priority
         conditions |= place.condition
-        isFragment = isFragment || event.packet.isFragment
-        timeToLive = event.packet.timeToLive
-        if event.inInterface != 0 { inInterface = event.inInterface }
-        if event.outInterface != 0 { outInterface = event.outInterface }
+        timeToLive = sighting.timeToLive
+        if sighting.inInterface != 0 { inInterface = sighting.inInterface }
+        if sighting.outInterface != 0 { outInterface = sighting.outInterface }
         if place.isNAT { opensConnection = true }
     }
 }
@@ -95,9 +105,10 @@ struct LiveSegment {
 ///
 /// The late tables hold those that found nothing so: by fingerprint and destination, which nothing between two namespaces
 /// rewrites.
-struct SegmentStore {
-    private var arena: [LiveSegment] = []
-    private var free: [Int32] = []
+struct SegmentStore: ~Copyable {
+    private var arena = Slab<LiveSegment>()
+    /// The first of the places that are free, linked by `nextInJourney`.
+    private var free: Int32 = -1
     private var places = ChainTable(capacity: 1 << 12)
     private var arrivals = ChainTable(capacity: 1 << 10)
     private var departures = ChainTable(capacity: 1 << 10)
@@ -105,18 +116,21 @@ struct SegmentStore {
     private var lateArrivals = ChainTable(capacity: 1 << 8)
     private var lateDepartures = ChainTable(capacity: 1 << 8)
 
-    /// Lent, through a span: read from the array itself, the whole segment would be copied for one field.
     @inline(__always)
     subscript(index: Int32) -> LiveSegment {
-        _read { yield arena.span[Int(index)] }
-        _modify { yield &arena[Int(index)] }
+        _read { yield arena[index] }
+        _modify { yield &arena[index] }
     }
+
+    @inline(__always)
+    func prefetch(_ index: Int32) { arena.prefetch(index) }
 
     mutating func insert(_ segment: LiveSegment) -> Int32 {
         let index: Int32
-        if let reused = free.popLast() {
-            index = reused
-            arena[Int(index)] = segment
+        if free >= 0 {
+            index = free
+            free = arena[index].nextInJourney
+            arena[index] = segment
         } else {
             index = Int32(arena.count)
             arena.append(segment)
@@ -131,19 +145,26 @@ struct SegmentStore {
         stopAwaitingParent(index)
         stopAwaitingChild(index)
         stopAwaitingTranslation(index)
-        arena[Int(index)].journey = -1
-        free.append(index)
+        arena[index].journey = -1
+        arena[index].nextInJourney = free
+        free = index
+    }
+
+    @inline(__always)
+    func name(_ index: Int32) -> SegmentName {
+        SegmentName(index: index, firstEvent: arena[index].firstEvent, rewrites: arena[index].rewrites)
     }
 
     /// Follows a translation: the segment is found by its new addresses from here on.
     mutating func rewrite(_ index: Int32, to tuple: PacketTuple) {
-        let awaitsChild = arena[Int(index)].awaitsChild
-        let isChildLate = arena[Int(index)].isChildLate
-        let awaitsTranslation = arena[Int(index)].awaitsTranslation
+        let awaitsChild = arena[index].awaitsChild
+        let isChildLate = arena[index].isChildLate
+        let awaitsTranslation = arena[index].awaitsTranslation
         stopAwaitingChild(index)
         stopAwaitingTranslation(index)
         places.remove(index)
-        arena[Int(index)].current = tuple
+        arena[index].current = tuple
+        arena[index].rewrites &+= 1
         places.insert(index, placeHash(index))
         if awaitsChild { awaitChild(index, as: tuple) }
         if isChildLate { awaitChildLate(index) }
@@ -154,57 +175,57 @@ struct SegmentStore {
 
     mutating func awaitParent(_ index: Int32) {
         arrivals.insert(index, arrivalHash(index))
-        arena[Int(index)].awaitsParent = true
+        arena[index].awaitsParent = true
     }
 
     /// - Parameter tuple: what it will arrive as, as far as that is known.
     mutating func awaitChild(_ index: Int32, as tuple: PacketTuple) {
-        departures.insert(index, Self.crossingHash(arena[Int(index)].fingerprint, tuple))
-        arena[Int(index)].awaitsChild = true
+        departures.insert(index, Self.crossingHash(arena[index].fingerprint, tuple))
+        arena[index].awaitsChild = true
     }
 
     mutating func awaitTranslation(_ index: Int32) {
         translated.insert(index, translatedHash(index))
-        arena[Int(index)].awaitsTranslation = true
+        arena[index].awaitsTranslation = true
     }
 
     mutating func awaitParentLate(_ index: Int32) {
-        guard !arena[Int(index)].isParentLate else { return }
+        guard !arena[index].isParentLate else { return }
         lateArrivals.insert(index, lateArrivalHash(index))
-        arena[Int(index)].isParentLate = true
+        arena[index].isParentLate = true
     }
 
     mutating func awaitChildLate(_ index: Int32) {
-        guard !arena[Int(index)].isChildLate else { return }
+        guard !arena[index].isChildLate else { return }
         lateDepartures.insert(index, lateDepartureHash(index))
-        arena[Int(index)].isChildLate = true
+        arena[index].isChildLate = true
     }
 
     mutating func stopAwaitingParent(_ index: Int32) {
-        if arena[Int(index)].awaitsParent {
-            arena[Int(index)].awaitsParent = false
+        if arena[index].awaitsParent {
+            arena[index].awaitsParent = false
             arrivals.remove(index)
         }
-        if arena[Int(index)].isParentLate {
-            arena[Int(index)].isParentLate = false
+        if arena[index].isParentLate {
+            arena[index].isParentLate = false
             lateArrivals.remove(index)
         }
     }
 
     mutating func stopAwaitingChild(_ index: Int32) {
-        if arena[Int(index)].awaitsChild {
-            arena[Int(index)].awaitsChild = false
+        if arena[index].awaitsChild {
+            arena[index].awaitsChild = false
             departures.remove(index)
         }
-        if arena[Int(index)].isChildLate {
-            arena[Int(index)].isChildLate = false
+        if arena[index].isChildLate {
+            arena[index].isChildLate = false
             lateDepartures.remove(index)
         }
     }
 
     private mutating func stopAwaitingTranslation(_ index: Int32) {
-        guard arena[Int(index)].awaitsTranslation else { return }
-        arena[Int(index)].awaitsTranslation = false
+        guard arena[index].awaitsTranslation else { return }
+        arena[index].awaitsTranslation = false
         translated.remove(index)
     }
 
@@ -213,6 +234,16 @@ struct SegmentStore {
     @inline(__always)
     func firstAtPlace(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> Int32 {
         places.first(Self.placeHash(namespace, fingerprint, tuple))
+    }
+
+    /// Whether a segment goes by this name and nothing else could be found where it is.
+    @inline(__always)
+    func isAlone(_ name: SegmentName) -> Bool {
+        guard UInt32(bitPattern: name.index) < UInt32(truncatingIfNeeded: arena.count),
+            arena[name.index].firstEvent == name.firstEvent, arena[name.index].rewrites == name.rewrites,
+            arena[name.index].journey >= 0
+        else { return false }
+        return places.isAlone(name.index)
     }
 
     /// Those where one of them is, itself among them.

@@ -82,10 +82,11 @@ package struct LogReader {
         order &+= 1
         correlator.ingest(
             Event(
-                packet: logged.packet, time: now, probe: probe,
-                inInterface: interface(logged.inInterface, bytes, place.namespace),
-                outInterface: interface(logged.outInterface, bytes, place.namespace), mark: logged.mark, order: order,
-                hook: place.hook, isStamped: true))
+                packet: logged.packet,
+                sighting: Sighting(
+                    time: now, probe: probe, inInterface: interface(logged.inInterface, bytes, place.namespace),
+                    outInterface: interface(logged.outInterface, bytes, place.namespace), mark: logged.mark, order: order,
+                    timeToLive: logged.packet.timeToLive, isStamped: true)))
         return true
     }
 
@@ -122,7 +123,7 @@ package struct LogReader {
     }
 
     /// A chain that several hooks lead to was reached from the one at which the packet was seen before.
-    private func choose(_ candidates: [UInt32], _ logged: LogPacket, _ correlator: Correlator) -> UInt32? {
+    private func choose(_ candidates: [UInt32], _ logged: LogPacket, _ correlator: borrowing Correlator) -> UInt32? {
         guard candidates.count > 1, let last, last.fingerprint == logged.packet.fingerprint else { return candidates.first }
         return candidates.first { correlator.placeOfProbe($0).hook == last.hook }
             ?? candidates.first { last.hook.leads(to: correlator.placeOfProbe($0).hook) } ?? candidates.first

@@ -98,7 +98,7 @@ package struct TraceEngine: ~Copyable {
             guard !aggregate.isOwn(journey) else { return }
             journeys.append(
                 JourneyRecord(
-                    journey: journey, events: journey.segments.map { history.events(upTo: $0.lastEvent) },
+                    journey: journey, details: journey.segments.map { history.details(upTo: $0.lastEvent) },
                     direction: journey.segments.lazy.compactMap(\.direction).first ?? .original))
         }
         return TraceSnapshot(
@@ -143,7 +143,7 @@ package struct TraceSink: JourneySink {
         watcher.add(
             context.describe(
                 JourneyRecord(
-                    journey: journey, events: journey.segments.map { history.events(upTo: $0.lastEvent) },
+                    journey: journey, details: journey.segments.map { history.details(upTo: $0.lastEvent) },
                     direction: added.direction)))
     }
 }

@@ -88,12 +88,12 @@ extension TraceSnapshot {
         var steps: [JourneyReport.Step] = []
         for (index, segment) in journey.segments.enumerated() {
             let route = routes.steps(of: segment.route)
-            let events = index < record.events.count ? record.events[index] : []
+            let details = index < record.details.count ? record.details[index] : []
             // Events are missing at the front where the history has been overwritten.
-            let missing = route.count - min(route.count, events.count)
+            let missing = route.count - min(route.count, details.count)
             for (position, step) in route.enumerated() {
-                let event = position >= missing ? events[events.count - route.count + position] : nil
-                steps.append(describe(step, event))
+                let detail = position >= missing ? details[details.count - route.count + position] : nil
+                steps.append(describe(step, detail))
             }
         }
         var ending: PathReport.Ending?
@@ -118,17 +118,17 @@ extension TraceSnapshot {
             translations: journey.translations(record.direction).map { describe($0, packets: 1, routes: segmentRoutes) })
     }
 
-    private func describe(_ step: Step, _ event: Event?) -> JourneyReport.Step {
+    private func describe(_ step: Step, _ detail: StepDetail?) -> JourneyReport.Step {
         let place = describe(step)
-        let tuple = event?.packet.tuple
+        let tuple = detail?.tuple
         let hasPorts = tuple.map { !$0.isICMP } ?? false
         return JourneyReport.Step(
             netns: place.netns, family: place.family, hook: place.hook, table: place.table, chain: place.chain,
             backFrom: place.backFrom, in: place.in, out: place.out,
-            time: event.flatMap { $0.isStamped ? Timestamp.text($0.time) : nil },
+            time: detail.flatMap { $0.isStamped ? Timestamp.text($0.time) : nil },
             source: tuple.map { "\($0.source)" }, destination: tuple.map { "\($0.destination)" },
             sourcePort: hasPorts ? tuple.map { Int($0.sourcePort) } : nil,
             destinationPort: hasPorts ? tuple.map { Int($0.destinationPort) } : nil,
-            ttl: event.map { Int($0.packet.timeToLive) }, mark: event.map { Int($0.mark) })
+            ttl: detail.map { Int($0.timeToLive) }, mark: detail.map { Int($0.mark) })
     }
 }

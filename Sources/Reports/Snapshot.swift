@@ -109,12 +109,12 @@ public struct TranslationRecord: Sendable, Hashable {
 public struct JourneyRecord: Sendable {
     public var journey: Journey
     /// By segment; empty or shortened at the front where the history has been overwritten.
-    public var events: [[Event]]
+    public var details: [[StepDetail]]
     public var direction: Direction
 
-    public init(journey: Journey, events: [[Event]], direction: Direction) {
+    public init(journey: Journey, details: [[StepDetail]], direction: Direction) {
         self.journey = journey
-        self.events = events
+        self.details = details
         self.direction = direction
     }
 }

@@ -96,7 +96,7 @@ public struct TraceAggregate: Sendable {
         if let known = index.path(of: journey) { return known }
         guard paths.count < limits.paths else { return nil }
         let example = JourneyRecord(
-            journey: journey, events: journey.segments.map { history.events(upTo: $0.lastEvent) }, direction: .original)
+            journey: journey, details: journey.segments.map { history.details(upTo: $0.lastEvent) }, direction: .original)
         index.insert(journey)
         paths.append(
             PathRecord(
@@ -126,7 +126,7 @@ public struct TraceAggregate: Sendable {
     /// Writes into a ring whose slots keep their buffers, so that nothing is allocated once it is full.
     private mutating func keep(_ journey: Journey, _ direction: Direction) {
         if recent.count < limits.recentJourneys {
-            recent.append(JourneyRecord(journey: journey, events: [], direction: direction))
+            recent.append(JourneyRecord(journey: journey, details: [], direction: direction))
             return
         }
         recent[nextRecent].journey.assign(journey)
@@ -138,7 +138,7 @@ public struct TraceAggregate: Sendable {
     public func recentJourneys(history: EventHistory) -> [JourneyRecord] {
         (recent[nextRecent...] + recent[..<nextRecent]).map { record in
             var record = record
-            record.events = record.journey.segments.map { history.events(upTo: $0.lastEvent) }
+            record.details = record.journey.segments.map { history.details(upTo: $0.lastEvent) }
             return record
         }
     }

@@ -1,50 +1,89 @@
+/// What one event said of its packet, beside where it was.
+public struct StepDetail: Sendable {
+    /// Microseconds since 1970; `isStamped` says whether the kernel gave it.
+    public var time: Int64
+    public var isStamped: Bool
+    public var tuple: PacketTuple
+    public var timeToLive: UInt8
+    public var mark: UInt32
+}
+
 /// The latest events, so that a journey can be shown step by step: a ring in which every event knows its predecessor.
+///
+/// An event takes 24 bytes. Its addresses, which most of a packet's events share, are in a ring of their own.
 public struct EventHistory: Sendable {
     /// Stands for "no event".
     public static let none = UInt64.max
 
-    private struct Slot: Sendable {
-        var event: Event
-        var previous: UInt64
+    private struct Slot: Sendable, BitwiseCopyable {
+        var time: Int64
+        /// How far back the predecessor is; 0 for none.
+        var distance: UInt32
+        /// The lower bits of a position in `tuples`.
+        var tuple: UInt32
+        var mark: UInt32
+        var timeToLive: UInt8
+        var isStamped: Bool
     }
 
-    private var slots: [Slot] = []
-    private let capacity: Int
+    private var slots: [Slot]
+    private var tuples: [PacketTuple]
     private var next: UInt64 = 0
+    private var nextTuple: UInt32 = 0
 
     /// - Parameter capacity: events kept; a power of two.
     public init(capacity: Int = 1 << 15) {
         precondition(capacity > 0 && capacity & (capacity - 1) == 0, "a ring's capacity is a power of two")
-        self.capacity = capacity
-        slots.reserveCapacity(capacity)
+        slots = [Slot](
+            repeating: Slot(time: 0, distance: 0, tuple: 0, mark: 0, timeToLive: 0, isStamped: false), count: capacity)
+        let none = IPAddress(ipv4: 0)
+        tuples = [PacketTuple](
+            repeating: PacketTuple(source: none, destination: none, sourcePort: 0, destinationPort: 0, transport: 0),
+            count: max(1, capacity / 4))
     }
 
-    /// Keeps `event` behind the one at `previous` and gives its position.
-    public mutating func append(_ event: Event, after previous: UInt64) -> UInt64 {
+    /// Keeps an event behind the one at `previous` and gives its position.
+    ///
+    /// - Parameter isSame: whether the event at `previous` had the same addresses and ports.
+    public mutating func append(_ sighting: Sighting, _ tuple: PacketTuple, isSame: Bool, after previous: UInt64) -> UInt64 {
+        let back = next &- previous
+        // A predecessor that has been overwritten tells nothing any more.
+        let distance = previous != EventHistory.none && back <= UInt64(slots.count) ? UInt32(truncatingIfNeeded: back) : 0
+        if isSame, distance > 0 {
+            let known = slots[Int(truncatingIfNeeded: previous) & (slots.count - 1)].tuple
+            if nextTuple &- known <= UInt32(truncatingIfNeeded: tuples.count) { return append(sighting, known, distance) }
+        }
+        let position = nextTuple
+        nextTuple &+= 1
+        tuples[Int(position) & (tuples.count - 1)] = tuple
+        return append(sighting, position, distance)
+    }
+
+    @inline(__always)
+    private mutating func append(_ sighting: Sighting, _ tuple: UInt32, _ distance: UInt32) -> UInt64 {
         let position = next
         next += 1
-        let index = Int(truncatingIfNeeded: position) & (capacity - 1)
-        if slots.count < capacity {
-            slots.append(Slot(event: event, previous: previous))
-        } else {
-            slots[index].event = event
-            slots[index].previous = previous
-        }
+        slots[Int(truncatingIfNeeded: position) & (slots.count - 1)] = Slot(
+            time: sighting.time, distance: distance, tuple: tuple, mark: sighting.mark, timeToLive: sighting.timeToLive,
+            isStamped: sighting.isStamped)
         return position
     }
 
     /// The events that led to the one at `position`, first to last; the earliest are missing where the ring has been
     /// overwritten since.
-    public func events(upTo position: UInt64) -> [Event] {
-        var events: [Event] = []
+    public func details(upTo position: UInt64) -> [StepDetail] {
+        var details: [StepDetail] = []
         var current = position
-        while current != EventHistory.none, current < next, next - current <= UInt64(capacity) {
-            let slot = slots[Int(truncatingIfNeeded: current) & (capacity - 1)]
-            events.append(slot.event)
-            // A predecessor is always older; anything else is a slot that was overwritten.
-            guard slot.previous == EventHistory.none || slot.previous < current else { break }
-            current = slot.previous
+        while current != EventHistory.none, current < next, next - current <= UInt64(slots.count) {
+            let slot = slots[Int(truncatingIfNeeded: current) & (slots.count - 1)]
+            guard nextTuple &- slot.tuple <= UInt32(truncatingIfNeeded: tuples.count) else { break }
+            details.append(
+                StepDetail(
+                    time: slot.time, isStamped: slot.isStamped, tuple: tuples[Int(slot.tuple) & (tuples.count - 1)],
+                    timeToLive: slot.timeToLive, mark: slot.mark))
+            guard slot.distance > 0, UInt64(slot.distance) <= current else { break }
+            current -= UInt64(slot.distance)
         }
-        return events.reversed()
+        return details.reversed()
     }
 }

@@ -26,7 +26,7 @@ internal import TraceModel
     public var payload: Range<Int> = 0..<0
 
     // NFULA_* of enum nfulnl_attr_type.
-    private enum Attribute {
+    enum Attribute {
         static let packetHeader: UInt16 = 1
         static let mark: UInt16 = 2
         static let timestamp: UInt16 = 3
@@ -37,6 +37,8 @@ internal import TraceModel
         static let sequence: UInt16 = 12
         static let globalSequence: UInt16 = 13
     }
+
+    init() {}
 
     /// Parses the body of a message of `packetType`: `struct nfgenmsg` and attributes. Unknown attributes are skipped.
     public init(parsing bytes: RawSpan, body: Range<Int>) throws(ParseError) {
@@ -59,10 +61,8 @@ internal import TraceModel
                 try require(4)
                 mark = bytes.big32(start)
             case Attribute.timestamp:
-                // Seconds and microseconds, be64 each.
                 try require(16)
-                timestamp = TimeBounds.clamp(
-                    Int64(truncatingIfNeeded: bytes.big64(start) &* 1_000_000 &+ bytes.big64(start + 8)))
+                timestamp = Self.timestamp(bytes, start)
             case Attribute.inDevice:
                 try require(4)
                 inInterface = bytes.big32(start)
@@ -72,8 +72,7 @@ internal import TraceModel
             case Attribute.payload:
                 payload = attribute.value
             case Attribute.prefix:
-                let terminated = count > 0 && bytes.byte(attribute.value.upperBound - 1) == 0
-                prefix = start..<(attribute.value.upperBound - (terminated ? 1 : 0))
+                prefix = Self.prefix(bytes, attribute.value)
             case Attribute.sequence:
                 try require(4)
                 sequence = bytes.big32(start)
@@ -85,5 +84,17 @@ internal import TraceModel
                 break
             }
         }
+    }
+
+    /// Seconds and microseconds, be64 each (`NFULA_TIMESTAMP`, `struct nfulnl_msg_packet_timestamp`).
+    @inline(__always)
+    static func timestamp(_ bytes: RawSpan, _ offset: Int) -> Int64 {
+        TimeBounds.clamp(Int64(truncatingIfNeeded: bytes.big64(offset) &* 1_000_000 &+ bytes.big64(offset &+ 8)))
+    }
+
+    /// Without the NUL that ends it (`NFULA_PREFIX`).
+    static func prefix(_ bytes: RawSpan, _ value: Range<Int>) -> Range<Int> {
+        let isTerminated = !value.isEmpty && bytes.byte(value.upperBound - 1) == 0
+        return value.lowerBound..<value.upperBound - (isTerminated ? 1 : 0)
     }
 }

@@ -1,3 +1,5 @@
+private import Glibc
+
 extension RawSpan {
     /// Throws unless `count` bytes can be read at `offset`.
     @inlinable @inline(__always)
@@ -52,5 +54,62 @@ extension RawSpan {
     @inlinable @inline(__always)
     func loadChecked<T: FixedWidthInteger & BitwiseCopyable>(_ offset: Int, as type: T.Type) -> T {
         unsafe unsafeLoadUnaligned(fromByteOffset: offset, as: type)
+    }
+
+    /// Whether `count` bytes are the same as those of `other`; `false` where either has fewer.
+    package func isEqual(at offset: Int, to other: RawSpan, at otherOffset: Int, count: Int) -> Bool {
+        guard has(count, at: offset), other.has(count, at: otherOffset) else { return false }
+        return unsafe withUnsafeBytes { one in
+            unsafe other.withUnsafeBytes { two in
+                guard let one = one.baseAddress, let two = two.baseAddress else { return count == 0 }
+                return unsafe memcmp(one + offset, two + otherOffset, count) == 0
+            }
+        }
+    }
+
+    /// Whether the bytes from `offset` on are those of `words` where `masks` has ones; `false` where there are fewer. As many
+    /// bytes count as `length` says: the last word ends there, and may begin within the one before it.
+    @inline(__always)
+    func isEqual(at offset: Int, length: Int, to words: Span<UInt64>, where masks: Span<UInt64>) -> Bool {
+        let count = words.count
+        guard count > 0, count == masks.count, length >= 8, (count &- 1) &* 8 < length, count &* 8 >= length,
+            has(length, at: offset)
+        else { return false }
+        return unsafe withUnsafeBytes { bytes in
+            unsafe words.withUnsafeBufferPointer { words in
+                unsafe masks.withUnsafeBufferPointer { masks in
+                    guard let base = bytes.baseAddress, let word = words.baseAddress, let mask = masks.baseAddress else {
+                        return false
+                    }
+                    let start = unsafe base + offset
+                    let last = count &- 1
+                    var difference: UInt64 = 0
+                    for index in 0..<last {
+                        let value = unsafe start.loadUnaligned(fromByteOffset: index &* 8, as: UInt64.self)
+                        unsafe difference |= (UInt64(littleEndian: value) ^ word[index]) & mask[index]
+                    }
+                    let value = unsafe start.loadUnaligned(fromByteOffset: length &- 8, as: UInt64.self)
+                    unsafe difference |= (UInt64(littleEndian: value) ^ word[last]) & mask[last]
+                    return difference == 0
+                }
+            }
+        }
+    }
+
+    /// Whether there are `count` bytes at `offset`.
+    @inline(__always)
+    func has(_ count: Int, at offset: Int) -> Bool {
+        offset >= 0 && offset <= byteCount && count >= 0 && count <= byteCount &- offset
+    }
+
+    /// Copies `range` into `array`, which has room for it from `place` on.
+    package func copy(_ range: Range<Int>, to array: inout [UInt8], at place: Int) {
+        guard place >= 0, range.count <= array.count - place, range.upperBound <= byteCount else { return }
+        unsafe withUnsafeBytes { source in
+            unsafe array.withUnsafeMutableBytes { target in
+                unsafe UnsafeMutableRawBufferPointer(rebasing: target[place..<place + range.count]).copyMemory(
+                    from: UnsafeRawBufferPointer(rebasing: source[range]))
+            }
+        }
     }
 }

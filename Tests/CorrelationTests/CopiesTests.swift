@@ -8,7 +8,7 @@ private let outside: UInt32 = 0x0A00_020F
 private let server: UInt32 = 0x0808_0808
 
 /// Events with the times at which they are received, turn by turn as an event loop has them.
-private struct Turns {
+private struct Turns: ~Copyable {
     var correlator: Correlator
     var collected: Collected
     private var time: Int64 = 1_000_000

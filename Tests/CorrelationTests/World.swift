@@ -1,4 +1,5 @@
 import Correlation
+import Testing
 import TraceModel
 
 /// A machine as the correlator sees it: namespaces with all of iptables' probes, and links between them. Packets are sent
@@ -44,9 +45,11 @@ struct World {
             orders[namespace, default: 0] += 1
             let hook = layout.probes[Int(probe)].hook
             return Event(
-                packet: packet, time: 1_000_000, probe: probe, inInterface: hook == .output ? 0 : input,
-                outInterface: hook == .prerouting || hook == .input ? 0 : output, mark: 0, order: orders[namespace] ?? 0,
-                hook: hook, isStamped: false)
+                packet: packet,
+                sighting: Sighting(
+                    time: 1_000_000, probe: probe, inInterface: hook == .output ? 0 : input,
+                    outInterface: hook == .prerouting || hook == .input ? 0 : output, mark: 0,
+                    order: orders[namespace] ?? 0, timeToLive: packet.timeToLive, isStamped: false))
         }
     }
 
@@ -109,18 +112,53 @@ struct Collected: JourneySink {
     }
 }
 
-/// Feeds `events` to a correlator over `world` and closes everything.
+/// Feeds `events` to a correlator over `world` and closes everything: once with a look for each event, and once as a reader
+/// does that recognises packets which it has just read. What comes of it is the same.
+///
+/// - Returns: also how many journeys are under way at the end.
 func correlate(
     _ world: World, _ events: [Event], limits: Correlator.Limits = Correlator.Limits(),
     prepare: (inout Correlator) -> Void = { _ in }
-) -> (Collected, Correlator) {
-    var correlator = Correlator(limits: limits)
-    correlator.update(world.layout)
-    prepare(&correlator)
-    var collected = Collected(world)
-    correlator.advance(to: 1_000_000, into: &collected)
-    for event in events { correlator.ingest(event) }
-    correlator.advance(to: 2_000_000, into: &collected)
-    correlator.advance(to: 9_000_000, into: &collected)
-    return (collected, correlator)
+) -> (Collected, live: Int) {
+    func run(_ take: (Event, inout Correlator) -> Void) -> (Collected, live: Int) {
+        var correlator = Correlator(limits: limits)
+        correlator.update(world.layout)
+        prepare(&correlator)
+        var collected = Collected(world)
+        correlator.advance(to: 1_000_000, into: &collected)
+        for event in events { take(event, &correlator) }
+        correlator.advance(to: 2_000_000, into: &collected)
+        correlator.advance(to: 9_000_000, into: &collected)
+        return (collected, correlator.liveJourneys)
+    }
+    let looked = run { $1.ingest($0) }
+    var recent = RecentNames(world)
+    let recognised = run { recent.take($0, &$1) }
+    #expect(recognised.0.ways == looked.0.ways)
+    #expect(recognised.0.journeys.map(\.outcome) == looked.0.journeys.map(\.outcome))
+    #expect(recognised.0.journeys.map(\.isAmbiguous) == looked.0.journeys.map(\.isAmbiguous))
+    return looked
+}
+
+/// Where the latest packets of each namespace were found last.
+private struct RecentNames {
+    private var names: [[(packet: Packet, name: SegmentName)]]
+    private let layout: Layout
+
+    init(_ world: World) {
+        layout = world.layout
+        names = Array(repeating: [], count: layout.namespaces.count)
+    }
+
+    mutating func take(_ event: Event, _ correlator: inout Correlator) {
+        let namespace = layout.probes[Int(event.sighting.probe)].namespace
+        let known = names[namespace].firstIndex {
+            $0.packet.fingerprint == event.packet.fingerprint && $0.packet.tuple == event.packet.tuple
+        }
+        if let known, correlator.extend(names[namespace][known].name, with: event.sighting) { return }
+        let name = correlator.ingest(event)
+        if let known { names[namespace].remove(at: known) }
+        names[namespace].insert((event.packet, name), at: 0)
+        names[namespace] = Array(names[namespace].prefix(4))
+    }
 }

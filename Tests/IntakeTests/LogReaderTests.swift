@@ -5,7 +5,7 @@ import TraceModel
 import WireFormat
 
 /// A reader of a running machine's kernel log, with rules in two namespaces.
-private struct Fixture {
+private struct Fixture: ~Copyable {
     let registry = LayoutRegistry(.live)
     var correlator = Correlator()
     var reader: LogReader

@@ -36,7 +36,7 @@ private func logged(_ prefix: String, hook: Hook, sequence: UInt32, payload: [UI
     return native(UInt32(16 + body.count), 4) + native(UInt32(NFLogMessage.packetType), 2) + native(0, 2) + native(0, 8) + body
 }
 
-private struct Fixture {
+private struct Fixture: ~Copyable {
     var correlator = Correlator()
     var reader: NFLogReader
 

@@ -12,3 +12,9 @@ enum { IPT_CLONE_NEWNET = 0x40000000 };
 
 /// Switches O_DIRECT of open(2) on or off, which is behind _GNU_SOURCE and not the same number everywhere.
 int ipt_set_direct(int descriptor, int is_direct);
+
+/// mremap(2) with MREMAP_MAYMOVE, which is behind _GNU_SOURCE.
+void *ipt_remap(void *memory, unsigned long old_size, unsigned long new_size);
+
+/// Asks the processor for the cache line at `address`, which need not be valid.
+static inline void ipt_prefetch(const void *address) { __builtin_prefetch(address); }

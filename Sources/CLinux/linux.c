@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/mman.h>
 
 #include "CLinux.h"
 
@@ -10,4 +11,8 @@ int ipt_set_direct(int descriptor, int is_direct) {
     int flags = fcntl(descriptor, F_GETFL);
     if (flags < 0) return -1;
     return fcntl(descriptor, F_SETFL, is_direct ? flags | O_DIRECT : flags & ~O_DIRECT);
+}
+
+void *ipt_remap(void *memory, unsigned long old_size, unsigned long new_size) {
+    return mremap(memory, old_size, new_size, MREMAP_MAYMOVE);
 }

@@ -1,0 +1,117 @@
+package import TraceModel
+package import WireFormat
+
+/// What one NFLOG message says, as far as it can be understood without knowing the machine that it is from.
+package struct NFLogReport: Sendable, BitwiseCopyable {
+    /// The number of the message's prefix, family and hook (`NFLogDecoder.origin`).
+    package var origin: UInt32
+    package var inInterface: UInt32
+    package var outInterface: UInt32
+    package var mark: UInt32
+    package var sequence: UInt32
+    package var globalSequence: UInt32
+    /// Microseconds since 1970; 0 where the kernel gave none.
+    package var timestamp: Int64
+    package var hasSequence: Bool
+    package var timeToLive: UInt8
+    /// Which of the packets met last it is about (`NFLogDecoder.packet`); `RecentPackets.none` where it cannot be understood.
+    package var packet: UInt8
+    /// Whether that packet has just taken its place, rather than being there from a message before.
+    package var isNewPacket: Bool
+}
+
+/// Where an NFLOG message comes from, as far as it says so itself.
+package struct NFLogOrigin: Sendable {
+    package var prefix: String
+    /// `nfgen_family`, `NFPROTO_*`.
+    package var family: UInt8
+    /// `NF_INET_*`.
+    package var hook: UInt8
+}
+
+/// Reads NFLOG's messages of one source, one after the other.
+///
+/// Two things make that cheap, since a packet is reported by one chain after the other: messages of a rule have the same shape
+/// (`NFLogShapes`), and a packet that was parsed is recognised by its bytes (`RecentPackets`).
+package struct NFLogDecoder: Sendable {
+    private let parser: PacketParser
+    private var shapes = NFLogShapes()
+    private var numbers = PrefixTable()
+    private var origins: [NFLogOrigin] = []
+    private var recent = RecentPackets()
+    /// Why the packet of the last report could not be understood.
+    package private(set) var problem: ParseError?
+
+    /// Prefixes that are told apart, since a file may hold any number of them.
+    private static let mostOrigins = 1 << 18
+
+    package init(parser: PacketParser) { self.parser = parser }
+
+    /// The origins met so far; their positions are their numbers.
+    package var originCount: Int { origins.count }
+    package func origin(_ number: Int) -> NFLogOrigin { origins[number] }
+
+    /// A packet that a report named.
+    @inline(__always)
+    package func packet(_ number: UInt8) -> Packet { recent.packet(number) }
+
+    /// - Parameter body: of a message of type `NFLogMessage.packetType`.
+    /// - Throws: `ParseError` for a message that cannot be understood. A packet that cannot be is no error of its message
+    ///   (`problem`).
+    @inline(__always)
+    package mutating func decode(_ bytes: RawSpan, body: Range<Int>) throws(ParseError) -> NFLogReport {
+        if let known = shapes.readExpected(bytes, body: body) { return report(known.message, known.label, bytes) }
+        return try decodeSlowly(bytes, body)
+    }
+
+    @inline(never)
+    private mutating func decodeSlowly(_ bytes: RawSpan, _ body: Range<Int>) throws(ParseError) -> NFLogReport {
+        let message = try NFLogMessage(parsing: bytes, body: body)
+        let origin = origin(of: message, bytes)
+        shapes.learn(origin, bytes, body: body)
+        return report(message, origin, bytes)
+    }
+
+    private mutating func origin(of message: NFLogMessage, _ bytes: RawSpan) -> UInt32 {
+        if let known = numbers.number(bytes, message.prefix, family: message.family, hook: message.hook) { return known }
+        let isFull = origins.count >= Self.mostOrigins
+        let text = isFull ? UnplacedPrefixes.others : bytes.text(message.prefix)
+        origins.append(NFLogOrigin(prefix: text, family: message.family, hook: message.hook))
+        if isFull {
+            // One place for all of them; the number stays the same.
+            origins.removeLast(origins.count - Self.mostOrigins)
+            return UInt32(Self.mostOrigins - 1)
+        }
+        let number = UInt32(origins.count - 1)
+        numbers.insert(
+            message.prefix.map { bytes.byte($0) }, family: message.family, hook: message.hook, number: number)
+        return number
+    }
+
+    @inline(__always)
+    private mutating func report(_ message: NFLogMessage, _ origin: UInt32, _ bytes: RawSpan) -> NFLogReport {
+        var report = NFLogReport(
+            origin: origin, inInterface: message.inInterface, outInterface: message.outInterface, mark: message.mark,
+            sequence: message.sequence, globalSequence: message.globalSequence, timestamp: message.timestamp,
+            hasSequence: message.hasSequence, timeToLive: 0, packet: RecentPackets.none, isNewPacket: false)
+        if let known = recent.find(bytes, message.payload) {
+            report.packet = known.number
+            report.timeToLive = known.timeToLive
+        } else {
+            parse(message, bytes, &report)
+        }
+        return report
+    }
+
+    @inline(never)
+    private mutating func parse(_ message: NFLogMessage, _ bytes: RawSpan, _ report: inout NFLogReport) {
+        do {
+            let packet = try parser.parse(bytes, message.payload)
+            report.packet = recent.insert(packet, bytes, message.payload)
+            report.timeToLive = packet.timeToLive
+            report.isNewPacket = true
+        } catch {
+            problem = error
+        }
+    }
+}

@@ -1,0 +1,163 @@
+package import Correlation
+package import TraceModel
+
+/// Turns decoded reports of one namespace into events: says which probe each is of, and counts what is missing.
+package struct NFLogPlacing {
+    package private(set) var counters = IntakeCounters()
+    package private(set) var unplaced = UnplacedPrefixes()
+
+    package let namespace: Int
+    private let registry: LayoutRegistry
+    /// `nil` where a file begins somewhere in the middle.
+    private var nextSequence: UInt32?
+    private var order: UInt32 = 0
+    /// By origin: the number of its probe, or one of those that stand for none.
+    private var probes: [UInt32] = []
+    /// By recent packet: what became of its last event.
+    private var fates = [Fate](repeating: .unknown, count: RecentPackets.capacity)
+
+    private enum Fate {
+        case unknown
+        /// It is one of those that are not followed.
+        case leftOut
+        case followed(SegmentName)
+    }
+
+    /// One packet of 2 to this power is followed.
+    package var thinning = 0 {
+        didSet { for index in fates.indices { fates[index] = .unknown } }
+    }
+
+    package init(namespace: Int, registry: LayoutRegistry) {
+        self.namespace = namespace
+        self.registry = registry
+        // A group that has just been bound counts from 0.
+        nextSequence = registry.isOffline ? nil : 0
+    }
+
+    /// Forgets which prefix belongs to which probe, because the layout has changed.
+    package mutating func layoutChanged() { probes.removeAll() }
+
+    /// Events are missing that no sequence number tells of.
+    package mutating func noteLoss(_ count: UInt64) { counters.lost &+= count }
+
+    /// A message could not be understood at all.
+    package mutating func countMalformed() { counters.malformed += 1 }
+
+    /// Takes what one message says.
+    ///
+    /// - Parameters:
+    ///   - packet: the one that the report names.
+    ///   - origin: the one that the report names.
+    ///   - now: microseconds since 1970, for events that the kernel did not stamp.
+    /// - Returns: the segment that it is part of (`Correlator.ingest`), or `NFLogReader.noTag`.
+    @inline(__always)
+    package mutating func take(
+        _ report: NFLogReport, _ packet: @autoclosure () -> Packet, _ origin: @autoclosure () -> NFLogOrigin, now: Int64,
+        into correlator: inout Correlator
+    ) -> UInt64 {
+        if report.hasSequence { followSequence(report.sequence, &correlator) }
+        // Whoever did not ask for sequence numbers has the order in which the events came.
+        order = report.hasSequence ? report.globalSequence : order &+ 1
+        counters.events += 1
+        let number = Int(report.origin)
+        var probe = number < probes.count ? probes[number] : Self.unknown
+        if probe == Self.unknown { probe = place(number, origin(), &correlator) }
+        guard probe < Self.firstUnplaced else {
+            countUnplaced(probe)
+            return NFLogReader.noTag
+        }
+        guard report.packet != RecentPackets.none else {
+            counters.malformed += 1
+            return NFLogReader.noTag
+        }
+        let sighting = Sighting(
+            time: report.timestamp == 0 ? now : report.timestamp, probe: probe, inInterface: report.inInterface,
+            outInterface: report.outInterface, mark: report.mark, order: order, timeToLive: report.timeToLive,
+            isStamped: report.timestamp != 0)
+        let slot = Int(report.packet)
+        if !report.isNewPacket {
+            switch fates[slot] {
+            case .followed(let name):
+                if correlator.extend(name, with: sighting) { return name.firstEvent }
+            case .leftOut:
+                counters.thinned += 1
+                return NFLogReader.noTag
+            case .unknown: break
+            }
+        }
+        return take(packet(), sighting, slot, &correlator)
+    }
+
+    @inline(never)
+    private mutating func take(_ packet: Packet, _ sighting: Sighting, _ slot: Int, _ correlator: inout Correlator) -> UInt64 {
+        if thinning > 0, Self.isLeftOut(packet.fingerprint, thinning) {
+            fates[slot] = .leftOut
+            counters.thinned += 1
+            return NFLogReader.noTag
+        }
+        var packet = packet
+        packet.timeToLive = sighting.timeToLive
+        let name = correlator.ingest(Event(packet: packet, sighting: sighting))
+        fates[slot] = .followed(name)
+        return name.firstEvent
+    }
+
+    /// The same for a packet wherever it is seen, since nothing on its way changes its fingerprint.
+    private static func isLeftOut(_ fingerprint: Fingerprint, _ thinning: Int) -> Bool {
+        ((fingerprint.header ^ fingerprint.payload) &* 0x9E37_79B9_7F4A_7C15) >> UInt64(64 - thinning) != 0
+    }
+
+    @inline(__always)
+    private mutating func followSequence(_ sequence: UInt32, _ correlator: inout Correlator) {
+        if let nextSequence, sequence != nextSequence { skip(from: nextSequence, to: sequence, &correlator) }
+        nextSequence = sequence &+ 1
+    }
+
+    private mutating func skip(from expected: UInt32, to sequence: UInt32, _ correlator: inout Correlator) {
+        let gap = sequence &- expected
+        // A number that goes back is a new instance of the group, not a gap of four billion.
+        guard gap < 1 << 31 else { return }
+        counters.lost += UInt64(gap)
+        correlator.noteLoss(namespace: namespace)
+    }
+
+    // MARK: Probes
+
+    private static let unknown = UInt32.max
+    /// The hook is none of IP's.
+    private static let impossible = UInt32.max - 1
+    /// Numbers from here on stand for prefixes that no probe has.
+    private static let firstUnplaced = impossible - UInt32(UnplacedPrefixes.limit) - 1
+
+    /// The slow path, once for each origin.
+    private mutating func place(_ number: Int, _ origin: NFLogOrigin, _ correlator: inout Correlator) -> UInt32 {
+        let probe: UInt32
+        if let hook = Hook(rawValue: origin.hook) {
+            if let family = AddressFamily(rawValue: origin.family),
+                let placed = registry.place(prefix: origin.prefix, namespace: namespace, family: family, hook: hook)
+            {
+                probe = placed
+                if placed >= correlator.probeCount {
+                    correlator.update(registry.current.layout, isDiscovery: registry.isOffline)
+                }
+            } else {
+                probe = Self.firstUnplaced + UInt32(unplaced.number(of: origin.prefix))
+            }
+        } else {
+            probe = Self.impossible
+        }
+        while probes.count <= number { probes.append(Self.unknown) }
+        probes[number] = probe
+        return probe
+    }
+
+    private mutating func countUnplaced(_ probe: UInt32) {
+        if probe == Self.impossible {
+            counters.malformed += 1
+        } else {
+            counters.unplaced += 1
+            unplaced.count(Int(probe - Self.firstUnplaced))
+        }
+    }
+}
