@@ -47,7 +47,7 @@ extension Correlator {
     @inline(__always)
     private func isCandidate(_ candidate: Int32, _ event: Event, _ place: ProbePlace) -> Bool {
         segments[candidate].namespace == place.namespace && segments[candidate].fingerprint == event.packet.fingerprint
-            && segments[candidate].current.hasSource(of: event.packet.tuple)
+            && segments.current(candidate).hasSource(of: event.packet.tuple)
     }
 
     /// How well a candidate from the same source fits: exact addresses before translated ones, then the interface, then the nearest place.
@@ -56,9 +56,9 @@ extension Correlator {
         guard isAhead(place, event.sighting.probe, of: candidate) else { return nil }
         let hook = segments[candidate].hook
         let priority = segments[candidate].priority
-        let isSame = segments[candidate].current == event.packet.tuple
+        let isSame = segments.current(candidate) == event.packet.tuple
         if !isSame {
-            let current = segments[candidate].current
+            let current = segments.current(candidate)
             let isTranslated = Translation.passesDestination(
                 from: (hook, Int32(priority)), to: (place.hook, Int32(place.priority)))
             let isPortKept = current.sourcePort == event.packet.tuple.sourcePort || current.isICMP
@@ -78,7 +78,7 @@ extension Correlator {
         if place.priority != priority { return place.priority > priority }
         // The same chain, or one that it jumped to: a head probe comes once, and before all others but head probes.
         if !place.isPassedOnce { return true }
-        let last = segments[candidate].lastProbe
+        let last = routes.lastProbe(of: segments[candidate].route)
         guard probe != last else { return false }
         // Both backends may have a probe at the same place.
         return places[Int(last)].isPassedOnce || places[Int(last)].backend != place.backend
@@ -98,8 +98,8 @@ extension Correlator {
             choice.look()
             let from = (segments[candidate].hook, Int32(segments[candidate].priority))
             if segments[candidate].namespace == place.namespace, segments[candidate].fingerprint == event.packet.fingerprint,
-                segments[candidate].current.destination == event.packet.tuple.destination,
-                segments[candidate].current.transport == event.packet.tuple.transport,
+                segments.current(candidate).destination == event.packet.tuple.destination,
+                segments.current(candidate).transport == event.packet.tuple.transport,
                 isAhead(place, event.sighting.probe, of: candidate),
                 Translation.passesSource(from: from, to: (place.hook, Int32(place.priority)))
             {

@@ -16,7 +16,7 @@ extension Correlator {
     /// A segment has left its namespace. Where a copy of it did so shortly before, what arrived and was joined to that copy may
     /// have been this one, which had left by then but was not received.
     mutating func doubtDepartures(of index: Int32) {
-        guard !segments[index].current.destination.isMulticast else { return }
+        guard !segments.current(index).destination.isMulticast else { return }
         let lossEpoch = lossEpochs[Int(segments[index].namespace)]
         var candidate = segments.firstAtPlaceOf(index)
         var looks = 0
@@ -39,7 +39,7 @@ extension Correlator {
     @inline(__always)
     private func isCopy(_ candidate: Int32, _ own: Int32) -> Bool {
         segments[candidate].namespace == segments[own].namespace && segments[candidate].fingerprint == segments[own].fingerprint
-            && segments[candidate].current == segments[own].current && segments[candidate].journey != segments[own].journey
+            && segments.current(candidate) == segments.current(own) && segments[candidate].journey != segments[own].journey
     }
 
     /// A segment has begun beside a copy of it (`copy`): where events are being lost at that, either may have got the other's

@@ -19,7 +19,7 @@ extension Correlator {
         let segment = segments[index]
         guard interface(of: index, segment.outInterface).isTunnel else { return }
         // Behind the last probe it may be given another source.
-        for tuple in [segment.current, expectedArrival(of: index)] {
+        for tuple in [segments.current(index), expectedArrival(of: index)] {
             carriage.enter(
                 Packet.identity(segment.fingerprint, tuple), namespace: segment.namespace, segment: segment.firstEvent,
                 tuple: tuple)
@@ -52,7 +52,7 @@ extension Correlator {
 
     /// As what a segment that leaves will arrive, as far as connection tracking has told.
     private mutating func expectedArrival(of index: Int32) -> PacketTuple {
-        knownTranslation(of: index) ?? segments[index].current
+        knownTranslation(of: index) ?? segments.current(index)
     }
 
     /// The packet behind all translation, where connection tracking has told.
@@ -95,10 +95,11 @@ extension Correlator {
     /// difference, since nothing is said of the others.
     private mutating func areCopies(_ choice: Choice) -> Bool {
         let best = segments[choice.best]
-        return best.current.destination.isMulticast && !choice.isExhausted
+        let current = segments.current(choice.best)
+        return current.destination.isMulticast && !choice.isExhausted
             && choice.tied.allSatisfy {
                 segments[$0].namespace == best.namespace && segments[$0].outInterface == best.outInterface
-                    && segments[$0].current == best.current
+                    && segments.current($0) == current
             }
     }
 
@@ -117,7 +118,8 @@ extension Correlator {
             while candidate >= 0, !choice.isExhausted {
                 choice.look()
                 let from = segments[candidate]
-                if Int(from.namespace) == namespace, from.fingerprint == bridged.fingerprint, from.current == bridged.entry,
+                if Int(from.namespace) == namespace, from.fingerprint == bridged.fingerprint,
+                    segments.current(candidate) == bridged.entry,
                     from.journey != bridged.journey, linkSegment(of: candidate, from.outInterface) == link,
                     from.timeToLive == bridged.entryTimeToLive, let child = onlyChild(of: candidate),
                     segments[child].namespace != bridged.namespace,
@@ -148,7 +150,7 @@ extension Correlator {
 
     /// `index` has left: joins the one that arrived before it was known to leave, or all of them for a multicast packet.
     private mutating func joinChildren(of index: Int32) {
-        let isMulticast = segments[index].current.destination.isMulticast
+        let isMulticast = segments.current(index).destination.isMulticast
         repeat {
             var choice = Choice()
             var candidate = segments.firstArrival(for: index)
@@ -185,7 +187,7 @@ extension Correlator {
             departed != arrived, segments[departed].journey != segments[arrived].journey,
             isLate || segments[arrived].begunAt >= segments[departed].departedAfter
         else { return nil }
-        let from = segments[departed].current
+        let from = segments.current(departed)
         let to = segments[arrived].entry
         guard from.destination == to.destination, from.transport == to.transport,
             from.destinationPort == to.destinationPort || from.isICMP
@@ -297,7 +299,7 @@ extension Correlator {
             candidate = segments.nextLateArrival(candidate)
         }
         guard choice.best >= 0 else { return false }
-        if !segments[index].current.destination.isMulticast { markAmbiguous(choice) }
+        if !segments.current(index).destination.isMulticast { markAmbiguous(choice) }
         joinInDoubt(index, choice.best)
         return true
     }
@@ -312,7 +314,7 @@ extension Correlator {
         // here. Where the link is known a rule may have set another value.
         let hops = Int(from.timeToLive) - Int(to.entryTimeToLive)
         let isFar = isKnownLink ? hops == 1 : hops != 0
-        let isTranslated = from.current != to.entry && known != to.entry
+        let isTranslated = segments.current(departed) != to.entry && known != to.entry
         let left = journeys[from.journey].lastActivity
         let isLosing = hasLost(in: Int(from.namespace), since: left) || hasLost(in: Int(to.namespace), since: left)
         // It arrived before it left, as it seems: its departure was received very late, or that of a copy was lost.
@@ -325,7 +327,7 @@ extension Correlator {
         let upstream = segments[departed].journey
         let downstream = segments[arrived].journey
         segments.stopAwaitingParent(arrived)
-        if !segments[departed].current.destination.isMulticast { segments.stopAwaitingChild(departed) }
+        if !segments.current(departed).destination.isMulticast { segments.stopAwaitingChild(departed) }
         segments[departed].hasChildren = true
         segments[arrived].parent = departed
 

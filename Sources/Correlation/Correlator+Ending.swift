@@ -12,6 +12,7 @@ extension Correlator {
         complete = max(complete, time)
         while let first = settling.first, first.deadline <= time {
             settling.removeFirst()
+            prefetchNext()
             look(first, .settling, time, into: &sink)
         }
         while let first = lingering.first, first.deadline <= time {
@@ -23,6 +24,21 @@ extension Correlator {
             look(first, .crossing, time, into: &sink)
         }
         if mustEvict { evict(into: &sink) }
+    }
+
+    /// What has not been looked at for a while is not in the processor's cache any more: it is asked for while others are looked
+    /// at, first the journey, then its segments.
+    @inline(__always)
+    private mutating func prefetchNext() {
+        if settling.count > 8 { journeys.prefetch(settling[8].journey) }
+        if settling.count > 4 {
+            let first = journeys[settling[4].journey].firstSegment
+            if first >= 0 { segments.prefetch(first) }
+        }
+        if settling.count > 1 {
+            let first = journeys[settling[1].journey].firstSegment
+            if first >= 0, segments[first].nextInJourney >= 0 { segments.prefetch(segments[first].nextInJourney) }
+        }
     }
 
     /// Closes everything that is still under way. What has not been silent for long enough to be called lost stays `open`.
@@ -116,7 +132,7 @@ extension Correlator {
             let fits = itinerary.fits(
                 journeys[journey].length, namespace: Int(segments[index].namespace),
                 interface: segments[index].outInterface)
-            if !segments[index].hasChildren, !segments[index].current.destination.isMulticast, fits,
+            if !segments[index].hasChildren, !segments.current(index).destination.isMulticast, fits,
                 arrival(of: index) != nil, case .left = verdict(of: index).ending
             {
                 return true
@@ -131,7 +147,7 @@ extension Correlator {
         var index = journeys[journey].firstSegment
         if segments[index].awaitsParent, segments[index].hook != .output, !comesFromOutside(index) { return false }
         while index >= 0 {
-            if segments[index].current.destination.isMulticast { return false }
+            if segments.current(index).destination.isMulticast { return false }
             let verdict = verdict(of: index)
             if verdict.hasGap { return false }
             if !segments[index].hasChildren {
@@ -158,7 +174,7 @@ extension Correlator {
     private mutating func arrival(of index: Int32) -> Itinerary.Arrival? {
         itinerary.arrival(
             from: Int(segments[index].namespace), through: segments[index].outInterface,
-            family: segments[index].current.source.family, conditions: segments[index].conditions, now: now)
+            family: segments.current(index).source.family, conditions: segments[index].conditions, now: now)
     }
 
     private mutating func evict(into sink: inout some JourneySink) {
@@ -233,7 +249,7 @@ extension Correlator {
     private mutating func described(_ index: Int32) -> JourneySegment {
         var described = JourneySegment(
             namespace: Int(segments[index].namespace), route: segments[index].route, entry: segments[index].entry,
-            exit: segments[index].current, lastHook: segments[index].hook, opensConnection: segments[index].opensConnection,
+            exit: segments.current(index), lastHook: segments[index].hook, opensConnection: segments[index].opensConnection,
             firstEvent: segments[index].firstEvent, lastEvent: segments[index].lastEvent)
         let firstSeen = journeys[segments[index].journey].firstSeen
         if let known = translations.translation(of: described.entry, in: described.namespace, at: firstSeen) {
@@ -300,7 +316,7 @@ extension Correlator {
         case .expected(let probes, let crosses):
             drop(itinerary.probes[probes], isFiltered: !crosses.isEmpty, isAnyLost: hasLoss)
         case .left:
-            guard !segments[leaf].current.destination.isMulticast, let next = arrival(of: leaf) else { return settle(.sent) }
+            guard !segments.current(leaf).destination.isMulticast, let next = arrival(of: leaf) else { return settle(.sent) }
             let isLost = next.namespaces.contains { hasLost(in: $0, since: live.lastActivity) }
             isTooLarge = !itinerary.fits(
                 live.length, namespace: Int(segments[leaf].namespace), interface: segments[leaf].outInterface)
@@ -311,10 +327,10 @@ extension Correlator {
     /// The namespaces that must have seen a packet before it arrived where it was first seen, but did not.
     private mutating func missingOrigin(of live: LiveJourney) -> Set<Int>? {
         let first = live.firstSegment
-        guard segments[first].awaitsParent, !segments[first].current.destination.isMulticast else { return nil }
+        guard segments[first].awaitsParent, !segments.current(first).destination.isMulticast else { return nil }
         return itinerary.origin(
             of: Int(segments[first].namespace), through: segments[first].inInterface,
-            family: segments[first].current.source.family, conditions: segments[first].conditions, now: now)
+            family: segments.current(first).source.family, conditions: segments[first].conditions, now: now)
     }
 
     /// Where a packet has not been seen at all, any loss since it was due may have been its own. A loss is noticed with the

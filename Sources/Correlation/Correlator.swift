@@ -241,7 +241,7 @@ public struct Correlator: ~Copyable {
     }
 
     private mutating func extend(_ index: Int32, with event: Event, _ place: ProbePlace) {
-        let isRewritten = segments[index].current != event.packet.tuple
+        let isRewritten = segments.current(index) != event.packet.tuple
         if isRewritten { segments.rewrite(index, to: event.packet.tuple) }
         let hookBefore = segments[index].hook
         advance(index, event.sighting, place, isRewritten: isRewritten)
@@ -255,11 +255,11 @@ public struct Correlator: ~Copyable {
         let journey = segments[index].journey
         var route = routeBefore
         var position = segments[index].lastEvent
-        if !place.reportsEveryRule || segments[index].lastProbe != sighting.probe {
+        if !place.reportsEveryRule || routes.lastProbe(of: segments[index].route) != sighting.probe {
             route = routes.advance(routeBefore, by: sighting.step)
             // There is no room for this sequence of steps: what is shown of it would be wrong.
             if route == routeBefore { journeys[journey].isAmbiguous = true }
-            position = history.append(sighting, segments[index].current, isSame: !isRewritten, after: position)
+            position = history.append(sighting, segments.current(index), isSame: !isRewritten, after: position)
         }
         segments[index].advance(sighting, at: place, route: route, position: position)
         journeys[journey].see(sighting.time, now)
@@ -305,6 +305,7 @@ public struct Correlator: ~Copyable {
         if freeJourney >= 0 {
             index = freeJourney
             freeJourney = journeys[index].lastSegment
+            journeys.prefetch(freeJourney)
             freeJourneys -= 1
             journeys[index] = LiveJourney(event, serial, layoutEpoch, generation: journeys[index].generation, now: now)
         } else {

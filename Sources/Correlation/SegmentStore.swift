@@ -9,96 +9,6 @@ public struct SegmentName: Sendable, BitwiseCopyable {
     let rewrites: UInt8
 }
 
-/// A packet's way through one namespace while it is under way. There may be millions: 184 bytes.
-struct LiveSegment {
-    let fingerprint: Fingerprint
-    /// As last seen.
-    var current: PacketTuple
-    var timeToLive: UInt8
-    /// As first seen.
-    let entry: PacketTuple
-    let entryTimeToLive: UInt8
-    /// Positions in the history; the first names the segment.
-    let firstEvent: UInt64
-    var lastEvent: UInt64
-    /// When it was received, by the clock of `receive(at:)`.
-    let begunAt: Int64
-    /// It did not leave before.
-    var departedAfter = Int64.min
-    var route: RouteID
-    var lastOrder: UInt32
-    var lastProbe: UInt32
-    var inInterface: UInt32
-    var outInterface: UInt32
-    /// Conditions met so far, as bits.
-    var conditions: UInt32
-    var lossEpoch: UInt32
-    /// Index of its journey; -1 for a place in the arena that is free.
-    var journey: Int32
-    /// The segment that the packet came from, -1 for none.
-    var parent: Int32 = -1
-    var nextInJourney: Int32 = -1
-    var priority: Int16
-    var namespace: UInt16
-    var hook: Hook
-    var hasChildren = false
-    /// How often `current` has changed, modulo 256.
-    var rewrites: UInt8 = 0
-    var opensConnection: Bool
-    /// Was seen in pieces here, which may be put together or taken apart on the way.
-    var isFragment: Bool
-    var awaitsParent = false
-    var awaitsChild = false
-    /// May be found behind the source translation of INPUT or POSTROUTING.
-    var awaitsTranslation = false
-    // What fits less well is looked for too, of where it came from and of where it went.
-    var isParentLate = false
-    var isChildLate = false
-
-    init(
-        _ event: Event, at place: Correlator.ProbePlace, route: RouteID, position: UInt64, lossEpoch: UInt32,
-        journey: Int32, now: Int64
-    ) {
-        fingerprint = event.packet.fingerprint
-        current = event.packet.tuple
-        timeToLive = event.sighting.timeToLive
-        entry = event.packet.tuple
-        entryTimeToLive = event.sighting.timeToLive
-        firstEvent = position
-        lastEvent = position
-        begunAt = now
-        self.route = route
-        lastOrder = event.sighting.order
-        lastProbe = event.sighting.probe
-        inInterface = event.sighting.inInterface
-        outInterface = event.sighting.outInterface
-        conditions = place.condition
-        self.lossEpoch = lossEpoch
-        self.journey = journey
-        priority = place.priority
-        namespace = place.namespace
-        hook = place.hook
-        opensConnection = place.isNAT
-        isFragment = event.packet.isFragment
-    }
-
-    /// Takes an event that continues the segment; `current` is the store's to change.
-    @inline(__always)
-    mutating func advance(_ sighting: Sighting, at place: Correlator.ProbePlace, route: RouteID, position: UInt64) {
-        self.route = route
-        lastEvent = position
-        lastOrder = sighting.order
-        lastProbe = sighting.probe
-        hook = place.hook
-        priority = place.priority
-        conditions |= place.condition
-        timeToLive = sighting.timeToLive
-        if sighting.inInterface != 0 { inInterface = sighting.inInterface }
-        if sighting.outInterface != 0 { outInterface = sighting.outInterface }
-        if place.isNAT { opensConnection = true }
-    }
-}
-
 /// The live segments, found by place (namespace, fingerprint and source, which nothing within a namespace rewrites but
 /// translation at its end) and, while they wait for one another, by crossing (fingerprint and all addresses, as they leave one
 /// namespace and arrive in the next).
@@ -109,6 +19,9 @@ struct SegmentStore: ~Copyable {
     private var arena = Slab<LiveSegment>()
     /// The first of the places that are free, linked by `nextInJourney`.
     private var free: Int32 = -1
+    /// Addresses of the segments that have others than at their entry.
+    private var rewritten = Slab<PacketTuple>()
+    private var freeRewritten = Slab<Int32>()
     private var places = ChainTable(capacity: 1 << 12)
     private var arrivals = ChainTable(capacity: 1 << 10)
     private var departures = ChainTable(capacity: 1 << 10)
@@ -130,6 +43,7 @@ struct SegmentStore: ~Copyable {
         if free >= 0 {
             index = free
             free = arena[index].nextInJourney
+            arena.prefetch(free)
             arena[index] = segment
         } else {
             index = Int32(arena.count)
@@ -145,9 +59,30 @@ struct SegmentStore: ~Copyable {
         stopAwaitingParent(index)
         stopAwaitingChild(index)
         stopAwaitingTranslation(index)
+        if arena[index].rewritten >= 0 { freeRewritten.append(arena[index].rewritten) }
         arena[index].journey = -1
         arena[index].nextInJourney = free
         free = index
+    }
+
+    /// The packet as it was last seen.
+    @inline(__always)
+    func current(_ index: Int32) -> PacketTuple {
+        let place = arena[index].rewritten
+        return place < 0 ? arena[index].entry : rewritten[place]
+    }
+
+    private mutating func keep(_ tuple: PacketTuple, _ index: Int32) {
+        arena[index].rewrites &+= 1
+        if arena[index].rewritten < 0 {
+            if let place = freeRewritten.popLast() {
+                arena[index].rewritten = place
+            } else {
+                arena[index].rewritten = Int32(rewritten.count)
+                rewritten.append(tuple)
+            }
+        }
+        rewritten[arena[index].rewritten] = tuple
     }
 
     @inline(__always)
@@ -163,8 +98,7 @@ struct SegmentStore: ~Copyable {
         stopAwaitingChild(index)
         stopAwaitingTranslation(index)
         places.remove(index)
-        arena[index].current = tuple
-        arena[index].rewrites &+= 1
+        keep(tuple, index)
         places.insert(index, placeHash(index))
         if awaitsChild { awaitChild(index, as: tuple) }
         if isChildLate { awaitChildLate(index) }
@@ -313,14 +247,14 @@ struct SegmentStore: ~Copyable {
 
     @inline(__always)
     private func placeHash(_ index: Int32) -> UInt32 {
-        Self.placeHash(self[index].namespace, self[index].fingerprint, self[index].current)
+        Self.placeHash(self[index].namespace, self[index].fingerprint, current(index))
     }
 
     @inline(__always)
     private func arrivalHash(_ index: Int32) -> UInt32 { Self.crossingHash(self[index].fingerprint, self[index].entry) }
 
     private func translatedHash(_ index: Int32) -> UInt32 {
-        Self.destinationHash(self[index].fingerprint, self[index].current, UInt64(self[index].namespace) + 1)
+        Self.destinationHash(self[index].fingerprint, current(index), UInt64(self[index].namespace) + 1)
     }
 
     private func lateArrivalHash(_ index: Int32) -> UInt32 {
@@ -328,6 +262,6 @@ struct SegmentStore: ~Copyable {
     }
 
     private func lateDepartureHash(_ index: Int32) -> UInt32 {
-        Self.destinationHash(self[index].fingerprint, self[index].current, 0)
+        Self.destinationHash(self[index].fingerprint, current(index), 0)
     }
 }

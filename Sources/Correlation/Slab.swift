@@ -54,14 +54,20 @@ private import Glibc
         count += 1
     }
 
+    mutating func popLast() -> Element? {
+        guard count > 0 else { return nil }
+        count -= 1
+        return unsafe base[count]
+    }
+
     /// Tells the processor that an element will be looked at soon.
     @inline(__always)
     func prefetch(_ index: Int32) {
         guard UInt32(bitPattern: index) < UInt32(truncatingIfNeeded: count) else { return }
         unsafe ipt_prefetch(base + Int(index))
+        // The processor fetches 64 bytes at a time.
+        if MemoryLayout<Element>.stride > 64 { unsafe ipt_prefetch(UnsafeRawPointer(base + Int(index)) + 64) }
     }
-
-    mutating func removeAll() { count = 0 }
 
     private static func bytes(_ capacity: Int) -> Int {
         (capacity * MemoryLayout<Element>.stride + pageSize - 1) / pageSize * pageSize

@@ -3,14 +3,12 @@ internal import TraceModel
 
 /// The connections whose addresses are translated, as connection tracking reports them, by namespace.
 struct TranslationTable: Sendable {
-    private struct Key: Hashable {
+    private struct Key {
         var namespace: Int
         var tuple: PacketTuple
-
-        func hash(into hasher: inout Hasher) { hasher.combine(tuple.mixed ^ UInt64(truncatingIfNeeded: namespace) << 40) }
     }
 
-    private struct Entry {
+    private struct Entry: Sendable, BitwiseCopyable {
         /// The packet behind all translation.
         var translated: PacketTuple
         var direction: Direction
@@ -18,7 +16,7 @@ struct TranslationTable: Sendable {
         var endedAt = Int64.max
     }
 
-    private var entries: [Key: Entry] = [:]
+    private var entries = ConnectionMap<Entry>()
     /// Entries that have ended, the oldest first.
     private var ended = Deque<(key: Key, time: Int64)>()
     private let capacity: Int
@@ -34,25 +32,25 @@ struct TranslationTable: Sendable {
     mutating func insert(namespace: Int, original: PacketTuple, reply: PacketTuple) {
         // One that finds no room is not confirmed; what the events themselves show of it stays.
         guard entries.count < capacity * 2 else { return }
-        entries[Key(namespace: namespace, tuple: original)] = Entry(translated: reply.reversed, direction: .original)
-        entries[Key(namespace: namespace, tuple: reply)] = Entry(translated: original.reversed, direction: .reply)
+        entries[original, in: namespace] = Entry(translated: reply.reversed, direction: .original)
+        entries[reply, in: namespace] = Entry(translated: original.reversed, direction: .reply)
     }
 
     /// The connection has ended. Journeys under way are closed later, so it is remembered for a while.
     mutating func end(namespace: Int, original: PacketTuple, reply: PacketTuple, at time: Int64) {
         while let first = ended.first, first.time + Self.memory < time || ended.count > capacity {
             ended.removeFirst()
-            if entries[first.key]?.endedAt == first.time { entries[first.key] = nil }
+            let key = first.key
+            if entries[key.tuple, in: key.namespace]?.endedAt == first.time { entries[key.tuple, in: key.namespace] = nil }
         }
-        for key in [Key(namespace: namespace, tuple: original), Key(namespace: namespace, tuple: reply)]
-        where entries[key]?.endedAt == .max {
-            entries[key]?.endedAt = time
-            ended.append((key, time))
+        for tuple in [original, reply] where entries[tuple, in: namespace]?.endedAt == .max {
+            entries[tuple, in: namespace]?.endedAt = time
+            ended.append((Key(namespace: namespace, tuple: tuple), time))
         }
     }
 
     mutating func removeAll(namespace: Int) {
-        entries = entries.filter { $0.key.namespace != namespace }
+        entries.removeAll(namespace: namespace)
     }
 
     /// What becomes of a packet that entered `namespace` as `tuple`.
@@ -61,7 +59,7 @@ struct TranslationTable: Sendable {
     func translation(of tuple: PacketTuple, in namespace: Int, at time: Int64) -> (
         translated: PacketTuple, direction: Direction
     )? {
-        guard let entry = entries[Key(namespace: namespace, tuple: tuple)], entry.endedAt >= time else { return nil }
+        guard let entry = entries[tuple, in: namespace], entry.endedAt >= time else { return nil }
         return (entry.translated, entry.direction)
     }
 }

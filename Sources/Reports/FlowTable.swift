@@ -31,21 +31,20 @@ public struct FlowRecord: Sendable {
 /// Ties journeys to connections: every pair of addresses that a packet had in a namespace names its connection there, in
 /// both directions, as it does in the kernel's own connection tracking.
 struct FlowTable: Sendable {
-    struct Key: Hashable {
+    struct Key: Sendable {
         var namespace: Int
-        var low: PacketTuple
-
-        func hash(into hasher: inout Hasher) { hasher.combine(low.mixed ^ UInt64(truncatingIfNeeded: namespace) << 40) }
+        /// In the one of its two directions that both share.
+        var tuple: PacketTuple
     }
 
-    private struct Entry {
+    private struct Entry: Sendable, BitwiseCopyable {
         var flow: Int
         /// Whether the normalized tuple goes as the original does.
         var isOriginal: Bool
     }
 
     private(set) var flows: [FlowRecord] = []
-    private var entries: [Key: Entry] = [:]
+    private var entries = ConnectionMap<Entry>()
     private let capacity: Int
     private var oldest = 0
     private var serial: UInt64 = 0
@@ -82,9 +81,14 @@ struct FlowTable: Sendable {
         return (flow, direction)
     }
 
+    /// Adds a journey that differs from one that was added before only in when it was.
+    mutating func addAgain(_ journey: Journey, flow: Int, direction: Direction, path: Int) {
+        count(journey, flow, direction, path)
+    }
+
     private func find(_ tuple: PacketTuple, _ namespace: Int, flip: Bool) -> (flow: Int, direction: Direction)? {
         let (key, isForward) = Self.normalized(tuple, namespace: namespace, flip: flip)
-        guard let entry = entries[key] else { return nil }
+        guard let entry = entries[key.tuple, in: key.namespace] else { return nil }
         return (entry.flow, entry.isOriginal == isForward ? .original : .reply)
     }
 
@@ -114,7 +118,9 @@ struct FlowTable: Sendable {
         }
         let index = oldest
         oldest = (oldest + 1) % capacity
-        for alias in flows[index].aliases where entries[alias]?.flow == index { entries[alias] = nil }
+        for alias in flows[index].aliases where entries[alias.tuple, in: alias.namespace]?.flow == index {
+            entries[alias.tuple, in: alias.namespace] = nil
+        }
         flows[index] = record
         return index
     }
@@ -130,8 +136,8 @@ struct FlowTable: Sendable {
         _ tuple: PacketTuple, _ namespace: Int, _ flow: Int, _ direction: Direction, flip: Bool
     ) {
         let (key, isForward) = Self.normalized(tuple, namespace: namespace, flip: flip)
-        guard flows[flow].aliases.count < 64, entries[key] == nil else { return }
-        entries[key] = Entry(flow: flow, isOriginal: isForward == (direction == .original))
+        guard flows[flow].aliases.count < 64, entries[key.tuple, in: key.namespace] == nil else { return }
+        entries[key.tuple, in: key.namespace] = Entry(flow: flow, isOriginal: isForward == (direction == .original))
         flows[flow].aliases.append(key)
     }
 
@@ -152,9 +158,9 @@ struct FlowTable: Sendable {
     private static func normalized(_ tuple: PacketTuple, namespace: Int, flip: Bool) -> (Key, isForward: Bool) {
         let source = (tuple.source.high, tuple.source.low, UInt64(tuple.sourcePort))
         let destination = (tuple.destination.high, tuple.destination.low, UInt64(tuple.destinationPort))
-        if source == destination { return (Key(namespace: namespace, low: tuple), !flip) }
+        if source == destination { return (Key(namespace: namespace, tuple: tuple), !flip) }
         let isForward = source < destination
-        return (Key(namespace: namespace, low: isForward ? tuple : tuple.reversed), isForward)
+        return (Key(namespace: namespace, tuple: isForward ? tuple : tuple.reversed), isForward)
     }
 
     /// Packets that begin a conversation by what they are: ICMP queries, and TCP's SYN without ACK.
@@ -168,7 +174,7 @@ struct FlowTable: Sendable {
     }
 
     /// Answers by what they are: ICMP replies (RFC 792, RFC 4443), and TCP's SYN-ACK and RST-ACK (RFC 9293).
-    private static func isReply(_ packet: Packet) -> Bool {
+    static func isReply(_ packet: Packet) -> Bool {
         switch packet.tuple.transport {
         case TransportProtocol.icmp: [0, 14, 16, 18].contains(packet.icmpType)
         case TransportProtocol.icmpv6: packet.icmpType == 129

@@ -34,6 +34,7 @@ public struct TraceAggregate: Sendable {
     public private(set) var ownEndpoints: [OwnEndpoint]
 
     private var index = PathIndex()
+    private var familiar = FamiliarJourneys()
     /// Of the paths and packets whose addresses were noted lately, by a few bits of the hash.
     private var noted = [UInt64](repeating: 0, count: 1 << 12)
     /// Used again for each journey.
@@ -61,6 +62,13 @@ public struct TraceAggregate: Sendable {
             return nil
         }
         if journey.outcome == .incomplete { incomplete += 1 }
+        let signature = FamiliarJourneys.signature(journey)
+        if let kind = familiar.kind(signature), flowTable.flows[Int(kind.flow)].serial == kind.serial {
+            flowTable.addAgain(journey, flow: Int(kind.flow), direction: kind.direction, path: Int(kind.path))
+            paths[Int(kind.path)].count(journey, kind)
+            keep(journey, kind.direction)
+            return (Int(kind.path), kind.direction)
+        }
         guard let path = path(of: journey, history) else {
             unlisted += 1
             return nil
@@ -73,7 +81,20 @@ public struct TraceAggregate: Sendable {
         paths[path].count(journey, direction, translations)
         noteEndpoints(journey, path)
         keep(journey, direction)
+        remember(signature, path, flow, direction)
         return (path, direction)
+    }
+
+    /// What comes like it is known from here on.
+    private mutating func remember(_ signature: UInt64, _ path: Int, _ flow: Int, _ direction: Direction) {
+        guard translations.count <= FamiliarJourneys.mostTranslations else { return }
+        let numbers = translations.compactMap { paths[path].translations.number(of: $0) }
+        // One that the path has no room for is counted nowhere.
+        guard numbers.count == translations.count else { return }
+        familiar.insert(
+            FamiliarJourneys.Kind(
+                path: path, flow: flow, serial: flowTable.flows[flow].serial, direction: direction, translations: numbers),
+            signature)
     }
 
     /// Adds an endpoint, unless it is there.
@@ -205,6 +226,20 @@ extension Journey {
 
 extension PathRecord {
     fileprivate mutating func count(_ journey: Journey, _ direction: Direction, _ met: [TranslationRecord]) {
+        count(journey, direction)
+        for translation in met { translations.count(translation, limit: PathRecord.translationLimit) }
+    }
+
+    fileprivate mutating func count(_ journey: Journey, _ kind: FamiliarJourneys.Kind) {
+        count(journey, kind.direction)
+        let numbers = kind.translations
+        if kind.translationCount > 0 { translations.count(at: Int(numbers.0)) }
+        if kind.translationCount > 1 { translations.count(at: Int(numbers.1)) }
+        if kind.translationCount > 2 { translations.count(at: Int(numbers.2)) }
+        if kind.translationCount > 3 { translations.count(at: Int(numbers.3)) }
+    }
+
+    private mutating func count(_ journey: Journey, _ direction: Direction) {
         packets += 1
         bytes += UInt64(journey.packet.length)
         if journey.isAmbiguous { ambiguous += 1 }
@@ -216,7 +251,6 @@ extension PathRecord {
         firstSeen = min(firstSeen, journey.firstSeen)
         lastSeen = max(lastSeen, journey.lastSeen)
         protocols.count(journey.packet.tuple.transport)
-        for translation in met { translations.count(translation, limit: PathRecord.translationLimit) }
     }
 
     fileprivate mutating func noteEndpoints(_ tuple: PacketTuple) {

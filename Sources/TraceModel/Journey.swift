@@ -62,7 +62,7 @@ public enum Doubt: UInt8, Sendable, Hashable, CaseIterable {
 }
 
 /// A packet's way along its connection.
-public enum Direction: UInt8, Sendable, Hashable {
+@frozen public enum Direction: UInt8, Sendable, Hashable, BitwiseCopyable {
     /// As the connection's first packet.
     case original
     case reply

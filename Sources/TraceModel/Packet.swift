@@ -63,7 +63,7 @@ extension Packet {
 /// Addresses, transport protocol and ports: what address translation rewrites.
 ///
 /// Flat, so that one takes 40 bytes and two are compared in a few instructions: tuples are what live journeys consist of.
-@frozen public struct PacketTuple: Sendable {
+@frozen public struct PacketTuple: Sendable, BitwiseCopyable {
     @usableFromInline var sourceHigh: UInt64
     @usableFromInline var sourceLow: UInt64
     @usableFromInline var destinationHigh: UInt64
@@ -195,7 +195,7 @@ public enum TransportProtocol {
 ///
 /// Equal packets have equal fingerprints; two different packets share one with negligible probability, unless
 /// they are copies of one another within the copied range (identical datagrams with IP ID 0).
-@frozen public struct Fingerprint: Sendable, Hashable {
+@frozen public struct Fingerprint: Sendable, Hashable, BitwiseCopyable {
     /// From the headers.
     public var header: UInt64
     /// From the payload within the copied range.

@@ -70,6 +70,9 @@ public struct RouteTable: Sendable {
         return child
     }
 
+    /// The probe of the last step of a sequence; that of no probe for the empty one.
+    public func lastProbe(of route: RouteID) -> UInt32 { nodes[Int(route)].step.probe }
+
     /// The steps of a sequence, first to last.
     public func steps(of route: RouteID) -> [Step] {
         var steps: [Step] = []

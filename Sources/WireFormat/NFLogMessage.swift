@@ -26,19 +26,19 @@ internal import TraceModel
     public var payload: Range<Int> = 0..<0
 
     // NFULA_* of enum nfulnl_attr_type.
-    enum Attribute {
-        static let packetHeader: UInt16 = 1
-        static let mark: UInt16 = 2
-        static let timestamp: UInt16 = 3
-        static let inDevice: UInt16 = 4
-        static let outDevice: UInt16 = 5
-        static let payload: UInt16 = 9
-        static let prefix: UInt16 = 10
-        static let sequence: UInt16 = 12
-        static let globalSequence: UInt16 = 13
+    package enum Attribute {
+        package static let packetHeader: UInt16 = 1
+        package static let mark: UInt16 = 2
+        package static let timestamp: UInt16 = 3
+        package static let inDevice: UInt16 = 4
+        package static let outDevice: UInt16 = 5
+        package static let payload: UInt16 = 9
+        package static let prefix: UInt16 = 10
+        package static let sequence: UInt16 = 12
+        package static let globalSequence: UInt16 = 13
     }
 
-    init() {}
+    @inlinable package init() {}
 
     /// Parses the body of a message of `packetType`: `struct nfgenmsg` and attributes. Unknown attributes are skipped.
     public init(parsing bytes: RawSpan, body: Range<Int>) throws(ParseError) {
@@ -87,13 +87,12 @@ internal import TraceModel
     }
 
     /// Seconds and microseconds, be64 each (`NFULA_TIMESTAMP`, `struct nfulnl_msg_packet_timestamp`).
-    @inline(__always)
-    static func timestamp(_ bytes: RawSpan, _ offset: Int) -> Int64 {
+    package static func timestamp(_ bytes: RawSpan, _ offset: Int) -> Int64 {
         TimeBounds.clamp(Int64(truncatingIfNeeded: bytes.big64(offset) &* 1_000_000 &+ bytes.big64(offset &+ 8)))
     }
 
     /// Without the NUL that ends it (`NFULA_PREFIX`).
-    static func prefix(_ bytes: RawSpan, _ value: Range<Int>) -> Range<Int> {
+    package static func prefix(_ bytes: RawSpan, _ value: Range<Int>) -> Range<Int> {
         let isTerminated = !value.isEmpty && bytes.byte(value.upperBound - 1) == 0
         return value.lowerBound..<value.upperBound - (isTerminated ? 1 : 0)
     }

@@ -69,8 +69,8 @@ extension RawSpan {
 
     /// Whether the bytes from `offset` on are those of `words` where `masks` has ones; `false` where there are fewer. As many
     /// bytes count as `length` says: the last word ends there, and may begin within the one before it.
-    @inline(__always)
-    func isEqual(at offset: Int, length: Int, to words: Span<UInt64>, where masks: Span<UInt64>) -> Bool {
+    @inlinable @inline(__always)
+    package func isEqual(at offset: Int, length: Int, to words: Span<UInt64>, where masks: Span<UInt64>) -> Bool {
         let count = words.count
         guard count > 0, count == masks.count, length >= 8, (count &- 1) &* 8 < length, count &* 8 >= length,
             has(length, at: offset)
@@ -97,8 +97,8 @@ extension RawSpan {
     }
 
     /// Whether there are `count` bytes at `offset`.
-    @inline(__always)
-    func has(_ count: Int, at offset: Int) -> Bool {
+    @inlinable @inline(__always)
+    package func has(_ count: Int, at offset: Int) -> Bool {
         offset >= 0 && offset <= byteCount && count >= 0 && count <= byteCount &- offset
     }
 

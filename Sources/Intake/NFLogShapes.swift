@@ -1,3 +1,5 @@
+internal import WireFormat
+
 /// The shapes that NFLOG's messages have: which attributes stand where, and what of them does not change.
 ///
 /// The kernel writes a message's attributes in a fixed order (`__build_packet_message` in nfnetlink_log.c), so that what one
@@ -6,7 +8,7 @@
 /// After each shape the one is tried that followed it last, since packets take the same chains in the same order.
 ///
 /// Bounded by `mostShapes`, and by `mostOfOne` of one label; what has a shape past those is read the long way.
-public struct NFLogShapes: Sendable {
+struct NFLogShapes: Sendable {
     private static let mostShapes = 1 << 14
     private static let mostOfOne = 8
     /// Bytes before the packet at most: the longest prefix, 128, and all attributes that come before it.
@@ -43,14 +45,14 @@ public struct NFLogShapes: Sendable {
     private var firstByLabel: [UInt32: Int32] = [:]
     private var latest: Int32 = -1
 
-    public init() {}
+    init() {}
 
     /// Reads a message whose shape is the expected one.
     ///
     /// - Parameter body: of a message of type `NFLogMessage.packetType`, from `struct nfgenmsg` on.
     /// - Returns: the message and the label of its shape; `nil` for any other, which is to be read the long way.
     @inline(__always)
-    public mutating func readExpected(_ bytes: RawSpan, body: Range<Int>) -> (message: NFLogMessage, label: UInt32)? {
+    mutating func readExpected(_ bytes: RawSpan, body: Range<Int>) -> (message: NFLogMessage, label: UInt32)? {
         guard latest >= 0 else { return nil }
         let expected = shapes[Int(latest)].successor
         guard expected >= 0, isShape(Int(expected), bytes, body) else { return nil }
@@ -59,7 +61,7 @@ public struct NFLogShapes: Sendable {
     }
 
     /// A message has been read the long way: what comes like it is recognised from now on.
-    public mutating func learn(_ label: UInt32, _ bytes: RawSpan, body: Range<Int>) {
+    mutating func learn(_ label: UInt32, _ bytes: RawSpan, body: Range<Int>) {
         var last: Int32 = -1
         var count = 0
         var shape = firstByLabel[label] ?? -1

@@ -1,0 +1,73 @@
+internal import TraceModel
+
+/// Journeys like those that came before: most of them have the steps, addresses, ports and end of an earlier one, so that
+/// neither their path nor their flow nor what translated them needs to be looked up again. The latest of each kind, by some bits
+/// of a hash; an earlier one gives way.
+struct FamiliarJourneys: Sendable {
+    struct Kind: Sendable, BitwiseCopyable {
+        fileprivate var signature: UInt64 = 0
+        var path: Int32 = 0
+        var flow: Int32 = 0
+        /// Of the flow, whose place another may have taken.
+        var serial: UInt64 = 0
+        var direction = Direction.original
+        /// Their numbers in the path's tally, for as many as `translationCount`.
+        var translations: (UInt8, UInt8, UInt8, UInt8) = (0, 0, 0, 0)
+        var translationCount: UInt8 = 0
+
+        init() {}
+
+        init(path: Int, flow: Int, serial: UInt64, direction: Direction, translations: [Int]) {
+            self.path = Int32(path)
+            self.flow = Int32(flow)
+            self.serial = serial
+            self.direction = direction
+            func number(_ index: Int) -> UInt8 { index < translations.count ? UInt8(translations[index]) : 0 }
+            self.translations = (number(0), number(1), number(2), number(3))
+            translationCount = UInt8(translations.count)
+        }
+    }
+
+    /// Journeys with more translations are looked up each time.
+    static let mostTranslations = 4
+
+    private var kinds = [Kind](repeating: Kind(), count: 1 << 12)
+
+    func kind(_ signature: UInt64) -> Kind? {
+        let kind = kinds[slot(signature)]
+        return kind.signature == signature ? kind : nil
+    }
+
+    mutating func insert(_ kind: Kind, _ signature: UInt64) {
+        var kind = kind
+        kind.signature = signature
+        kinds[slot(signature)] = kind
+    }
+
+    private func slot(_ signature: UInt64) -> Int { Int(truncatingIfNeeded: signature) & (kinds.count - 1) }
+
+    /// From everything that decides where a journey belongs; never 0. Begins with random numbers (`PacketTuple.mixed`).
+    static func signature(_ journey: Journey) -> UInt64 {
+        var hash = UInt64(journey.outcome.rawValue) << 8 | UInt64(journey.doubt.rawValue)
+        hash |= FlowTable.isReply(journey.packet) ? 1 << 16 : 0
+        hash |= UInt64(journey.packet.icmpType) << 24
+        func mix(_ word: UInt64) {
+            let product = (hash ^ word).multipliedFullWidth(by: 0x9E37_79B9_7F4A_7C15)
+            hash = product.high ^ product.low
+        }
+        var last: (tuple: PacketTuple, mixed: UInt64)?
+        func mix(_ tuple: PacketTuple) {
+            let mixed: UInt64
+            if let last, last.tuple == tuple { mixed = last.mixed } else { mixed = tuple.mixed }
+            last = (tuple, mixed)
+            mix(mixed)
+        }
+        for index in 0..<journey.segments.count {
+            let direction = journey.segments[index].direction
+            mix(UInt64(journey.segments[index].route) << 2 | UInt64(direction.map { $0 == .original ? 1 : 2 } ?? 0))
+            mix(journey.segments[index].entry)
+            mix(journey.segments[index].exit)
+        }
+        return hash | 1
+    }
+}
