@@ -94,12 +94,14 @@ struct EventLoop: ~Copyable {
             let timeout: Int32 = engine.correlator.liveJourneys > 0 ? 10 : 1000
             // This thread may be kept from running at any point. A socket that is not readable had nothing before poll
             // was called; what came into one that is drained before its drain began is in.
+            gather(&descriptors)
             let asked = Self.clock()
             _ = unsafe poll(&descriptors, nfds_t(descriptors.count), timeout)
             let begun = Self.clock()
             engine.correlator.receive(at: begun)
             for (position, source) in sources.enumerated() {
                 if descriptors[position * 2 + 2].revents != 0 { drainConntrack(source, &buffer) }
+                source.hasReceived = descriptors[position * 2 + 1].revents != 0
                 if descriptors[position * 2 + 1].revents == 0 {
                     source.drainedAt = asked
                     source.hasMore = false
@@ -130,6 +132,17 @@ struct EventLoop: ~Copyable {
         tap?.handOver()
         exchange.publish(snapshot())
     }
+
+    /// Waits a little after a turn that received something, for more to come: waking up costs more than a delivery does, since
+    /// nothing of ours is in the processor's caches then. Who asks for a snapshot is heard meanwhile.
+    private mutating func gather(_ descriptors: inout [pollfd]) {
+        let isBusy = sources.contains { $0.hasReceived } && !sources.contains { $0.hasMore }
+        guard isBusy else { return }
+        _ = unsafe poll(&descriptors, 1, Self.gathering)
+    }
+
+    /// Milliseconds, fewer than the kernel itself gathers for (`NFLogSocket.Settings.flushTimeout`).
+    private static let gathering: Int32 = 5
 
     /// What the kernel still gathers is delivered within its flush timeout of 10 ms; twice that is waited for, in turns.
     private mutating func receiveTheRest(_ buffer: inout [UInt8]) {

@@ -17,6 +17,8 @@ final class NamespaceSource {
     var drops: UInt32 = 0
     /// Up to this moment everything has been received.
     var drainedAt: Int64 = 0
+    /// Whether it had something in the last turn.
+    var hasReceived = false
     /// Whether it had more than a turn takes.
     var hasMore = false
 
