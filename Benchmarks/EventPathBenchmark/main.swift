@@ -74,7 +74,7 @@ func small(packets: Int, isCounted: Bool) {
         report("parse, correlate, add up", cost)
     }
     let paths = path.sink.aggregate.paths
-    precondition(paths.count == 1 && paths[0].packets == UInt64(first), "the result is wrong")
+    precondition(paths.count == 1 && paths.counts(0).packets == UInt64(first), "the result is wrong")
 }
 
 /// A steady state in which `journeys` are under way: each stays until it is as old as that many packets take.

@@ -71,7 +71,7 @@ public final class Analysis: Sendable {
 
     /// What is known at this moment; `nil` only before the first file was opened.
     public func snapshot() -> TraceSnapshot? {
-        exchange.take(age: 0.2, timeout: 5) { state.withLock { $0.isSnapshotWanted = true } }
+        exchange.take(.all, age: 0.2, timeout: 5) { state.withLock { $0.isSnapshotWanted = true } }
     }
 
     /// Makes `run` return with what it has.

@@ -184,8 +184,8 @@ public final class Collector: Sendable {
     }
 
     /// What is known at this moment, at most 50 ms old; `nil` only before the first event loop turn.
-    public func snapshot() -> TraceSnapshot? {
-        exchange.take(age: 0.05, timeout: 2) { mailbox.send(.publishSnapshot) }
+    public func snapshot(_ scope: TraceSnapshot.Scope = .all) -> TraceSnapshot? {
+        exchange.take(scope, age: 0.05, timeout: 2) { mailbox.send(.publishSnapshot(scope)) }
     }
 
     /// The probes of all namespaces as the rules have them now.
@@ -204,7 +204,7 @@ public final class Collector: Sendable {
         state.withLock { $0.watcher?.cancel() }
         mailbox.send(.stop)
         finished.wait()
-        return exchange.take(age: .infinity, timeout: 0) {}
+        return exchange.take([], age: .infinity, timeout: 0) {}
     }
 
     // MARK: Watching the machine

@@ -18,7 +18,7 @@ enum LoopMessage: Sendable {
     case add(Handover)
     /// A namespace has vanished: by its index in the layout.
     case remove(Int)
-    case publishSnapshot
+    case publishSnapshot(TraceSnapshot.Scope)
     case stop
 
     /// A source on its way from the thread that opened it to the loop, which alone uses it from then on.
@@ -255,7 +255,7 @@ struct EventLoop: ~Copyable {
             }
             sources.removeAll { $0.index == index }
             engine.correlator.forgetTranslations(namespace: index)
-        case .publishSnapshot: exchange.publish(snapshot())
+        case .publishSnapshot(let scope): exchange.publish(snapshot(scope), scope)
         case .stop: isStopping = true
         }
     }
@@ -266,7 +266,7 @@ struct EventLoop: ~Copyable {
         return since.map { Self.clock() - $0 } ?? 0
     }
 
-    private mutating func snapshot() -> TraceSnapshot {
+    private mutating func snapshot(_ scope: TraceSnapshot.Scope = .all) -> TraceSnapshot {
         var counters = departed
         var unplaced: [UnplacedPrefix] = []
         let layout = engine.registry.current.layout
@@ -281,7 +281,7 @@ struct EventLoop: ~Copyable {
             UnplacedPrefix(netns: nil, prefix: $0.key, events: $0.value)
         }
         return engine.snapshot(
-            now: Self.clock(), counters: counters, overflows: bufferDrops + (kernelLog?.overruns ?? 0),
+            scope, now: Self.clock(), counters: counters, overflows: bufferDrops + (kernelLog?.overruns ?? 0),
             followedOneIn: 1 << UInt64(thinning.level), behind: lag,
             unplaced: unplaced.sorted { ($1.events, $0.prefix) < ($0.events, $1.prefix) })
     }

@@ -100,7 +100,8 @@ public struct Correlator: ~Copyable {
     var translations: TranslationTable
     var segments = SegmentStore()
     var carriage = Carriage()
-    var hasTunnels = false
+    /// Whether packets may carry others here.
+    public internal(set) var hasTunnels = false
     var journeys = Slab<LiveJourney>()
     /// The first of the places that are free, linked by `lastSegment`, and how many there are.
     var freeJourney: Int32 = -1

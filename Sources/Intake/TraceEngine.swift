@@ -65,7 +65,8 @@ package struct TraceEngine: ~Copyable {
     ///   - behind: microseconds by which what has been received lags.
     ///   - unplaced: prefixes that nobody explains, with what they are called where they come from.
     package mutating func snapshot(
-        now: Int64, counters: IntakeCounters, overflows: UInt64 = 0, followedOneIn: UInt64 = 1, behind: Int64 = 0,
+        _ scope: TraceSnapshot.Scope = .all, now: Int64, counters: IntakeCounters, overflows: UInt64 = 0,
+        followedOneIn: UInt64 = 1, behind: Int64 = 0,
         unplaced: [UnplacedPrefix]
     ) -> TraceSnapshot {
         var completeness = Completeness()
@@ -91,9 +92,18 @@ package struct TraceEngine: ~Copyable {
             completeness.sampledOneIn = max(completeness.sampledOneIn ?? 1, rate)
         }
         if behind > Self.noticeableLag { completeness.behindUs = UInt64(behind) }
-        var journeys = sink.aggregate.recentJourneys(history: correlator.history)
+        return TraceSnapshot(
+            generatedAt: now, since: since, run: run, layout: layout, routes: correlator.routes.forReading,
+            completeness: completeness, paths: sink.aggregate.paths,
+            flows: scope.contains(.flows) ? sink.aggregate.flows : [], flowCount: sink.aggregate.flows.count,
+            // A path's example may name the journeys that it carries.
+            journeys: scope.contains(.journeys) || correlator.hasTunnels ? latestJourneys() : [], unplaced: unplaced)
+    }
+
+    private mutating func latestJourneys() -> [JourneyRecord] {
         let history = correlator.history
         let aggregate = sink.aggregate
+        var journeys = aggregate.recentJourneys(history: history)
         correlator.forEachOpen(limit: 256) { journey in
             guard !aggregate.isOwn(journey) else { return }
             journeys.append(
@@ -101,10 +111,7 @@ package struct TraceEngine: ~Copyable {
                     journey: journey, details: journey.segments.map { history.details(upTo: $0.lastEvent) },
                     direction: journey.segments.lazy.compactMap(\.direction).first ?? .original))
         }
-        return TraceSnapshot(
-            generatedAt: now, since: since, run: run, layout: layout, routes: correlator.routes,
-            completeness: completeness, paths: sink.aggregate.paths, flows: sink.aggregate.flows, journeys: journeys,
-            unplaced: unplaced)
+        return journeys
     }
 }
 
@@ -138,7 +145,8 @@ package struct TraceSink: JourneySink {
         }
         guard let watcher, watcher.isWatched else { return }
         let context = TraceSnapshot(
-            generatedAt: 0, since: 0, run: run, layout: layout, routes: routes, completeness: Completeness(), paths: [],
+            generatedAt: 0, since: 0, run: run, layout: layout, routes: routes, completeness: Completeness(),
+            paths: PathTable(),
             flows: [], journeys: [])
         watcher.add(
             context.describe(

@@ -11,25 +11,33 @@ struct FamiliarJourneys: Sendable {
         /// Of the flow, whose place another may have taken.
         var serial: UInt64 = 0
         var direction = Direction.original
-        /// Their numbers in the path's tally, for as many as `translationCount`.
-        var translations: (UInt8, UInt8, UInt8, UInt8) = (0, 0, 0, 0)
-        var translationCount: UInt8 = 0
+        /// Where else they are counted (`PathTable.count`), as many as `tallyCount`.
+        private var tallies: (Int32, Int32, Int32, Int32) = (0, 0, 0, 0)
+        private var tallyCount: UInt8 = 0
 
         init() {}
 
-        init(path: Int, flow: Int, serial: UInt64, direction: Direction, translations: [Int]) {
+        /// - Parameter tallies: at most `mostTallies`.
+        init(path: Int, flow: Int, serial: UInt64, direction: Direction, tallies: [Int]) {
             self.path = Int32(path)
             self.flow = Int32(flow)
             self.serial = serial
             self.direction = direction
-            func number(_ index: Int) -> UInt8 { index < translations.count ? UInt8(translations[index]) : 0 }
-            self.translations = (number(0), number(1), number(2), number(3))
-            translationCount = UInt8(translations.count)
+            func number(_ index: Int) -> Int32 { index < tallies.count ? Int32(tallies[index]) : 0 }
+            self.tallies = (number(0), number(1), number(2), number(3))
+            tallyCount = UInt8(tallies.count)
+        }
+
+        func forEachTally(_ body: (Int) -> Void) {
+            if tallyCount > 0 { body(Int(tallies.0)) }
+            if tallyCount > 1 { body(Int(tallies.1)) }
+            if tallyCount > 2 { body(Int(tallies.2)) }
+            if tallyCount > 3 { body(Int(tallies.3)) }
         }
     }
 
-    /// Journeys with more translations are looked up each time.
-    static let mostTranslations = 4
+    /// Journeys that are counted in more places are looked up each time.
+    static let mostTallies = 4
 
     private var kinds = [Kind](repeating: Kind(), count: 1 << 12)
 

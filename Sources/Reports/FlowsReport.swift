@@ -42,7 +42,7 @@ extension TraceSnapshot {
 
     private func describe(_ flow: FlowRecord) -> FlowReport {
         let translations = flow.translations.filter { $0.path < paths.count }.map { path, translation in
-            let packets = paths[path].translations[translation] ?? 0
+            let packets = paths.translations(path).first { $0.translation == translation }?.packets ?? 0
             return describe(translation, packets: packets, routes: paths[path].routes)
         }
         return FlowReport(
@@ -61,7 +61,7 @@ extension TraceSnapshot {
             source: "\(tuple.source)", destination: "\(tuple.destination)",
             sourcePort: hasPorts ? Int(tuple.sourcePort) : nil,
             destinationPort: hasPorts ? Int(tuple.destinationPort) : nil, packets: side.packets, bytes: side.bytes,
-            outcomes: outcomes, paths: side.paths.filter { $0 < paths.count }.map { pathID(paths[$0]) },
+            outcomes: outcomes, paths: side.paths.filter { $0 < paths.count }.map { pathID($0) },
             latestJourney: "\(TraceID(run: run, serial: side.latestJourney))")
     }
 }

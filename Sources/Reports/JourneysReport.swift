@@ -78,7 +78,7 @@ extension TraceSnapshot {
     public func journeyReport(id: String) -> JourneyReport? {
         guard let wanted = TraceID(id), wanted.run == run else { return nil }
         if let record = journeys.last(where: { $0.journey.serial == wanted.serial }) { return describe(record) }
-        return paths.first { $0.example.journey.serial == wanted.serial }.map { describe($0.example) }
+        return paths.indices.first { paths[$0].example.journey.serial == wanted.serial }.map { describe(paths[$0].example) }
     }
 
     public func describe(_ record: JourneyRecord) -> JourneyReport {

@@ -36,10 +36,10 @@ extension TraceSnapshot {
         var packets = [UInt64](repeating: 0, count: Outcome.allCases.count)
         // Records are large: they are not copied to be counted.
         for index in paths.indices {
-            packets[Int(paths[index].outcome.rawValue)] += paths[index].packets
+            packets[Int(paths[index].outcome.rawValue)] += paths.counts(index).packets
             if paths[index].outcome == .dropped, let last = paths[index].routes.last.flatMap({ routes.steps(of: $0).last }) {
                 let place = describe(last)
-                drops[[place.netns, place.family, place.table, place.chain], default: 0] += paths[index].packets
+                drops[[place.netns, place.family, place.table, place.chain], default: 0] += paths.counts(index).packets
             }
         }
         for outcome in Outcome.allCases where packets[Int(outcome.rawValue)] > 0 {
@@ -58,7 +58,7 @@ extension TraceSnapshot {
         text.family("ipt_trace_paths", .gauge, "Distinct paths.")
         text.sample("ipt_trace_paths", paths.count)
         text.family("ipt_trace_flows", .gauge, "Connections that are remembered.")
-        text.sample("ipt_trace_flows", flows.count)
+        text.sample("ipt_trace_flows", flowCount)
         text.family("ipt_trace_probes", .gauge, "Probes in force, by namespace.")
         for (index, namespace) in layout.namespaces.enumerated() {
             let count = layout.probes.indices.count { layout.probes[$0].namespace == index && layout.isInForce[$0] }

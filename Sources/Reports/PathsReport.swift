@@ -81,27 +81,29 @@ extension TraceSnapshot {
     public func pathsReport(_ filter: PathFilter = PathFilter()) -> PathsReport {
         // Records are large: only what they are sorted by is copied.
         var chosen: [(index: Int, packets: UInt64, firstSeen: Int64)] = []
-        for index in paths.indices where filter.takesAll || matches(paths[index], filter) {
-            chosen.append((index, paths[index].packets, paths[index].firstSeen))
+        for index in paths.indices where filter.takesAll || matches(index, filter) {
+            chosen.append((index, paths.counts(index).packets, paths.counts(index).firstSeen))
         }
         chosen.sort { ($1.packets, $0.firstSeen, $0.index) < ($0.packets, $1.firstSeen, $1.index) }
         return PathsReport(
             generatedAt: Timestamp.text(generatedAt), since: Timestamp.text(since), completeness: completeness,
-            unplaced: unplaced, paths: chosen.prefix(max(0, filter.limit)).map { describe(paths[$0.index]) })
+            unplaced: unplaced, paths: chosen.prefix(max(0, filter.limit)).map { describePath($0.index) })
     }
 
     public func pathReport(id: String) -> PathReport? {
-        paths.first { pathID($0) == id }.map(describe)
+        paths.indices.first { pathID($0) == id }.map(describePath)
     }
 
-    private func matches(_ path: PathRecord, _ filter: PathFilter) -> Bool {
-        if let outcome = filter.outcome, path.outcome != outcome { return false }
-        if let transport = filter.transport, path.protocols[transport] == nil { return false }
-        if let since = filter.since, path.lastSeen < since { return false }
-        if let port = filter.port, !path.ports.contains(port) { return false }
-        if let address = filter.address, !path.addresses.contains(where: { "\($0)" == address }) { return false }
+    private func matches(_ index: Int, _ filter: PathFilter) -> Bool {
+        if let outcome = filter.outcome, paths[index].outcome != outcome { return false }
+        if let transport = filter.transport, !paths.protocols(index).contains(where: { $0.transport == transport }) {
+            return false
+        }
+        if let since = filter.since, paths.counts(index).lastSeen < since { return false }
+        if let port = filter.port, !paths[index].ports.contains(port) { return false }
+        if let address = filter.address, !paths[index].addresses.contains(where: { "\($0)" == address }) { return false }
         if let netns = filter.netns {
-            let names = path.routes.flatMap { routes.steps(of: $0) }.map {
+            let names = paths[index].routes.flatMap { routes.steps(of: $0) }.map {
                 layout.namespaces[layout.probes[Int($0.probe)].namespace].name
             }
             if !names.contains(netns) { return false }
@@ -109,29 +111,32 @@ extension TraceSnapshot {
         return true
     }
 
-    func pathID(_ path: PathRecord) -> String { TraceID.hex(path.identifier(routes: routes, layout: layout)) }
+    func pathID(_ index: Int) -> String { TraceID.hex(paths[index].identifier(routes: routes, layout: layout)) }
 
-    func describe(_ path: PathRecord) -> PathReport {
+    func describePath(_ index: Int) -> PathReport {
+        let path = paths[index]
+        let counts = paths.counts(index)
         let steps = path.routes.flatMap { routes.steps(of: $0) }
         let tuple = path.example.journey.packet.tuple
         let hasPorts = !tuple.isICMP && (tuple.sourcePort != 0 || tuple.destinationPort != 0)
-        let translations = path.translations.entries.map { describe($0.key, packets: $0.value, routes: path.routes) }.sorted {
-            ($0.step, $1.packets, $0.kind, $0.from, $0.to) < ($1.step, $0.packets, $1.kind, $1.from, $1.to)
-        }
+        let translations = paths.translations(index).map { describe($0.translation, packets: $0.packets, routes: path.routes) }
+            .sorted {
+                ($0.step, $1.packets, $0.kind, $0.from, $0.to) < ($1.step, $0.packets, $1.kind, $1.from, $1.to)
+            }
         var ending: PathReport.Ending?
         if path.outcome == .dropped, let last = steps.last {
             ending = self.ending(
-                path.routes.last.map(routes.steps) ?? [], after: last, expected: path.expected, packets: path.packets,
-                spent: path.spent, martian: path.martian)
+                path.routes.last.map(routes.steps) ?? [], after: last, expected: path.expected, packets: counts.packets,
+                spent: counts.spent, martian: counts.martian)
         }
         var protocols: [String: UInt64] = [:]
-        for (number, count) in path.protocols.entries { protocols[TransportProtocol.name(number), default: 0] += count }
+        for (number, count) in paths.protocols(index) { protocols[TransportProtocol.name(number), default: 0] += count }
         return PathReport(
-            id: pathID(path), packets: path.packets, bytes: path.bytes, firstSeen: Timestamp.text(path.firstSeen),
-            lastSeen: Timestamp.text(path.lastSeen), medium: medium(of: path).rawValue, outcome: path.outcome.name,
+            id: pathID(index), packets: counts.packets, bytes: counts.bytes, firstSeen: Timestamp.text(counts.firstSeen),
+            lastSeen: Timestamp.text(counts.lastSeen), medium: medium(of: path).rawValue, outcome: path.outcome.name,
             reason: path.doubt.explanation,
-            endedAt: ending, direction: path.replies == 0 ? "original" : path.originals == 0 ? "reply" : "both",
-            ambiguous: path.ambiguous, protocols: protocols, steps: steps.map(describe), translations: translations,
+            endedAt: ending, direction: counts.replies == 0 ? "original" : counts.originals == 0 ? "reply" : "both",
+            ambiguous: counts.ambiguous, protocols: protocols, steps: steps.map(describe), translations: translations,
             example: PathReport.Example(
                 journey: journeyID(path.example.journey), protocol: TransportProtocol.name(tuple.transport),
                 source: "\(tuple.source)", destination: "\(tuple.destination)",

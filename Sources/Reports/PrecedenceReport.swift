@@ -57,24 +57,26 @@ extension TraceSnapshot {
         var originated: [Int: UInt64] = [:]
         var answered: [Int: UInt64] = [:]
         var looped: [Int: UInt64] = [:]
-        for path in paths where path.doubt != .stepsMissing && path.doubt != .eventsLost {
+        for number in paths.indices where paths[number].doubt != .stepsMissing && paths[number].doubt != .eventsLost {
+            let path = paths[number]
+            let counts = paths.counts(number)
             for (index, route) in path.routes.enumerated() {
                 let steps = routes.steps(of: route)
                 guard let first = steps.first, let last = steps.last else { continue }
                 let namespace = layout.probes[Int(first.probe)].namespace
                 let hooks = Set(steps.map { layout.probes[Int($0.probe)].hook })
                 guard let passage = passage(hooks) else { continue }
-                observe(steps, path.packets, &observations[namespace, default: [:]][passage, default: Observation()])
+                observe(steps, counts.packets, &observations[namespace, default: [:]][passage, default: Observation()])
                 if layout.interfaceName(last.outInterface, namespace: namespace) == "lo"
                     || layout.interfaceName(first.inInterface, namespace: namespace) == "lo"
                 {
-                    looped[namespace, default: 0] += path.packets
+                    looped[namespace, default: 0] += counts.packets
                 } else if passage == .out, index == 0 {
-                    originated[namespace, default: 0] += path.originals
-                    answered[namespace, default: 0] += path.replies
+                    originated[namespace, default: 0] += counts.originals
+                    answered[namespace, default: 0] += counts.replies
                 } else if passage == .in, index == path.routes.count - 1 {
-                    originated[namespace, default: 0] += path.replies
-                    answered[namespace, default: 0] += path.originals
+                    originated[namespace, default: 0] += counts.replies
+                    answered[namespace, default: 0] += counts.originals
                 }
             }
         }

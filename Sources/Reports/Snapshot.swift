@@ -53,28 +53,18 @@ public struct UnplacedPrefix: Codable, Sendable, Equatable {
     }
 }
 
-/// The journeys that took one path.
+/// What the journeys that took one path have in common; `PathTable` has what they add up to.
 public struct PathRecord: Sendable {
     /// By segment: the namespace is that of the route's probes.
     public var routes: [RouteID]
     public var outcome: Outcome
     public var doubt: Doubt
+    /// Where they were dropped: the probes of which they should have reached one next.
     public var expected: [UInt32]
-    public var packets: UInt64 = 0
-    public var bytes: UInt64 = 0
-    public var ambiguous: UInt64 = 0
-    /// Packets that were dropped with no hop left to live.
-    public var spent: UInt64 = 0
-    /// Packets that were dropped with a source that no packet from a network may have.
-    public var martian: UInt64 = 0
-    /// Packets that went as their connection's first one did; the others are replies, or not known to be either.
-    public var originals: UInt64 = 0
-    public var replies: UInt64 = 0
-    public var firstSeen: Int64
-    public var lastSeen: Int64
-    public var protocols = Tally<UInt8>()
-    /// With how many packets each; at most `PathRecord.translationLimit`.
-    public var translations = Tally<TranslationRecord>()
+    /// With the place of their numbers among the table's tallies.
+    var protocols: [(key: UInt8, tally: Int)] = []
+    /// The same, at most `PathRecord.translationLimit`.
+    var translations: [(key: TranslationRecord, tally: Int)] = []
     /// Addresses and ports that occurred, at most `PathRecord.endpointLimit` of each.
     public var addresses: Set<IPAddress> = []
     public var ports: Set<UInt16> = []
@@ -82,6 +72,14 @@ public struct PathRecord: Sendable {
 
     public static let translationLimit = 16
     public static let endpointLimit = 32
+
+    init(example: JourneyRecord) {
+        routes = example.journey.segments.map(\.route)
+        outcome = example.journey.outcome
+        doubt = example.journey.doubt
+        expected = example.journey.expected
+        self.example = example
+    }
 }
 
 /// An address translation that packets of a path met.
@@ -121,6 +119,17 @@ public struct JourneyRecord: Sendable {
 
 /// Everything that a report is made from, at one moment. A value: readers keep it while the collector goes on.
 public struct TraceSnapshot: Sendable {
+    /// What a snapshot has beside paths. Each part costs the collector time, so that who asks says what is needed.
+    public struct Scope: OptionSet, Sendable {
+        public let rawValue: Int
+
+        public init(rawValue: Int) { self.rawValue = rawValue }
+
+        public static let flows = Scope(rawValue: 1)
+        public static let journeys = Scope(rawValue: 2)
+        public static let all: Scope = [.flows, .journeys]
+    }
+
     /// Microseconds since 1970.
     public var generatedAt: Int64
     /// When the collection began.
@@ -130,15 +139,18 @@ public struct TraceSnapshot: Sendable {
     public var layout: Layout
     public var routes: RouteTable
     public var completeness: Completeness
-    public var paths: [PathRecord]
+    public var paths: PathTable
     public var flows: [FlowRecord]
+    /// How many flows are remembered, whether or not they are here.
+    public var flowCount: Int
     /// The latest, oldest first, and those under way behind them.
     public var journeys: [JourneyRecord]
     public var unplaced: [UnplacedPrefix]
 
     public init(
         generatedAt: Int64, since: Int64, run: UInt64, layout: Layout, routes: RouteTable, completeness: Completeness,
-        paths: [PathRecord], flows: [FlowRecord], journeys: [JourneyRecord], unplaced: [UnplacedPrefix] = []
+        paths: PathTable, flows: [FlowRecord], flowCount: Int? = nil, journeys: [JourneyRecord],
+        unplaced: [UnplacedPrefix] = []
     ) {
         self.unplaced = unplaced
         self.generatedAt = generatedAt
@@ -149,6 +161,7 @@ public struct TraceSnapshot: Sendable {
         self.completeness = completeness
         self.paths = paths
         self.flows = flows
+        self.flowCount = flowCount ?? flows.count
         self.journeys = journeys
     }
 }

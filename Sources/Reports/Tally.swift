@@ -10,12 +10,6 @@ public struct Tally<Key: Equatable & Sendable>: Sendable {
         return nil
     }
 
-    /// The number of `key`, for `count(at:)`.
-    func number(of key: Key) -> Int? { entries.firstIndex { $0.key == key } }
-
-    /// Counts one more of the key with this number, which never changes.
-    mutating func count(at number: Int) { entries[number].value += 1 }
-
     /// Counts one more of `key`; of a new one only where fewer than `limit` are known.
     mutating func count(_ key: Key, limit: Int = .max) {
         for index in entries.indices where entries[index].key == key {

@@ -22,7 +22,7 @@ public struct TraceAggregate: Sendable {
         }
     }
 
-    public private(set) var paths: [PathRecord] = []
+    public private(set) var paths = PathTable()
     /// Journeys that belong to no path for want of room.
     public private(set) var unlisted: UInt64 = 0
     public private(set) var incomplete: UInt64 = 0
@@ -39,6 +39,8 @@ public struct TraceAggregate: Sendable {
     private var noted = [UInt64](repeating: 0, count: 1 << 12)
     /// Used again for each journey.
     private var translations: [TranslationRecord] = []
+    /// The same.
+    private var tallies: [Int] = []
 
     private var recent: [JourneyRecord] = []
     private var nextRecent = 0
@@ -65,7 +67,8 @@ public struct TraceAggregate: Sendable {
         let signature = FamiliarJourneys.signature(journey)
         if let kind = familiar.kind(signature), flowTable.flows[Int(kind.flow)].serial == kind.serial {
             flowTable.addAgain(journey, flow: Int(kind.flow), direction: kind.direction, path: Int(kind.path))
-            paths[Int(kind.path)].count(journey, kind)
+            paths.count(journey, kind.direction, Int(kind.path))
+            kind.forEachTally { paths.count($0) }
             keep(journey, kind.direction)
             return (Int(kind.path), kind.direction)
         }
@@ -77,24 +80,29 @@ public struct TraceAggregate: Sendable {
         translations.removeAll(keepingCapacity: true)
         journey.addTranslations(direction, to: &translations)
         if !translations.isEmpty { flowTable.note(translations, flow: flow, path: path) }
-        if paths[path].packets == 0 { paths[path].example.direction = direction }
-        paths[path].count(journey, direction, translations)
+        if paths.counts(path).packets == 0 { paths.setExampleDirection(direction, path) }
+        paths.count(journey, direction, path)
+        findTallies(journey, path)
+        for tally in tallies { paths.count(tally) }
         noteEndpoints(journey, path)
         keep(journey, direction)
-        remember(signature, path, flow, direction)
+        // What comes like it is known from here on.
+        if tallies.count <= FamiliarJourneys.mostTallies {
+            familiar.insert(
+                FamiliarJourneys.Kind(
+                    path: path, flow: flow, serial: flowTable.flows[flow].serial, direction: direction, tallies: tallies),
+                signature)
+        }
         return (path, direction)
     }
 
-    /// What comes like it is known from here on.
-    private mutating func remember(_ signature: UInt64, _ path: Int, _ flow: Int, _ direction: Direction) {
-        guard translations.count <= FamiliarJourneys.mostTranslations else { return }
-        let numbers = translations.compactMap { paths[path].translations.number(of: $0) }
-        // One that the path has no room for is counted nowhere.
-        guard numbers.count == translations.count else { return }
-        familiar.insert(
-            FamiliarJourneys.Kind(
-                path: path, flow: flow, serial: flowTable.flows[flow].serial, direction: direction, translations: numbers),
-            signature)
+    /// Where else a journey is counted: by protocol, and by what translated it, as far as its path has room.
+    private mutating func findTallies(_ journey: Journey, _ path: Int) {
+        tallies.removeAll(keepingCapacity: true)
+        tallies.append(paths.tally(ofProtocol: journey.packet.tuple.transport, path))
+        for translation in translations {
+            if let tally = paths.tally(of: translation, path) { tallies.append(tally) }
+        }
     }
 
     /// Adds an endpoint, unless it is there.
@@ -119,10 +127,7 @@ public struct TraceAggregate: Sendable {
         let example = JourneyRecord(
             journey: journey, details: journey.segments.map { history.details(upTo: $0.lastEvent) }, direction: .original)
         index.insert(journey)
-        paths.append(
-            PathRecord(
-                routes: journey.segments.map(\.route), outcome: journey.outcome, doubt: journey.doubt,
-                expected: journey.expected, firstSeen: journey.firstSeen, lastSeen: journey.lastSeen, example: example))
+        paths.append(PathRecord(example: example))
         return paths.count - 1
     }
 
@@ -141,7 +146,7 @@ public struct TraceAggregate: Sendable {
         let slot = Int(truncatingIfNeeded: key) & (noted.count - 1)
         guard noted[slot] != key else { return }
         noted[slot] = key
-        paths[path].noteEndpoints(tuple)
+        paths.noteEndpoints(tuple, path)
     }
 
     /// Writes into a ring whose slots keep their buffers, so that nothing is allocated once it is full.
@@ -222,45 +227,4 @@ extension Journey {
     }
 
     private func hasPort(_ tuple: PacketTuple) -> Bool { !tuple.isICMP }
-}
-
-extension PathRecord {
-    fileprivate mutating func count(_ journey: Journey, _ direction: Direction, _ met: [TranslationRecord]) {
-        count(journey, direction)
-        for translation in met { translations.count(translation, limit: PathRecord.translationLimit) }
-    }
-
-    fileprivate mutating func count(_ journey: Journey, _ kind: FamiliarJourneys.Kind) {
-        count(journey, kind.direction)
-        let numbers = kind.translations
-        if kind.translationCount > 0 { translations.count(at: Int(numbers.0)) }
-        if kind.translationCount > 1 { translations.count(at: Int(numbers.1)) }
-        if kind.translationCount > 2 { translations.count(at: Int(numbers.2)) }
-        if kind.translationCount > 3 { translations.count(at: Int(numbers.3)) }
-    }
-
-    private mutating func count(_ journey: Journey, _ direction: Direction) {
-        packets += 1
-        bytes += UInt64(journey.packet.length)
-        if journey.isAmbiguous { ambiguous += 1 }
-        if journey.outcome == .dropped {
-            if journey.isSpent { spent += 1 }
-            if journey.hasMartianSource { martian += 1 }
-        }
-        if direction == .original { originals += 1 } else { replies += 1 }
-        firstSeen = min(firstSeen, journey.firstSeen)
-        lastSeen = max(lastSeen, journey.lastSeen)
-        protocols.count(journey.packet.tuple.transport)
-    }
-
-    fileprivate mutating func noteEndpoints(_ tuple: PacketTuple) {
-        if addresses.count < PathRecord.endpointLimit {
-            addresses.insert(tuple.source)
-            addresses.insert(tuple.destination)
-        }
-        if ports.count < PathRecord.endpointLimit {
-            ports.insert(tuple.sourcePort)
-            ports.insert(tuple.destinationPort)
-        }
-    }
 }

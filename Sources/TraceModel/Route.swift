@@ -21,9 +21,12 @@ public struct RouteTable: Sendable {
     private struct Node: Sendable {
         var step: Step
         var parent: RouteID
-        /// The child taken last: on real traffic nearly always the next one too.
-        var recentChild: RouteID = 0
-        var recentStep = Step(probe: .max, inInterface: 0, outInterface: 0)
+    }
+
+    /// The child of a node that was taken last: on real traffic nearly always the next one too.
+    private struct Recent: Sendable {
+        var step: Step
+        var child: RouteID
     }
 
     private struct Edge: Hashable {
@@ -35,6 +38,8 @@ public struct RouteTable: Sendable {
     public static let root: RouteID = 0
 
     private var nodes: [Node]
+    /// By node. Apart from them, since these change all the time.
+    private var recent: [Recent]
     private var children: [Edge: RouteID] = [:]
     private let capacity: Int
 
@@ -42,7 +47,18 @@ public struct RouteTable: Sendable {
     ///   through `overflows`.
     public init(capacity: Int = 1 << 20) {
         self.capacity = capacity
-        nodes = [Node(step: Step(probe: .max, inInterface: 0, outInterface: 0), parent: 0)]
+        nodes = [Node(step: Self.noStep, parent: 0)]
+        recent = [Recent(step: Self.noStep, child: 0)]
+    }
+
+    private static let noStep = Step(probe: .max, inInterface: 0, outInterface: 0)
+
+    /// For telling steps only: shares what does not change while the original goes on.
+    public var forReading: RouteTable {
+        var table = self
+        table.recent = []
+        table.children = [:]
+        return table
     }
 
     /// How often a step was left out for want of room.
@@ -51,7 +67,7 @@ public struct RouteTable: Sendable {
     /// The sequence `route` with one step more.
     public mutating func advance(_ route: RouteID, by step: Step) -> RouteID {
         let index = Int(route)
-        if nodes[index].recentStep == step { return nodes[index].recentChild }
+        if recent[index].step == step { return recent[index].child }
         let edge = Edge(parent: route, step: step)
         let child: RouteID
         if let known = children[edge] {
@@ -63,10 +79,10 @@ public struct RouteTable: Sendable {
             }
             child = RouteID(nodes.count)
             nodes.append(Node(step: step, parent: route))
+            recent.append(Recent(step: Self.noStep, child: 0))
             children[edge] = child
         }
-        nodes[index].recentStep = step
-        nodes[index].recentChild = child
+        recent[index] = Recent(step: step, child: child)
         return child
     }
 

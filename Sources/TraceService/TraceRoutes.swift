@@ -6,8 +6,8 @@ internal import TraceModel
 
 /// What the endpoint serves, and from where.
 public struct TraceRoutes: Sendable {
-    /// The state at this moment; `nil` where there is none yet.
-    public typealias SnapshotSource = @Sendable () -> TraceSnapshot?
+    /// The state at this moment, with at least what is asked for; `nil` where there is none yet.
+    public typealias SnapshotSource = @Sendable (TraceSnapshot.Scope) -> TraceSnapshot?
     /// The probes as JSON: read from the rules, which takes a moment.
     public typealias ProbesSource = @Sendable () async throws -> [UInt8]
 
@@ -49,7 +49,7 @@ public struct TraceRoutes: Sendable {
     }
 
     private func answer(_ target: Target) throws -> EndpointResponse {
-        guard let snapshot = snapshot() else { return .problem(.serviceUnavailable, "nothing collected yet") }
+        guard let snapshot = snapshot(scope(of: target)) else { return .problem(.serviceUnavailable, "nothing collected yet") }
         let parts = target.components
         switch (parts[0], parts.count) {
         case ("paths", 1): return .json(try snapshot.pathsReport(try target.pathFilter()).json() + [0x0A])
@@ -66,6 +66,14 @@ public struct TraceRoutes: Sendable {
                 status: .ok, contentType: "text/plain; version=0.0.4; charset=utf-8", body: Array(snapshot.metrics().utf8))
         case ("namespaces", 1): return try .json(snapshot.namespacesReport())
         default: return .problem(.notFound, "no such resource; / lists what there is")
+        }
+    }
+
+    private func scope(of target: Target) -> TraceSnapshot.Scope {
+        switch target.components.first {
+        case "flows", "findings": .flows
+        case "journeys": .journeys
+        default: []
         }
     }
 

@@ -30,6 +30,6 @@ import Testing
         #expect(path.cost.allocations == 0)
         path.finish()
         let paths = path.sink.aggregate.paths
-        #expect(paths.count == 1 && paths.first?.packets == UInt64(first))
+        #expect(paths.count == 1 && paths.counts(0).packets == UInt64(first))
     }
 }

@@ -106,7 +106,7 @@ struct Analyze: AsyncParsableCommand {
         }
         let analysis = run.analysis
         let routes = TraceRoutes(
-            snapshot: { analysis.snapshot() },
+            snapshot: { _ in analysis.snapshot() },
             probes: { Array(try ReportJSON.encode(ProbeList(probes: analysis.snapshot().map(Self.rows) ?? []))) })
         do {
             return try HTTPServer(address, logger: Log.make(), handler: { routes.answer($0) })
