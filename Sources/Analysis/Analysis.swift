@@ -90,7 +90,11 @@ public final class Analysis: Sendable {
         let registry = LayoutRegistry(.offline)
         var inputs: [any TraceInput] = []
         var traits = Traits()
-        for file in options.files { inputs.append(try open(file, options, &traits)) }
+        // Who watches wants to see the bytes, which are not kept for what is decoded ahead.
+        let isAhead = observer == nil && Self.processors > 1
+        for file in options.files { inputs.append(try open(file, options, &traits, isAhead: isAhead)) }
+        for input in inputs { input.begin() }
+        defer { for input in inputs { input.end() } }
         var state = AnalysisState(
             registry: registry, rules: options.rules,
             engine: TraceEngine(
@@ -144,12 +148,15 @@ public final class Analysis: Sendable {
         }
     }
 
+    /// Processors that this process may use (sched_getaffinity(2), as nproc counts them).
+    private static var processors: Int { ProcessInfo.processInfo.activeProcessorCount }
+
     private func note(_ inputs: [any TraceInput], _ events: UInt64) -> (isStopping: Bool, isSnapshotWanted: Bool) {
         var progress = Progress()
         progress.events = events
         var size: UInt64? = 0
         for input in inputs {
-            progress.bytes += input.stream.consumed
+            progress.bytes += input.consumed
             size = input.stream.size.flatMap { part in size.map { $0 + part } }
         }
         progress.size = size
@@ -193,8 +200,9 @@ public final class Analysis: Sendable {
         }
     }
 
-    private func open(_ argument: String, _ options: Options, _ traits: inout Traits) throws(CaptureError)
-        -> any TraceInput
+    private func open(
+        _ argument: String, _ options: Options, _ traits: inout Traits, isAhead: Bool
+    ) throws(CaptureError) -> any TraceInput
     {
         let file = NamedFile(argument)
         let isWanted = { !self.state.withLock { $0.isStopping } }
@@ -209,8 +217,11 @@ public final class Analysis: Sendable {
         let bytes = unsafe window.buffer.span.bytes.extracting(0..<range.upperBound)
         if let decoder = CaptureDecoder(beginning: bytes) {
             traits.isOwnRecordingOnly = traits.isOwnRecordingOnly && Self.isRecording(bytes)
+            let stage = CaptureDecodeStage(
+                stream, window: window, framing: decoder, parser: PacketParser(seed: AnalysisState.seed))
             return CaptureInput(
-                stream, window: window, decoder: decoder, label: file.name ?? Self.label(file.path, options.files))
+                stream, source: CaptureSource(stage, isAhead: isAhead && stream.isFile && !options.follows),
+                label: file.name ?? Self.label(file.path, options.files))
         }
         guard !window.buffer[range].prefix(4096).contains(0) else { throw .unknownFormat(file: stream.name) }
         traits.isOwnRecordingOnly = false

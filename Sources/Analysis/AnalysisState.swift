@@ -13,9 +13,8 @@ struct AnalysisState: ~Copyable {
     var problems = Problems()
     private let registry: LayoutRegistry
     private let rules: RuleBook
-    private let parser: PacketParser
     /// By namespace; `nil` for those of the kernel log.
-    var readers: [NFLogReader?] = []
+    private var readers: [NFLogPlacing?] = []
     /// Groups whose rules are known, by namespace.
     private var groups: [Int: Set<UInt16>] = [:]
     /// Far from overflow: nothing has come yet.
@@ -35,7 +34,7 @@ struct AnalysisState: ~Copyable {
     /// Whether there is one recording only, which then says itself what was complete when.
     private let isAlone: Bool
     private var isPaced = false
-    private let observer: (any AnalysisObserver)?
+    let observer: (any AnalysisObserver)?
     /// Told which machine a recording is of, before its events.
     private let onMachine: (MachineIdentity) -> Void
 
@@ -51,10 +50,11 @@ struct AnalysisState: ~Copyable {
         self.engine = engine
         if let observer { self.engine.sink.onPath = { _, journey in observer.ended(journey) } }
         self.lateness = lateness
-        // Equal files give equal results, so that the hash has no random seed here; nobody sends packets meanwhile.
-        parser = PacketParser(seed: 0x6970_745F_7472_6163)
-        logReader = LogReader(seed: 0x6970_745F_7472_6163, registry: registry)
+        logReader = LogReader(seed: Self.seed, registry: registry)
     }
+
+    /// Equal files give equal results, so that the hash has no random seed here; nobody sends packets meanwhile.
+    static let seed: UInt64 = 0x6970_745F_7472_6163
 
     // MARK: Time
 
@@ -126,22 +126,24 @@ struct AnalysisState: ~Copyable {
         let index = index ?? registry.namespace(named: name, medium: .nflog)
         while readers.count <= index { readers.append(nil) }
         if readers[index] == nil {
-            readers[index] = NFLogReader(namespace: index, parser: parser, registry: registry)
+            readers[index] = NFLogPlacing(namespace: index, registry: registry)
             takeLayout()
         }
         return index
     }
 
-    /// Reads one message of NFLOG's.
+    /// Takes one decoded message of NFLOG's.
     ///
-    /// - Parameter message: `struct nfgenmsg` and attributes, in this machine's byte order.
-    mutating func read(
-        _ bytes: RawSpan, _ message: Range<Int>, reader: Int, named name: String, _ time: Int64
-    ) throws(ParseError) {
-        if let observer, !observer.accepts(bytes, message, namespace: name) { return }
-        let segment = try readers[reader]?.read(captured: bytes, message, now: time, into: &engine.correlator)
-        if let observer, let segment { observer.placed(bytes, message, segment: segment) }
+    /// - Returns: as `NFLogPlacing.take` does.
+    @inline(__always)
+    mutating func take(
+        _ report: NFLogReport, _ packet: @autoclosure () -> Packet, _ origin: @autoclosure () -> NFLogOrigin,
+        _ recall: inout NFLogRecall, reader: Int, _ time: Int64
+    ) -> UInt64 {
+        readers[reader]?.take(report, packet(), origin(), &recall, now: time, into: &engine.correlator) ?? NFLogReader.noTag
     }
+
+    mutating func countMalformed(reader: Int) { readers[reader]?.countMalformed() }
 
     /// A group has come up in a namespace: what its rules say of it holds from now on.
     mutating func learn(group: UInt16, namespace: Int, named name: String) {

@@ -4,181 +4,173 @@ internal import Intake
 internal import TraceModel
 internal import WireFormat
 
-/// A capture file: pcap or pcapng.
+/// A capture file: pcap or pcapng. Takes what `CaptureDecodeStage` has decoded, batch by batch.
 final class CaptureInput: TraceInput {
     let stream: ByteStream
-    private var window: InputWindow
-    private var decoder: CaptureDecoder
+    private let source: CaptureSource
     /// The namespace that the file is of, where its interfaces do not say.
     private let label: String
-    /// By interface of the file.
+    // By interface of the file: where its packets go, `nil` where that has to be worked out with the next one; the origins that its
+    // reports name; what became of its packets; and, `recentCount` of each, the packets that its reports name.
     private var targets: [Target?] = []
+    private var origins: [[NFLogOrigin]] = []
+    private var recalls: [NFLogRecall] = []
+    private var recent: [Packet] = []
     /// By name, of the recording's namespaces: their indices here.
     private var namespaces: [String: Int] = [:]
     /// By namespace of the recording.
     private var places: [Int] = []
-    private(set) var isExhausted = false
-    private var lastTime: Int64 = 0
-    private var damage: Range<UInt64>?
+
+    private var batch = CaptureBatch()
+    // Of the batch, what is next.
+    private var nextRecord = 0
+    private var nextNotice = 0
+    private var nextFailure = 0
+    private var nextPacket = 0
 
     private struct Target {
-        /// Index of the reader; -1 for an interface whose packets say nothing of chains.
+        /// Index of the namespace; -1 for an interface whose packets say nothing of chains.
         var reader: Int
         var name: String
-        var isSwapped: Bool
         /// The group that was seen last.
         var group: UInt16?
     }
 
-    init(_ stream: ByteStream, window: InputWindow, decoder: CaptureDecoder, label: String) {
+    init(_ stream: ByteStream, source: CaptureSource, label: String) {
         self.stream = stream
-        self.window = window
-        self.decoder = decoder
+        self.source = source
         self.label = label
     }
 
-    func stopFollowing() { window.end() }
+    var consumed: UInt64 { batch.consumed }
 
-    /// The record that is next, not taken yet, with where it ends.
-    private var pending: (packet: CapturedPacket, end: Int)?
-    /// What stands before it and is not taken yet: it holds from that packet on.
-    private var notices: [Notice] = []
+    func begin() { source.begin() }
+    func end() { source.end() }
+    func stopFollowing() { source.stopFollowing() }
 
-    private enum Notice {
-        case trace(TraceBlock, place: UInt64)
-        case loss(interface: Int, packets: UInt64)
-    }
+    var isExhausted: Bool { batch.isLast && nextRecord == batch.records.count }
 
     func nextTime(_ problems: inout Problems) throws(CaptureError) -> Int64? {
-        if pending == nil { guard try find(&problems) || !notices.isEmpty else { return nil } }
-        return pending?.packet.time ?? lastTime
-    }
-
-    /// Looks for the next record that counts.
-    private func find(_ problems: inout Problems) throws(CaptureError) -> Bool {
-        while !isExhausted {
-            let (item, offset) = decode()
-            switch item {
-            case .packet(let packet):
-                pending = (packet, offset)
-                reportDamage(&problems)
-                return true
-            case .trace(let body):
-                let buffer = window.buffer
-                if let block = TraceBlock(unsafe buffer.span.bytes, body) {
-                    notices.append(.trace(block, place: window.position(of: body.lowerBound)))
-                }
-                window.use(upTo: offset)
-            case .loss(let interface, let packets):
-                notices.append(.loss(interface: interface, packets: packets))
-                window.use(upTo: offset)
-            case .other:
-                window.use(upTo: offset)
-            case .damage(let range):
-                let place = window.position(of: range.lowerBound)..<window.position(of: range.upperBound)
-                damage = (damage?.lowerBound ?? place.lowerBound)..<place.upperBound
-                window.use(upTo: offset)
-            case nil:
-                if window.isLast {
-                    if let problem = stream.problem {
-                        problems.add("\(stream.name): \(problem); what was readable has been analysed")
-                    }
-                    reportDamage(&problems)
-                    isExhausted = true
-                    return false
-                }
-                if try !window.fill(), !window.isLast {
-                    guard try window.continueRotated() else { return false }
-                }
+        while nextRecord == batch.records.count {
+            guard !batch.isLast else { return nil }
+            (nextRecord, nextNotice, nextFailure, nextPacket) = (0, 0, 0, 0)
+            guard try source.next(&batch) else { return nil }
+            for (interface, origin) in batch.origins {
+                makeRoom(for: interface)
+                origins[interface].append(origin)
             }
         }
-        return false
-    }
-
-    private func decode() -> (CaptureItem?, end: Int) {
-        let buffer = window.buffer
-        var offset = window.range.lowerBound
-        let item = decoder.next(
-            in: unsafe buffer.span.bytes.extracting(0..<window.range.upperBound), at: &offset, isLast: window.isLast)
-        return (item, offset)
-    }
-
-    private func reportDamage(_ problems: inout Problems) {
-        guard let damage else { return }
-        problems.add(
-            "\(stream.name): \(damage.count) bytes from byte \(damage.lowerBound) on are not what the format says; skipped")
-        self.damage = nil
+        return batch.records[nextRecord].time
     }
 
     func deliver(upTo limit: Int64, count: Int, into state: inout AnalysisState) throws(CaptureError) {
         var left = count
         while left > 0, let time = try nextTime(&state.problems), time <= limit {
-            if !notices.isEmpty {
-                for notice in notices { take(notice, &state) }
-                notices = []
+            let kind = batch.records[nextRecord].kind
+            if kind == .notice {
+                nextRecord += 1
+                nextNotice += 1
+                take(batch.notices[nextNotice - 1], &state)
+                continue
             }
-            guard let next = pending else { return }
-            pending = nil
             left -= 1
-            lastTime = time
             state.move(to: time)
-            take(next.packet, time, &state)
-            window.use(upTo: next.end)
+            take(kind, time, &state)
+            nextRecord += 1
         }
     }
 
-    private func take(_ packet: CapturedPacket, _ time: Int64, _ state: inout AnalysisState) {
-        let target = target(packet.interface, &state)
-        guard target.reader >= 0 else { return }
-        let buffer = window.buffer
-        let bytes = unsafe buffer.span.bytes
-        if packet.data.count >= 4 {
-            // struct nfgenmsg: res_id is the group.
-            let group = bytes.big16(packet.data.lowerBound + 2)
-            if group != target.group {
-                targets[packet.interface]?.group = group
-                state.learn(group: group, namespace: target.reader, named: target.name)
-            }
-        }
-        do {
-            if target.isSwapped {
-                let turned = CaptureDecoder.swappedAttributes(bytes, packet.data)
-                try state.read(unsafe turned.span.bytes, 0..<turned.count, reader: target.reader, named: target.name, time)
-            } else {
-                try state.read(bytes, packet.data, reader: target.reader, named: target.name, time)
-            }
-        } catch {
-            let place = window.position(of: packet.data.lowerBound)
-            state.problems.add("\(stream.name): the packet at byte \(place) is not understood: \(error)")
+    private static let recentCount = NFLogDecoder.recentCount
+
+    private func makeRoom(for interface: Int) {
+        while targets.count <= interface {
+            targets.append(nil)
+            origins.append([])
+            recalls.append(NFLogRecall())
+            recent += [Packet](repeating: .none, count: Self.recentCount)
         }
     }
 
-    /// Where the packets of an interface go; worked out with the first of them.
+    @inline(__always)
+    private func take(_ kind: CaptureBatch.Kind, _ time: Int64, _ state: inout AnalysisState) {
+        let interface = Int(batch.records[nextRecord].interface)
+        if interface >= targets.count || targets[interface]?.group != batch.records[nextRecord].group {
+            prepare(interface, batch.records[nextRecord].group, &state)
+        }
+        let report = batch.records[nextRecord].report
+        if report.isNewPacket {
+            recent[interface * Self.recentCount + Int(report.packet)] = batch.packets[nextPacket]
+            nextPacket += 1
+        }
+        guard let reader = targets[interface]?.reader, reader >= 0 else { return }
+        if let observer = state.observer { return show(observer, interface, reader, kind, time, &state) }
+        if kind == .report {
+            _ = take(report, interface, reader, time, &state)
+        } else {
+            state.countMalformed(reader: reader)
+        }
+        if kind == .failure || !report.hasPacket { fail(&state) }
+    }
+
+    @inline(__always)
+    private func take(_ report: NFLogReport, _ interface: Int, _ reader: Int, _ time: Int64, _ state: inout AnalysisState)
+        -> UInt64
+    {
+        state.take(
+            report, recent[interface * Self.recentCount + Int(report.packet)], origins[interface][Int(report.origin)],
+            &recalls[interface], reader: reader, time)
+    }
+
+    /// The same for somebody who watches.
+    private func show(
+        _ observer: any AnalysisObserver, _ interface: Int, _ reader: Int, _ kind: CaptureBatch.Kind, _ time: Int64,
+        _ state: inout AnalysisState
+    ) {
+        let record = batch.records[nextRecord]
+        let range = Int(record.data.lowerBound)..<Int(record.data.upperBound)
+        let name = targets[interface]?.name ?? label
+        source.lend { bytes in
+            guard observer.accepts(bytes, range, namespace: name) else { return }
+            guard kind == .report else { return state.countMalformed(reader: reader) }
+            observer.placed(bytes, range, segment: take(record.report, interface, reader, time, &state))
+        }
+        if kind == .failure || !record.report.hasPacket { fail(&state) }
+    }
+
+    private func fail(_ state: inout AnalysisState) {
+        guard nextFailure < batch.failures.count else { return }
+        let failure = batch.failures[nextFailure]
+        nextFailure += 1
+        state.problems.add("\(stream.name): the packet at byte \(failure.place) is not understood: \(failure.error)")
+    }
+
+    // MARK: Interfaces
+
+    /// Works out where the packets of an interface go, and whether they are of a group that is new there.
+    private func prepare(_ interface: Int, _ group: UInt16, _ state: inout AnalysisState) {
+        makeRoom(for: interface)
+        if targets[interface] == nil { targets[interface] = target(interface, &state) }
+        guard let target = targets[interface], target.reader >= 0, target.group != group else { return }
+        targets[interface]?.group = group
+        state.learn(group: group, namespace: target.reader, named: target.name)
+    }
+
     private func target(_ index: Int, _ state: inout AnalysisState) -> Target {
-        if index < targets.count, let known = targets[index] { return known }
-        let target = makeTarget(index, &state)
-        while targets.count <= index { targets.append(nil) }
-        targets[index] = target
-        return target
-    }
-
-    private func makeTarget(_ index: Int, _ state: inout AnalysisState) -> Target {
-        let interface = decoder.interfaces[index]
+        let interface = batch.interfaces[index]
         guard interface.linkType == CaptureInterface.nflog else {
             state.problems.add(
                 "\(stream.name): interface \(interface.name ?? "\(index)") has link type \(interface.linkType); only NFLOG "
                     + "(239) says in which chain a packet was, so its packets are left out. Capture with: "
                     + "tcpdump -i nflog:5 -w FILE")
-            return Target(reader: -1, name: "", isSwapped: false)
+            return Target(reader: -1, name: "")
         }
         // tcpdump and dumpcap call it nflog:5.
         let named = interface.name.flatMap { $0.hasPrefix("nflog") || $0.isEmpty ? nil : $0 }
         let name = named ?? label
-        return Target(
-            reader: state.reader(named: name, index: namespaces[name]), name: name, isSwapped: interface.isSwapped)
+        return Target(reader: state.reader(named: name, index: namespaces[name]), name: name)
     }
 
-    private func take(_ notice: Notice, _ state: inout AnalysisState) {
+    private func take(_ notice: CaptureBatch.Notice, _ state: inout AnalysisState) {
         switch notice {
         case .trace(.layout(let json), let place):
             do {
@@ -197,8 +189,10 @@ final class CaptureInput: TraceInput {
             }
         case .trace(.note(let note), _): state.take(note, places: places)
         case .loss(let interface, let packets):
-            let target = target(interface, &state)
-            if target.reader >= 0 { state.noteLoss(packets, reader: target.reader) }
+            makeRoom(for: interface)
+            if targets[interface] == nil { targets[interface] = target(interface, &state) }
+            if let reader = targets[interface]?.reader, reader >= 0 { state.noteLoss(packets, reader: reader) }
+        case .problem(let message): state.problems.add(message)
         }
     }
 }

@@ -29,6 +29,10 @@ final class LogInput: TraceInput {
         self.context = context
     }
 
+    var consumed: UInt64 { stream.consumed }
+
+    func begin() {}
+    func end() {}
     func stopFollowing() { window.end() }
 
     /// Longer lines are cut: no packet's line comes near.

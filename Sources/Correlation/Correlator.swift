@@ -120,12 +120,7 @@ public struct Correlator: ~Copyable {
     /// When events were lost last, in any namespace.
     var lastLoss: Int64 = .min / 2
     /// Lent to the sink; its buffers are used again.
-    var outgoing = Journey(
-        packet: Packet(
-            tuple: PacketTuple(
-                source: IPAddress(ipv4: 0), destination: IPAddress(ipv4: 0), sourcePort: 0, destinationPort: 0,
-                transport: 0),
-            fingerprint: Fingerprint(header: 0, payload: 0), length: 0, timeToLive: 0))
+    var outgoing = Journey(packet: .none)
 
     public init(limits: Limits = Limits()) {
         self.limits = limits

@@ -18,6 +18,14 @@ package struct NFLogReport: Sendable, BitwiseCopyable {
     package var packet: UInt8
     /// Whether that packet has just taken its place, rather than being there from a message before.
     package var isNewPacket: Bool
+
+    /// Says nothing; holds a place.
+    package static let none = NFLogReport(
+        origin: 0, inInterface: 0, outInterface: 0, mark: 0, sequence: 0, globalSequence: 0, timestamp: 0, hasSequence: false,
+        timeToLive: 0, packet: RecentPackets.none, isNewPacket: false)
+
+    /// Whether its packet is one that can be understood.
+    package var hasPacket: Bool { packet != RecentPackets.none }
 }
 
 /// Where an NFLOG message comes from, as far as it says so itself.
@@ -44,6 +52,9 @@ package struct NFLogDecoder: Sendable {
 
     /// Prefixes that are told apart, since a file may hold any number of them.
     private static let mostOrigins = 1 << 18
+
+    /// Packets that reports name are numbered from 0 to one below this.
+    package static let recentCount = RecentPackets.capacity
 
     package init(parser: PacketParser) { self.parser = parser }
 

@@ -1,7 +1,34 @@
 package import Correlation
 package import TraceModel
 
-/// Turns decoded reports of one namespace into events: says which probe each is of, and counts what is missing.
+/// What is known of what one decoder has met: the probe of each origin, and what became of each of its recent packets.
+package struct NFLogRecall {
+    /// By origin: the number of its probe, or one of those that stand for none.
+    fileprivate var probes: [UInt32] = []
+    /// By recent packet: what became of its last event.
+    fileprivate var fates = [Fate](repeating: .unknown, count: RecentPackets.capacity)
+    /// It holds as long as this is that of `NFLogPlacing`.
+    fileprivate var epoch: UInt64 = 0
+
+    fileprivate enum Fate {
+        case unknown
+        /// It is one of those that are not followed.
+        case leftOut
+        case followed(SegmentName)
+    }
+
+    package init() {}
+
+    @inline(never)
+    fileprivate mutating func forget(_ epoch: UInt64) {
+        probes.removeAll(keepingCapacity: true)
+        for index in fates.indices { fates[index] = .unknown }
+        self.epoch = epoch
+    }
+}
+
+/// Turns decoded reports of one namespace into events: says which probe each is of, and counts what is missing. They may come
+/// from several decoders, one after the other, as from files of which one continues another.
 package struct NFLogPlacing {
     package private(set) var counters = IntakeCounters()
     package private(set) var unplaced = UnplacedPrefixes()
@@ -11,21 +38,12 @@ package struct NFLogPlacing {
     /// `nil` where a file begins somewhere in the middle.
     private var nextSequence: UInt32?
     private var order: UInt32 = 0
-    /// By origin: the number of its probe, or one of those that stand for none.
-    private var probes: [UInt32] = []
-    /// By recent packet: what became of its last event.
-    private var fates = [Fate](repeating: .unknown, count: RecentPackets.capacity)
-
-    private enum Fate {
-        case unknown
-        /// It is one of those that are not followed.
-        case leftOut
-        case followed(SegmentName)
-    }
+    /// Changes with everything that `NFLogRecall` rests on.
+    private var epoch: UInt64 = 1
 
     /// One packet of 2 to this power is followed.
     package var thinning = 0 {
-        didSet { for index in fates.indices { fates[index] = .unknown } }
+        didSet { epoch += 1 }
     }
 
     package init(namespace: Int, registry: LayoutRegistry) {
@@ -36,7 +54,7 @@ package struct NFLogPlacing {
     }
 
     /// Forgets which prefix belongs to which probe, because the layout has changed.
-    package mutating func layoutChanged() { probes.removeAll() }
+    package mutating func layoutChanged() { epoch += 1 }
 
     /// Events are missing that no sequence number tells of.
     package mutating func noteLoss(_ count: UInt64) { counters.lost &+= count }
@@ -49,20 +67,22 @@ package struct NFLogPlacing {
     /// - Parameters:
     ///   - packet: the one that the report names.
     ///   - origin: the one that the report names.
+    ///   - recall: that of the decoder that made the report.
     ///   - now: microseconds since 1970, for events that the kernel did not stamp.
     /// - Returns: the segment that it is part of (`Correlator.ingest`), or `NFLogReader.noTag`.
     @inline(__always)
     package mutating func take(
-        _ report: NFLogReport, _ packet: @autoclosure () -> Packet, _ origin: @autoclosure () -> NFLogOrigin, now: Int64,
-        into correlator: inout Correlator
+        _ report: NFLogReport, _ packet: @autoclosure () -> Packet, _ origin: @autoclosure () -> NFLogOrigin,
+        _ recall: inout NFLogRecall, now: Int64, into correlator: inout Correlator
     ) -> UInt64 {
+        if recall.epoch != epoch { recall.forget(epoch) }
         if report.hasSequence { followSequence(report.sequence, &correlator) }
         // Whoever did not ask for sequence numbers has the order in which the events came.
         order = report.hasSequence ? report.globalSequence : order &+ 1
         counters.events += 1
         let number = Int(report.origin)
-        var probe = number < probes.count ? probes[number] : Self.unknown
-        if probe == Self.unknown { probe = place(number, origin(), &correlator) }
+        var probe = number < recall.probes.count ? recall.probes[number] : Self.unknown
+        if probe == Self.unknown { probe = place(number, origin(), &recall, &correlator) }
         guard probe < Self.firstUnplaced else {
             countUnplaced(probe)
             return NFLogReader.noTag
@@ -77,7 +97,7 @@ package struct NFLogPlacing {
             isStamped: report.timestamp != 0)
         let slot = Int(report.packet)
         if !report.isNewPacket {
-            switch fates[slot] {
+            switch recall.fates[slot] {
             case .followed(let name):
                 if correlator.extend(name, with: sighting) { return name.firstEvent }
             case .leftOut:
@@ -86,20 +106,22 @@ package struct NFLogPlacing {
             case .unknown: break
             }
         }
-        return take(packet(), sighting, slot, &correlator)
+        return take(packet(), sighting, slot, &recall, &correlator)
     }
 
     @inline(never)
-    private mutating func take(_ packet: Packet, _ sighting: Sighting, _ slot: Int, _ correlator: inout Correlator) -> UInt64 {
+    private mutating func take(
+        _ packet: Packet, _ sighting: Sighting, _ slot: Int, _ recall: inout NFLogRecall, _ correlator: inout Correlator
+    ) -> UInt64 {
         if thinning > 0, Self.isLeftOut(packet.fingerprint, thinning) {
-            fates[slot] = .leftOut
+            recall.fates[slot] = .leftOut
             counters.thinned += 1
             return NFLogReader.noTag
         }
         var packet = packet
         packet.timeToLive = sighting.timeToLive
         let name = correlator.ingest(Event(packet: packet, sighting: sighting))
-        fates[slot] = .followed(name)
+        recall.fates[slot] = .followed(name)
         return name.firstEvent
     }
 
@@ -131,7 +153,9 @@ package struct NFLogPlacing {
     private static let firstUnplaced = impossible - UInt32(UnplacedPrefixes.limit) - 1
 
     /// The slow path, once for each origin.
-    private mutating func place(_ number: Int, _ origin: NFLogOrigin, _ correlator: inout Correlator) -> UInt32 {
+    private mutating func place(
+        _ number: Int, _ origin: NFLogOrigin, _ recall: inout NFLogRecall, _ correlator: inout Correlator
+    ) -> UInt32 {
         let probe: UInt32
         if let hook = Hook(rawValue: origin.hook) {
             if let family = AddressFamily(rawValue: origin.family),
@@ -147,8 +171,8 @@ package struct NFLogPlacing {
         } else {
             probe = Self.impossible
         }
-        while probes.count <= number { probes.append(Self.unknown) }
-        probes[number] = probe
+        while recall.probes.count <= number { recall.probes.append(Self.unknown) }
+        recall.probes[number] = probe
         return probe
     }
 

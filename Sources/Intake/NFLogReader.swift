@@ -8,6 +8,7 @@ package import WireFormat
 /// Needs no kernel: it is fed bytes.
 package struct NFLogReader {
     package private(set) var decoder: NFLogDecoder
+    private var recall = NFLogRecall()
     private var placing: NFLogPlacing
 
     package init(namespace: Int, parser: PacketParser, registry: LayoutRegistry) {
@@ -70,31 +71,10 @@ package struct NFLogReader {
         read(bytes, now: now, into: &correlator, tags: &tags)
     }
 
-    /// Reads one message as a capture file has it: `struct nfgenmsg` and attributes.
-    ///
-    /// - Returns: the segment that it is part of (`Correlator.ingest`), or `noTag`.
-    /// - Throws: `ParseError` for one that cannot be understood; it is counted already.
-    package mutating func read(
-        captured bytes: RawSpan, _ range: Range<Int>, now: Int64, into correlator: inout Correlator
-    ) throws(ParseError) -> UInt64 {
-        let report: NFLogReport
-        do {
-            report = try decoder.decode(bytes, body: range)
-        } catch {
-            placing.countMalformed()
-            throw error
-        }
-        let malformed = placing.counters.malformed
-        let tag = take(report, now, &correlator)
-        if placing.counters.malformed != malformed, report.packet == RecentPackets.none, let problem = decoder.problem {
-            throw problem
-        }
-        return tag
-    }
-
     @inline(__always)
     private mutating func take(_ report: NFLogReport, _ now: Int64, _ correlator: inout Correlator) -> UInt64 {
         placing.take(
-            report, decoder.packet(report.packet), decoder.origin(Int(report.origin)), now: now, into: &correlator)
+            report, decoder.packet(report.packet), decoder.origin(Int(report.origin)), &recall, now: now,
+            into: &correlator)
     }
 }

@@ -26,11 +26,7 @@ struct RecentPackets: Sendable {
     private var oldest = 0
 
     init() {
-        let none = Packet(
-            tuple: PacketTuple(
-                source: IPAddress(ipv4: 0), destination: IPAddress(ipv4: 0), sourcePort: 0, destinationPort: 0, transport: 0),
-            fingerprint: Fingerprint(header: 0, payload: 0), length: 0, timeToLive: 0)
-        entries = [Entry](repeating: Entry(packet: none), count: Self.capacity)
+        entries = [Entry](repeating: Entry(packet: .none), count: Self.capacity)
         rest = [UInt8](repeating: 0, count: Self.capacity * PacketParser.reach)
     }
 

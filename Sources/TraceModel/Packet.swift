@@ -38,6 +38,12 @@
 }
 
 extension Packet {
+    /// Holds a place.
+    public static let none = Packet(
+        tuple: PacketTuple(
+            source: IPAddress(ipv4: 0), destination: IPAddress(ipv4: 0), sourcePort: 0, destinationPort: 0, transport: 0),
+        fingerprint: Fingerprint(header: 0, payload: 0), length: 0, timeToLive: 0)
+
     /// An ICMP message about another packet, which it quotes (RFC 792, RFC 4443).
     public var isICMPError: Bool {
         switch tuple.transport {
