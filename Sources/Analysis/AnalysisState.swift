@@ -143,6 +143,10 @@ struct AnalysisState: ~Copyable {
         readers[reader]?.take(report, packet(), origin(), &recall, now: time, into: &engine.correlator) ?? NFLogReader.noTag
     }
 
+    /// A packet will be taken soon.
+    @inline(__always)
+    mutating func expect(_ packet: Packet, reader: Int) { engine.correlator.expect(packet, namespace: reader) }
+
     mutating func countMalformed(reader: Int) { readers[reader]?.countMalformed() }
 
     /// A group has come up in a namespace: what its rules say of it holds from now on.

@@ -44,7 +44,7 @@ struct CaptureBatch: Sendable {
     var notices: [Notice] = []
     var failures: [Failure] = []
     /// Those that records name as new, in order.
-    var packets: [Packet] = []
+    var packets: [(interface: Int, packet: Packet)] = []
     /// Origins that reports of an interface name from here on, in the order of their numbers.
     var origins: [(interface: Int, origin: NFLogOrigin)] = []
     /// The interfaces of the file, as far as they are known at the end of the batch.

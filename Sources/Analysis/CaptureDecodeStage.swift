@@ -3,7 +3,7 @@ internal import Intake
 internal import WireFormat
 
 /// Turns a capture file into batches. Needs nothing but the file, so that it may run on another thread than what takes them.
-final class CaptureDecodeStage {
+struct CaptureDecodeStage: ~Copyable {
     private let stream: ByteStream
     private var window: InputWindow
     private var framing: CaptureDecoder
@@ -23,7 +23,7 @@ final class CaptureDecodeStage {
         self.parser = parser
     }
 
-    func stopFollowing() { window.end() }
+    mutating func stopFollowing() { window.end() }
 
     /// Lends the bytes that the records of the last batch are from.
     func lend(_ body: (RawSpan) -> Void) {
@@ -34,7 +34,7 @@ final class CaptureDecodeStage {
     /// Puts the next records into `batch`, which is empty.
     ///
     /// - Returns: `false` where there are none for now, of a file that may grow.
-    func fill(_ batch: inout CaptureBatch) throws(CaptureError) -> Bool {
+    mutating func fill(_ batch: inout CaptureBatch) throws(CaptureError) -> Bool {
         while batch.records.isEmpty, !isExhausted {
             decode(into: &batch)
             // What is in the batch may still be looked at where it is.
@@ -60,7 +60,7 @@ final class CaptureDecodeStage {
         return true
     }
 
-    private func decode(into batch: inout CaptureBatch) {
+    private mutating func decode(into batch: inout CaptureBatch) {
         let limit = window.range.upperBound
         var offset = window.range.lowerBound
         let isLast = window.isLast
@@ -89,7 +89,7 @@ final class CaptureDecodeStage {
     }
 
     @inline(__always)
-    private func take(_ packet: CapturedPacket, _ bytes: RawSpan, _ batch: inout CaptureBatch) {
+    private mutating func take(_ packet: CapturedPacket, _ bytes: RawSpan, _ batch: inout CaptureBatch) {
         lastTime = packet.time ?? lastTime
         if !held.isEmpty { release(&batch) }
         let group = packet.data.count >= 4 ? bytes.big16(packet.data.lowerBound + 2) : 0
@@ -111,7 +111,7 @@ final class CaptureDecodeStage {
     }
 
     @inline(__always)
-    private func decode(
+    private mutating func decode(
         _ packet: CapturedPacket, _ bytes: RawSpan, _ batch: inout CaptureBatch
     ) throws(ParseError) -> NFLogReport {
         let index = packet.interface
@@ -124,7 +124,7 @@ final class CaptureDecodeStage {
     }
 
     /// A packet comes, or nothing for now.
-    private func release(_ batch: inout CaptureBatch) {
+    private mutating func release(_ batch: inout CaptureBatch) {
         for notice in held {
             batch.notices.append(notice)
             batch.records.append(
@@ -133,7 +133,7 @@ final class CaptureDecodeStage {
         held.removeAll()
     }
 
-    private func reportDamage() {
+    private mutating func reportDamage() {
         guard let damage else { return }
         held.append(
             .problem(
@@ -148,10 +148,9 @@ extension NFLogDecoder {
     fileprivate mutating func decode(
         _ bytes: RawSpan, _ body: Range<Int>, interface: Int, _ place: UInt64, _ batch: inout CaptureBatch
     ) throws(ParseError) -> NFLogReport {
-        let known = originCount
         let report = try decode(bytes, body: body)
-        if originCount > known { batch.origins.append((interface, origin(known))) }
-        if report.isNewPacket { batch.packets.append(packet(report.packet)) }
+        if report.isNewOrigin { batch.origins.append((interface, origin(Int(report.origin)))) }
+        if report.isNewPacket { batch.packets.append((interface, packet(report.packet))) }
         if !report.hasPacket, let problem { batch.failures.append(.init(error: problem, place: place)) }
         return report
     }

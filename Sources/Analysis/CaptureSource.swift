@@ -4,7 +4,7 @@ private import Foundation
 /// Where decoded batches come from: made when they are asked for, or by a thread of their own meanwhile.
 final class CaptureSource: @unchecked Sendable {
     /// Used by one thread alone: that of `run` once it has begun, else that of the caller.
-    private let stage: CaptureDecodeStage
+    private var stage: CaptureDecodeStage
     // Guarded by the condition's lock.
     private let condition = NSCondition()
     private var made: [CaptureBatch] = []
@@ -17,7 +17,7 @@ final class CaptureSource: @unchecked Sendable {
     private static let mostAhead = 4
 
     /// - Parameter isAhead: whether a thread of its own decodes, ahead of what is taken. For files that do not grow.
-    init(_ stage: CaptureDecodeStage, isAhead: Bool) {
+    init(_ stage: consuming CaptureDecodeStage, isAhead: Bool) {
         self.stage = stage
         self.isAhead = isAhead
     }

@@ -202,6 +202,12 @@ public struct Correlator: ~Copyable {
         receipt = time
     }
 
+    /// A packet will be taken soon: what it is looked for in is asked of memory meanwhile.
+    @inline(__always)
+    public func expect(_ packet: Packet, namespace: Int) {
+        segments.prefetch(UInt16(truncatingIfNeeded: namespace), packet.fingerprint, packet.tuple)
+    }
+
     /// Takes one event. Its probe is one of the layout's.
     ///
     /// - Returns: the segment that it is part of.

@@ -66,6 +66,7 @@ struct Itinerary: Sendable {
     /// Of all verdicts.
     private(set) var probes: [UInt32] = []
     private var arrivals: [ArrivalKey: Arrival?] = [:]
+    private var latestArrival: (key: ArrivalKey, arrival: Arrival?)?
     /// When probes expire, in microseconds since 1970, in order; what is cached holds until the next one.
     private var expiries: [Int64] = []
     private var cacheEnd = Int64.min
@@ -169,6 +170,7 @@ struct Itinerary: Sendable {
         firstKnown.removeAll()
         probes.removeAll()
         arrivals.removeAll()
+        latestArrival = nil
         cacheEnd = expiries.first { $0 > now } ?? .max
     }
 
@@ -297,9 +299,10 @@ struct Itinerary: Sendable {
         guard !leadsOut(of: namespace, through: interface) else { return nil }
         forgetIfExpired(now)
         let key = ArrivalKey(namespace: namespace, interface: interface, family: family, conditions: conditions | 1)
-        if let known = arrivals[key] { return known }
-        let arrival = findArrival(key, now)
+        if key == latestArrival?.key { return latestArrival?.arrival }
+        let arrival = arrivals[key] ?? findArrival(key, now)
         arrivals[key] = .some(arrival)
+        latestArrival = (key, arrival)
         return arrival
     }
 

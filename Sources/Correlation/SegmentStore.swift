@@ -180,6 +180,13 @@ struct SegmentStore: ~Copyable {
         return places.isAlone(name.index)
     }
 
+    func prefetch(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) {
+        places.prefetch(Self.placeHash(namespace, fingerprint, tuple))
+        let crossing = Self.crossingHash(fingerprint, tuple)
+        arrivals.prefetch(crossing)
+        departures.prefetch(crossing)
+    }
+
     /// Those where one of them is, itself among them.
     @inline(__always)
     func firstAtPlaceOf(_ index: Int32) -> Int32 { places.first(placeHash(index)) }

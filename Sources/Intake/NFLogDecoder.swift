@@ -18,6 +18,8 @@ package struct NFLogReport: Sendable, BitwiseCopyable {
     package var packet: UInt8
     /// Whether that packet has just taken its place, rather than being there from a message before.
     package var isNewPacket: Bool
+    /// Whether its origin has just got its number.
+    package var isNewOrigin = false
 
     /// Says nothing; holds a place.
     package static let none = NFLogReport(
@@ -58,8 +60,7 @@ package struct NFLogDecoder: Sendable {
 
     package init(parser: PacketParser) { self.parser = parser }
 
-    /// The origins met so far; their positions are their numbers.
-    package var originCount: Int { origins.count }
+    /// An origin that a report named.
     package func origin(_ number: Int) -> NFLogOrigin { origins[number] }
 
     /// A packet that a report named.
@@ -78,9 +79,12 @@ package struct NFLogDecoder: Sendable {
     @inline(never)
     private mutating func decodeSlowly(_ bytes: RawSpan, _ body: Range<Int>) throws(ParseError) -> NFLogReport {
         let message = try NFLogMessage(parsing: bytes, body: body)
+        let known = origins.count
         let origin = origin(of: message, bytes)
         shapes.learn(origin, bytes, body: body)
-        return report(message, origin, bytes)
+        var report = report(message, origin, bytes)
+        report.isNewOrigin = origins.count > known
+        return report
     }
 
     private mutating func origin(of message: NFLogMessage, _ bytes: RawSpan) -> UInt32 {

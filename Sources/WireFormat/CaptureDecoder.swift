@@ -30,6 +30,7 @@ struct CaptureClock: Equatable, Sendable {
     var offset: Int64 = 0
 
     func microseconds(_ ticks: UInt64) -> Int64 {
+        if ticksPerSecond == 1_000_000, offset == 0, ticks < 1 << 62 { return TimeBounds.clamp(Int64(ticks)) }
         let whole = Int64(truncatingIfNeeded: ticks / ticksPerSecond)
         let rest = ticks % ticksPerSecond
         let (product, isOverflow) = rest.multipliedReportingOverflow(by: 1_000_000)

@@ -1,0 +1,205 @@
+internal import Captures
+private import Foundation
+internal import Intake
+internal import TraceModel
+internal import WireFormat
+
+/// Takes what `CaptureDecodeStage` has decoded of a file, batch by batch, and finds out what namespaces it is of.
+struct CaptureTaker {
+    private let source: CaptureSource
+    /// Of the file, for people.
+    private let name: String
+    /// The namespace that the file is of, where its interfaces do not say.
+    private let label: String
+    // By interface of the file: where its packets go, `nil` where that has to be worked out with the next one; the origins that its
+    // reports name; what became of its packets; and, `recentCount` of each, the packets that its reports name.
+    private var targets: [Target?] = []
+    private var origins: [[NFLogOrigin]] = []
+    private var recalls: [NFLogRecall] = []
+    private var recent: [Packet] = []
+    /// By name, of the recording's namespaces: their indices here.
+    private var namespaces: [String: Int] = [:]
+    /// By namespace of the recording.
+    private var places: [Int] = []
+
+    private var batch = CaptureBatch()
+    // Of the batch, what is next.
+    private var nextRecord = 0
+    private var nextNotice = 0
+    private var nextFailure = 0
+    private var nextPacket = 0
+
+    private struct Target {
+        /// Index of the namespace; -1 for an interface whose packets say nothing of chains.
+        var reader: Int
+        var name: String
+        /// The group that was seen last.
+        var group: UInt16?
+    }
+
+    init(_ source: CaptureSource, name: String, label: String) {
+        self.source = source
+        self.name = name
+        self.label = label
+    }
+
+    var consumed: UInt64 { batch.consumed }
+
+    var isExhausted: Bool { batch.isLast && nextRecord == batch.records.count }
+
+    mutating func nextTime() throws(CaptureError) -> Int64? {
+        while nextRecord == batch.records.count {
+            guard !batch.isLast else { return nil }
+            (nextRecord, nextNotice, nextFailure, nextPacket) = (0, 0, 0, 0)
+            guard try source.next(&batch) else { return nil }
+            for (interface, origin) in batch.origins {
+                makeRoom(for: interface)
+                origins[interface].append(origin)
+            }
+        }
+        return batch.records[nextRecord].time
+    }
+
+    mutating func deliver(upTo limit: Int64, count: Int, into state: inout AnalysisState) throws(CaptureError) {
+        var left = count
+        while left > 0, let time = try nextTime(), time <= limit {
+            let kind = batch.records[nextRecord].kind
+            if kind == .notice {
+                nextRecord += 1
+                nextNotice += 1
+                take(batch.notices[nextNotice - 1], &state)
+                continue
+            }
+            left -= 1
+            state.move(to: time)
+            take(kind, time, &state)
+            nextRecord += 1
+        }
+    }
+
+    private static let recentCount = NFLogDecoder.recentCount
+    /// Packets between asking memory for what one needs and its turn.
+    private static let ahead = 2
+
+    private mutating func makeRoom(for interface: Int) {
+        while targets.count <= interface {
+            targets.append(nil)
+            origins.append([])
+            recalls.append(NFLogRecall())
+            recent += [Packet](repeating: .none, count: Self.recentCount)
+        }
+    }
+
+    @inline(__always)
+    private mutating func take(_ kind: CaptureBatch.Kind, _ time: Int64, _ state: inout AnalysisState) {
+        let interface = Int(batch.records[nextRecord].interface)
+        if interface >= targets.count || targets[interface]?.group != batch.records[nextRecord].group {
+            prepare(interface, batch.records[nextRecord].group, &state)
+        }
+        let report = batch.records[nextRecord].report
+        if report.isNewPacket {
+            recent[interface * Self.recentCount + Int(report.packet)] = batch.packets[nextPacket].packet
+            nextPacket += 1
+            let ahead = nextPacket + Self.ahead
+            if ahead < batch.packets.count { expect(batch.packets[ahead], &state) }
+        }
+        guard let reader = targets[interface]?.reader, reader >= 0 else { return }
+        if let observer = state.observer { return show(observer, interface, reader, kind, time, &state) }
+        if kind == .report {
+            _ = take(report, interface, reader, time, &state)
+        } else {
+            state.countMalformed(reader: reader)
+        }
+        if kind == .failure || !report.hasPacket { fail(&state) }
+    }
+
+    @inline(__always)
+    private mutating func take(_ report: NFLogReport, _ interface: Int, _ reader: Int, _ time: Int64, _ state: inout AnalysisState)
+        -> UInt64
+    {
+        state.take(
+            report, recent[interface * Self.recentCount + Int(report.packet)], origins[interface][Int(report.origin)],
+            &recalls[interface], reader: reader, time)
+    }
+
+    @inline(__always)
+    private func expect(_ next: (interface: Int, packet: Packet), _ state: inout AnalysisState) {
+        guard next.interface < targets.count, let reader = targets[next.interface]?.reader, reader >= 0 else { return }
+        state.expect(next.packet, reader: reader)
+    }
+
+    /// The same for somebody who watches.
+    private mutating func show(
+        _ observer: any AnalysisObserver, _ interface: Int, _ reader: Int, _ kind: CaptureBatch.Kind, _ time: Int64,
+        _ state: inout AnalysisState
+    ) {
+        let record = batch.records[nextRecord]
+        let range = Int(record.data.lowerBound)..<Int(record.data.upperBound)
+        let namespace = targets[interface]?.name ?? label
+        source.lend { bytes in
+            guard observer.accepts(bytes, range, namespace: namespace) else { return }
+            guard kind == .report else { return state.countMalformed(reader: reader) }
+            observer.placed(bytes, range, segment: take(record.report, interface, reader, time, &state))
+        }
+        if kind == .failure || !record.report.hasPacket { fail(&state) }
+    }
+
+    private mutating func fail(_ state: inout AnalysisState) {
+        guard nextFailure < batch.failures.count else { return }
+        let failure = batch.failures[nextFailure]
+        nextFailure += 1
+        state.problems.add("\(name): the packet at byte \(failure.place) is not understood: \(failure.error)")
+    }
+
+    // MARK: Interfaces
+
+    /// Works out where the packets of an interface go, and whether they are of a group that is new there.
+    private mutating func prepare(_ interface: Int, _ group: UInt16, _ state: inout AnalysisState) {
+        makeRoom(for: interface)
+        if targets[interface] == nil { targets[interface] = target(interface, &state) }
+        guard let target = targets[interface], target.reader >= 0, target.group != group else { return }
+        targets[interface]?.group = group
+        state.learn(group: group, namespace: target.reader, named: target.name)
+    }
+
+    private mutating func target(_ index: Int, _ state: inout AnalysisState) -> Target {
+        let interface = batch.interfaces[index]
+        guard interface.linkType == CaptureInterface.nflog else {
+            state.problems.add(
+                "\(name): interface \(interface.name ?? "\(index)") has link type \(interface.linkType); only NFLOG "
+                    + "(239) says in which chain a packet was, so its packets are left out. Capture with: "
+                    + "tcpdump -i nflog:5 -w FILE")
+            return Target(reader: -1, name: "")
+        }
+        // tcpdump and dumpcap call it nflog:5.
+        let named = interface.name.flatMap { $0.hasPrefix("nflog") || $0.isEmpty ? nil : $0 }
+        let name = named ?? label
+        return Target(reader: state.reader(named: name, index: namespaces[name]), name: name)
+    }
+
+    private mutating func take(_ notice: CaptureBatch.Notice, _ state: inout AnalysisState) {
+        switch notice {
+        case .trace(.layout(let json), let place):
+            do {
+                let layout = try RecordedLayout(json: json)
+                places = state.adopt(layout)
+                namespaces = Dictionary(
+                    zip(layout.layout.namespaces, places).filter { $0.0.medium == .nflog }.map { ($0.0.name, $0.1) },
+                    uniquingKeysWith: { $1 })
+                // Interfaces that had no packet under an earlier layout may belong elsewhere now.
+                for index in targets.indices {
+                    guard let target = targets[index], let reader = namespaces[target.name] else { continue }
+                    if reader != target.reader { targets[index] = nil }
+                }
+            } catch {
+                state.problems.add("\(name): the layout at byte \(place) is not understood: \(error)")
+            }
+        case .trace(.note(let note), _): state.take(note, places: places)
+        case .loss(let interface, let packets):
+            makeRoom(for: interface)
+            if targets[interface] == nil { targets[interface] = target(interface, &state) }
+            if let reader = targets[interface]?.reader, reader >= 0 { state.noteLoss(packets, reader: reader) }
+        case .problem(let message): state.problems.add(message)
+        }
+    }
+}
