@@ -5,7 +5,7 @@ internal import TraceModel
 internal import WireFormat
 
 /// Takes what `CaptureDecodeStage` has decoded of a file, batch by batch, and finds out what namespaces it is of.
-struct CaptureTaker {
+struct CaptureTaker: ~Copyable {
     private let source: CaptureSource
     /// Of the file, for people.
     private let name: String
