@@ -5,8 +5,11 @@ import Reports
 
 /// A collector that gets a tenth of a core while a flood goes by: whether it counts exactly, and what it says of journeys.
 enum OverloadBench {
+    private static let flows = 1000
+
     static func run(packets: Int, share: Double) async throws {
-        Bench.show("\(packets) UDP packets through guest and router; collect runs \(Int(share * 100)) % of the time")
+        Bench.show(
+            "\(packets) UDP packets in \(flows) flows through guest and router; collect runs \(Int(share * 100)) % of the time")
         try await Sandbox.with { sandbox in
             try await Terrain.two.setUp(in: sandbox)
             try await sandbox.require([Bench.program, "install-probes"] + Terrain.two.probeOptions)
@@ -15,7 +18,7 @@ enum OverloadBench {
             guard let pid = collector.processIdentifier else { throw Failure(description: "it ended: \(collector.output)") }
             let before = try await sandbox.probePackets()
             let throttle = Throttle(pid, share: share)
-            let rate = try await Terrain.two.flood(packets, in: sandbox)
+            let rate = try await Terrain.two.flood(packets, in: sandbox, ports: flows)
             let amid = try await report(sandbox)
             throttle.end()
             // Until everything that is in the receive buffers has been taken, and journeys have ended.
@@ -31,7 +34,7 @@ enum OverloadBench {
             Bench.show("sent \(Int(rate)) packets/s")
             Bench.show(
                 "in the middle of it: \(amid.completeness.events) events received, \(amid.completeness.lost) lost, lag "
-                    + "\((amid.completeness.behindUs ?? 0) / 1000) ms, 1 packet in \(amid.completeness.followedOneIn ?? 1) followed"
+                    + "\((amid.completeness.behindUs ?? 0) / 1000) ms, 1 flow in \(amid.completeness.followedOneIn ?? 1) followed"
             )
             let sum = seen.events + seen.lost
             Bench.show(
@@ -39,7 +42,7 @@ enum OverloadBench {
                     + " (the last request is \(own) of them at most): \(counted >= sum && counted - sum <= own ? "exact" : "NOT EXACT")"
             )
             Bench.show(
-                "not followed: \(seen.thinned ?? 0) events; 1 packet in \(seen.followedOneIn ?? 1) followed at the end")
+                "not followed: \(seen.thinned ?? 0) events; 1 flow in \(seen.followedOneIn ?? 1) followed at the end")
             var outcomes: [String: UInt64] = [:]
             for path in after.paths where path.protocols["udp"] != nil { outcomes[path.outcome, default: 0] += path.packets }
             Bench.show(

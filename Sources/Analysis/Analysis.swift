@@ -202,8 +202,7 @@ public final class Analysis: Sendable {
 
     private func open(
         _ argument: String, _ options: Options, _ traits: inout Traits, isAhead: Bool
-    ) throws(CaptureError) -> any TraceInput
-    {
+    ) throws(CaptureError) -> any TraceInput {
         let file = NamedFile(argument)
         let isWanted = { !self.state.withLock { $0.isStopping } }
         let stream = try ByteStream(path: file.path, isWanted: isWanted)

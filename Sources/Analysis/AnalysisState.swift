@@ -147,7 +147,7 @@ struct AnalysisState: ~Copyable {
     @inline(__always)
     mutating func expect(_ packet: Packet, reader: Int) { engine.correlator.expect(packet, namespace: reader) }
 
-    mutating func countMalformed(reader: Int) { readers[reader]?.countMalformed() }
+    mutating func countMalformed(reader: Int) { readers[reader]?.countMalformed(&engine.correlator) }
 
     /// A group has come up in a namespace: what its rules say of it holds from now on.
     mutating func learn(group: UInt16, namespace: Int, named name: String) {

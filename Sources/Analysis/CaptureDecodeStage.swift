@@ -95,7 +95,8 @@ struct CaptureDecodeStage: ~Copyable {
         let group = packet.data.count >= 4 ? bytes.big16(packet.data.lowerBound + 2) : 0
         var record = CaptureBatch.Record(
             time: lastTime, report: .none, interface: Int32(truncatingIfNeeded: packet.interface), group: group,
-            kind: .report, data: Int32(truncatingIfNeeded: packet.data.lowerBound)..<Int32(truncatingIfNeeded: packet.data.upperBound))
+            kind: .report,
+            data: Int32(truncatingIfNeeded: packet.data.lowerBound)..<Int32(truncatingIfNeeded: packet.data.upperBound))
         while decoders.count <= packet.interface { decoders.append(NFLogDecoder(parser: parser)) }
         if framing.interfaces[packet.interface].linkType != CaptureInterface.nflog {
             record.kind = .foreign
@@ -137,7 +138,8 @@ struct CaptureDecodeStage: ~Copyable {
         guard let damage else { return }
         held.append(
             .problem(
-                "\(stream.name): \(damage.count) bytes from byte \(damage.lowerBound) on are not what the format says; skipped"))
+                "\(stream.name): \(damage.count) bytes from byte \(damage.lowerBound) on are not what the format says; skipped")
+        )
         self.damage = nil
     }
 }

@@ -114,7 +114,9 @@ struct CaptureTaker: ~Copyable {
     }
 
     @inline(__always)
-    private mutating func take(_ report: NFLogReport, _ interface: Int, _ reader: Int, _ time: Int64, _ state: inout AnalysisState)
+    private mutating func take(
+        _ report: NFLogReport, _ interface: Int, _ reader: Int, _ time: Int64, _ state: inout AnalysisState
+    )
         -> UInt64
     {
         state.take(

@@ -257,7 +257,7 @@ public final class Collector: Sendable {
         logger.warning(
             level == 0
                 ? "all packets are followed again"
-                : "more comes than can be followed: 1 packet in \(1 << level) is, everywhere on its way; events are all counted"
+                : "more comes than can be followed: 1 flow in \(1 << level) is, whole; events are all counted"
         )
     }
 

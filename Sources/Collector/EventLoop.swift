@@ -41,6 +41,7 @@ struct EventLoop: ~Copyable {
     private var departed = IntakeCounters()
     private var isStopping = false
     private var thinning = Thinning()
+    private var confirmed: ConfirmedTime
     private let notice: Thinning.Notice
 
     /// - Parameters:
@@ -52,6 +53,7 @@ struct EventLoop: ~Copyable {
         recorder: Recorder?, notice: Thinning.Notice
     ) {
         self.notice = notice
+        confirmed = ConfirmedTime(delay: limits.delay)
         self.mailbox = mailbox
         self.exchange = exchange
         self.kernelLog = kernelLog
@@ -119,7 +121,7 @@ struct EventLoop: ~Copyable {
             // A journey may only be closed for want of events that were received everywhere.
             var complete = begun
             for source in sources { complete = min(complete, source.drainedAt) }
-            engine.advance(to: complete)
+            engine.advance(to: complete, confirmed: confirmed.note(drained: complete))
             tap?.advance(to: complete)
             tap?.handOver()
             if descriptors[0].revents != 0 {
@@ -163,7 +165,9 @@ struct EventLoop: ~Copyable {
             switch source.log.receive(into: &buffer) {
             case .nothing: return true
             // An overflow shows as a gap in the sequence numbers, and is counted there.
-            case .failed: return true
+            case .failed:
+                engine.correlator.noteLoss(namespace: source.index)
+                return true
             case .bytes(let count):
                 // Bytes have no padding, which is what makes a span's bytes unsafe in general.
                 let bytes = unsafe buffer.span.bytes.extracting(0..<count)
@@ -227,6 +231,7 @@ struct EventLoop: ~Copyable {
         }
         guard thinning.note(fill: fill, hasDropped: hasDropped, now: now) else { return }
         notice.level.store(thinning.level, ordering: .relaxed)
+        engine.correlator.isThinning = thinning.level > 0
         for source in sources {
             source.reader.thinning = thinning.level
             // What is under way is followed to its end, or from its beginning, by chance only.

@@ -1,10 +1,9 @@
 internal import Synchronization
 
-/// Follows a part of the packets only, while more comes than can be followed: of 2, 4, 8, … the one that its fingerprint says.
-/// A packet's fingerprint is the same in all chains and namespaces, whatever translates its addresses, so that a packet is
-/// followed everywhere or nowhere. Every event is received and counted either way, and losses stay what they are.
+/// Follows a part of the flows only, while more comes than can be followed: one of 2, 4, 8, …, whole, in both directions and in all
+/// namespaces (`Correlator.flow`). Every event is received and counted either way, and losses stay what they are.
 struct Thinning {
-    /// One packet of 2 to this power is followed.
+    /// One flow of 2 to this power is followed.
     private(set) var level = 0
     private var changedAt = Int64.min
     private var calmSince = Int64.min

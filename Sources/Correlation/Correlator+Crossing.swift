@@ -56,7 +56,7 @@ extension Correlator {
     }
 
     /// The packet behind all translation, where connection tracking has told.
-    private mutating func knownTranslation(of index: Int32) -> PacketTuple? {
+    mutating func knownTranslation(of index: Int32) -> PacketTuple? {
         translations.translation(
             of: segments[index].entry, in: Int(segments[index].namespace),
             at: journeys[segments[index].journey].firstSeen)?.translated

@@ -7,7 +7,10 @@ extension Correlator {
     ///
     /// - Parameter time: microseconds, never going back: what was reported before this moment is in, from all namespaces.
     ///   It may lie behind the time of `receive(at:)`.
-    public mutating func advance(to time: Int64, into sink: inout some JourneySink) {
+    /// - Parameter confirmed: up to when that is so for what was still being gathered then, too (`ConfirmedTime`). What has
+    ///   no certain end is called lost for nothing later.
+    public mutating func advance(to time: Int64, confirmed: Int64? = nil, into sink: inout some JourneySink) {
+        let confirmed = min(time, confirmed ?? time)
         now = max(now, time)
         complete = max(complete, time)
         while let first = settling.first, first.deadline <= time {
@@ -15,13 +18,13 @@ extension Correlator {
             prefetchNext()
             look(first, .settling, time, into: &sink)
         }
-        while let first = lingering.first, first.deadline <= time {
+        while let first = lingering.first, first.deadline <= confirmed {
             lingering.removeFirst()
-            look(first, .lingering, time, into: &sink)
+            look(first, .lingering, confirmed, into: &sink)
         }
-        while let first = crossing.first, first.deadline <= time {
+        while let first = crossing.first, first.deadline <= confirmed {
             crossing.removeFirst()
-            look(first, .crossing, time, into: &sink)
+            look(first, .crossing, confirmed, into: &sink)
         }
         if mustEvict { evict(into: &sink) }
     }
@@ -185,6 +188,7 @@ extension Correlator {
             let index = appointment.journey
             guard journeys[index].generation == appointment.generation, isLive(index) else { continue }
             counters.evicted += 1
+            lastEviction = now
             close(appointment.journey, isEvicted: true, into: &sink)
         }
     }
@@ -274,12 +278,15 @@ extension Correlator {
             outgoing.outcome = outcome
             outgoing.doubt = doubt
         }
-        func drop(_ expected: some Collection<UInt32>, isFiltered: Bool, isAnyLost: Bool) {
+        func drop(
+            _ expected: some Collection<UInt32>, isFiltered: Bool, isAnyLost: Bool, isThinned: Bool, patience: Int64
+        ) {
             outgoing.expected.append(contentsOf: expected)
-            if isFinishing, live.lastActivity + limits.linger > now {
+            if isFinishing, live.lastActivity + patience > now {
                 outgoing.expected.removeAll(keepingCapacity: true)
                 settle(.open)
-            } else if isEvicted {
+            } else if isEvicted || lastEviction >= live.lastActivity {
+                // Where others were closed early, the rest of this one may have been among them.
                 settle(.incomplete, .evicted)
             } else if isAnyLost {
                 settle(.incomplete, .eventsLost)
@@ -287,6 +294,8 @@ extension Correlator {
                 settle(.incomplete, .layoutChanged)
             } else if segments[leaf].isFragment || isTooLarge {
                 settle(.incomplete, .refragmented)
+            } else if isThinned {
+                settle(.incomplete, .thinned)
             } else if isFiltered {
                 settle(.incomplete, .probesFiltered)
             } else {
@@ -314,14 +323,34 @@ extension Correlator {
         case .undecidable:
             settle(.incomplete, isEvicted ? .evicted : .probesMissing)
         case .expected(let probes, let crosses):
-            drop(itinerary.probes[probes], isFiltered: !crosses.isEmpty, isAnyLost: hasLoss)
+            drop(
+                itinerary.probes[probes], isFiltered: !crosses.isEmpty, isAnyLost: hasLoss,
+                isThinned: isThinned(live) && itinerary.probes[probes].contains { isTranslated(between: leaf, and: $0) },
+                patience: patience(.lingering))
         case .left:
             guard !segments.current(leaf).destination.isMulticast, let next = arrival(of: leaf) else { return settle(.sent) }
             let isLost = next.namespaces.contains { hasLost(in: $0, since: live.lastActivity) }
             isTooLarge = !itinerary.fits(
                 live.length, namespace: Int(segments[leaf].namespace), interface: segments[leaf].outInterface)
-            drop(next.probes, isFiltered: next.dependsOnSource, isAnyLost: hasLoss || isLost)
+            drop(
+                next.probes, isFiltered: next.dependsOnSource, isAnyLost: hasLoss || isLost,
+                isThinned: isThinned(live) && mayBeTranslated(leaf), patience: patience(.crossing))
         }
+    }
+
+    /// Whether packets were left out while it was under way, or could still go on.
+    private func isThinned(_ live: LiveJourney) -> Bool { lastThinned >= live.lastActivity }
+
+    /// Behind a source translation that is not known yet a packet may count as one of another flow, which is left out.
+    private mutating func mayBeTranslated(_ index: Int32) -> Bool {
+        layout.namespaces[Int(segments[index].namespace)].tracksConnections != false && knownTranslation(of: index) == nil
+    }
+
+    private mutating func isTranslated(between index: Int32, and probe: UInt32) -> Bool {
+        let next = layout.probes[Int(probe)]
+        return mayBeTranslated(index)
+            && Translation.passesSource(
+                from: (segments[index].hook, Int32(segments[index].priority)), to: (next.hook, next.priority))
     }
 
     /// The namespaces that must have seen a packet before it arrived where it was first seen, but did not.
@@ -336,7 +365,9 @@ extension Correlator {
     /// Where a packet has not been seen at all, any loss since it was due may have been its own. A loss is noticed with the
     /// namespace's next event, of whichever packet, and that may be before the packet's own events are received.
     @inline(__always)
-    func hasLost(in namespace: Int, since time: Int64) -> Bool { lossTimes[namespace] >= time - limits.linger }
+    func hasLost(in namespace: Int, since time: Int64) -> Bool {
+        lossTimes[namespace] >= time - limits.linger - max(0, now - complete)
+    }
 
     /// Gives a journey's place back; appointments that still name it are void.
     mutating func release(_ journey: Int32) {

@@ -119,6 +119,10 @@ public struct Correlator: ~Copyable {
     var receiptBefore: Int64 = .min / 2
     /// When events were lost last, in any namespace.
     var lastLoss: Int64 = .min / 2
+    /// When packets were not handed in last.
+    var lastThinned: Int64 = .min / 2
+    /// When a journey was closed early last.
+    var lastEviction: Int64 = .min / 2
     /// Lent to the sink; its buffers are used again.
     var outgoing = Journey(packet: .none)
 
@@ -197,9 +201,23 @@ public struct Correlator: ~Copyable {
     /// Says when the events that follow are received: journeys that they belong to are under way at this moment.
     public mutating func receive(at time: Int64) {
         now = max(now, time)
+        if isThinning { lastThinned = now }
         guard time > receipt else { return }
         receiptBefore = receipt
         receipt = time
+    }
+
+    /// Set while packets of some flows are not handed in. Where such a packet cannot be told from one that was lost, it is
+    /// `incomplete`.
+    public var isThinning = false
+
+    /// The flow that a packet belongs to: the same for all of its packets, in both directions, in all namespaces, whatever
+    /// translates addresses and ports, as far as connection tracking has told.
+    public func flow(of packet: Packet) -> UInt64 { translations.name(of: packet.flow) }
+
+    /// Whether a packet may be part of a segment that there is.
+    public func mayContinue(_ packet: Packet, at probe: UInt32) -> Bool {
+        segments.firstAtPlace(places[Int(probe)].namespace, packet.fingerprint, packet.tuple) >= 0
     }
 
     /// A packet will be taken soon: what it is looked for in is asked of memory meanwhile.

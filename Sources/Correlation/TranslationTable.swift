@@ -17,6 +17,8 @@ struct TranslationTable: Sendable {
     }
 
     private var entries = ConnectionMap<Entry>()
+    /// What flows are called before a translation, by what they are called behind it (`PacketTuple.flow`).
+    private var names: [UInt64: UInt64] = [:]
     /// Entries that have ended, the oldest first.
     private var ended = Deque<(key: Key, time: Int64)>()
     private let capacity: Int
@@ -34,6 +36,7 @@ struct TranslationTable: Sendable {
         guard entries.count < capacity * 2 else { return }
         entries[original, in: namespace] = Entry(translated: reply.reversed, direction: .original)
         entries[reply, in: namespace] = Entry(translated: original.reversed, direction: .reply)
+        names[reply.flow] = original.flow
     }
 
     /// The connection has ended. Journeys under way are closed later, so it is remembered for a while.
@@ -41,7 +44,10 @@ struct TranslationTable: Sendable {
         while let first = ended.first, first.time + Self.memory < time || ended.count > capacity {
             ended.removeFirst()
             let key = first.key
-            if entries[key.tuple, in: key.namespace]?.endedAt == first.time { entries[key.tuple, in: key.namespace] = nil }
+            if let entry = entries[key.tuple, in: key.namespace], entry.endedAt == first.time {
+                forget(key.tuple, entry)
+                entries[key.tuple, in: key.namespace] = nil
+            }
         }
         for tuple in [original, reply] where entries[tuple, in: namespace]?.endedAt == .max {
             entries[tuple, in: namespace]?.endedAt = time
@@ -50,7 +56,22 @@ struct TranslationTable: Sendable {
     }
 
     mutating func removeAll(namespace: Int) {
-        entries.removeAll(namespace: namespace)
+        for (tuple, entry) in entries.removeAll(namespace: namespace) { forget(tuple, entry) }
+    }
+
+    private mutating func forget(_ tuple: PacketTuple, _ entry: Entry) {
+        if entry.direction == .reply { names[tuple.flow] = nil }
+    }
+
+    /// What a flow was called before all translations that are known.
+    func name(of flow: UInt64) -> UInt64 {
+        var name = flow
+        // Routers in a row, of which each translates; bounded, since two may translate in a circle.
+        for _ in 0..<8 {
+            guard let before = names[name] else { break }
+            name = before
+        }
+        return name
     }
 
     /// What becomes of a packet that entered `namespace` as `tuple`.

@@ -5,7 +5,7 @@ package struct IntakeCounters: Equatable, Sendable {
     package var lost: UInt64 = 0
     package var malformed: UInt64 = 0
     package var unplaced: UInt64 = 0
-    /// Of `events`: of packets that were not followed, because there were too many.
+    /// Of `events`: of flows that were not followed, because there was too much.
     package var thinned: UInt64 = 0
 
     package init() {}

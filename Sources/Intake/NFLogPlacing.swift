@@ -41,7 +41,7 @@ package struct NFLogPlacing {
     /// Changes with everything that `NFLogRecall` rests on.
     private var epoch: UInt64 = 1
 
-    /// One packet of 2 to this power is followed.
+    /// One flow of 2 to this power is followed, whole.
     package var thinning = 0 {
         didSet { epoch += 1 }
     }
@@ -60,7 +60,10 @@ package struct NFLogPlacing {
     package mutating func noteLoss(_ count: UInt64) { counters.lost &+= count }
 
     /// A message could not be understood at all.
-    package mutating func countMalformed() { counters.malformed += 1 }
+    package mutating func countMalformed(_ correlator: inout Correlator) {
+        counters.malformed += 1
+        correlator.noteLoss(namespace: namespace)
+    }
 
     /// Takes what one message says.
     ///
@@ -88,7 +91,7 @@ package struct NFLogPlacing {
             return NFLogReader.noTag
         }
         guard report.packet != RecentPackets.none else {
-            counters.malformed += 1
+            countMalformed(&correlator)
             return NFLogReader.noTag
         }
         let sighting = Sighting(
@@ -113,7 +116,10 @@ package struct NFLogPlacing {
     private mutating func take(
         _ packet: Packet, _ sighting: Sighting, _ slot: Int, _ recall: inout NFLogRecall, _ correlator: inout Correlator
     ) -> UInt64 {
-        if thinning > 0, Self.isLeftOut(packet.fingerprint, thinning) {
+        if thinning > 0, Self.isLeftOut(correlator.flow(of: packet), thinning),
+            // One that is followed stays so behind a translation that is not known yet.
+            !correlator.mayContinue(packet, at: sighting.probe)
+        {
             recall.fates[slot] = .leftOut
             counters.thinned += 1
             return NFLogReader.noTag
@@ -125,9 +131,9 @@ package struct NFLogPlacing {
         return name.firstEvent
     }
 
-    /// The same for a packet wherever it is seen, since nothing on its way changes its fingerprint.
-    private static func isLeftOut(_ fingerprint: Fingerprint, _ thinning: Int) -> Bool {
-        ((fingerprint.header ^ fingerprint.payload) &* 0x9E37_79B9_7F4A_7C15) >> UInt64(64 - thinning) != 0
+    /// The same for all packets of a flow. Of two levels the higher one follows some of what the lower one does.
+    private static func isLeftOut(_ flow: UInt64, _ thinning: Int) -> Bool {
+        (flow &* 0x9E37_79B9_7F4A_7C15) >> UInt64(64 - thinning) != 0
     }
 
     @inline(__always)

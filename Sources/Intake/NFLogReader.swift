@@ -20,7 +20,7 @@ package struct NFLogReader {
     package var counters: IntakeCounters { placing.counters }
     package var unplaced: UnplacedPrefixes { placing.unplaced }
 
-    /// One packet of 2 to this power is followed.
+    /// One flow of 2 to this power is followed.
     package var thinning: Int {
         get { placing.thinning }
         set { placing.thinning = newValue }
@@ -51,7 +51,7 @@ package struct NFLogReader {
                 message = next
             } catch {
                 // Without a sound length there is no next message to go on with.
-                placing.countMalformed()
+                placing.countMalformed(&correlator)
                 return
             }
             guard message.type == NFLogMessage.packetType else { continue }
@@ -60,7 +60,7 @@ package struct NFLogReader {
                 let report = try decoder.decode(bytes, body: message.body)
                 tag = take(report, now, &correlator)
             } catch {
-                placing.countMalformed()
+                placing.countMalformed(&correlator)
             }
             tags?.append(tag)
         }

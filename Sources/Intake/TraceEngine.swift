@@ -46,11 +46,11 @@ package struct TraceEngine: ~Copyable {
         return true
     }
 
-    /// Closes the journeys that have ended by `time`.
-    package mutating func advance(to time: Int64) {
+    /// Closes the journeys that have ended by `time`, as `Correlator.advance` has it.
+    package mutating func advance(to time: Int64, confirmed: Int64? = nil) {
         // Readers may have met a probe that is new.
         if correlator.probeCount != sink.layout.probes.count { sink.layout = registry.current.layout }
-        correlator.advance(to: time, into: &sink)
+        correlator.advance(to: time, confirmed: confirmed, into: &sink)
     }
 
     /// Closes everything that is under way.
@@ -61,7 +61,7 @@ package struct TraceEngine: ~Copyable {
 
     /// - Parameters:
     ///   - now: microseconds since 1970.
-    ///   - followedOneIn: of how many packets one is followed.
+    ///   - followedOneIn: of how many flows one is followed.
     ///   - behind: microseconds by which what has been received lags.
     ///   - unplaced: prefixes that nobody explains, with what they are called where they come from.
     package mutating func snapshot(

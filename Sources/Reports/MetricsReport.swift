@@ -14,7 +14,7 @@ extension TraceSnapshot {
             ("events_unplaced_total", "Events whose prefix no rule explains.", completeness.unplaced),
             ("receive_overflows_total", "Deliveries dropped because a receive buffer was full.", completeness.overflows),
             (
-                "events_thinned_total", "Events of packets that were not followed, because more came than could be.",
+                "events_thinned_total", "Events of flows that were not followed, because more came than could be.",
                 completeness.thinned ?? 0
             ),
             ("messages_malformed_total", "Messages and packets that could not be parsed.", completeness.malformed),
@@ -26,7 +26,7 @@ extension TraceSnapshot {
             text.family("ipt_trace_\(name)", .counter, help)
             text.sample("ipt_trace_\(name)", value)
         }
-        text.family("ipt_trace_followed_one_in", .gauge, "Of this many packets one is followed; 1 while all can be.")
+        text.family("ipt_trace_followed_one_in", .gauge, "Of this many flows one is followed; 1 while all can be.")
         text.sample("ipt_trace_followed_one_in", completeness.followedOneIn ?? 1)
         text.family("ipt_trace_behind_seconds", .gauge, "How far receiving lags; 0 below 100 ms.")
         text.sample("ipt_trace_behind_seconds", Double(completeness.behindUs ?? 0) / 1_000_000)

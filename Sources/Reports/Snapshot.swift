@@ -22,10 +22,10 @@ public struct Completeness: Codable, Sendable, Equatable {
     public var evicted: UInt64 = 0
     /// Receive buffers that overflowed (ENOBUFS, or the drops column of /proc/net/netlink).
     public var overflows: UInt64 = 0
-    /// Events of packets that were not followed, because more came than could be; `nil` where there were none. They are
+    /// Events of flows that were not followed, because more came than could be; `nil` where there were none. They are
     /// among `events`, and their packets in no path.
     public var thinned: UInt64?
-    /// Of this many packets one is followed at the moment; `nil` where all are.
+    /// Of this many flows one is followed at the moment; `nil` where all are.
     public var followedOneIn: UInt64?
     /// Of this many flows the probes report one (`--sample`); `nil` where they report all.
     public var sampledOneIn: UInt64?

@@ -102,10 +102,11 @@ public struct ConnectionMap<Value: Sendable & BitwiseCopyable>: Sendable {
         }
     }
 
-    /// Takes out everything that is known of a namespace.
-    @inlinable
-    public mutating func removeAll(namespace: Int) {
-        let keys = slots.filter { $0.hash != 0 && $0.namespace == namespace }.map(\.tuple)
-        for tuple in keys { remove(tuple, namespace) }
+    /// Takes out everything that is known of a namespace, and gives it.
+    @inlinable @discardableResult
+    public mutating func removeAll(namespace: Int) -> [(tuple: PacketTuple, value: Value)] {
+        let removed = slots.filter { $0.hash != 0 && $0.namespace == namespace }.map { ($0.tuple, $0.value) }
+        for (tuple, _) in removed { remove(tuple, namespace) }
+        return removed
     }
 }

@@ -45,6 +45,8 @@ public enum Doubt: UInt8, Sendable, Hashable, CaseIterable {
     case layoutChanged
     /// It was closed early to bound memory.
     case evicted
+    /// Some flows were not followed, and behind a translation it may have counted as one of them.
+    case thinned
 
     /// A sentence for a person; `nil` for `none`.
     public var explanation: String? {
@@ -56,6 +58,7 @@ public enum Doubt: UInt8, Sendable, Hashable, CaseIterable {
         case .probesFiltered: "the probes' match may not accept the packet after a translation"
         case .refragmented: "the packet was in fragments or too large for the next link, and goes on in another shape"
         case .layoutChanged: "probes or namespaces changed while the packet was under way"
+        case .thinned: "more came than could be followed, and behind a translation the packet may be among the rest"
         case .evicted: "the journey was closed early to bound memory"
         }
     }

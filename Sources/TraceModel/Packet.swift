@@ -19,6 +19,8 @@
     public var isFragment: Bool
     /// The `identity` of the packet that this one carries through a tunnel; 0 for none.
     public var carries: UInt64
+    /// Of an ICMP error: the flow of the packet that it is about; else 0.
+    public var quotedFlow: UInt64 = 0
 
     @inlinable public init(
         tuple: PacketTuple, fingerprint: Fingerprint, length: UInt32, timeToLive: UInt8, icmpType: UInt8 = 0,
@@ -52,6 +54,9 @@ extension Packet {
         default: false
         }
     }
+
+    /// The flow that it belongs to, as far as its own headers tell: those of the packet that it is about, for an ICMP error.
+    public var flow: UInt64 { quotedFlow != 0 ? quotedFlow : tuple.flow }
 
     /// From its headers alone, as far as a packet that carries it shows them; never 0.
     public var identity: UInt64 { Self.identity(fingerprint, tuple) }
@@ -159,6 +164,13 @@ extension PacketTuple: Hashable {
         let low = fold(sourceLow ^ keys.0, destinationLow ^ keys.1)
         let high = fold(sourceHigh ^ keys.1, destinationHigh ^ keys.2)
         return fold(low ^ rest ^ keys.2, high ^ keys.0)
+    }
+
+    /// The same for both directions of a connection, and never 0. Another one behind a translation.
+    public var flow: UInt64 {
+        let source = (sourceHigh, sourceLow, UInt64(sourcePort))
+        let destination = (destinationHigh, destinationLow, UInt64(destinationPort))
+        return (source < destination ? self : reversed).mixed | 1
     }
 
     private static let keys = (UInt64.random(in: 1...(.max)), UInt64.random(in: 1...(.max)), UInt64.random(in: 1...(.max)))

@@ -191,6 +191,7 @@ public struct PacketParser: Sendable {
                 return
             }
             hash.mix(inner.fingerprint.header)
+            packet.quotedFlow = inner.tuple.flow
             packet.fingerprint = Fingerprint(header: hash.state, payload: inner.fingerprint.payload)
         default:
             hash.mix(UInt64(bytes.big32(start + 4)))

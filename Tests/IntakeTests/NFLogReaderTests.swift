@@ -113,3 +113,80 @@ private struct Fixture: ~Copyable {
         #expect(fixture.correlator.counters.events == 1)
     }
 }
+
+/// While more comes than can be followed.
+@Suite struct ThinningTests {
+    private static let client: UInt32 = 0xAC10_0002
+    private static let outside: UInt32 = 0x0A00_020F
+    private static let server: UInt32 = 0x0808_0808
+
+    private static func udp(_ source: UInt32, _ sourcePort: UInt32, _ destination: UInt32, _ port: UInt32, _ id: UInt32)
+        -> [UInt8]
+    {
+        let ip = [0x45, 0, 0, 28] + big(id)[2...] + [0, 0, 64, 17, 0, 0] + big(source) + big(destination)
+        return ip + big(sourcePort)[2...] + big(port)[2...] + [0, 8, 0, 0]
+    }
+
+    private static func tuple(_ source: UInt32, _ sourcePort: UInt32, _ destination: UInt32, _ port: UInt32) -> PacketTuple {
+        PacketTuple(
+            source: IPAddress(ipv4: source), destination: IPAddress(ipv4: destination), sourcePort: UInt16(sourcePort),
+            destinationPort: UInt16(port), transport: 17)
+    }
+
+    /// 256 flows, each with requests and answers on both sides of a router that gives them other addresses and ports.
+    @Test func aFlowIsFollowedWholeOrNotAtAllWhateverTranslatesIt() {
+        var fixture = Fixture(NFLogReaderTests.probes)
+        var sequence: UInt32 = 0
+        var followed: [Int] = []
+        fixture.reader.thinning = 2
+        for flow in 0..<256 as Range<UInt32> {
+            let before = Self.tuple(Self.client, 1000 + flow, Self.server, 53)
+            let behind = Self.tuple(Self.outside, 40_000 - flow, Self.server, 53)
+            fixture.correlator.noteTranslation(namespace: 0, original: before, reply: behind.reversed)
+            let count = fixture.correlator.counters.events
+            for packet in [
+                Self.udp(Self.client, 1000 + flow, Self.server, 53, flow * 8),
+                Self.udp(Self.outside, 40_000 - flow, Self.server, 53, flow * 8 + 1),
+                Self.udp(Self.server, 53, Self.outside, 40_000 - flow, flow * 8 + 2),
+                Self.udp(Self.server, 53, Self.client, 1000 + flow, flow * 8 + 3),
+            ] {
+                for prefix in ["in-raw", "in-mangle"] {
+                    fixture.read(logged(prefix, hook: .prerouting, sequence: sequence, payload: packet))
+                    sequence += 1
+                }
+            }
+            followed.append(Int(fixture.correlator.counters.events - count))
+        }
+        #expect(followed.allSatisfy { $0 == 0 || $0 == 8 })
+        let whole = followed.count { $0 == 8 }
+        #expect(whole > 256 / 4 / 2 && whole < 256 / 4 * 2)
+        #expect(fixture.reader.counters.events == 2048 && fixture.reader.counters.lost == 0)
+        #expect(fixture.reader.counters.thinned == UInt64(2048 - whole * 8))
+    }
+
+    @Test func anErrorIsOfTheFlowThatItIsAbout() throws {
+        let request = Self.udp(Self.client, 1000, Self.server, 53, 1)
+        let error: [UInt8] =
+            [0x45, 0, 0, 56, 0, 9, 0, 0, 64, 1, 0, 0] + big(0x0A00_0001) + big(Self.client) + [3, 1, 0, 0, 0, 0, 0, 0]
+            + request
+        let parser = PacketParser()
+        let one = try parser.parse(unsafe request.span.bytes, 0..<request.count)
+        let other = try parser.parse(unsafe error.span.bytes, 0..<error.count)
+        #expect(one.flow == other.flow)
+        #expect(one.tuple.flow == one.tuple.reversed.flow)
+    }
+
+    /// What is under way when following begins to be thinned is followed to its end.
+    @Test func aPacketUnderWayIsNotGivenUp() {
+        var fixture = Fixture(NFLogReaderTests.probes)
+        for flow in 0..<64 as Range<UInt32> {
+            fixture.reader.thinning = 0
+            let packet = Self.udp(Self.client, 1000 + flow, Self.server, 53, flow)
+            fixture.read(logged("in-raw", hook: .prerouting, sequence: flow * 2, payload: packet))
+            fixture.reader.thinning = 6
+            fixture.read(logged("in-mangle", hook: .prerouting, sequence: flow * 2 + 1, payload: packet))
+        }
+        #expect(fixture.reader.counters.thinned == 0)
+        #expect(fixture.correlator.counters.events == 128 && fixture.correlator.liveJourneys == 64)
+    }
+}

@@ -91,8 +91,8 @@ enum Phrase {
     static func doubts(_ completeness: Completeness) -> String? {
         var parts: [String] = []
         if completeness.lost > 0 { parts.append("\(completeness.lost) events lost") }
-        if let thinned = completeness.thinned { parts.append("\(thinned) events of packets that were not followed") }
-        if let rate = completeness.followedOneIn { parts.append("1 packet in \(rate) is followed") }
+        if let thinned = completeness.thinned { parts.append("\(thinned) events of flows that were not followed") }
+        if let rate = completeness.followedOneIn { parts.append("1 flow in \(rate) is followed") }
         if let rate = completeness.sampledOneIn { parts.append("1 flow in \(rate) is reported") }
         if let lag = completeness.behindUs { parts.append("receiving lags by \(lag / 1000) ms") }
         if completeness.overflows > 0 { parts.append(count(completeness.overflows, "receive buffer overflow")) }

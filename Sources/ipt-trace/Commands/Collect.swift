@@ -203,7 +203,7 @@ enum Summary {
         if !parts.isEmpty { text += " (\(parts.joined(separator: ", ")))" }
         text += ", \(seen.lost) events lost"
         if seen.overflows > 0 { text += " (\(seen.overflows) receive buffer overflows)" }
-        if let thinned = seen.thinned { text += ", \(thinned) events of packets that were not followed" }
+        if let thinned = seen.thinned { text += ", \(thinned) events of flows that were not followed" }
         if seen.own > 0 { text += "; \(seen.own) journeys were our own" }
         if seen.evicted > 0 { text += ", \(seen.evicted) journeys closed early" }
         if seen.malformed > 0 { text += ", \(seen.malformed) messages not understood" }
