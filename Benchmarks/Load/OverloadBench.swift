@@ -48,6 +48,15 @@ enum OverloadBench {
             Bench.show(
                 "journeys: \(outcomes.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }.joined(separator: ", "))")
             Bench.show("wrongly dropped: \((outcomes["dropped"] ?? 0) + (outcomes["delivered"] ?? 0)) (all were sent on)")
+            for path in after.paths where path.outcome == "incomplete" {
+                let way = "\(path.steps.first.map { "\($0.netns) \($0.table)/\($0.chain)" } ?? "") to "
+                    + "\(path.steps.last.map { "\($0.netns) \($0.table)/\($0.chain)" } ?? "")"
+                Bench.show("  \(path.packets) incomplete, \(way): \(path.reason ?? "")")
+            }
+            for path in after.paths where path.outcome == "dropped" {
+                let last = path.endedAt.map { "\($0.after.netns) \($0.after.table)/\($0.after.chain)" } ?? "nowhere"
+                Bench.show("  \(path.packets) behind \(last), from \(path.firstSeen) to \(path.lastSeen)")
+            }
             await collector.stop(seconds: 30)
             Bench.show(collector.output.trimmingCharacters(in: .newlines))
         }

@@ -329,7 +329,10 @@ extension Correlator {
                 patience: patience(.lingering))
         case .left:
             guard !segments.current(leaf).destination.isMulticast, let next = arrival(of: leaf) else { return settle(.sent) }
-            let isLost = next.namespaces.contains { hasLost(in: $0, since: live.lastActivity) }
+            // It may have left long before that was received, and what was lost then may have been its arrival.
+            let departed = segments[leaf].departedAfter
+            let since = departed == .min ? live.lastActivity : min(departed, live.lastActivity)
+            let isLost = next.namespaces.contains { hasLost(in: $0, since: since) }
             isTooLarge = !itinerary.fits(
                 live.length, namespace: Int(segments[leaf].namespace), interface: segments[leaf].outInterface)
             drop(
@@ -365,9 +368,7 @@ extension Correlator {
     /// Where a packet has not been seen at all, any loss since it was due may have been its own. A loss is noticed with the
     /// namespace's next event, of whichever packet, and that may be before the packet's own events are received.
     @inline(__always)
-    func hasLost(in namespace: Int, since time: Int64) -> Bool {
-        lossTimes[namespace] >= time - limits.linger - max(0, now - complete)
-    }
+    func hasLost(in namespace: Int, since time: Int64) -> Bool { lossTimes[namespace] >= time - limits.linger }
 
     /// Gives a journey's place back; appointments that still name it are void.
     mutating func release(_ journey: Int32) {

@@ -215,9 +215,18 @@ public struct Correlator: ~Copyable {
     /// translates addresses and ports, as far as connection tracking has told.
     public func flow(of packet: Packet) -> UInt64 { translations.name(of: packet.flow) }
 
-    /// Whether a packet may be part of a segment that there is.
+    /// Whether a packet may be part of a segment that there is: of the same packet, or a copy of it, from the same source.
     public func mayContinue(_ packet: Packet, at probe: UInt32) -> Bool {
-        segments.firstAtPlace(places[Int(probe)].namespace, packet.fingerprint, packet.tuple) >= 0
+        let namespace = places[Int(probe)].namespace
+        var candidate = segments.firstAtPlace(namespace, packet.fingerprint, packet.tuple)
+        var looks = 0
+        while candidate >= 0, looks < 256 {
+            // The look-up itself compares hashes.
+            if segments[candidate].namespace == namespace, segments[candidate].fingerprint == packet.fingerprint { return true }
+            looks += 1
+            candidate = segments.nextAtPlace(candidate)
+        }
+        return false
     }
 
     /// A packet will be taken soon: what it is looked for in is asked of memory meanwhile.

@@ -47,6 +47,11 @@ public final class SandboxProcess: Sendable {
         }
     }
 
+    /// nsenter stops together with the program that it holds, and would not notice its end.
+    private func resume() {
+        kill(process.withLock { $0.process.processIdentifier }, SIGCONT)
+    }
+
     /// Asks it to end as Ctrl-C would, waits up to `seconds`, then ends it.
     ///
     /// - Parameter signal: SIGINT by default.
@@ -54,10 +59,12 @@ public final class SandboxProcess: Sendable {
     @discardableResult
     public func stop(signal: Int32 = 2, seconds: Double = 10) async -> Int32 {
         if let pid = processIdentifier { kill(pid, signal) }
+        resume()
         let deadline = Date(timeIntervalSinceNow: seconds)
         while isRunning, Date() < deadline { try? await Task.sleep(for: .milliseconds(20)) }
         if isRunning {
             if let pid = processIdentifier { kill(pid, SIGKILL) }
+            resume()
             process.withLock { $0.process.terminate() }
         }
         return process.withLock { handle in
