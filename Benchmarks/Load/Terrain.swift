@@ -6,14 +6,15 @@ enum Terrain: String, CaseIterable {
     case two = "2 namespaces"
     case one = "1 namespace"
     case twenty = "20 namespaces"
-    case both = "2 namespaces, IPv4 and IPv6"
+    case busy = "20 namespaces, 4 senders at once"
+    case both = "2 namespaces, IPv4 and IPv6, 2 senders at once"
 
     /// The namespaces that get probes and are received.
     var traced: [String] {
         switch self {
         case .one: ["guest"]
         case .two, .both: ["host", "guest"]
-        case .twenty: ["host", "guest"] + (2...19).map { "guest\($0)" }
+        case .twenty, .busy: ["host", "guest"] + (2...19).map { "guest\($0)" }
         }
     }
 
@@ -26,7 +27,7 @@ enum Terrain: String, CaseIterable {
         try await sandbox.sh("ip netns exec inet iptables -A INPUT -p udp -j DROP")
         switch self {
         case .one, .two: break
-        case .twenty:
+        case .twenty, .busy:
             for number in 2...19 {
                 try await sandbox.sh("ip netns add guest\(number)")
                 try await sandbox.sh("ip link add port\(number) type veth peer name up netns guest\(number)")
@@ -62,25 +63,35 @@ enum Terrain: String, CaseIterable {
         ["ip", "netns", "exec", guest, "ping", "-c", "1", "-W", "2", address]
     }
 
-    private var senders: [String] { self == .twenty ? ["guest", "guest2", "guest3", "guest4"] : ["guest"] }
+    private var senders: [String] { self == .twenty || self == .busy ? ["guest", "guest2", "guest3", "guest4"] : ["guest"] }
 
     /// Sends `packets` in all and gives how many were sent per second.
     func flood(_ packets: Int, in sandbox: Sandbox, ports: Int = 1) async throws -> Double {
         let targets = self == .both ? ["8.8.8.8", "fd00:10::2"] : ["8.8.8.8"]
         let flows = senders.flatMap { guest in targets.map { (guest, $0) } }
         let share = String(max(1, packets / flows.count))
-        return try await withThrowingTaskGroup(of: (sent: Int, seconds: Double).self) { group in
+        @Sendable func send(_ guest: String, _ target: String) async throws -> (sent: Int, seconds: Double) {
+            let output = try await sandbox.require(
+                ["ip", "netns", "exec", guest, "\(Bench.products)/flood", target, "9", share, "64", String(ports)]
+            ).standardOutput
+            guard let sent = Bench.number(before: " packets in", in: output),
+                let seconds = Bench.number(after: "packets in", in: output)
+            else { throw Failure(description: "flood printed \(output)") }
+            return (sent, seconds)
+        }
+        if self == .twenty {
+            // One after the other: the same flood as in fewer namespaces.
+            var sent = 0
+            var seconds = 0.0
             for (guest, target) in flows {
-                group.addTask {
-                    let output = try await sandbox.require(
-                        ["ip", "netns", "exec", guest, "\(Bench.products)/flood", target, "9", share, "64", String(ports)]
-                    ).standardOutput
-                    guard let sent = Bench.number(before: " packets in", in: output),
-                        let seconds = Bench.number(after: "packets in", in: output)
-                    else { throw Failure(description: "flood printed \(output)") }
-                    return (sent, seconds)
-                }
+                let part = try await send(guest, target)
+                sent += part.sent
+                seconds += part.seconds
             }
+            return Double(sent) / seconds
+        }
+        return try await withThrowingTaskGroup(of: (sent: Int, seconds: Double).self) { group in
+            for (guest, target) in flows { group.addTask { try await send(guest, target) } }
             var sent = 0
             var seconds = 0.0
             for try await result in group {
