@@ -1,5 +1,5 @@
 // Files to reports: how fast, and in how much memory. Generates a capture and a kernel log, reads them with ipt-trace, and with
-// tcpdump and tshark for comparison, each on one core and from the page cache. `make bench-captures` runs it.
+// tcpdump and tshark for comparison, each on one core and from the page cache, and with a second core for ipt-trace. `make bench-captures` runs it.
 //
 //   CaptureBenchmark [JOURNEYS] [--keep FOLDER]
 
@@ -24,9 +24,9 @@ struct Cost {
     var isSuccess: Bool
 }
 
-/// Runs a program on one core, with its output thrown away.
-@MainActor func measure(_ words: [String]) -> Cost? {
-    let all = ["taskset", "-c", "0"] + words
+/// Runs a program on some cores, with its output thrown away.
+@MainActor func measure(_ words: [String], cores: String) -> Cost? {
+    let all = ["taskset", "-c", cores] + words
     var pid: pid_t = 0
     var pointers: [UnsafeMutablePointer<CChar>?] = unsafe all.map { unsafe strdup($0) } + [nil]
     defer { for index in unsafe pointers.indices { unsafe free(pointers[index]) } }
@@ -47,15 +47,17 @@ struct Cost {
         peakKiB: usage.ru_maxrss, isSuccess: status == 0)
 }
 
-@MainActor func report(_ name: String, _ count: Int, _ noun: String, _ words: [String]) {
-    guard let cost = measure(words), cost.isSuccess else {
+@MainActor @discardableResult
+func report(_ name: String, _ count: Int, _ noun: String, _ words: [String], cores: String = "0") -> Cost? {
+    guard let cost = measure(words, cores: cores), cost.isSuccess else {
         print("\(name): did not run")
-        return
+        return nil
     }
     func rounded(_ value: Double) -> String { String(format: "%.2f", value) }
     print(
         "\(name): \(rounded(cost.wall)) s, CPU \(rounded(cost.cpu)) s, \(Int(Double(count) / cost.cpu)) \(noun)/s of CPU, "
-            + "peak \(cost.peakKiB / 1024) MiB")
+            + "\(Int(Double(count) / cost.wall)) \(noun)/s, peak \(cost.peakKiB / 1024) MiB")
+    return cost
 }
 
 try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
@@ -67,12 +69,19 @@ let size = try Traffic.writeCapture(journeys, to: "\(folder)/full.pcapng")
 _ = try Traffic.writeCapture(journeys / 2, to: "\(folder)/half.pcapng")
 try Traffic.writeLog(lines / Traffic.steps.count, to: "\(folder)/kernel.log")
 print("capture: \(size >> 20) MiB")
+var gains: [Double] = []
 for round in 1...3 {
     print("round \(round)")
     report("ipt-trace analyze, half of the capture", events / 2, "events", [program, "analyze", "\(folder)/half.pcapng"])
-    report("ipt-trace analyze, the capture", events, "events", [program, "analyze", "\(folder)/full.pcapng"])
+    let whole = [program, "analyze", "\(folder)/full.pcapng"]
+    let one = report("ipt-trace analyze, the capture", events, "events", whole)
+    let two = report("ipt-trace analyze, the capture, two cores", events, "events", whole, cores: "0,1")
+    if let one, let two { gains.append(one.wall / two.wall) }
     report("ipt-trace analyze, kernel log", lines, "lines", [program, "analyze", "\(folder)/kernel.log"])
     report("tcpdump -r FILE -n", events, "events", ["tcpdump", "-r", "\(folder)/full.pcapng", "-n"])
+}
+if !gains.isEmpty {
+    print("a second core: \(String(format: "%.2f", gains.sorted()[gains.count / 2])) times as fast (median)")
 }
 report(
     "tshark -T fields", events, "events",

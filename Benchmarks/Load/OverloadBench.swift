@@ -49,7 +49,8 @@ enum OverloadBench {
                 "journeys: \(outcomes.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }.joined(separator: ", "))")
             Bench.show("wrongly dropped: \((outcomes["dropped"] ?? 0) + (outcomes["delivered"] ?? 0)) (all were sent on)")
             for path in after.paths where path.outcome == "incomplete" {
-                let way = "\(path.steps.first.map { "\($0.netns) \($0.table)/\($0.chain)" } ?? "") to "
+                let way =
+                    "\(path.steps.first.map { "\($0.netns) \($0.table)/\($0.chain)" } ?? "") to "
                     + "\(path.steps.last.map { "\($0.netns) \($0.table)/\($0.chain)" } ?? "")"
                 Bench.show("  \(path.packets) incomplete, \(way): \(path.reason ?? "")")
             }
