@@ -7,7 +7,7 @@
 # make bench-load  receivers against the kernel, in turn: none, a bare loop, collect, polled, recording (PACKETS=300000)
 # make bench-overload  collect with a tenth of a core
 # make bench-probes, bench-install, bench-readers  what probes cost, how long installing takes, how soon HTTP answers
-# make bench-captures  analyze on generated files, beside tcpdump and tshark
+# make bench-captures  analyze on generated files, beside tcpdump and tshark, and on a recording, with one core and two
 # make fixtures  records the gallery's traffic anew, for the tests that need no kernel
 # make fuzz   every parser on damaged input, for as long as FUZZ_ITERATIONS says
 # Each installs what is missing and builds first. VARIANT=forward-drop makes the demo's host drop what it should forward.
@@ -80,6 +80,9 @@ bench-captures:
 	@$(SWIFT_BUILD) --product ipt-trace
 	@$(SWIFT_BUILD) --product CaptureBenchmark
 	@.build/$(CONFIGURATION)/CaptureBenchmark
+	@for product in flood LoadBenchmark; do $(SWIFT_BUILD) --product $$product || exit 1; done
+	@file=$$(mktemp -u).pcapng; trap 'rm -f "$$file"' EXIT; \
+	$(LOAD_BENCHMARK) record 300000 "$$file" && .build/$(CONFIGURATION)/CaptureBenchmark --recording "$$file" 3300000
 
 accuracy:
 	@sh tools/prepare demo

@@ -2,6 +2,7 @@
 // tcpdump and tshark for comparison, each on one core and from the page cache, and with a second core for ipt-trace. `make bench-captures` runs it.
 //
 //   CaptureBenchmark [JOURNEYS] [--keep FOLDER]
+//   CaptureBenchmark --recording FILE EVENTS     what collect --record wrote, on one core and on two
 
 import Captures
 import Foundation
@@ -60,6 +61,23 @@ func report(_ name: String, _ count: Int, _ noun: String, _ words: [String], cor
     return cost
 }
 
+/// The same file on one core and on two, three times.
+@MainActor func compare(_ name: String, _ events: Int, _ words: [String], rounds: Int = 3) {
+    var gains: [Double] = []
+    for _ in 1...rounds {
+        let one = report(name, events, "events", words)
+        let two = report("\(name), two cores", events, "events", words, cores: "0,1")
+        if let one, let two { gains.append(one.wall / two.wall) }
+    }
+    guard !gains.isEmpty else { return }
+    print("a second core: \(String(format: "%.2f", gains.sorted()[gains.count / 2])) times as fast (median)")
+}
+
+if arguments.first == "--recording", arguments.count == 3, let events = Int(arguments[2]) {
+    compare("ipt-trace analyze, a recording", events, [program, "analyze", arguments[1]], rounds: 5)
+    exit(0)
+}
+
 try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
 defer { if kept == nil { try? FileManager.default.removeItem(atPath: folder) } }
 let events = journeys * Traffic.steps.count
@@ -69,19 +87,12 @@ let size = try Traffic.writeCapture(journeys, to: "\(folder)/full.pcapng")
 _ = try Traffic.writeCapture(journeys / 2, to: "\(folder)/half.pcapng")
 try Traffic.writeLog(lines / Traffic.steps.count, to: "\(folder)/kernel.log")
 print("capture: \(size >> 20) MiB")
-var gains: [Double] = []
+compare("ipt-trace analyze, the capture", events, [program, "analyze", "\(folder)/full.pcapng"])
 for round in 1...3 {
     print("round \(round)")
     report("ipt-trace analyze, half of the capture", events / 2, "events", [program, "analyze", "\(folder)/half.pcapng"])
-    let whole = [program, "analyze", "\(folder)/full.pcapng"]
-    let one = report("ipt-trace analyze, the capture", events, "events", whole)
-    let two = report("ipt-trace analyze, the capture, two cores", events, "events", whole, cores: "0,1")
-    if let one, let two { gains.append(one.wall / two.wall) }
     report("ipt-trace analyze, kernel log", lines, "lines", [program, "analyze", "\(folder)/kernel.log"])
     report("tcpdump -r FILE -n", events, "events", ["tcpdump", "-r", "\(folder)/full.pcapng", "-n"])
-}
-if !gains.isEmpty {
-    print("a second core: \(String(format: "%.2f", gains.sorted()[gains.count / 2])) times as fast (median)")
 }
 report(
     "tshark -T fields", events, "events",

@@ -6,6 +6,7 @@
 //   LoadBenchmark probes [PACKETS] [--rounds N]                 what probes cost without a listener: `make bench-probes`
 //   LoadBenchmark install [NAMESPACES RULES] [--rounds N]       how long installing takes: `make bench-install`
 //   LoadBenchmark readers [PACKETS]                             how soon HTTP answers: `make bench-readers`
+//   LoadBenchmark record PACKETS FILE                           makes a recording: for `make bench-captures`
 
 import Foundation
 
@@ -40,11 +41,14 @@ do {
             namespaces: arguments.numbers.first ?? 100, rules: arguments.numbers.dropFirst().first ?? 20_000,
             rounds: arguments.rounds)
     case "overload":
-        try await OverloadBench.run(packets: arguments.numbers.first ?? 300_000, share: 0.1)
+        try await OverloadBench.run(packets: arguments.numbers.first ?? 900_000, share: 0.1)
     case "readers":
         try await ReaderBench.run(packets: arguments.numbers.first ?? 200_000)
+    case "record":
+        guard let file = words.last, words.count == 3 else { throw Failure(description: "usage: record PACKETS FILE") }
+        try await RecordBench.run(packets: arguments.numbers.first ?? 300_000, to: file)
     default:
-        throw Failure(description: "no such benchmark; there are load, overload, probes, install and readers")
+        throw Failure(description: "no such benchmark; there are load, overload, probes, install, readers and record")
     }
 } catch {
     FileHandle.standardError.write(Data("\(error)\n".utf8))

@@ -8,8 +8,9 @@ struct CaptureDecodeStage: ~Copyable {
     private var window: InputWindow
     private var framing: CaptureDecoder
     private let parser: PacketParser
-    /// By interface of the file.
+    // By interface of the file.
     private var decoders: [NFLogDecoder] = []
+    private var kinds: [InterfaceKind] = []
     private var lastTime: Int64 = 0
     private var damage: Range<UInt64>?
     /// What holds from the next packet on.
@@ -97,8 +98,8 @@ struct CaptureDecodeStage: ~Copyable {
             time: lastTime, report: .none, interface: Int32(truncatingIfNeeded: packet.interface), group: group,
             kind: .report,
             data: Int32(truncatingIfNeeded: packet.data.lowerBound)..<Int32(truncatingIfNeeded: packet.data.upperBound))
-        while decoders.count <= packet.interface { decoders.append(NFLogDecoder(parser: parser)) }
-        if framing.interfaces[packet.interface].linkType != CaptureInterface.nflog {
+        while decoders.count <= packet.interface { addInterface() }
+        if kinds[packet.interface] == .foreign {
             record.kind = .foreign
         } else {
             do {
@@ -117,11 +118,26 @@ struct CaptureDecodeStage: ~Copyable {
     ) throws(ParseError) -> NFLogReport {
         let index = packet.interface
         let place = window.position(of: packet.data.lowerBound)
-        guard framing.interfaces[index].isSwapped else {
+        guard kinds[index] == .swapped else {
             return try decoders[index].decode(bytes, packet.data, interface: index, place, &batch)
         }
         let turned = CaptureDecoder.swappedAttributes(bytes, packet.data)
         return try decoders[index].decode(unsafe turned.span.bytes, 0..<turned.count, interface: index, place, &batch)
+    }
+
+    private enum InterfaceKind {
+        case nflog
+        /// In the other byte order.
+        case swapped
+        /// Its packets say nothing of chains.
+        case foreign
+    }
+
+    private mutating func addInterface() {
+        let interface = framing.interfaces[decoders.count]
+        decoders.append(NFLogDecoder(parser: parser))
+        kinds.append(
+            interface.linkType != CaptureInterface.nflog ? .foreign : interface.isSwapped ? .swapped : .nflog)
     }
 
     /// A packet comes, or nothing for now.

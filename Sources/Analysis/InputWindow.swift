@@ -12,10 +12,13 @@ struct InputWindow {
     private(set) var isLast = false
     private var isFollowing: Bool
 
+    /// Bytes that are read at once, at first: what has been copied is still in the processor's own cache when it is looked at.
+    private static let size = 1 << 18
+
     init(_ stream: ByteStream, isFollowing: Bool) {
         self.stream = stream
         self.isFollowing = isFollowing && stream.canGrow
-        buffer = [UInt8](repeating: 0, count: 1 << 20)
+        buffer = [UInt8](repeating: 0, count: Self.size)
     }
 
     /// Position in the (unpacked) file.
@@ -35,7 +38,7 @@ struct InputWindow {
             base += UInt64(range.lowerBound)
             range = 0..<range.count
         }
-        if buffer.count - range.count < 1 << 18 { buffer += [UInt8](repeating: 0, count: buffer.count) }
+        if buffer.count - range.count < Self.size / 4 { buffer += [UInt8](repeating: 0, count: buffer.count) }
         let count = try stream.read(into: &buffer, from: range.count)
         range = 0..<range.count + count
         if count == 0, !isFollowing { isLast = true }

@@ -2,7 +2,7 @@ internal import TraceModel
 
 /// Journeys like those that came before: most of them have the steps, addresses, ports and end of an earlier one, so that
 /// neither their path nor their flow nor what translated them needs to be looked up again. The latest of each kind, by some bits
-/// of a hash; an earlier one gives way.
+/// of a hash, two for each; an earlier one gives way.
 struct FamiliarJourneys: Sendable {
     struct Kind: Sendable, BitwiseCopyable {
         fileprivate var signature: UInt64 = 0
@@ -42,14 +42,17 @@ struct FamiliarJourneys: Sendable {
     private var kinds = [Kind](repeating: Kind(), count: 1 << 12)
 
     func kind(_ signature: UInt64) -> Kind? {
-        let kind = kinds[slot(signature)]
-        return kind.signature == signature ? kind : nil
+        let slot = slot(signature)
+        if kinds[slot].signature == signature { return kinds[slot] }
+        return kinds[slot ^ 1].signature == signature ? kinds[slot ^ 1] : nil
     }
 
     mutating func insert(_ kind: Kind, _ signature: UInt64) {
         var kind = kind
         kind.signature = signature
-        kinds[slot(signature)] = kind
+        let slot = slot(signature)
+        kinds[slot ^ 1] = kinds[slot]
+        kinds[slot] = kind
     }
 
     private func slot(_ signature: UInt64) -> Int { Int(truncatingIfNeeded: signature) & (kinds.count - 1) }
