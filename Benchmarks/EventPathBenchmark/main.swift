@@ -1,5 +1,5 @@
 // The event path without a kernel: logged packets as bytes in, paths out. Prints CPU time and allocations for each event, to be
-// held against the budget of 200 ns and none. `make bench` runs it.
+// held against the budget of 150 ns and none. `make bench` runs it.
 //
 //   EventPathBenchmark [PACKETS]          one flow, two namespaces; a round before it warms up
 //   EventPathBenchmark counted PACKETS    the same without more than that, for tools/count-instructions

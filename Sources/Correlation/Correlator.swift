@@ -12,8 +12,7 @@ public protocol JourneySink {
 
 /// Puts the events of one packet back together across chains, address translation and namespaces.
 ///
-/// Functions that are called for events and change nothing are `mutating` all the same: for a call that only borrows, the
-/// compiler copies the whole correlator, close to 900 bytes.
+/// Not copyable: what is under way is in memory of its own (`Slab`).
 ///
 /// A pure state machine: events and the time go in, journeys come out. Events of one namespace come in the order of the
 /// kernel's sequence numbers; those of different namespaces in any order, as their sockets are drained.
