@@ -17,6 +17,8 @@ struct TranslationTable: Sendable {
     }
 
     private var entries = ConnectionMap<Entry>()
+    /// By namespace: whether any translation has been told of there.
+    private var isTranslating: [Bool] = []
     /// What flows are called before a translation, by what they are called behind it (`PacketTuple.flow`).
     private var names: [UInt64: UInt64] = [:]
     /// Entries that have ended, the oldest first.
@@ -37,6 +39,8 @@ struct TranslationTable: Sendable {
         entries[original, in: namespace] = Entry(translated: reply.reversed, direction: .original)
         entries[reply, in: namespace] = Entry(translated: original.reversed, direction: .reply)
         names[reply.flow] = original.flow
+        while isTranslating.count <= namespace { isTranslating.append(false) }
+        isTranslating[namespace] = true
     }
 
     /// The connection has ended. Journeys under way are closed later, so it is remembered for a while.
@@ -80,7 +84,7 @@ struct TranslationTable: Sendable {
     func translation(of tuple: PacketTuple, in namespace: Int, at time: Int64) -> (
         translated: PacketTuple, direction: Direction
     )? {
-        guard let entry = entries[tuple, in: namespace], entry.endedAt >= time else { return nil }
+        guard namespace < isTranslating.count, isTranslating[namespace], let entry = entries[tuple, in: namespace], entry.endedAt >= time else { return nil }
         return (entry.translated, entry.direction)
     }
 }

@@ -9,7 +9,7 @@ public struct FlowRecord: Sendable {
         public var bytes: UInt64 = 0
         /// Indices of paths, at most `FlowRecord.pathLimit`.
         public var paths: [Int] = []
-        public var outcomes = Tally<Outcome>()
+        public var outcomes = OutcomeCounts()
         public var latestJourney: UInt64 = 0
     }
 
@@ -82,8 +82,8 @@ struct FlowTable: Sendable {
     }
 
     /// Adds a journey that differs from one that was added before only in when it was.
-    mutating func addAgain(_ journey: Journey, flow: Int, direction: Direction, path: Int) {
-        count(journey, flow, direction, path)
+    mutating func addAgain(_ journey: Journey, flow: Int, direction: Direction) {
+        flows[flow].count(journey, direction)
     }
 
     private func find(_ tuple: PacketTuple, _ namespace: Int, flip: Bool) -> (flow: Int, direction: Direction)? {
@@ -142,16 +142,15 @@ struct FlowTable: Sendable {
     }
 
     private mutating func count(_ journey: Journey, _ flow: Int, _ direction: Direction, _ path: Int) {
-        flows[flow].firstSeen = min(flows[flow].firstSeen, journey.firstSeen)
-        flows[flow].lastSeen = max(flows[flow].lastSeen, journey.lastSeen)
         if direction == .original {
             // A reply may have ended before its original: what the original looked like was only inferred until now.
             if flows[flow].original.packets == 0 { flows[flow].original.tuple = journey.packet.tuple }
-            flows[flow].original.count(journey, path)
+            flows[flow].original.note(path)
         } else {
             if flows[flow].reply == nil { flows[flow].reply = FlowRecord.Side(tuple: journey.packet.tuple) }
-            flows[flow].reply?.count(journey, path)
+            flows[flow].reply?.note(path)
         }
+        flows[flow].count(journey, direction)
     }
 
     /// The tuple in the one of its two directions that both share, and whether it was that one already.
@@ -184,12 +183,23 @@ struct FlowTable: Sendable {
     }
 }
 
+extension FlowRecord {
+    fileprivate mutating func count(_ journey: Journey, _ direction: Direction) {
+        firstSeen = min(firstSeen, journey.firstSeen)
+        lastSeen = max(lastSeen, journey.lastSeen)
+        if direction == .original { original.count(journey) } else { reply?.count(journey) }
+    }
+}
+
 extension FlowRecord.Side {
-    fileprivate mutating func count(_ journey: Journey, _ path: Int) {
+    fileprivate mutating func count(_ journey: Journey) {
         packets += 1
         bytes += UInt64(journey.packet.length)
         outcomes.count(journey.outcome)
         latestJourney = journey.serial
+    }
+
+    fileprivate mutating func note(_ path: Int) {
         if paths.last != path, paths.count < FlowRecord.pathLimit, !paths.contains(path) { paths.append(path) }
     }
 }

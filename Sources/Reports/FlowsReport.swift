@@ -56,7 +56,7 @@ extension TraceSnapshot {
         let tuple = side.tuple
         let hasPorts = !tuple.isICMP && (tuple.sourcePort != 0 || tuple.destinationPort != 0)
         var outcomes: [String: UInt64] = [:]
-        for (outcome, count) in side.outcomes.entries { outcomes[outcome.name] = count }
+        for outcome in Outcome.allCases where side.outcomes[outcome] > 0 { outcomes[outcome.name] = side.outcomes[outcome] }
         return FlowReport.Side(
             source: "\(tuple.source)", destination: "\(tuple.destination)",
             sourcePort: hasPorts ? Int(tuple.sourcePort) : nil,

@@ -66,7 +66,7 @@ public struct TraceAggregate: Sendable {
         if journey.outcome == .incomplete { incomplete += 1 }
         let signature = FamiliarJourneys.signature(journey)
         if let kind = familiar.kind(signature), flowTable.flows[Int(kind.flow)].serial == kind.serial {
-            flowTable.addAgain(journey, flow: Int(kind.flow), direction: kind.direction, path: Int(kind.path))
+            flowTable.addAgain(journey, flow: Int(kind.flow), direction: kind.direction)
             paths.count(journey, kind.direction, Int(kind.path))
             kind.forEachTally { paths.count($0) }
             keep(journey, kind.direction)
