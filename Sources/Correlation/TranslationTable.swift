@@ -84,7 +84,9 @@ struct TranslationTable: Sendable {
     func translation(of tuple: PacketTuple, in namespace: Int, at time: Int64) -> (
         translated: PacketTuple, direction: Direction
     )? {
-        guard namespace < isTranslating.count, isTranslating[namespace], let entry = entries[tuple, in: namespace], entry.endedAt >= time else { return nil }
+        guard namespace < isTranslating.count, isTranslating[namespace], let entry = entries[tuple, in: namespace],
+            entry.endedAt >= time
+        else { return nil }
         return (entry.translated, entry.direction)
     }
 }
