@@ -5,10 +5,11 @@ public import TraceModel
 extension Correlator {
     /// Moves the time on and closes the journeys that have ended.
     ///
-    /// - Parameter time: microseconds, never going back: what was reported before this moment is in, from all namespaces.
-    ///   It may lie behind the time of `receive(at:)`.
-    /// - Parameter confirmed: up to when that is so for what was still being gathered then, too (`ConfirmedTime`). What has
-    ///   no certain end is called lost for nothing later.
+    /// - Parameters:
+    ///   - time: microseconds, never going back: what was reported before this moment is in, from all namespaces. It may lie
+    ///     behind the time of `receive(at:)`.
+    ///   - confirmed: up to when that is so for what was still being gathered then, too (`ConfirmedTime`). Only what was silent
+    ///     for long enough before it is closed without a certain end.
     public mutating func advance(to time: Int64, confirmed: Int64? = nil, into sink: inout some JourneySink) {
         let confirmed = min(time, confirmed ?? time)
         now = max(now, time)

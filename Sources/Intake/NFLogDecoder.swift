@@ -52,13 +52,17 @@ package struct NFLogDecoder: Sendable {
     /// Why the packet of the last report could not be understood.
     package private(set) var problem: ParseError?
 
-    /// Prefixes that are told apart, since a file may hold any number of them.
-    private static let mostOrigins = 1 << 18
+    /// Origins that are told apart; all others share one more, which no probe has.
+    private let mostOrigins: Int
 
     /// Packets that reports name are numbered from 0 to one below this.
     package static let recentCount = RecentPackets.capacity
 
-    package init(parser: PacketParser) { self.parser = parser }
+    /// - Parameter mostOrigins: bounds memory, since a file may hold any number of prefixes.
+    package init(parser: PacketParser, mostOrigins: Int = 1 << 18) {
+        self.parser = parser
+        self.mostOrigins = mostOrigins
+    }
 
     /// An origin that a report named.
     package func origin(_ number: Int) -> NFLogOrigin { origins[number] }
@@ -89,15 +93,14 @@ package struct NFLogDecoder: Sendable {
 
     private mutating func origin(of message: NFLogMessage, _ bytes: RawSpan) -> UInt32 {
         if let known = numbers.number(bytes, message.prefix, family: message.family, hook: message.hook) { return known }
-        let isFull = origins.count >= Self.mostOrigins
-        let text = isFull ? UnplacedPrefixes.others : bytes.text(message.prefix)
-        origins.append(NFLogOrigin(prefix: text, family: message.family, hook: message.hook))
-        if isFull {
-            // One place for all of them; the number stays the same.
-            origins.removeLast(origins.count - Self.mostOrigins)
-            return UInt32(Self.mostOrigins - 1)
+        guard origins.count < mostOrigins else {
+            if origins.count == mostOrigins {
+                origins.append(NFLogOrigin(prefix: UnplacedPrefixes.others, family: message.family, hook: message.hook))
+            }
+            return UInt32(mostOrigins)
         }
-        let number = UInt32(origins.count - 1)
+        let number = UInt32(origins.count)
+        origins.append(NFLogOrigin(prefix: bytes.text(message.prefix), family: message.family, hook: message.hook))
         numbers.insert(
             message.prefix.map { bytes.byte($0) }, family: message.family, hook: message.hook, number: number)
         return number

@@ -29,8 +29,6 @@ struct NFLogShapes: Sendable {
         var outDevice: Int32 = 0
         var sequence: Int32 = 0
         var globalSequence: Int32 = 0
-        var prefix: Int32 = 0
-        var prefixEnd: Int32 = 0
         var family: UInt8
         var hook: UInt8
         /// The shape that came behind this one last; -1 for none.
@@ -50,7 +48,7 @@ struct NFLogShapes: Sendable {
     /// Reads a message whose shape is the expected one.
     ///
     /// - Parameter body: of a message of type `NFLogMessage.packetType`, from `struct nfgenmsg` on.
-    /// - Returns: the message and the label of its shape; `nil` for any other, which is to be read the long way.
+    /// - Returns: the message, without its prefix, which the label stands for; and the label of its shape; `nil` for any other, which is to be read the long way.
     @inline(__always)
     mutating func readExpected(_ bytes: RawSpan, body: Range<Int>) -> (message: NFLogMessage, label: UInt32)? {
         guard latest >= 0 else { return nil }
@@ -119,7 +117,6 @@ struct NFLogShapes: Sendable {
         let head = Int(shapes[index].head)
         let length = Int(bytes.native16(start &+ head &- 4)) &- 4
         message.payload = start &+ head..<start &+ head &+ length
-        message.prefix = start &+ Int(shapes[index].prefix)..<start &+ Int(shapes[index].prefixEnd)
         return message
     }
 
@@ -148,9 +145,6 @@ struct NFLogShapes: Sendable {
                 isKept[2] = true
             case NFLogMessage.Attribute.prefix:
                 for index in 0..<attribute.value.count { isKept[index] = true }
-                let text = NFLogMessage.prefix(bytes, attribute.value)
-                shape.prefix = Int32(text.lowerBound - start)
-                shape.prefixEnd = Int32(text.upperBound - start)
             case NFLogMessage.Attribute.mark where attribute.value.count >= 4: shape.mark = value
             case NFLogMessage.Attribute.timestamp where attribute.value.count >= 16: shape.timestamp = value
             case NFLogMessage.Attribute.inDevice where attribute.value.count >= 4: shape.inDevice = value

@@ -92,7 +92,7 @@ internal import TraceModel
     }
 
     /// Without the NUL that ends it (`NFULA_PREFIX`).
-    package static func prefix(_ bytes: RawSpan, _ value: Range<Int>) -> Range<Int> {
+    static func prefix(_ bytes: RawSpan, _ value: Range<Int>) -> Range<Int> {
         let isTerminated = !value.isEmpty && bytes.byte(value.upperBound - 1) == 0
         return value.lowerBound..<value.upperBound - (isTerminated ? 1 : 0)
     }

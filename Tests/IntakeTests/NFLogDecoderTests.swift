@@ -78,6 +78,24 @@ private struct Messages {
 }
 
 @Suite struct NFLogDecoderTests {
+    /// What finds no room is nobody's, rather than somebody else's.
+    @Test func prefixesPastTheBoundShareAnOriginOfTheirOwn() throws {
+        var decoder = NFLogDecoder(parser: PacketParser(), mostOrigins: 2)
+        let packet: [UInt8] =
+            [0x45, 0, 0, 28, 0, 1, 0, 0, 64, 17, 0, 0] + big(1) + big(2) + big(1000, 2) + big(53, 2) + [0, 8, 0, 0]
+        var prefixes: [String] = []
+        // Twice, so that the second time they are recognised.
+        for name in ["a", "b", "c", "d", "a", "b", "c", "d"] {
+            let body: [UInt8] =
+                [2, 0, 0, 5] + attribute(1, [8, 0, 0, 0]) + attribute(10, Array("rule-\(name)".utf8) + [0])
+                + attribute(9, packet)
+            let report = try decoder.decode(unsafe body.span.bytes, body: 0..<body.count)
+            prefixes.append(decoder.origin(Int(report.origin)).prefix)
+        }
+        let once = ["rule-a", "rule-b", UnplacedPrefixes.others, UnplacedPrefixes.others]
+        #expect(prefixes == once + once)
+    }
+
     /// Recognising a message's shape and a packet's bytes gives what reading them from their beginning gives.
     @Test(arguments: 1...8 as ClosedRange<UInt64>) func whatIsRecognisedIsWhatWouldBeParsed(seed: UInt64) throws {
         var messages = Messages(seed: seed)
