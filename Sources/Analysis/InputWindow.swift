@@ -12,7 +12,7 @@ struct InputWindow {
     private(set) var isLast = false
     private var isFollowing: Bool
 
-    /// Bytes that are read at once, at first: what has been copied is still in the processor's own cache when it is looked at.
+    /// Bytes that are read at once, at first; more where a record takes more.
     private static let size = 1 << 18
 
     init(_ stream: ByteStream, isFollowing: Bool) {
