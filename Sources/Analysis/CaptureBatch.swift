@@ -24,14 +24,14 @@ struct CaptureBatch: Sendable {
 
     struct Record: Sendable {
         /// Microseconds since 1970.
-        var time: Int64
-        var report: NFLogReport
-        var interface: Int32
+        var time: Int64 = 0
+        var report = NFLogReport.none
+        var interface: Int32 = 0
         /// Of NFLOG; as the message says.
-        var group: UInt16
-        var kind: Kind
+        var group: UInt16 = 0
+        var kind = Kind.notice
         /// Where the window has the message, for who watches.
-        var data: Range<Int32>
+        var data: Range<Int32> = 0..<0
     }
 
     struct Failure: Sendable {
@@ -40,13 +40,20 @@ struct CaptureBatch: Sendable {
         var place: UInt64
     }
 
-    var records: [Record] = []
-    var notices: [Notice] = []
-    var failures: [Failure] = []
-    /// Those that records name as new, in order.
-    var packets: [(interface: Int, packet: Packet)] = []
-    /// Origins that reports of an interface name from here on, in the order of their numbers.
-    var origins: [(interface: Int, origin: NFLogOrigin)] = []
+    /// What records stand for beside their reports, in the order of the records.
+    struct Asides: Sendable {
+        var notices: [Notice] = []
+        var failures: [Failure] = []
+        /// Those that records name as new.
+        var packets: [(interface: Int, packet: Packet)] = []
+        /// Origins that reports of an interface name from here on, in the order of their numbers.
+        var origins: [(interface: Int, origin: NFLogOrigin)] = []
+    }
+
+    /// The first `count` of these are the batch's: they are written where they stay, over those of an earlier batch.
+    private(set) var records: [Record] = []
+    private(set) var count = 0
+    var asides = Asides()
     /// The interfaces of the file, as far as they are known at the end of the batch.
     var interfaces: [CaptureInterface] = []
     /// Bytes of the file, as it is on the disk, that have been read so far.
@@ -57,11 +64,19 @@ struct CaptureBatch: Sendable {
     /// Records of one batch: enough to be worth handing over, and few enough to stay in the processor's cache.
     static let size = 2048
 
+    /// Adds a record, which `write` is to describe in full.
+    @inline(__always)
+    mutating func add(_ write: (inout Record, inout Asides) -> Void) {
+        if count == records.count { records.append(Record()) }
+        write(&records[count], &asides)
+        count += 1
+    }
+
     mutating func removeAll() {
-        records.removeAll(keepingCapacity: true)
-        notices.removeAll(keepingCapacity: true)
-        failures.removeAll(keepingCapacity: true)
-        packets.removeAll(keepingCapacity: true)
-        origins.removeAll(keepingCapacity: true)
+        count = 0
+        asides.notices.removeAll(keepingCapacity: true)
+        asides.failures.removeAll(keepingCapacity: true)
+        asides.packets.removeAll(keepingCapacity: true)
+        asides.origins.removeAll(keepingCapacity: true)
     }
 }

@@ -12,6 +12,8 @@ struct CaptureDecodeStage: ~Copyable {
     private var decoders: [NFLogDecoder] = []
     private var kinds: [InterfaceKind] = []
     private var lastTime: Int64 = 0
+    /// The one that is being taken.
+    private var packet = CapturedPacket(interface: 0, time: nil, data: 0..<0)
     private var damage: Range<UInt64>?
     /// What holds from the next packet on.
     private var held: [CaptureBatch.Notice] = []
@@ -36,10 +38,10 @@ struct CaptureDecodeStage: ~Copyable {
     ///
     /// - Returns: `false` where there are none for now, of a file that may grow.
     mutating func fill(_ batch: inout CaptureBatch) throws(CaptureError) -> Bool {
-        while batch.records.isEmpty, !isExhausted {
+        while batch.count == 0, !isExhausted {
             decode(into: &batch)
             // What is in the batch may still be looked at where it is.
-            guard batch.records.isEmpty else { break }
+            guard batch.count == 0 else { break }
             if window.isLast {
                 if let problem = stream.problem {
                     held.append(.problem("\(stream.name): \(problem); what was readable has been analysed"))
@@ -50,7 +52,7 @@ struct CaptureDecodeStage: ~Copyable {
             } else if try !window.fill(), !window.isLast {
                 guard try window.continueRotated() else {
                     release(&batch)
-                    guard batch.records.isEmpty else { break }
+                    guard batch.count == 0 else { break }
                     return false
                 }
             }
@@ -68,13 +70,20 @@ struct CaptureDecodeStage: ~Copyable {
         let buffer = window.buffer
         let bytes = unsafe buffer.span.bytes.extracting(0..<limit)
         var used = offset
-        while batch.records.count < CaptureBatch.size {
+        while batch.count < CaptureBatch.size {
+            if framing.nextPacket(in: bytes, at: &offset, into: &packet) {
+                used = offset
+                if damage != nil { reportDamage() }
+                takePacket(bytes, &batch)
+                continue
+            }
             guard let item = framing.next(in: bytes, at: &offset, isLast: isLast) else { break }
             used = offset
             switch item {
-            case .packet(let packet):
+            case .packet(let next):
                 if damage != nil { reportDamage() }
-                take(packet, bytes, &batch)
+                packet = next
+                takePacket(bytes, &batch)
             case .trace(let body):
                 if let block = TraceBlock(bytes, body) {
                     held.append(.trace(block, place: window.position(of: body.lowerBound)))
@@ -90,39 +99,47 @@ struct CaptureDecodeStage: ~Copyable {
     }
 
     @inline(__always)
-    private mutating func take(_ packet: CapturedPacket, _ bytes: RawSpan, _ batch: inout CaptureBatch) {
+    private mutating func takePacket(_ bytes: RawSpan, _ batch: inout CaptureBatch) {
         lastTime = packet.time ?? lastTime
         if !held.isEmpty { release(&batch) }
-        let group = packet.data.count >= 4 ? bytes.big16(packet.data.lowerBound + 2) : 0
-        var record = CaptureBatch.Record(
-            time: lastTime, report: .none, interface: Int32(truncatingIfNeeded: packet.interface), group: group,
-            kind: .report,
-            data: Int32(truncatingIfNeeded: packet.data.lowerBound)..<Int32(truncatingIfNeeded: packet.data.upperBound))
         while decoders.count <= packet.interface { addInterface() }
-        if kinds[packet.interface] == .foreign {
-            record.kind = .foreign
-        } else {
-            do {
-                record.report = try decode(packet, bytes, &batch)
-            } catch {
-                record.kind = .failure
-                batch.failures.append(.init(error: error, place: window.position(of: packet.data.lowerBound)))
+        batch.add { record, asides in
+            record.time = lastTime
+            record.interface = Int32(truncatingIfNeeded: packet.interface)
+            record.group = packet.data.count >= 4 ? bytes.big16(packet.data.lowerBound + 2) : 0
+            record.data = Int32(truncatingIfNeeded: packet.data.lowerBound)..<Int32(truncatingIfNeeded: packet.data.upperBound)
+            switch kinds[packet.interface] {
+            case .nflog: decode(bytes, packet.data, &record, &asides)
+            case .swapped:
+                let turned = CaptureDecoder.swappedAttributes(bytes, packet.data)
+                decode(unsafe turned.span.bytes, 0..<turned.count, &record, &asides)
+            case .foreign: record.kind = .foreign
             }
         }
-        batch.records.append(record)
     }
 
+    /// Decodes a message, and adds what its report names for the first time.
     @inline(__always)
     private mutating func decode(
-        _ packet: CapturedPacket, _ bytes: RawSpan, _ batch: inout CaptureBatch
-    ) throws(ParseError) -> NFLogReport {
-        let index = packet.interface
-        let place = window.position(of: packet.data.lowerBound)
-        guard kinds[index] == .swapped else {
-            return try decoders[index].decode(bytes, packet.data, interface: index, place, &batch)
+        _ bytes: RawSpan, _ body: Range<Int>, _ record: inout CaptureBatch.Record, _ asides: inout CaptureBatch.Asides
+    ) {
+        let interface = packet.interface
+        do {
+            try decoders[interface].decode(bytes, body: body, into: &record.report)
+            record.kind = .report
+        } catch {
+            record.kind = .failure
+            return fail(error, &asides)
         }
-        let turned = CaptureDecoder.swappedAttributes(bytes, packet.data)
-        return try decoders[index].decode(unsafe turned.span.bytes, 0..<turned.count, interface: index, place, &batch)
+        if record.report.isNewOrigin {
+            asides.origins.append((interface, decoders[interface].origin(Int(record.report.origin))))
+        }
+        if record.report.isNewPacket { asides.packets.append((interface, decoders[interface].packet(record.report.packet))) }
+        if !record.report.hasPacket, let problem = decoders[interface].problem { fail(problem, &asides) }
+    }
+
+    private func fail(_ error: ParseError, _ asides: inout CaptureBatch.Asides) {
+        asides.failures.append(.init(error: error, place: window.position(of: packet.data.lowerBound)))
     }
 
     private enum InterfaceKind {
@@ -143,9 +160,10 @@ struct CaptureDecodeStage: ~Copyable {
     /// A packet comes, or nothing for now.
     private mutating func release(_ batch: inout CaptureBatch) {
         for notice in held {
-            batch.notices.append(notice)
-            batch.records.append(
-                CaptureBatch.Record(time: lastTime, report: .none, interface: 0, group: 0, kind: .notice, data: 0..<0))
+            batch.add { record, asides in
+                record = CaptureBatch.Record(time: lastTime)
+                asides.notices.append(notice)
+            }
         }
         held.removeAll()
     }
@@ -157,19 +175,5 @@ struct CaptureDecodeStage: ~Copyable {
                 "\(stream.name): \(damage.count) bytes from byte \(damage.lowerBound) on are not what the format says; skipped")
         )
         self.damage = nil
-    }
-}
-
-extension NFLogDecoder {
-    /// Decodes a message, and puts what the report names for the first time into `batch`.
-    @inline(__always)
-    fileprivate mutating func decode(
-        _ bytes: RawSpan, _ body: Range<Int>, interface: Int, _ place: UInt64, _ batch: inout CaptureBatch
-    ) throws(ParseError) -> NFLogReport {
-        let report = try decode(bytes, body: body)
-        if report.isNewOrigin { batch.origins.append((interface, origin(Int(report.origin)))) }
-        if report.isNewPacket { batch.packets.append((interface, packet(report.packet))) }
-        if !report.hasPacket, let problem { batch.failures.append(.init(error: problem, place: place)) }
-        return report
     }
 }

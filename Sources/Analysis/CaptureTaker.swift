@@ -45,14 +45,14 @@ struct CaptureTaker: ~Copyable {
 
     var consumed: UInt64 { batch.consumed }
 
-    var isExhausted: Bool { batch.isLast && nextRecord == batch.records.count }
+    var isExhausted: Bool { batch.isLast && nextRecord == batch.count }
 
     mutating func nextTime() throws(CaptureError) -> Int64? {
-        while nextRecord == batch.records.count {
+        while nextRecord == batch.count {
             guard !batch.isLast else { return nil }
             (nextRecord, nextNotice, nextFailure, nextPacket) = (0, 0, 0, 0)
             guard try source.next(&batch) else { return nil }
-            for (interface, origin) in batch.origins {
+            for (interface, origin) in batch.asides.origins {
                 makeRoom(for: interface)
                 origins[interface].append(origin)
             }
@@ -67,7 +67,7 @@ struct CaptureTaker: ~Copyable {
             if kind == .notice {
                 nextRecord += 1
                 nextNotice += 1
-                take(batch.notices[nextNotice - 1], &state)
+                take(batch.asides.notices[nextNotice - 1], &state)
                 continue
             }
             left -= 1
@@ -98,10 +98,10 @@ struct CaptureTaker: ~Copyable {
         }
         let report = batch.records[nextRecord].report
         if report.isNewPacket {
-            recent[interface * Self.recentCount + Int(report.packet)] = batch.packets[nextPacket].packet
+            recent[interface * Self.recentCount + Int(report.packet)] = batch.asides.packets[nextPacket].packet
             nextPacket += 1
             let ahead = nextPacket + Self.ahead
-            if ahead < batch.packets.count { expect(batch.packets[ahead], &state) }
+            if ahead < batch.asides.packets.count { expect(batch.asides.packets[ahead], &state) }
         }
         guard let reader = targets[interface]?.reader, reader >= 0 else { return }
         if let observer = state.observer { return show(observer, interface, reader, kind, time, &state) }
@@ -147,8 +147,8 @@ struct CaptureTaker: ~Copyable {
     }
 
     private mutating func fail(_ state: inout AnalysisState) {
-        guard nextFailure < batch.failures.count else { return }
-        let failure = batch.failures[nextFailure]
+        guard nextFailure < batch.asides.failures.count else { return }
+        let failure = batch.asides.failures[nextFailure]
         nextFailure += 1
         state.problems.add("\(name): the packet at byte \(failure.place) is not understood: \(failure.error)")
     }

@@ -71,24 +71,38 @@ package struct NFLogDecoder: Sendable {
     @inline(__always)
     package func packet(_ number: UInt8) -> Packet { recent.packet(number) }
 
+    /// Puts what a message says into `report`, whatever was there before: where it stays, since a copy of what has just been
+    /// written in pieces makes the processor wait.
+    ///
     /// - Parameter body: of a message of type `NFLogMessage.packetType`.
-    /// - Throws: `ParseError` for a message that cannot be understood. A packet that cannot be is no error of its message
-    ///   (`problem`).
+    /// - Throws: `ParseError` for a message that cannot be understood; `report` says nothing then. A packet that cannot be is no
+    ///   error of its message (`problem`).
     @inline(__always)
-    package mutating func decode(_ bytes: RawSpan, body: Range<Int>) throws(ParseError) -> NFLogReport {
-        if let known = shapes.readExpected(bytes, body: body) { return report(known.message, known.label, bytes) }
-        return try decodeSlowly(bytes, body)
+    package mutating func decode(_ bytes: RawSpan, body: Range<Int>, into report: inout NFLogReport) throws(ParseError) {
+        if let known = shapes.readExpected(bytes, body: body) {
+            report.isNewOrigin = false
+            fill(&report, known.message, known.label, bytes)
+        } else {
+            try decodeSlowly(bytes, body, &report)
+        }
     }
 
     @inline(never)
-    private mutating func decodeSlowly(_ bytes: RawSpan, _ body: Range<Int>) throws(ParseError) -> NFLogReport {
-        let message = try NFLogMessage(parsing: bytes, body: body)
+    private mutating func decodeSlowly(
+        _ bytes: RawSpan, _ body: Range<Int>, _ report: inout NFLogReport
+    ) throws(ParseError) {
+        let message: NFLogMessage
+        do {
+            message = try NFLogMessage(parsing: bytes, body: body)
+        } catch {
+            report = .none
+            throw error
+        }
         let known = origins.count
         let origin = origin(of: message, bytes)
         shapes.learn(origin, bytes, body: body)
-        var report = report(message, origin, bytes)
         report.isNewOrigin = origins.count > known
-        return report
+        fill(&report, message, origin, bytes)
     }
 
     private mutating func origin(of message: NFLogMessage, _ bytes: RawSpan) -> UInt32 {
@@ -107,25 +121,34 @@ package struct NFLogDecoder: Sendable {
     }
 
     @inline(__always)
-    private mutating func report(_ message: NFLogMessage, _ origin: UInt32, _ bytes: RawSpan) -> NFLogReport {
-        var report = NFLogReport(
-            origin: origin, inInterface: message.inInterface, outInterface: message.outInterface, mark: message.mark,
-            sequence: message.sequence, globalSequence: message.globalSequence, timestamp: message.timestamp,
-            hasSequence: message.hasSequence, timeToLive: 0, packet: RecentPackets.none, isNewPacket: false)
+    private mutating func fill(
+        _ report: inout NFLogReport, _ message: NFLogMessage, _ origin: UInt32, _ bytes: RawSpan
+    ) {
+        report.origin = origin
+        report.inInterface = message.inInterface
+        report.outInterface = message.outInterface
+        report.mark = message.mark
+        report.sequence = message.sequence
+        report.globalSequence = message.globalSequence
+        report.timestamp = message.timestamp
+        report.hasSequence = message.hasSequence
         if let known = recent.find(bytes, message.payload) {
             report.packet = known.number
             report.timeToLive = known.timeToLive
+            report.isNewPacket = false
         } else {
-            parse(message, bytes, &report)
+            parse(message.payload, bytes, &report)
         }
-        return report
     }
 
     @inline(never)
-    private mutating func parse(_ message: NFLogMessage, _ bytes: RawSpan, _ report: inout NFLogReport) {
+    private mutating func parse(_ payload: Range<Int>, _ bytes: RawSpan, _ report: inout NFLogReport) {
+        report.isNewPacket = false
+        report.packet = RecentPackets.none
+        report.timeToLive = 0
         do {
-            let packet = try parser.parse(bytes, message.payload)
-            report.packet = recent.insert(packet, bytes, message.payload)
+            let packet = try parser.parse(bytes, payload)
+            report.packet = recent.insert(packet, bytes, payload)
             report.timeToLive = packet.timeToLive
             report.isNewPacket = true
         } catch {

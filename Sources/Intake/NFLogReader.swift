@@ -10,6 +10,8 @@ package struct NFLogReader {
     package private(set) var decoder: NFLogDecoder
     private var recall = NFLogRecall()
     private var placing: NFLogPlacing
+    /// Of the last message.
+    private var report = NFLogReport.none
 
     package init(namespace: Int, parser: PacketParser, registry: LayoutRegistry) {
         decoder = NFLogDecoder(parser: parser)
@@ -57,8 +59,8 @@ package struct NFLogReader {
             guard message.type == NFLogMessage.packetType else { continue }
             var tag = Self.noTag
             do {
-                let report = try decoder.decode(bytes, body: message.body)
-                tag = take(report, now, &correlator)
+                try decoder.decode(bytes, body: message.body, into: &report)
+                tag = take(now, &correlator)
             } catch {
                 placing.countMalformed(&correlator)
             }
@@ -72,7 +74,7 @@ package struct NFLogReader {
     }
 
     @inline(__always)
-    private mutating func take(_ report: NFLogReport, _ now: Int64, _ correlator: inout Correlator) -> UInt64 {
+    private mutating func take(_ now: Int64, _ correlator: inout Correlator) -> UInt64 {
         placing.take(
             report, decoder.packet(report.packet), decoder.origin(Int(report.origin)), &recall, now: now,
             into: &correlator)

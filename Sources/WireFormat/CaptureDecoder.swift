@@ -7,6 +7,12 @@ public struct CapturedPacket: Equatable, Sendable {
     /// Microseconds since 1970; `nil` where the file gives no time (pcapng's simple packet block).
     public var time: Int64?
     public var data: Range<Int>
+
+    public init(interface: Int, time: Int64?, data: Range<Int>) {
+        self.interface = interface
+        self.time = time
+        self.data = data
+    }
 }
 
 /// An interface of a capture file: pcap has one, pcapng any number, in each section anew.
@@ -97,6 +103,16 @@ public struct CaptureDecoder: Sendable {
             format = .pcapng(framing)
             return item
         }
+    }
+
+    /// Puts the packet at `offset` into `packet`, and moves `offset` behind it, where it has the form that nearly all packets of a
+    /// recording have.
+    ///
+    /// - Returns: `false` for anything else, which is for `next`.
+    @inline(__always)
+    public func nextPacket(in bytes: RawSpan, at offset: inout Int, into packet: inout CapturedPacket) -> Bool {
+        guard case .pcapng(let framing) = format else { return false }
+        return framing.nextPacket(in: bytes, at: &offset, into: &packet, interfaces: interfaces)
     }
 
     /// A packet's bytes as a machine of this byte order would have captured them: in a file of the other order the lengths

@@ -40,6 +40,28 @@ struct PcapngFraming: Sendable {
         return .block(type: type, body: offset + 8..<offset + length - 4, end: offset + length)
     }
 
+    /// The packet at `offset`, if it stands in a sound enhanced packet block in this machine's byte order.
+    @inline(__always)
+    func nextPacket(
+        in bytes: RawSpan, at offset: inout Int, into packet: inout CapturedPacket, interfaces: [CaptureInterface]
+    ) -> Bool {
+        let start = offset
+        guard !isSwapped, bytes.has(32, at: start), bytes.native32(start) == CaptureFormat.enhancedPacket else { return false }
+        let length = Int(bytes.native32(start &+ 4))
+        guard length >= 32, length % 4 == 0, length <= CaptureFormat.longestBlock, bytes.has(length, at: start),
+            bytes.native32(start &+ length &- 4) == UInt32(truncatingIfNeeded: length)
+        else { return false }
+        let number = firstInterface &+ Int(bytes.native32(start &+ 8))
+        let captured = Int(bytes.native32(start &+ 20))
+        guard number < interfaces.count, captured <= length &- 32 else { return false }
+        let ticks = UInt64(bytes.native32(start &+ 12)) << 32 | UInt64(bytes.native32(start &+ 16))
+        packet.interface = number
+        packet.time = interfaces[number].clock.microseconds(ticks)
+        packet.data = start &+ 28..<start &+ 28 &+ captured
+        offset = start &+ length
+        return true
+    }
+
     mutating func next(
         in bytes: RawSpan, at offset: inout Int, isLast: Bool, interfaces: inout [CaptureInterface]
     ) -> CaptureItem? {
