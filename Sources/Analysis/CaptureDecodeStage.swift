@@ -125,17 +125,22 @@ struct CaptureDecodeStage: ~Copyable {
     ) {
         let interface = packet.interface
         do {
-            try decoders[interface].decode(bytes, body: body, into: &record.report)
+            let news = try decoders[interface].decode(bytes, body: body, into: &record.report)
             record.kind = .report
+            if !news.isEmpty { keep(news, record, &asides) }
         } catch {
             record.kind = .failure
-            return fail(error, &asides)
+            fail(error, &asides)
         }
-        if record.report.isNewOrigin {
-            asides.origins.append((interface, decoders[interface].origin(Int(record.report.origin))))
-        }
-        if record.report.isNewPacket { asides.packets.append((interface, decoders[interface].packet(record.report.packet))) }
-        if !record.report.hasPacket, let problem = decoders[interface].problem { fail(problem, &asides) }
+    }
+
+    @inline(never)
+    private func keep(_ news: NFLogNews, _ record: CaptureBatch.Record, _ asides: inout CaptureBatch.Asides) {
+        let interface = packet.interface
+        let report = record.report
+        if news.contains(.origin) { asides.origins.append((interface, decoders[interface].origin(Int(report.origin)))) }
+        if news.contains(.packet) { asides.packets.append((interface, decoders[interface].packet(report.packet))) }
+        if news.contains(.problem), let problem = decoders[interface].problem { fail(problem, &asides) }
     }
 
     private func fail(_ error: ParseError, _ asides: inout CaptureBatch.Asides) {

@@ -18,8 +18,6 @@ package struct NFLogReport: Sendable, BitwiseCopyable {
     package var packet: UInt8
     /// Whether that packet has just taken its place, rather than being there from a message before.
     package var isNewPacket: Bool
-    /// Whether its origin has just got its number.
-    package var isNewOrigin = false
 
     /// Says nothing; holds a place.
     package static let none = NFLogReport(
@@ -27,7 +25,22 @@ package struct NFLogReport: Sendable, BitwiseCopyable {
         timeToLive: 0, packet: RecentPackets.none, isNewPacket: false)
 
     /// Whether its packet is one that can be understood.
+    @inlinable
     package var hasPacket: Bool { packet != RecentPackets.none }
+}
+
+/// What a decoder's caller may want to keep of a message, since the next ones rest on it.
+package struct NFLogNews: OptionSet, Sendable {
+    package let rawValue: UInt8
+
+    package init(rawValue: UInt8) { self.rawValue = rawValue }
+
+    /// Its origin has just got its number.
+    package static let origin = NFLogNews(rawValue: 1)
+    /// Its packet has just taken its place.
+    package static let packet = NFLogNews(rawValue: 2)
+    /// Its packet cannot be understood (`NFLogDecoder.problem`).
+    package static let problem = NFLogNews(rawValue: 4)
 }
 
 /// Where an NFLOG message comes from, as far as it says so itself.
@@ -77,20 +90,18 @@ package struct NFLogDecoder: Sendable {
     /// - Parameter body: of a message of type `NFLogMessage.packetType`.
     /// - Throws: `ParseError` for a message that cannot be understood; `report` says nothing then. A packet that cannot be is no
     ///   error of its message (`problem`).
-    @inline(__always)
-    package mutating func decode(_ bytes: RawSpan, body: Range<Int>, into report: inout NFLogReport) throws(ParseError) {
-        if let known = shapes.readExpected(bytes, body: body) {
-            report.isNewOrigin = false
-            fill(&report, known.message, known.label, bytes)
-        } else {
-            try decodeSlowly(bytes, body, &report)
-        }
+    @inline(__always) @discardableResult
+    package mutating func decode(
+        _ bytes: RawSpan, body: Range<Int>, into report: inout NFLogReport
+    ) throws(ParseError) -> NFLogNews {
+        if let known = shapes.readExpected(bytes, body: body) { return fill(&report, known.message, known.label, bytes) }
+        return try decodeSlowly(bytes, body, &report)
     }
 
     @inline(never)
     private mutating func decodeSlowly(
         _ bytes: RawSpan, _ body: Range<Int>, _ report: inout NFLogReport
-    ) throws(ParseError) {
+    ) throws(ParseError) -> NFLogNews {
         let message: NFLogMessage
         do {
             message = try NFLogMessage(parsing: bytes, body: body)
@@ -101,8 +112,8 @@ package struct NFLogDecoder: Sendable {
         let known = origins.count
         let origin = origin(of: message, bytes)
         shapes.learn(origin, bytes, body: body)
-        report.isNewOrigin = origins.count > known
-        fill(&report, message, origin, bytes)
+        let news = fill(&report, message, origin, bytes)
+        return origins.count > known ? news.union(.origin) : news
     }
 
     private mutating func origin(of message: NFLogMessage, _ bytes: RawSpan) -> UInt32 {
@@ -123,7 +134,7 @@ package struct NFLogDecoder: Sendable {
     @inline(__always)
     private mutating func fill(
         _ report: inout NFLogReport, _ message: NFLogMessage, _ origin: UInt32, _ bytes: RawSpan
-    ) {
+    ) -> NFLogNews {
         report.origin = origin
         report.inInterface = message.inInterface
         report.outInterface = message.outInterface
@@ -132,27 +143,27 @@ package struct NFLogDecoder: Sendable {
         report.globalSequence = message.globalSequence
         report.timestamp = message.timestamp
         report.hasSequence = message.hasSequence
-        if let known = recent.find(bytes, message.payload) {
-            report.packet = known.number
-            report.timeToLive = known.timeToLive
-            report.isNewPacket = false
-        } else {
-            parse(message.payload, bytes, &report)
-        }
+        guard let known = recent.find(bytes, message.payload) else { return parse(message.payload, bytes, &report) }
+        report.packet = known.number
+        report.timeToLive = known.timeToLive
+        report.isNewPacket = false
+        return []
     }
 
     @inline(never)
-    private mutating func parse(_ payload: Range<Int>, _ bytes: RawSpan, _ report: inout NFLogReport) {
-        report.isNewPacket = false
-        report.packet = RecentPackets.none
-        report.timeToLive = 0
+    private mutating func parse(_ payload: Range<Int>, _ bytes: RawSpan, _ report: inout NFLogReport) -> NFLogNews {
         do {
             let packet = try parser.parse(bytes, payload)
             report.packet = recent.insert(packet, bytes, payload)
             report.timeToLive = packet.timeToLive
             report.isNewPacket = true
+            return .packet
         } catch {
+            report.packet = RecentPackets.none
+            report.timeToLive = 0
+            report.isNewPacket = false
             problem = error
+            return .problem
         }
     }
 }
