@@ -124,27 +124,28 @@ struct CaptureDecodeStage: ~Copyable {
         _ bytes: RawSpan, _ body: Range<Int>, _ record: inout CaptureBatch.Record, _ asides: inout CaptureBatch.Asides
     ) {
         let interface = packet.interface
+        let place = window.position(of: packet.data.lowerBound)
         do {
             let news = try decoders[interface].decode(bytes, body: body, into: &record.report)
             record.kind = .report
-            if !news.isEmpty { keep(news, record, &asides) }
+            if !news.isEmpty { Self.keep(news, of: &decoders[interface], record.report, interface, place, &asides) }
         } catch {
             record.kind = .failure
-            fail(error, &asides)
+            asides.failures.append(.init(error: error, place: place))
         }
     }
 
+    /// - Parameter decoder: lent for writing, since an array's element that is lent for reading is copied.
     @inline(never)
-    private func keep(_ news: NFLogNews, _ record: CaptureBatch.Record, _ asides: inout CaptureBatch.Asides) {
-        let interface = packet.interface
-        let report = record.report
-        if news.contains(.origin) { asides.origins.append((interface, decoders[interface].origin(Int(report.origin)))) }
-        if news.contains(.packet) { asides.packets.append((interface, decoders[interface].packet(report.packet))) }
-        if news.contains(.problem), let problem = decoders[interface].problem { fail(problem, &asides) }
-    }
-
-    private func fail(_ error: ParseError, _ asides: inout CaptureBatch.Asides) {
-        asides.failures.append(.init(error: error, place: window.position(of: packet.data.lowerBound)))
+    private static func keep(
+        _ news: NFLogNews, of decoder: inout NFLogDecoder, _ report: NFLogReport, _ interface: Int, _ place: UInt64,
+        _ asides: inout CaptureBatch.Asides
+    ) {
+        if news.contains(.origin) { asides.origins.append((interface, decoder.origin(Int(report.origin)))) }
+        if news.contains(.packet) { asides.packets.append((interface, decoder.packet(report.packet))) }
+        if news.contains(.problem), let problem = decoder.problem {
+            asides.failures.append(.init(error: problem, place: place))
+        }
     }
 
     private enum InterfaceKind {
