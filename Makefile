@@ -45,6 +45,7 @@ bench:
 bench-live:
 	@sh tools/prepare build
 	@$(SWIFT_BUILD) --product EventPathBenchmark
+	@.build/$(CONFIGURATION)/EventPathBenchmark memory
 	@.build/$(CONFIGURATION)/EventPathBenchmark live
 
 bench-instructions:

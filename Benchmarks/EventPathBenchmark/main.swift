@@ -4,6 +4,8 @@
 //   EventPathBenchmark [PACKETS]          one flow, two namespaces; a round before it warms up
 //   EventPathBenchmark counted PACKETS    the same without more than that, for tools/count-instructions
 //   EventPathBenchmark live [JOURNEYS]    many journeys under way, paths, namespaces and probes
+//   EventPathBenchmark memory [JOURNEYS]  what journeys take that were seen in one namespace; a run of its own, since memory
+//                                         that was used before is used again
 
 import Correlation
 import EventPath
@@ -131,12 +133,11 @@ func memory(journeys: Int) {
     )
 }
 
+let journeys = words.dropFirst().first.flatMap { Int($0) } ?? 1_000_000
+
 switch words.first {
-case "live":
-    let journeys = words.dropFirst().first.flatMap { Int($0) } ?? 1_000_000
-    // First, since memory that was used before is not given back.
-    memory(journeys: journeys)
-    live(journeys: journeys)
+case "live": live(journeys: journeys)
+case "memory": memory(journeys: journeys)
 case "counted": small(packets: words.dropFirst().first.flatMap { Int($0) } ?? 10_000, isCounted: true)
 default: small(packets: words.first.flatMap { Int($0) } ?? 200_000, isCounted: false)
 }

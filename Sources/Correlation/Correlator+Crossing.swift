@@ -94,22 +94,22 @@ extension Correlator {
     /// Whether all that fit alike are copies of one multicast packet, sent by one interface: which of them arrived makes no
     /// difference, since nothing is said of the others.
     private mutating func areCopies(_ choice: Choice) -> Bool {
+        guard segments.current(choice.best).destination.isMulticast, !choice.isExhausted else { return false }
         let best = segments[choice.best]
         let current = segments.current(choice.best)
-        return current.destination.isMulticast && !choice.isExhausted
-            && choice.tied.allSatisfy {
-                segments[$0].namespace == best.namespace && segments[$0].outInterface == best.outInterface
-                    && segments.current($0) == current
-            }
+        return choice.tied.allSatisfy {
+            segments[$0].namespace == best.namespace && segments[$0].outInterface == best.outInterface
+                && segments.current($0) == current
+        }
     }
 
     /// A bridge hands its frames to the chains of its namespace (`bridge-nf-call-iptables`), so that a packet passes them
     /// between two others on the same link. Where those two were joined before the bridge's events were read, it belongs
     /// between them.
     private mutating func insertBridge(_ index: Int32) {
+        guard segments[index].inInterface != 0, segments[index].inInterface == segments[index].outInterface else { return }
         let bridged = segments[index]
-        guard bridged.inInterface != 0, bridged.inInterface == bridged.outInterface,
-            bridged.entryTimeToLive == bridged.timeToLive, !bridged.entry.destination.isMulticast,
+        guard bridged.entryTimeToLive == bridged.timeToLive, !bridged.entry.destination.isMulticast,
             let link = linkSegment(of: index, bridged.inInterface), link != 0
         else { return }
         var choice = Choice()

@@ -312,6 +312,11 @@ public struct Correlator: ~Copyable {
                 event.packet.carries, namespace: place.namespace, segment: position, tuple: event.packet.tuple)
         }
         if copy >= 0 { doubtCopy(of: index) }
+        // Most that arrive have become a part of another journey by now.
+        if segments[index].journey == journey {
+            settling.append(
+                Appointment(deadline: now + limits.settle, journey: journey, generation: journeys[journey].generation))
+        }
         return index
     }
 
@@ -340,8 +345,6 @@ public struct Correlator: ~Copyable {
             index = Int32(journeys.count)
             journeys.append(LiveJourney(event, serial, layoutEpoch, generation: 0, now: now))
         }
-        settling.append(
-            Appointment(deadline: now + limits.settle, journey: index, generation: journeys[index].generation))
         return index
     }
 }

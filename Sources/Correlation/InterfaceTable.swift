@@ -1,10 +1,10 @@
-internal import TraceModel
+package import TraceModel
 
 /// What events need to know of interfaces, found without a dictionary.
-struct InterfaceTable: Sendable {
-    struct Interface: Sendable {
+package struct InterfaceTable: Sendable {
+    package struct Interface: Sendable {
         /// 0: not known.
-        var segment: UInt32 = 0
+        package var segment: UInt32 = 0
         var mtu: UInt32 = 0
         var isLoopback = false
         var isTunnel = false
@@ -26,7 +26,7 @@ struct InterfaceTable: Sendable {
     private var slots: [Slot]
 
     /// - Parameter joined: segments with two ends.
-    init(_ layout: Layout, joined: Set<UInt32>) {
+    package init(_ layout: Layout, joined: Set<UInt32>) {
         let count = layout.namespaces.reduce(0) { $0 + $1.interfaces.count }
         var capacity = 16
         while capacity < count * 2 { capacity *= 2 }
@@ -47,7 +47,7 @@ struct InterfaceTable: Sendable {
 
     /// The interface of this number; one that is not known has segment 0.
     @inline(__always)
-    subscript(namespace: Int, number: UInt32) -> Interface {
+    package subscript(namespace: Int, number: UInt32) -> Interface {
         var slot = slot(namespace, number)
         while slots[slot].number != 0 {
             if slots[slot].number == number, slots[slot].namespace == UInt32(truncatingIfNeeded: namespace) {
@@ -58,9 +58,16 @@ struct InterfaceTable: Sendable {
         return Interface()
     }
 
+    /// Slots that are looked at before the interface that is found last.
+    package var longestSearch: Int {
+        slots.indices.filter { slots[$0].number != 0 }.map { index in
+            (index - slot(Int(slots[index].namespace), slots[index].number)) & (slots.count - 1)
+        }.max() ?? 0
+    }
+
     @inline(__always)
     private func slot(_ namespace: Int, _ number: UInt32) -> Int {
         let key = UInt64(truncatingIfNeeded: namespace) << 32 | UInt64(number)
-        return Int(truncatingIfNeeded: key &* 0x9E37_79B9_7F4A_7C15 >> 32) & (slots.count - 1)
+        return Int(truncatingIfNeeded: (key &* 0x9E37_79B9_7F4A_7C15) >> 32) & (slots.count - 1)
     }
 }
