@@ -64,7 +64,9 @@ struct CaptureBatch: Sendable {
     /// Records of one batch: enough to be worth handing over, and few enough to stay in the processor's cache.
     static let size = 2048
 
-    /// Adds a record, which `write` is to describe in full.
+    /// Adds a record.
+    ///
+    /// - Parameter write: gets an earlier batch's record, and sets all of it.
     @inline(__always)
     mutating func add(_ write: (inout Record, inout Asides) -> Void) {
         if count == records.count { records.append(Record()) }

@@ -113,7 +113,9 @@ struct CaptureDecodeStage: ~Copyable {
             case .swapped:
                 let turned = CaptureDecoder.swappedAttributes(bytes, packet.data)
                 decode(unsafe turned.span.bytes, 0..<turned.count, &record, &asides)
-            case .foreign: record.kind = .foreign
+            case .foreign:
+                record.kind = .foreign
+                record.report = .none
             }
         }
     }

@@ -100,6 +100,43 @@ import WireFormat
         }
     }
 
+    /// Records of one batch are written over those of the one before, so that many are needed.
+    @Test func framesOfEthernetAmongMessagesChangeNothingOfThem() throws {
+        func little(_ value: Int, _ count: Int) -> [UInt8] { (0..<count).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) } }
+        func block(_ type: Int, _ body: [UInt8]) -> [UInt8] {
+            let length = little(12 + body.count, 4)
+            return little(type, 4) + length + body + length
+        }
+        func packet(_ interface: Int, _ time: Int, _ data: [UInt8]) -> [UInt8] {
+            let padding = [UInt8](repeating: 0, count: (4 - data.count % 4) % 4)
+            return block(
+                6,
+                little(interface, 4) + little(0, 4) + little(time, 4) + little(data.count, 4) + little(data.count, 4) + data
+                    + padding)
+        }
+        func attribute(_ type: Int, _ value: [UInt8]) -> [UInt8] {
+            little(4 + value.count, 2) + little(type, 2) + value + [UInt8](repeating: 0, count: (4 - value.count % 4) % 4)
+        }
+        func message(_ number: Int) -> [UInt8] {
+            let header: [UInt8] = [0x45, 0, 0, 28, UInt8(number >> 8 & 255), UInt8(number & 255), 0, 0, 64, 17, 0, 0]
+            let datagram = header + [10, 0, 0, 1, 10, 0, 0, 2, 3, 232, 0, 53, 0, 8, 0, 0]
+            return [2, 0, 0, 5] + attribute(1, [8, 0, 0, 0])
+                + attribute(10, Array("ipt-trace:a1b2c3:raw:PREROUTING".utf8) + [0]) + attribute(9, datagram)
+        }
+        let section = block(0x0A0D_0D0A, little(0x1A2B_3C4D, 4) + little(1, 2) + little(0, 2) + little(-1, 8))
+        let head = section + block(1, little(239, 2) + little(0, 6)) + block(1, little(1, 2) + little(0, 6))
+        let frame = [UInt8](repeating: 0xEE, count: 60)
+        let messages = (0..<5000).flatMap { packet(0, $0, message($0)) }
+        let frames = (0..<5000).flatMap { packet(1, 5000 + $0, frame) }
+        let last = (5000..<5003).flatMap { packet(0, 5000 + $0, message($0)) }
+        try Files.with(head + messages + frames + last) { file in
+            let result = try analyze([file])
+            #expect(result.snapshot.completeness.events == 5003)
+            #expect(result.snapshot.completeness.journeys == 5003)
+            #expect(result.snapshot.completeness.malformed == 0)
+        }
+    }
+
     /// A recording of another machine, or of later, whose namespaces have the same names and no probes.
     private func laterRecording(_ machine: MachineIdentity, run: UInt64, seconds: Int64) throws -> [UInt8] {
         var writer = CaptureWriter()
