@@ -48,7 +48,8 @@ struct NFLogShapes: Sendable {
     /// Reads a message whose shape is the expected one.
     ///
     /// - Parameter body: of a message of type `NFLogMessage.packetType`, from `struct nfgenmsg` on.
-    /// - Returns: the message, without its prefix, which the label stands for; and the label of its shape; `nil` for any other, which is to be read the long way.
+    /// - Returns: the message, without its prefix, which the label stands for; and the label of its shape; `nil` for any other,
+    ///   which is to be read the long way.
     @inline(__always)
     mutating func readExpected(_ bytes: RawSpan, body: Range<Int>) -> (message: NFLogMessage, label: UInt32)? {
         guard latest >= 0 else { return nil }

@@ -21,6 +21,7 @@ struct PcapngFraming: Sendable {
     }
 
     /// The block at `offset`, whatever its type.
+    @inline(__always)
     private mutating func frame(_ bytes: RawSpan, _ offset: Int) -> Framed {
         let available = bytes.byteCount - offset
         guard available >= 12 else { return .unfinished }
@@ -40,25 +41,15 @@ struct PcapngFraming: Sendable {
         return .block(type: type, body: offset + 8..<offset + length - 4, end: offset + length)
     }
 
-    /// The packet at `offset`, if it stands in a sound enhanced packet block in this machine's byte order.
+    /// Puts the packet at `offset` into `packet`, if it stands in a sound enhanced packet block.
     @inline(__always)
-    func nextPacket(
+    mutating func nextPacket(
         in bytes: RawSpan, at offset: inout Int, into packet: inout CapturedPacket, interfaces: [CaptureInterface]
     ) -> Bool {
-        let start = offset
-        guard !isSwapped, bytes.has(32, at: start), bytes.native32(start) == CaptureFormat.enhancedPacket else { return false }
-        let length = Int(bytes.native32(start &+ 4))
-        guard length >= 32, length % 4 == 0, length <= CaptureFormat.longestBlock, bytes.has(length, at: start),
-            bytes.native32(start &+ length &- 4) == UInt32(truncatingIfNeeded: length)
+        guard bytes.has(4, at: offset), number32(bytes, offset) == CaptureFormat.enhancedPacket,
+            case .block(_, let body, let end) = frame(bytes, offset), fill(&packet, enhanced: body, bytes, interfaces)
         else { return false }
-        let number = firstInterface &+ Int(bytes.native32(start &+ 8))
-        let captured = Int(bytes.native32(start &+ 20))
-        guard number < interfaces.count, captured <= length &- 32 else { return false }
-        let ticks = UInt64(bytes.native32(start &+ 12)) << 32 | UInt64(bytes.native32(start &+ 16))
-        packet.interface = number
-        packet.time = interfaces[number].clock.microseconds(ticks)
-        packet.data = start &+ 28..<start &+ 28 &+ captured
-        offset = start &+ length
+        offset = end
         return true
     }
 
@@ -127,13 +118,13 @@ struct PcapngFraming: Sendable {
         case CaptureFormat.interfaceStatistics:
             return statistics(body, bytes, interfaces)
         case CaptureFormat.enhancedPacket:
-            guard body.count >= 20 else { return nil }
-            let number = firstInterface + Int(number32(bytes, body.lowerBound))
-            return packet(number, ticksAt: body.lowerBound + 4, lengthAt: body.lowerBound + 12, body, bytes, interfaces)
+            var packet = CapturedPacket(interface: 0, time: nil, data: 0..<0)
+            return fill(&packet, enhanced: body, bytes, interfaces) ? .packet(packet) : nil
         case CaptureFormat.obsoletePacket:
             guard body.count >= 20 else { return nil }
+            var packet = CapturedPacket(interface: 0, time: nil, data: 0..<0)
             let number = firstInterface + Int(number16(bytes, body.lowerBound))
-            return packet(number, ticksAt: body.lowerBound + 4, lengthAt: body.lowerBound + 12, body, bytes, interfaces)
+            return fill(&packet, number, body, bytes, interfaces) ? .packet(packet) : nil
         case CaptureFormat.simplePacket:
             guard body.count >= 4, firstInterface < interfaces.count else { return nil }
             let original = Int(number32(bytes, body.lowerBound))
@@ -148,16 +139,31 @@ struct PcapngFraming: Sendable {
         }
     }
 
-    private func packet(
-        _ number: Int, ticksAt: Int, lengthAt: Int, _ body: Range<Int>, _ bytes: RawSpan, _ interfaces: [CaptureInterface]
-    ) -> CaptureItem? {
-        let captured = Int(number32(bytes, lengthAt))
-        let start = lengthAt + 8
-        guard number < interfaces.count, captured <= body.upperBound - start else { return nil }
-        let ticks = UInt64(number32(bytes, ticksAt)) << 32 | UInt64(number32(bytes, ticksAt + 4))
-        return .packet(
-            CapturedPacket(
-                interface: number, time: interfaces[number].clock.microseconds(ticks), data: start..<start + captured))
+    @inline(__always)
+    private func fill(
+        _ packet: inout CapturedPacket, enhanced body: Range<Int>, _ bytes: RawSpan, _ interfaces: [CaptureInterface]
+    ) -> Bool {
+        guard body.count >= 20 else { return false }
+        return fill(&packet, firstInterface + Int(number32(bytes, body.lowerBound)), body, bytes, interfaces)
+    }
+
+    /// Behind the interface's number enhanced and obsolete packet blocks are the same: time, captured and original length, packet.
+    ///
+    /// - Parameter body: 20 bytes at least.
+    /// - Returns: whether what the block says is possible.
+    @inline(__always)
+    private func fill(
+        _ packet: inout CapturedPacket, _ number: Int, _ body: Range<Int>, _ bytes: RawSpan, _ interfaces: [CaptureInterface]
+    ) -> Bool {
+        let captured = Int(number32(bytes, body.lowerBound + 12))
+        let start = body.lowerBound + 20
+        guard number < interfaces.count, captured <= body.upperBound - start else { return false }
+        let ticks =
+            UInt64(number32(bytes, body.lowerBound + 4)) << 32 | UInt64(number32(bytes, body.lowerBound + 8))
+        packet.interface = number
+        packet.time = interfaces[number].clock.microseconds(ticks)
+        packet.data = start..<start + captured
+        return true
     }
 
     /// What the capturing program says that it lost (`isb_ifdrop`, `isb_osdrop`).
