@@ -111,8 +111,7 @@ public struct CaptureDecoder: Sendable {
     /// - Returns: `false` for anything else, which is for `next`.
     @inline(__always)
     public func nextPacket(in bytes: RawSpan, at offset: inout Int, into packet: inout CapturedPacket) -> Bool {
-        // A packet block changes nothing of the framing, so that this copy of it need not be kept.
-        guard case .pcapng(var framing) = format else { return false }
+        guard case .pcapng(let framing) = format else { return false }
         return framing.nextPacket(in: bytes, at: &offset, into: &packet, interfaces: interfaces)
     }
 

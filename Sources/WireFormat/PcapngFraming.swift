@@ -20,8 +20,20 @@ struct PcapngFraming: Sendable {
         case unsound
     }
 
-    /// The block at `offset`, whatever its type.
+    /// How long the block at `offset` says that it is; `nil` where none can be.
     @inline(__always)
+    private func length(_ bytes: RawSpan, _ offset: Int) -> Int? {
+        let length = Int(number32(bytes, offset + 4))
+        return length >= 12 && length % 4 == 0 && length <= CaptureFormat.longestBlock ? length : nil
+    }
+
+    /// Whether a block says at its end what it says at its beginning.
+    @inline(__always)
+    private func isClosed(_ bytes: RawSpan, _ offset: Int, _ length: Int) -> Bool {
+        number32(bytes, offset + length - 4) == UInt32(truncatingIfNeeded: length)
+    }
+
+    /// The block at `offset`, whatever its type.
     private mutating func frame(_ bytes: RawSpan, _ offset: Int) -> Framed {
         let available = bytes.byteCount - offset
         guard available >= 12 else { return .unfinished }
@@ -34,22 +46,22 @@ struct PcapngFraming: Sendable {
             }
         }
         let type = number32(bytes, offset)
-        let length = Int(number32(bytes, offset + 4))
-        guard length >= 12, length % 4 == 0, length <= CaptureFormat.longestBlock else { return .unsound }
+        guard let length = length(bytes, offset) else { return .unsound }
         guard available >= length else { return .unfinished }
-        guard number32(bytes, offset + length - 4) == UInt32(length) else { return .unsound }
+        guard isClosed(bytes, offset, length) else { return .unsound }
         return .block(type: type, body: offset + 8..<offset + length - 4, end: offset + length)
     }
 
     /// Puts the packet at `offset` into `packet`, if it stands in a sound enhanced packet block.
     @inline(__always)
-    mutating func nextPacket(
+    func nextPacket(
         in bytes: RawSpan, at offset: inout Int, into packet: inout CapturedPacket, interfaces: [CaptureInterface]
     ) -> Bool {
-        guard bytes.has(4, at: offset), number32(bytes, offset) == CaptureFormat.enhancedPacket,
-            case .block(_, let body, let end) = frame(bytes, offset), fill(&packet, enhanced: body, bytes, interfaces)
+        guard bytes.has(12, at: offset), number32(bytes, offset) == CaptureFormat.enhancedPacket,
+            let length = length(bytes, offset), bytes.has(length, at: offset), isClosed(bytes, offset, length),
+            fill(&packet, enhanced: offset + 8..<offset + length - 4, bytes, interfaces)
         else { return false }
-        offset = end
+        offset += length
         return true
     }
 
