@@ -49,6 +49,6 @@ extension Correlator {
     @inline(__always)
     mutating func markAmbiguous(_ choice: Choice) {
         guard choice.isTied || choice.isExhausted, choice.best >= 0 else { return }
-        for candidate in choice.tied + [choice.best] { journeys[segments[candidate].journey].isAmbiguous = true }
+        for candidate in choice.tied + [choice.best] { live.journeys[live.segments[candidate].journey].isAmbiguous = true }
     }
 }

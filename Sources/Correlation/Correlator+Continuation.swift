@@ -5,11 +5,11 @@ extension Correlator {
     /// The segment that `event` continues; -1 for none.
     @inline(__always)
     mutating func continuation(of event: Event, at place: ProbePlace) -> Int32 {
-        let first = segments.firstAtPlace(place.namespace, event.packet.fingerprint, event.packet.tuple)
+        let first = live.firstAtPlace(place.namespace, event.packet.fingerprint, event.packet.tuple)
         // Nearly always there is nothing to choose from.
-        guard first >= 0, segments.nextAtPlace(first) < 0, isCandidate(first, event, place),
+        guard first >= 0, live.nextAtPlace(first) < 0, isCandidate(first, event, place),
             fit(of: first, for: event, at: place) != nil,
-            segments[first].lossEpoch == lossEpochs[Int(place.namespace)]
+            !hasLostSince(first)
         else { return choose(from: first, for: event, at: place) }
         copy = -1
         isCrowded = false
@@ -30,7 +30,7 @@ extension Correlator {
                     copy = candidate
                 }
             }
-            candidate = segments.nextAtPlace(candidate)
+            candidate = live.nextAtPlace(candidate)
         }
         isCrowded = choice.isExhausted
         guard choice.best >= 0 else {
@@ -39,26 +39,26 @@ extension Correlator {
             return isBehind ? continuationBehindSourceTranslation(of: event, at: place) : -1
         }
         markAmbiguous(choice)
-        if segments[choice.best].lossEpoch != lossEpochs[Int(place.namespace)] { doubtContinuation(of: choice.best) }
+        if hasLostSince(choice.best) { doubtContinuation(of: choice.best) }
         return choice.best
     }
 
     /// Whether it is the same packet in the same namespace, from the same source.
     @inline(__always)
     private func isCandidate(_ candidate: Int32, _ event: Event, _ place: ProbePlace) -> Bool {
-        segments[candidate].namespace == place.namespace && segments[candidate].fingerprint == event.packet.fingerprint
-            && segments.current(candidate).hasSource(of: event.packet.tuple)
+        live.segments[candidate].namespace == place.namespace && live.fingerprint(candidate) == event.packet.fingerprint
+            && live.current(candidate).hasSource(of: event.packet.tuple)
     }
 
     /// How well a candidate from the same source fits: exact addresses before translated ones, then the interface, then the nearest place.
     @inline(__always)
     private func fit(of candidate: Int32, for event: Event, at place: ProbePlace) -> Int? {
         guard isAhead(place, event.sighting.probe, of: candidate) else { return nil }
-        let hook = segments[candidate].hook
-        let priority = segments[candidate].priority
-        let isSame = segments.current(candidate) == event.packet.tuple
+        let hook = live.segments[candidate].hook
+        let priority = live.segments[candidate].priority
+        let isSame = live.current(candidate) == event.packet.tuple
         if !isSame {
-            let current = segments.current(candidate)
+            let current = live.current(candidate)
             let isTranslated = Translation.passesDestination(
                 from: (hook, Int32(priority)), to: (place.hook, Int32(place.priority)))
             let isPortKept = current.sourcePort == event.packet.tuple.sourcePort || current.isICMP
@@ -66,19 +66,20 @@ extension Correlator {
         }
         // Priorities lie between -400 and 150; 1 << 12 keeps stages apart.
         let nearness = Int(hook.stage) << 12 + Int(priority)
-        return (isSame ? 1 << 20 : 0) + (segments[candidate].inInterface == event.sighting.inInterface ? 1 << 16 : 0) + nearness
+        return (isSame ? 1 << 20 : 0) + (live.segments[candidate].inInterface == event.sighting.inInterface ? 1 << 16 : 0)
+            + nearness
     }
 
     /// Whether a packet last seen where `candidate` is can be seen at `place` next.
     @inline(__always)
     func isAhead(_ place: ProbePlace, _ probe: UInt32, of candidate: Int32) -> Bool {
-        let hook = segments[candidate].hook
+        let hook = live.segments[candidate].hook
         guard place.hook == hook else { return hook.leads(to: place.hook) }
-        let priority = segments[candidate].priority
+        let priority = live.segments[candidate].priority
         if place.priority != priority { return place.priority > priority }
         // The same chain, or one that it jumped to: a head probe comes once, and before all others but head probes.
         if !place.isPassedOnce { return true }
-        let last = routes.lastProbe(of: segments[candidate].route)
+        let last = routes.lastProbe(of: live.segments[candidate].route)
         guard probe != last else { return false }
         // Both backends may have a probe at the same place.
         return places[Int(last)].isPassedOnce || places[Int(last)].backend != place.backend
@@ -87,25 +88,25 @@ extension Correlator {
     /// The kernel carries a packet to its end before it takes the next: of two that fit alike, the one that moved last.
     @inline(__always)
     private func movedLater(_ one: Int32, than other: Int32) -> Bool {
-        segments[one].lastOrder &- segments[other].lastOrder < 1 << 31
+        live.segments[one].lastOrder &- live.segments[other].lastOrder < 1 << 31
     }
 
     /// Behind the source translation of INPUT and POSTROUTING a packet has another source: it is found by where it goes.
     private mutating func continuationBehindSourceTranslation(of event: Event, at place: ProbePlace) -> Int32 {
         var choice = Choice()
-        var candidate = segments.firstTranslated(place.namespace, event.packet.fingerprint, event.packet.tuple)
+        var candidate = live.firstTranslated(place.namespace, event.packet.fingerprint, event.packet.tuple)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
-            let from = (segments[candidate].hook, Int32(segments[candidate].priority))
-            if segments[candidate].namespace == place.namespace, segments[candidate].fingerprint == event.packet.fingerprint,
-                segments.current(candidate).destination == event.packet.tuple.destination,
-                segments.current(candidate).transport == event.packet.tuple.transport,
+            let from = (live.segments[candidate].hook, Int32(live.segments[candidate].priority))
+            if live.segments[candidate].namespace == place.namespace, live.fingerprint(candidate) == event.packet.fingerprint,
+                live.current(candidate).destination == event.packet.tuple.destination,
+                live.current(candidate).transport == event.packet.tuple.transport,
                 isAhead(place, event.sighting.probe, of: candidate),
                 Translation.passesSource(from: from, to: (place.hook, Int32(place.priority)))
             {
                 choice.consider(candidate, fit: Int(from.1)) { movedLater($0, than: $1) }
             }
-            candidate = segments.nextTranslated(candidate)
+            candidate = live.nextTranslated(candidate)
         }
         markAmbiguous(choice)
         return choice.best

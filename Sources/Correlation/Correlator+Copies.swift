@@ -9,43 +9,44 @@ extension Correlator {
 
     /// Whether it may be under way still, or what it has done may be told by events that are not in yet.
     @inline(__always)
-    private func isRecent(_ index: Int32) -> Bool { journeys[segments[index].journey].lastActivity >= horizon }
+    private func isRecent(_ index: Int32) -> Bool { live.journeys[live.segments[index].journey].lastActivity >= horizon }
 
-    private mutating func doubt(_ index: Int32) { journeys[segments[index].journey].isAmbiguous = true }
+    private mutating func doubt(_ index: Int32) { live.journeys[live.segments[index].journey].isAmbiguous = true }
 
     /// A segment has left its namespace. Where a copy of it did so shortly before, what arrived and was joined to that copy may
     /// have been this one, which had left by then but was not received.
     mutating func doubtDepartures(of index: Int32) {
-        guard !segments.current(index).destination.isMulticast else { return }
-        let lossEpoch = lossEpochs[Int(segments[index].namespace)]
-        var candidate = segments.firstAtPlaceOf(index)
+        guard !live.current(index).destination.isMulticast else { return }
+        var candidate = live.firstAtPlaceOf(index)
         var looks = 0
         while candidate >= 0 {
             looks += 1
             // As many copies as that are not told apart by anything.
             guard looks <= 256 else { return doubt(index) }
             if candidate != index, isCopy(candidate, index), isRecent(candidate),
-                segments[candidate].awaitsChild || segments[candidate].hasChildren
-                    || segments[candidate].lossEpoch != lossEpoch
+                live.awaitsChild(candidate) || live.segments[candidate].hasChildren
+                    || hasLostSince(candidate)
             {
                 doubt(index)
                 doubt(candidate)
                 return
             }
-            candidate = segments.nextAtPlace(candidate)
+            candidate = live.nextAtPlace(candidate)
         }
     }
 
     @inline(__always)
     private func isCopy(_ candidate: Int32, _ own: Int32) -> Bool {
-        segments[candidate].namespace == segments[own].namespace && segments[candidate].fingerprint == segments[own].fingerprint
-            && segments.current(candidate) == segments.current(own) && segments[candidate].journey != segments[own].journey
+        live.segments[candidate].namespace == live.segments[own].namespace
+            && live.fingerprint(candidate) == live.fingerprint(own)
+            && live.current(candidate) == live.current(own) && live.segments[candidate].journey != live.segments[own].journey
     }
 
     /// A segment has begun beside a copy of it (`copy`): where events are being lost at that, either may have got the other's
     /// beginning.
     mutating func doubtCopy(of index: Int32) {
-        guard lastLoss + limits.linger * 2 >= now, segments[copy].journey != segments[index].journey, isRecent(copy) else {
+        guard lastLoss + limits.linger * 2 >= now, live.segments[copy].journey != live.segments[index].journey, isRecent(copy)
+        else {
             return
         }
         doubt(index)
@@ -56,19 +57,19 @@ extension Correlator {
     mutating func doubtContinuation(of index: Int32) {
         // Nothing holds a packet up within a namespace but a queue to a program.
         guard isRecent(index) else { return doubt(index) }
-        var candidate = segments.firstAtPlaceOf(index)
+        var candidate = live.firstAtPlaceOf(index)
         var looks = 0
         while candidate >= 0, looks < 256 {
             looks += 1
             if candidate != index, isCopy(candidate, index), isRecent(candidate) { return doubt(index) }
-            candidate = segments.nextAtPlace(candidate)
+            candidate = live.nextAtPlace(candidate)
         }
     }
 
     /// A segment is joined that had left long before: where events of its namespace were lost meanwhile, the one that really
     /// left may be a copy whose departure was lost.
     mutating func doubtCrossing(from index: Int32) {
-        let left = journeys[segments[index].journey].lastActivity
-        if !isRecent(index), hasLost(in: Int(segments[index].namespace), since: left) { doubt(index) }
+        let left = live.journeys[live.segments[index].journey].lastActivity
+        if !isRecent(index), hasLost(in: Int(live.segments[index].namespace), since: left) { doubt(index) }
     }
 }

@@ -11,17 +11,17 @@ extension Correlator {
 
     @inline(__always)
     private func interface(of index: Int32, _ number: UInt32) -> InterfaceTable.Interface {
-        itinerary.interfaces[Int(segments[index].namespace), number]
+        itinerary.interfaces[Int(live.segments[index].namespace), number]
     }
 
     /// A segment is about to leave: if through a tunnel, a packet that carries it will follow.
     private mutating func enterTunnel(_ index: Int32) {
-        let segment = segments[index]
+        let segment = live.segments[index]
         guard interface(of: index, segment.outInterface).isTunnel else { return }
         // Behind the last probe it may be given another source.
-        for tuple in [segments.current(index), expectedArrival(of: index)] {
+        for tuple in [live.current(index), expectedArrival(of: index)] {
             carriage.enter(
-                Packet.identity(segment.fingerprint, tuple), namespace: segment.namespace, segment: segment.firstEvent,
+                Packet.identity(live.fingerprint(index), tuple), namespace: segment.namespace, segment: firstEvent(of: index),
                 tuple: tuple)
         }
     }
@@ -29,37 +29,37 @@ extension Correlator {
     /// A segment has reached a hook: it may leave from there, or end there.
     mutating func enterHook(_ index: Int32, _ place: ProbePlace) {
         if hasTunnels, place.isLastOnTheWayOut { enterTunnel(index) }
-        if segments[index].awaitsParent, place.hook == .forward || place.hook == .postrouting { insertBridge(index) }
-        guard !segments[index].hasChildren else { return }
+        if live.awaitsParent(index), place.hook == .forward || place.hook == .postrouting { insertBridge(index) }
+        guard !live.segments[index].hasChildren else { return }
         // To be found behind the source translation of INPUT or POSTROUTING.
-        if place.leadsBehindTranslation, !segments[index].awaitsTranslation {
-            segments.awaitTranslation(index)
+        if place.leadsBehindTranslation, !live.awaitsTranslation(index) {
+            live.awaitTranslation(index)
         }
-        if segments[index].awaitsChild {
+        if live.awaitsChild(index) {
             // It goes on, perhaps with another address or one hop less to live.
             if place.hook != .input { joinChildren(of: index) }
         } else if place.isLastOnTheWayOut {
-            let interface = interface(of: index, segments[index].outInterface)
+            let interface = interface(of: index, live.segments[index].outInterface)
             guard interface.hasOtherEnd else { return }
             let link = interface.segment
-            segments[index].departedAfter = horizon
+            live.depart(index, after: horizon)
             doubtDepartures(of: index)
-            segments.awaitChild(index, as: expectedArrival(of: index))
-            if isLateAtOnce(link) { segments.awaitChildLate(index) }
+            live.awaitChild(index, as: expectedArrival(of: index))
+            if isLateAtOnce(link) { live.awaitChildLate(index) }
             joinChildren(of: index)
         }
     }
 
     /// As what a segment that leaves will arrive, as far as connection tracking has told.
     private mutating func expectedArrival(of index: Int32) -> PacketTuple {
-        knownTranslation(of: index) ?? segments.current(index)
+        knownTranslation(of: index) ?? live.current(index)
     }
 
     /// The packet behind all translation, where connection tracking has told.
     mutating func knownTranslation(of index: Int32) -> PacketTuple? {
         translations.translation(
-            of: segments[index].entry, in: Int(segments[index].namespace),
-            at: journeys[segments[index].journey].firstSeen)?.translated
+            of: live.entry(index), in: Int(live.segments[index].namespace),
+            at: live.journeys[live.segments[index].journey].firstSeen)?.translated
     }
 
     /// Whether what fits less well is looked for as soon as one of the two is looked at again. Else the other will have been
@@ -69,21 +69,21 @@ extension Correlator {
 
     /// `index` has arrived: joins it to the segment that left for it, or lets it wait for one.
     mutating func joinParent(of index: Int32, through link: UInt32) {
-        guard interface(of: index, segments[index].inInterface).hasOtherEnd else { return }
+        guard interface(of: index, live.segments[index].inInterface).hasOtherEnd else { return }
         var choice = Choice()
-        var candidate = segments.firstDeparture(for: index)
+        var candidate = live.firstDeparture(for: index)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
             if let fit = crossingFit(from: candidate, to: index, link) {
                 choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
             }
-            candidate = segments.nextDeparture(candidate)
+            candidate = live.nextDeparture(candidate)
         }
         guard choice.best >= 0 else {
             // Where not all were looked at, the right one may be among the others.
-            if choice.isExhausted { journeys[segments[index].journey].isAmbiguous = true }
-            segments.awaitParent(index)
-            if isLateAtOnce(link) { segments.awaitParentLate(index) }
+            if choice.isExhausted { live.journeys[live.segments[index].journey].isAmbiguous = true }
+            live.awaitParent(index)
+            if isLateAtOnce(link) { live.awaitParentLate(index) }
             return
         }
         if !areCopies(choice) { markAmbiguous(choice) }
@@ -94,12 +94,12 @@ extension Correlator {
     /// Whether all that fit alike are copies of one multicast packet, sent by one interface: which of them arrived makes no
     /// difference, since nothing is said of the others.
     private mutating func areCopies(_ choice: Choice) -> Bool {
-        guard segments.current(choice.best).destination.isMulticast, !choice.isExhausted else { return false }
-        let best = segments[choice.best]
-        let current = segments.current(choice.best)
+        guard live.current(choice.best).destination.isMulticast, !choice.isExhausted else { return false }
+        let best = live.segments[choice.best]
+        let current = live.current(choice.best)
         return choice.tied.allSatisfy {
-            segments[$0].namespace == best.namespace && segments[$0].outInterface == best.outInterface
-                && segments.current($0) == current
+            live.segments[$0].namespace == best.namespace && live.segments[$0].outInterface == best.outInterface
+                && live.current($0) == current
         }
     }
 
@@ -107,63 +107,66 @@ extension Correlator {
     /// between two others on the same link. Where those two were joined before the bridge's events were read, it belongs
     /// between them.
     private mutating func insertBridge(_ index: Int32) {
-        guard segments[index].inInterface != 0, segments[index].inInterface == segments[index].outInterface else { return }
-        let bridged = segments[index]
-        guard bridged.entryTimeToLive == bridged.timeToLive, !bridged.entry.destination.isMulticast,
+        guard live.segments[index].inInterface != 0, live.segments[index].inInterface == live.segments[index].outInterface
+        else { return }
+        let bridged = live.segments[index]
+        let fingerprint = live.fingerprint(index)
+        let entry = live.entry(index)
+        guard bridged.entryTimeToLive == bridged.timeToLive, !entry.destination.isMulticast,
             let link = linkSegment(of: index, bridged.inInterface), link != 0
         else { return }
         var choice = Choice()
         for namespace in itinerary.namespaces(on: link) where namespace != Int(bridged.namespace) {
-            var candidate = segments.firstAtPlace(UInt16(namespace), bridged.fingerprint, bridged.entry)
+            var candidate = live.firstAtPlace(UInt16(namespace), fingerprint, entry)
             while candidate >= 0, !choice.isExhausted {
                 choice.look()
-                let from = segments[candidate]
-                if Int(from.namespace) == namespace, from.fingerprint == bridged.fingerprint,
-                    segments.current(candidate) == bridged.entry,
+                let from = live.segments[candidate]
+                if Int(from.namespace) == namespace, live.fingerprint(candidate) == fingerprint,
+                    live.current(candidate) == entry,
                     from.journey != bridged.journey, linkSegment(of: candidate, from.outInterface) == link,
                     from.timeToLive == bridged.entryTimeToLive, let child = onlyChild(of: candidate),
-                    segments[child].namespace != bridged.namespace,
-                    linkSegment(of: child, segments[child].inInterface) == link
+                    live.segments[child].namespace != bridged.namespace,
+                    linkSegment(of: child, live.segments[child].inInterface) == link
                 {
                     choice.consider(candidate, fit: 0) { isOlder($0, than: $1) }
                 }
-                candidate = segments.nextAtPlace(candidate)
+                candidate = live.nextAtPlace(candidate)
             }
         }
         guard choice.best >= 0, let child = onlyChild(of: choice.best) else { return }
         markAmbiguous(choice)
-        segments[child].parent = index
+        live.segments[child].parent = index
         join(choice.best, index)
-        segments[index].hasChildren = true
-        segments.stopAwaitingChild(index)
+        live.segments[index].hasChildren = true
+        live.stopAwaitingChild(index)
     }
 
     private mutating func onlyChild(of departed: Int32) -> Int32? {
-        guard segments[departed].hasChildren else { return nil }
-        var index = journeys[segments[departed].journey].firstSegment
+        guard live.segments[departed].hasChildren else { return nil }
+        var index = live.journeys[live.segments[departed].journey].firstSegment
         while index >= 0 {
-            if segments[index].parent == departed { return index }
-            index = segments[index].nextInJourney
+            if live.segments[index].parent == departed { return index }
+            index = live.segments[index].nextInJourney
         }
         return nil
     }
 
     /// `index` has left: joins the one that arrived before it was known to leave, or all of them for a multicast packet.
     private mutating func joinChildren(of index: Int32) {
-        let isMulticast = segments.current(index).destination.isMulticast
+        let isMulticast = live.current(index).destination.isMulticast
         repeat {
             var choice = Choice()
-            var candidate = segments.firstArrival(for: index)
+            var candidate = live.firstArrival(for: index)
             while candidate >= 0, !choice.isExhausted {
                 choice.look()
-                let link = linkSegment(of: candidate, segments[candidate].inInterface) ?? 0
+                let link = linkSegment(of: candidate, live.segments[candidate].inInterface) ?? 0
                 if let fit = crossingFit(from: index, to: candidate, link) {
                     choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
                 }
-                candidate = segments.nextArrival(candidate)
+                candidate = live.nextArrival(candidate)
             }
             guard choice.best >= 0 else {
-                if choice.isExhausted { journeys[segments[index].journey].isAmbiguous = true }
+                if choice.isExhausted { live.journeys[live.segments[index].journey].isAmbiguous = true }
                 return
             }
             if !isMulticast { markAmbiguous(choice) }
@@ -174,7 +177,7 @@ extension Correlator {
     /// Links keep the order of packets: of two that fit alike, the one that has waited longer.
     @inline(__always)
     private func isOlder(_ one: Int32, than other: Int32) -> Bool {
-        journeys[segments[one].journey].serial < journeys[segments[other].journey].serial
+        live.journeys[live.segments[one].journey].serial &- live.journeys[live.segments[other].journey].serial >= 1 << 31
     }
 
     /// How well two ends of a crossing fit, `nil` where they cannot: addresses that are the same or translated as connection
@@ -183,19 +186,19 @@ extension Correlator {
     /// Where the addresses are others, or the links are not known and the times to live differ, it may still fit when nothing
     /// better can come (`isLate`).
     private mutating func crossingFit(from departed: Int32, to arrived: Int32, _ link: UInt32, isLate: Bool = false) -> Int? {
-        guard segments[departed].fingerprint == segments[arrived].fingerprint, segments[departed].hook != .input,
-            departed != arrived, segments[departed].journey != segments[arrived].journey,
-            isLate || segments[arrived].begunAt >= segments[departed].departedAfter
+        guard live.fingerprint(departed) == live.fingerprint(arrived), live.segments[departed].hook != .input,
+            departed != arrived, live.segments[departed].journey != live.segments[arrived].journey,
+            isLate || live.begunAt(arrived) >= live.departedAfter(departed)
         else { return nil }
-        let from = segments.current(departed)
-        let to = segments[arrived].entry
+        let from = live.current(departed)
+        let to = live.entry(arrived)
         guard from.destination == to.destination, from.transport == to.transport,
             from.destinationPort == to.destinationPort || from.isICMP
         else { return nil }
         // One copy of a multicast packet for each receiver; another is a packet of its own.
-        if segments[departed].hasChildren, hasChild(departed, like: arrived) { return nil }
-        let isSameTimeToLive = segments[departed].timeToLive == segments[arrived].entryTimeToLive
-        let outInterface = segments[departed].outInterface
+        if live.segments[departed].hasChildren, hasChild(departed, like: arrived) { return nil }
+        let isSameTimeToLive = live.segments[departed].timeToLive == live.segments[arrived].entryTimeToLive
+        let outInterface = live.segments[departed].outInterface
         var score = 0
         if let out = linkSegment(of: departed, outInterface), out != 0, link != 0 {
             guard out == link else { return nil }
@@ -203,13 +206,14 @@ extension Correlator {
             guard isLate || isSameTimeToLive else { return nil }
             score += 8
             // Nothing comes back through the interface that it left by, but on loopback.
-            if segments[departed].namespace == segments[arrived].namespace, outInterface == segments[arrived].inInterface,
+            if live.segments[departed].namespace == live.segments[arrived].namespace,
+                outInterface == live.segments[arrived].inInterface,
                 !interface(of: departed, outInterface).isLoopback
             {
                 return nil
             }
         } else {
-            guard segments[departed].namespace != segments[arrived].namespace else { return nil }
+            guard live.segments[departed].namespace != live.segments[arrived].namespace else { return nil }
             // Routers count down, links do not.
             if isSameTimeToLive {
                 score += 2
@@ -232,14 +236,14 @@ extension Correlator {
 
     /// Whether the packet has already arrived where `arrived` has.
     private mutating func hasChild(_ departed: Int32, like arrived: Int32) -> Bool {
-        var index = journeys[segments[departed].journey].firstSegment
+        var index = live.journeys[live.segments[departed].journey].firstSegment
         while index >= 0 {
-            if segments[index].parent == departed, segments[index].namespace == segments[arrived].namespace,
-                segments[index].inInterface == segments[arrived].inInterface
+            if live.segments[index].parent == departed, live.segments[index].namespace == live.segments[arrived].namespace,
+                live.segments[index].inInterface == live.segments[arrived].inInterface
             {
                 return true
             }
-            index = segments[index].nextInJourney
+            index = live.segments[index].nextInJourney
         }
         return false
     }
@@ -252,17 +256,17 @@ extension Correlator {
     ///   what has been confirmed meanwhile is joined.
     /// - Returns: whether the journey has become part of another, or another of it.
     mutating func joinLate(_ journey: Int32, isFirst: Bool) -> Bool {
-        var index = journeys[journey].firstSegment
+        var index = live.journeys[journey].firstSegment
         while index >= 0 {
-            let next = segments[index].nextInJourney
-            if segments[index].awaitsParent {
-                segments.awaitParentLate(index)
+            let next = live.segments[index].nextInJourney
+            if live.awaitsParent(index) {
+                live.awaitParentLate(index)
                 if joinParentLate(of: index, isFirst) { return true }
             }
-            if segments[index].awaitsChild, segments[index].hook != .input, !segments[index].hasChildren,
-                interface(of: index, segments[index].outInterface).hasOtherEnd
+            if live.awaitsChild(index), live.segments[index].hook != .input, !live.segments[index].hasChildren,
+                interface(of: index, live.segments[index].outInterface).hasOtherEnd
             {
-                segments.awaitChildLate(index)
+                live.awaitChildLate(index)
                 if joinChildLate(of: index, isFirst) { return true }
             }
             index = next
@@ -271,15 +275,15 @@ extension Correlator {
     }
 
     private mutating func joinParentLate(of index: Int32, _ isFirst: Bool) -> Bool {
-        let link = linkSegment(of: index, segments[index].inInterface) ?? 0
+        let link = linkSegment(of: index, live.segments[index].inInterface) ?? 0
         var choice = Choice()
-        var candidate = segments.firstLateDeparture(for: index)
+        var candidate = live.firstLateDeparture(for: index)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
             if let fit = crossingFit(from: candidate, to: index, link, isLate: !isFirst || isLateAtOnce(link)) {
                 choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
             }
-            candidate = segments.nextLateDeparture(candidate)
+            candidate = live.nextLateDeparture(candidate)
         }
         guard choice.best >= 0 else { return false }
         if !areCopies(choice) { markAmbiguous(choice) }
@@ -289,24 +293,25 @@ extension Correlator {
 
     private mutating func joinChildLate(of index: Int32, _ isFirst: Bool) -> Bool {
         var choice = Choice()
-        var candidate = segments.firstLateArrival(for: index)
+        var candidate = live.firstLateArrival(for: index)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
-            let link = linkSegment(of: candidate, segments[candidate].inInterface) ?? 0
+            let link = linkSegment(of: candidate, live.segments[candidate].inInterface) ?? 0
             if let fit = crossingFit(from: index, to: candidate, link, isLate: !isFirst || isLateAtOnce(link)) {
                 choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
             }
-            candidate = segments.nextLateArrival(candidate)
+            candidate = live.nextLateArrival(candidate)
         }
         guard choice.best >= 0 else { return false }
-        if !segments.current(index).destination.isMulticast { markAmbiguous(choice) }
+        if !live.current(index).destination.isMulticast { markAmbiguous(choice) }
         joinInDoubt(index, choice.best)
         return true
     }
 
     private mutating func joinInDoubt(_ departed: Int32, _ arrived: Int32) {
-        let from = segments[departed]
-        let to = segments[arrived]
+        let from = live.segments[departed]
+        let to = live.segments[arrived]
+        let entry = live.entry(arrived)
         let known = knownTranslation(of: departed)
         let isKnownLink =
             (linkSegment(of: departed, from.outInterface) ?? 0) != 0 && (linkSegment(of: arrived, to.inInterface) ?? 0) != 0
@@ -314,31 +319,23 @@ extension Correlator {
         // here. Where the link is known a rule may have set another value.
         let hops = Int(from.timeToLive) - Int(to.entryTimeToLive)
         let isFar = isKnownLink ? hops == 1 : hops != 0
-        let isTranslated = segments.current(departed) != to.entry && known != to.entry
-        let left = journeys[from.journey].lastActivity
+        let isTranslated = live.current(departed) != entry && known != entry
+        let left = live.journeys[from.journey].lastActivity
         let isLosing = hasLost(in: Int(from.namespace), since: left) || hasLost(in: Int(to.namespace), since: left)
         // It arrived before it left, as it seems: its departure was received very late, or that of a copy was lost.
-        let isEarly = to.begunAt < from.departedAfter && hasLost(in: Int(from.namespace), since: to.begunAt)
-        if isFar || isEarly || (isTranslated && (known != nil || isLosing)) { journeys[from.journey].isAmbiguous = true }
+        let begun = live.begunAt(arrived)
+        let isEarly = begun < live.departedAfter(departed) && hasLost(in: Int(from.namespace), since: begun)
+        if isFar || isEarly || (isTranslated && (known != nil || isLosing)) { live.journeys[from.journey].isAmbiguous = true }
         join(departed, arrived)
     }
 
     private mutating func join(_ departed: Int32, _ arrived: Int32) {
-        let upstream = segments[departed].journey
-        let downstream = segments[arrived].journey
-        segments.stopAwaitingParent(arrived)
-        if !segments.current(departed).destination.isMulticast { segments.stopAwaitingChild(departed) }
-        segments[departed].hasChildren = true
-        segments[arrived].parent = departed
-
-        var index = journeys[downstream].firstSegment
-        while index >= 0 {
-            segments[index].journey = upstream
-            index = segments[index].nextInJourney
-        }
-        let other = journeys[downstream]
-        segments[journeys[upstream].lastSegment].nextInJourney = other.firstSegment
-        journeys[upstream].take(other)
-        release(downstream)
+        let upstream = live.segments[departed].journey
+        let downstream = live.segments[arrived].journey
+        live.stopAwaitingParent(arrived)
+        if !live.current(departed).destination.isMulticast { live.stopAwaitingChild(departed) }
+        live.segments[departed].hasChildren = true
+        live.segments[arrived].parent = departed
+        live.unite(upstream, downstream, layoutEpoch: layoutEpoch)
     }
 }

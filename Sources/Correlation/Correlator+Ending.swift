@@ -31,17 +31,27 @@ extension Correlator {
     }
 
     /// What has not been looked at for a while is not in the processor's cache any more: it is asked for while others are looked
-    /// at, first the journey, then its segments.
+    /// at, first the journey, then its segments, then where they are found.
     @inline(__always)
     private mutating func prefetchNext() {
-        if settling.count > 8 { journeys.prefetch(settling[8].journey) }
-        if settling.count > 4 {
-            let first = journeys[settling[4].journey].firstSegment
-            if first >= 0 { segments.prefetch(first) }
+        if settling.count > 12 { live.journeys.prefetch(settling[12].journey) }
+        if settling.count > 8 {
+            let first = live.journeys[settling[8].journey].firstSegment
+            if first >= 0 { live.segments.prefetch(first) }
         }
-        if settling.count > 1 {
-            let first = journeys[settling[1].journey].firstSegment
-            if first >= 0, segments[first].nextInJourney >= 0 { segments.prefetch(segments[first].nextInJourney) }
+        if settling.count > 5 {
+            let first = live.journeys[settling[5].journey].firstSegment
+            if first >= 0, live.segments[first].nextInJourney >= 0 {
+                live.segments.prefetch(live.segments[first].nextInJourney)
+            }
+        }
+        if settling.count > 2 {
+            let first = live.journeys[settling[2].journey].firstSegment
+            if first >= 0, live.segments[first].journey >= 0 {
+                live.prefetchPlace(first)
+                let second = live.segments[first].nextInJourney
+                if second >= 0, live.segments[second].journey >= 0 { live.prefetchPlace(second) }
+            }
         }
     }
 
@@ -51,11 +61,11 @@ extension Correlator {
         defer { isFinishing = false }
         // What has been confirmed first, then whatever else fits.
         for isFirst in [true, false] {
-            for index in 0..<Int32(journeys.count) {
-                while isLive(index), joinLate(index, isFirst: isFirst) {}
+            for index in 0..<Int32(live.journeys.count) {
+                while live.isLive(index), joinLate(index, isFirst: isFirst) {}
             }
         }
-        for index in 0..<Int32(journeys.count) where isLive(index) { close(index, isEvicted: false, into: &sink) }
+        for index in 0..<Int32(live.journeys.count) where live.isLive(index) { close(index, isEvicted: false, into: &sink) }
         settling.removeAll()
         lingering.removeAll()
         crossing.removeAll()
@@ -64,10 +74,10 @@ extension Correlator {
     /// Hands out copies of what is under way, as `open`, at most `limit`.
     public mutating func forEachOpen(limit: Int, _ body: (Journey) -> Void) {
         var count = 0
-        for index in 0..<Int32(journeys.count) where isLive(index) {
+        for index in 0..<Int32(live.journeys.count) where live.isLive(index) {
             guard count < limit else { return }
             count += 1
-            var leaf = nextLeaf(from: journeys[index].firstSegment)
+            var leaf = nextLeaf(from: live.journeys[index].firstSegment)
             var branch: UInt64 = 0
             while leaf >= 0 {
                 fill(index, endingIn: leaf, branch: branch, isEvicted: false)
@@ -76,29 +86,23 @@ extension Correlator {
                 outgoing.expected.removeAll(keepingCapacity: true)
                 body(outgoing)
                 branch += 1
-                leaf = nextLeaf(from: segments[leaf].nextInJourney)
+                leaf = nextLeaf(from: live.segments[leaf].nextInJourney)
             }
         }
-    }
-
-    @inline(__always)
-    private func isLive(_ index: Int32) -> Bool {
-        let first = journeys[index].firstSegment
-        return first >= 0 && segments[first].journey == index
     }
 
     private mutating func look(
         _ appointment: Appointment, _ stage: Stage, _ time: Int64, into sink: inout some JourneySink
     ) {
         let index = appointment.journey
-        guard journeys[index].generation == appointment.generation, isLive(index) else { return }
-        guard journeys[index].lastActivity + patience(stage) <= time else {
+        guard live.journeys[index].serial == appointment.serial, live.isLive(index) else { return }
+        guard live.journeys[index].lastActivity + patience(stage) <= time else {
             // It moved meanwhile.
             return wait(for: appointment.journey, stage)
         }
         if joinLate(appointment.journey, isFirst: stage == .settling) {
             // It is another's part now, or longer than it was.
-            if journeys[index].generation == appointment.generation { wait(for: appointment.journey, stage) }
+            if live.journeys[index].serial == appointment.serial, live.isLive(index) { wait(for: appointment.journey, stage) }
             return
         }
         switch stage {
@@ -119,8 +123,8 @@ extension Correlator {
 
     private mutating func wait(for journey: Int32, _ stage: Stage) {
         let appointment = Appointment(
-            deadline: journeys[journey].lastActivity + patience(stage), journey: journey,
-            generation: journeys[journey].generation)
+            deadline: live.journeys[journey].lastActivity + patience(stage), journey: journey,
+            serial: live.journeys[journey].serial)
         switch stage {
         case .settling: settling.append(appointment)
         case .lingering: lingering.append(appointment)
@@ -130,64 +134,64 @@ extension Correlator {
 
     /// Whether it has left for a namespace being traced and was not seen there.
     private mutating func isCrossing(_ journey: Int32) -> Bool {
-        var index = journeys[journey].firstSegment
+        var index = live.journeys[journey].firstSegment
         while index >= 0 {
             // What does not fit through goes on in pieces, which are journeys of their own.
             let fits = itinerary.fits(
-                journeys[journey].length, namespace: Int(segments[index].namespace),
-                interface: segments[index].outInterface)
-            if !segments[index].hasChildren, !segments.current(index).destination.isMulticast, fits,
+                live.journeys[journey].length, namespace: Int(live.segments[index].namespace),
+                interface: live.segments[index].outInterface)
+            if !live.segments[index].hasChildren, !live.current(index).destination.isMulticast, fits,
                 arrival(of: index) != nil, case .left = verdict(of: index).ending
             {
                 return true
             }
-            index = segments[index].nextInJourney
+            index = live.segments[index].nextInJourney
         }
         return false
     }
 
     /// Whether nothing more can come: one way from a known entry to a certain end.
     private mutating func isSettled(_ journey: Int32) -> Bool {
-        var index = journeys[journey].firstSegment
-        if segments[index].awaitsParent, segments[index].hook != .output, !comesFromOutside(index) { return false }
+        var index = live.journeys[journey].firstSegment
+        if live.awaitsParent(index), live.segments[index].hook != .output, !comesFromOutside(index) { return false }
         while index >= 0 {
-            if segments.current(index).destination.isMulticast { return false }
+            if live.current(index).destination.isMulticast { return false }
             let verdict = verdict(of: index)
             if verdict.hasGap { return false }
-            if !segments[index].hasChildren {
+            if !live.segments[index].hasChildren {
                 switch verdict.ending {
                 case .delivered: break
                 case .left where arrival(of: index) == nil: break
                 default: return false
                 }
             }
-            index = segments[index].nextInJourney
+            index = live.segments[index].nextInJourney
         }
         return true
     }
 
     private mutating func verdict(of index: Int32) -> Itinerary.Verdict {
-        itinerary.verdict(segments[index].route, routes, conditions: segments[index].conditions, now: now)
+        itinerary.verdict(live.segments[index].route, routes, conditions: live.segments[index].conditions, now: now)
     }
 
     private mutating func comesFromOutside(_ index: Int32) -> Bool {
-        guard let link = linkSegment(of: index, segments[index].inInterface), link != 0 else { return true }
+        guard let link = linkSegment(of: index, live.segments[index].inInterface), link != 0 else { return true }
         return layout.openSegments.contains(link)
     }
 
     private mutating func arrival(of index: Int32) -> Itinerary.Arrival? {
         itinerary.arrival(
-            from: Int(segments[index].namespace), through: segments[index].outInterface,
-            family: segments.current(index).source.family, conditions: segments[index].conditions, now: now)
+            from: Int(live.segments[index].namespace), through: live.segments[index].outInterface,
+            family: live.current(index).source.family, conditions: live.segments[index].conditions, now: now)
     }
 
     private mutating func evict(into sink: inout some JourneySink) {
         mustEvict = false
-        while liveJourneys > limits.journeys {
+        while live.liveJourneys > limits.journeys {
             let appointment = crossing.popFirst() ?? lingering.popFirst() ?? settling.popFirst()
             guard let appointment else { return }
             let index = appointment.journey
-            guard journeys[index].generation == appointment.generation, isLive(index) else { continue }
+            guard live.journeys[index].serial == appointment.serial, live.isLive(index) else { continue }
             counters.evicted += 1
             lastEviction = now
             close(appointment.journey, isEvicted: true, into: &sink)
@@ -195,7 +199,7 @@ extension Correlator {
     }
 
     private mutating func close(_ journey: Int32, isEvicted: Bool, into sink: inout some JourneySink) {
-        var leaf = nextLeaf(from: journeys[journey].firstSegment)
+        var leaf = nextLeaf(from: live.journeys[journey].firstSegment)
         var branch: UInt64 = 0
         while leaf >= 0 {
             fill(journey, endingIn: leaf, branch: branch, isEvicted: isEvicted)
@@ -203,36 +207,36 @@ extension Correlator {
             if outgoing.isAmbiguous { counters.ambiguous += 1 }
             sink.accept(outgoing, routes: routes, history: history)
             branch += 1
-            leaf = nextLeaf(from: segments[leaf].nextInJourney)
+            leaf = nextLeaf(from: live.segments[leaf].nextInJourney)
         }
-        var index = journeys[journey].firstSegment
+        var index = live.journeys[journey].firstSegment
         while index >= 0 {
-            let next = segments[index].nextInJourney
-            if !carriage.isEmpty { carriage.forget(segments[index].firstEvent) }
-            segments.remove(index)
+            let next = live.segments[index].nextInJourney
+            if !carriage.isEmpty { carriage.forget(firstEvent(of: index)) }
+            live.remove(index)
             index = next
         }
-        release(journey)
+        live.release(journey)
     }
 
     /// The next segment behind which nothing comes. A multicast packet has several, and each ends a journey.
     @inline(__always)
     private func nextLeaf(from segment: Int32) -> Int32 {
         var leaf = segment
-        while leaf >= 0, segments[leaf].hasChildren { leaf = segments[leaf].nextInJourney }
+        while leaf >= 0, live.segments[leaf].hasChildren { leaf = live.segments[leaf].nextInJourney }
         return leaf
     }
 
     /// Writes the journey that ends in `leaf` into `outgoing`.
     mutating func fill(_ journey: Int32, endingIn leaf: Int32, branch: UInt64, isEvicted: Bool) {
-        let live = journeys[journey]
+        let own = live.journeys[journey]
         // Branches past the first get serials of their own from the top of the range.
-        outgoing.serial = live.serial | branch << 56
-        outgoing.packet = live.packet(segments[live.firstSegment])
-        outgoing.firstSeen = live.firstSeen
-        outgoing.lastSeen = live.lastSeen
-        outgoing.isAmbiguous = live.isAmbiguous
-        outgoing.timeToLive = segments[leaf].timeToLive
+        outgoing.serial = serial(of: own) | branch << 56
+        outgoing.packet = own.packet(timeToLive: live.segments[own.firstSegment].entryTimeToLive)
+        outgoing.firstSeen = own.firstSeen
+        outgoing.lastSeen = own.lastSeen
+        outgoing.isAmbiguous = own.isAmbiguous
+        outgoing.timeToLive = live.segments[leaf].timeToLive
         outgoing.segments.removeAll(keepingCapacity: true)
         if !outgoing.expected.isEmpty { outgoing.expected.removeAll(keepingCapacity: true) }
         outgoing.carries = nil
@@ -241,22 +245,23 @@ extension Correlator {
         while index >= 0 {
             outgoing.segments.append(described(index))
             if !carriage.isEmpty {
-                let name = segments[index].firstEvent
+                let name = firstEvent(of: index)
                 outgoing.carries = carriage.carried(by: name) ?? outgoing.carries
                 outgoing.carriedBy = carriage.carrier(of: name) ?? outgoing.carriedBy
             }
-            index = segments[index].parent
+            index = live.segments[index].parent
         }
         outgoing.segments.reverse()
-        decide(leaf, live, isEvicted: isEvicted)
+        decide(leaf, own, isEvicted: isEvicted)
     }
 
     private mutating func described(_ index: Int32) -> JourneySegment {
         var described = JourneySegment(
-            namespace: Int(segments[index].namespace), route: segments[index].route, entry: segments[index].entry,
-            exit: segments.current(index), lastHook: segments[index].hook, opensConnection: segments[index].opensConnection,
-            firstEvent: segments[index].firstEvent, lastEvent: segments[index].lastEvent)
-        let firstSeen = journeys[segments[index].journey].firstSeen
+            namespace: Int(live.segments[index].namespace), route: live.segments[index].route, entry: live.entry(index),
+            exit: live.current(index), lastHook: live.segments[index].hook,
+            opensConnection: live.segments[index].opensConnection,
+            firstEvent: firstEvent(of: index), lastEvent: history.position(endingIn: live.segments[index].lastEvent))
+        let firstSeen = live.journeys[live.segments[index].journey].firstSeen
         if let known = translations.translation(of: described.entry, in: described.namespace, at: firstSeen) {
             described.direction = known.direction
             if described.lastHook == .postrouting { described.exit = known.translated }
@@ -265,14 +270,14 @@ extension Correlator {
     }
 
     /// How the journey that ends in `leaf` ended, and why that is not known if it is not.
-    private mutating func decide(_ leaf: Int32, _ live: LiveJourney, isEvicted: Bool) {
+    private mutating func decide(_ leaf: Int32, _ own: LiveJourney, isEvicted: Bool) {
         var hasGap = false
         var hasLoss = false
         var index = leaf
         while index >= 0 {
             hasGap = hasGap || verdict(of: index).hasGap
-            hasLoss = hasLoss || segments[index].lossEpoch != lossEpochs[Int(segments[index].namespace)]
-            index = segments[index].parent
+            hasLoss = hasLoss || hasLostSince(index)
+            index = live.segments[index].parent
         }
         var isTooLarge = false
         func settle(_ outcome: Outcome, _ doubt: Doubt = .none) {
@@ -283,17 +288,17 @@ extension Correlator {
             _ expected: some Collection<UInt32>, isFiltered: Bool, isAnyLost: Bool, isThinned: Bool, patience: Int64
         ) {
             outgoing.expected.append(contentsOf: expected)
-            if isFinishing, live.lastActivity + patience > now {
+            if isFinishing, own.lastActivity + patience > now {
                 outgoing.expected.removeAll(keepingCapacity: true)
                 settle(.open)
-            } else if isEvicted || lastEviction >= live.lastActivity {
+            } else if isEvicted || lastEviction >= own.lastActivity {
                 // Where others were closed early, the rest of this one may have been among them.
                 settle(.incomplete, .evicted)
             } else if isAnyLost {
                 settle(.incomplete, .eventsLost)
-            } else if live.layoutEpoch != layoutEpoch {
+            } else if own.layoutEpoch != layoutEpoch {
                 settle(.incomplete, .layoutChanged)
-            } else if segments[leaf].isFragment || isTooLarge {
+            } else if live.segments[leaf].isFragment || isTooLarge {
                 settle(.incomplete, .refragmented)
             } else if isThinned {
                 settle(.incomplete, .thinned)
@@ -303,20 +308,20 @@ extension Correlator {
                 settle(.dropped)
             }
         }
-        if let origin = missingOrigin(of: live) {
+        if let origin = missingOrigin(of: own) {
             hasGap = true
-            let begun = segments[live.firstSegment].begunAt
+            let begun = live.begunAt(own.firstSegment)
             hasLoss = hasLoss || origin.contains { hasLost(in: $0, since: begun) }
         }
         if hasGap {
             if isEvicted { return settle(.incomplete, .evicted) }
             if hasLoss { return settle(.incomplete, .eventsLost) }
-            if live.layoutEpoch != layoutEpoch { return settle(.incomplete, .layoutChanged) }
-            let first = segments[live.firstSegment]
+            if own.layoutEpoch != layoutEpoch { return settle(.incomplete, .layoutChanged) }
+            let first = live.segments[own.firstSegment]
             let isPutTogether =
                 first.hook != .prerouting && first.hook != .output
-                && !itinerary.fits(live.length, namespace: Int(first.namespace), interface: first.inInterface)
-            return settle(.incomplete, segments[leaf].isFragment || isPutTogether ? .refragmented : .stepsMissing)
+                && !itinerary.fits(own.length, namespace: Int(first.namespace), interface: first.inInterface)
+            return settle(.incomplete, live.segments[leaf].isFragment || isPutTogether ? .refragmented : .stepsMissing)
         }
         switch verdict(of: leaf).ending {
         case .delivered:
@@ -326,57 +331,48 @@ extension Correlator {
         case .expected(let probes, let crosses):
             drop(
                 itinerary.probes[probes], isFiltered: !crosses.isEmpty, isAnyLost: hasLoss,
-                isThinned: isThinned(live) && itinerary.probes[probes].contains { isTranslated(between: leaf, and: $0) },
+                isThinned: isThinned(own) && itinerary.probes[probes].contains { isTranslated(between: leaf, and: $0) },
                 patience: patience(.lingering))
         case .left:
-            guard !segments.current(leaf).destination.isMulticast, let next = arrival(of: leaf) else { return settle(.sent) }
+            guard !live.current(leaf).destination.isMulticast, let next = arrival(of: leaf) else { return settle(.sent) }
             // It may have left long before that was received, and what was lost then may have been its arrival.
-            let departed = segments[leaf].departedAfter
-            let since = departed == .min ? live.lastActivity : min(departed, live.lastActivity)
+            let departed = live.departedAfter(leaf)
+            let since = departed == .min ? own.lastActivity : min(departed, own.lastActivity)
             let isLost = next.namespaces.contains { hasLost(in: $0, since: since) }
             isTooLarge = !itinerary.fits(
-                live.length, namespace: Int(segments[leaf].namespace), interface: segments[leaf].outInterface)
+                own.length, namespace: Int(live.segments[leaf].namespace), interface: live.segments[leaf].outInterface)
             drop(
                 next.probes, isFiltered: next.dependsOnSource, isAnyLost: hasLoss || isLost,
-                isThinned: isThinned(live) && mayBeTranslated(leaf), patience: patience(.crossing))
+                isThinned: isThinned(own) && mayBeTranslated(leaf), patience: patience(.crossing))
         }
     }
 
     /// Whether packets were left out while it was under way, or could still go on.
-    private func isThinned(_ live: LiveJourney) -> Bool { lastThinned >= live.lastActivity }
+    private func isThinned(_ own: LiveJourney) -> Bool { lastThinned >= own.lastActivity }
 
     /// Behind a source translation that is not known yet a packet may count as one of another flow, which is left out.
     private mutating func mayBeTranslated(_ index: Int32) -> Bool {
-        layout.namespaces[Int(segments[index].namespace)].tracksConnections != false && knownTranslation(of: index) == nil
+        layout.namespaces[Int(live.segments[index].namespace)].tracksConnections != false && knownTranslation(of: index) == nil
     }
 
     private mutating func isTranslated(between index: Int32, and probe: UInt32) -> Bool {
         let next = layout.probes[Int(probe)]
         return mayBeTranslated(index)
             && Translation.passesSource(
-                from: (segments[index].hook, Int32(segments[index].priority)), to: (next.hook, next.priority))
+                from: (live.segments[index].hook, Int32(live.segments[index].priority)), to: (next.hook, next.priority))
     }
 
     /// The namespaces that must have seen a packet before it arrived where it was first seen, but did not.
-    private mutating func missingOrigin(of live: LiveJourney) -> Set<Int>? {
-        let first = live.firstSegment
-        guard segments[first].awaitsParent, !segments.current(first).destination.isMulticast else { return nil }
+    private mutating func missingOrigin(of own: LiveJourney) -> Set<Int>? {
+        let first = own.firstSegment
+        guard live.awaitsParent(first), !live.current(first).destination.isMulticast else { return nil }
         return itinerary.origin(
-            of: Int(segments[first].namespace), through: segments[first].inInterface,
-            family: segments.current(first).source.family, conditions: segments[first].conditions, now: now)
+            of: Int(live.segments[first].namespace), through: live.segments[first].inInterface,
+            family: live.current(first).source.family, conditions: live.segments[first].conditions, now: now)
     }
 
     /// Where a packet has not been seen at all, any loss since it was due may have been its own. A loss is noticed with the
     /// namespace's next event, of whichever packet, and that may be before the packet's own events are received.
     @inline(__always)
     func hasLost(in namespace: Int, since time: Int64) -> Bool { lossTimes[namespace] >= time - limits.linger }
-
-    /// Gives a journey's place back; appointments that still name it are void.
-    mutating func release(_ journey: Int32) {
-        journeys[journey].generation &+= 1
-        journeys[journey].firstSegment = -1
-        journeys[journey].lastSegment = freeJourney
-        freeJourney = journey
-        freeJourneys += 1
-    }
 }

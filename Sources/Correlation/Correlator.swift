@@ -64,7 +64,8 @@ public struct Correlator: ~Copyable {
     struct Appointment {
         var deadline: Int64
         var journey: Int32
-        var generation: UInt32
+        /// Of the journey: another one may be in its place by then.
+        var serial: UInt32
     }
 
     /// What the hot path needs to know of a probe.
@@ -90,21 +91,18 @@ public struct Correlator: ~Copyable {
 
     let limits: Limits
     var layout = Layout()
-    var layoutEpoch: UInt32 = 0
+    /// Counts up with each change, modulo 65536.
+    var layoutEpoch: UInt16 = 0
     var itinerary = Itinerary(Layout())
     var places: [ProbePlace] = []
-    // By namespace: how often events were lost, and when last.
-    var lossEpochs: [UInt32] = []
+    // By namespace: when events were lost last, and what position in the history the next event was to have then.
+    var lossPositions: [UInt64] = []
     var lossTimes: [Int64] = []
     var translations: TranslationTable
-    var segments = SegmentStore()
+    var live = LiveStore()
     var carriage = Carriage()
     /// Whether packets may carry others here.
     public internal(set) var hasTunnels = false
-    var journeys = Slab<LiveJourney>()
-    /// The first of the places that are free, linked by `lastSegment`, and how many there are.
-    var freeJourney: Int32 = -1
-    var freeJourneys = 0
     // The queues of the stages.
     var settling = Deque<Appointment>()
     var lingering = Deque<Appointment>()
@@ -140,7 +138,7 @@ public struct Correlator: ~Copyable {
     }
 
     /// Journeys under way.
-    public var liveJourneys: Int { journeys.count - freeJourneys }
+    public var liveJourneys: Int { live.liveJourneys }
 
     // MARK: What is known of the machine
 
@@ -153,14 +151,20 @@ public struct Correlator: ~Copyable {
         if !isDiscovery { layoutEpoch &+= 1 }
         itinerary = Itinerary(layout)
         hasTunnels = layout.namespaces.contains { $0.interfaces.values.contains(where: \.isTunnel) }
-        while lossEpochs.count < layout.namespaces.count {
-            lossEpochs.append(0)
+        while lossTimes.count < layout.namespaces.count {
+            lossPositions.append(0)
             lossTimes.append(.min / 2)
         }
-        var translating: Set<Int> = []
-        for probe in layout.probes where probe.hook == .postrouting && probe.priority > HookPriority.sourceTranslation {
-            translating.insert(probe.namespace)
+        struct End: Hashable {
+            var namespace: Int
+            var hook: Hook
         }
+        // Where a probe stands behind a hook's source translation.
+        let behind = Set(
+            layout.probes.filter {
+                $0.priority > HookPriority.sourceTranslation && ($0.hook == .input || $0.hook == .postrouting)
+            }
+            .map { End(namespace: $0.namespace, hook: $0.hook) })
         places = layout.probes.enumerated().map { index, probe in
             ProbePlace(
                 namespace: UInt16(truncatingIfNeeded: probe.namespace), priority: Int16(truncatingIfNeeded: probe.priority),
@@ -168,16 +172,15 @@ public struct Correlator: ~Copyable {
                 isPassedOnce: probe.isInBaseChain && probe.coverage != .some && probe.coverage != .everyRule,
                 isNAT: probe.table == .nat,
                 isLastOnTheWayOut: itinerary.isLastOnTheWayOut(probe.hook, probe.namespace, probe.family),
-                leadsBehindTranslation: probe.hook == .input
-                    || (probe.hook == .postrouting && translating.contains(probe.namespace)),
+                leadsBehindTranslation: behind.contains(End(namespace: probe.namespace, hook: probe.hook)),
                 reportsEveryRule: probe.coverage == .everyRule)
         }
     }
 
     /// Events of `namespace` were lost: journeys under way there are in doubt.
     public mutating func noteLoss(namespace: Int) {
-        guard namespace < lossEpochs.count else { return }
-        lossEpochs[namespace] &+= 1
+        guard namespace < lossTimes.count else { return }
+        lossPositions[namespace] = history.next
         lossTimes[namespace] = now
         lastLoss = now
     }
@@ -217,13 +220,15 @@ public struct Correlator: ~Copyable {
     /// Whether a packet may be part of a segment that there is: of the same packet, or a copy of it, from the same source.
     public func mayContinue(_ packet: Packet, at probe: UInt32) -> Bool {
         let namespace = places[Int(probe)].namespace
-        var candidate = segments.firstAtPlace(namespace, packet.fingerprint, packet.tuple)
+        var candidate = live.firstAtPlace(namespace, packet.fingerprint, packet.tuple)
         var looks = 0
         while candidate >= 0, looks < 256 {
             // The look-up itself compares hashes.
-            if segments[candidate].namespace == namespace, segments[candidate].fingerprint == packet.fingerprint { return true }
+            if live.segments[candidate].namespace == namespace, live.fingerprint(candidate) == packet.fingerprint {
+                return true
+            }
             looks += 1
-            candidate = segments.nextAtPlace(candidate)
+            candidate = live.nextAtPlace(candidate)
         }
         return false
     }
@@ -231,7 +236,7 @@ public struct Correlator: ~Copyable {
     /// A packet will be taken soon: what it is looked for in is asked of memory meanwhile.
     @inline(__always)
     public func expect(_ packet: Packet, namespace: Int) {
-        segments.prefetch(UInt16(truncatingIfNeeded: namespace), packet.fingerprint, packet.tuple)
+        live.prefetch(UInt16(truncatingIfNeeded: namespace), packet.fingerprint, packet.tuple)
     }
 
     /// Takes one event. Its probe is one of the layout's.
@@ -247,7 +252,7 @@ public struct Correlator: ~Copyable {
         } else {
             segment = begin(with: event, place)
         }
-        return segments.name(segment)
+        return live.name(segment, firstEvent: firstEvent(of: segment))
     }
 
     /// Takes an event of the packet whose last event in the same namespace was part of `name`: the same packet in all but the
@@ -258,51 +263,62 @@ public struct Correlator: ~Copyable {
     @inline(__always)
     public mutating func extend(_ name: SegmentName, with sighting: Sighting) -> Bool {
         let place = places[Int(sighting.probe)]
-        guard segments.isAlone(name), isAhead(place, sighting.probe, of: name.index),
-            segments[name.index].lossEpoch == lossEpochs[Int(place.namespace)]
+        guard live.isAlone(name), isAhead(place, sighting.probe, of: name.index),
+            lossPositions[Int(place.namespace)] <= name.firstEvent
         else { return false }
         counters.events += 1
-        let hookBefore = segments[name.index].hook
+        let hookBefore = live.segments[name.index].hook
         advance(name.index, sighting, place, isRewritten: false)
         if place.hook != hookBefore { enterHook(name.index, place) }
         return true
     }
 
     private mutating func extend(_ index: Int32, with event: Event, _ place: ProbePlace) {
-        let isRewritten = segments.current(index) != event.packet.tuple
-        if isRewritten { segments.rewrite(index, to: event.packet.tuple) }
-        let hookBefore = segments[index].hook
+        let isRewritten = live.current(index) != event.packet.tuple
+        if isRewritten { live.rewrite(index, to: event.packet.tuple) }
+        let hookBefore = live.segments[index].hook
         advance(index, event.sighting, place, isRewritten: isRewritten)
-        if event.packet.isFragment { segments[index].isFragment = true }
+        if event.packet.isFragment { live.segments[index].isFragment = true }
         if place.hook != hookBefore || (isRewritten && place.hook == .postrouting) { enterHook(index, place) }
     }
 
     @inline(__always)
     private mutating func advance(_ index: Int32, _ sighting: Sighting, _ place: ProbePlace, isRewritten: Bool) {
-        let routeBefore = segments[index].route
-        let journey = segments[index].journey
+        let routeBefore = live.segments[index].route
+        let journey = live.segments[index].journey
         var route = routeBefore
-        var position = segments[index].lastEvent
-        if !place.reportsEveryRule || routes.lastProbe(of: segments[index].route) != sighting.probe {
+        var position = history.position(endingIn: live.segments[index].lastEvent)
+        if !place.reportsEveryRule || routes.lastProbe(of: live.segments[index].route) != sighting.probe {
             route = routes.advance(routeBefore, by: sighting.step)
             // There is no room for this sequence of steps: what is shown of it would be wrong.
-            if route == routeBefore { journeys[journey].isAmbiguous = true }
-            position = history.append(sighting, segments.current(index), isSame: !isRewritten, after: position)
+            if route == routeBefore { live.journeys[journey].isAmbiguous = true }
+            position = history.append(sighting, live.current(index), isSame: !isRewritten, after: position)
         }
-        segments[index].advance(sighting, at: place, route: route, position: position)
-        journeys[journey].see(sighting.time, now)
+        live.segments[index].advance(sighting, at: place, route: route, position: position)
+        live.journeys[journey].see(sighting.time, now)
     }
+
+    /// Position of a segment's first event in the history, which names it.
+    @inline(__always)
+    func firstEvent(of index: Int32) -> UInt64 { history.position(endingIn: live.segments[index].firstEvent) }
+
+    /// Whether events of its namespace have been lost since a segment began.
+    @inline(__always)
+    func hasLostSince(_ index: Int32) -> Bool {
+        lossPositions[Int(live.segments[index].namespace)] > firstEvent(of: index)
+    }
+
+    func serial(of journey: LiveJourney) -> UInt64 { serial &- UInt64(UInt32(truncatingIfNeeded: serial) &- journey.serial) }
 
     private mutating func begin(with event: Event, _ place: ProbePlace) -> Int32 {
         if liveJourneys >= limits.journeys { mustEvict = true }
-        let journey = newJourney(event)
+        serial += 1
+        let journey = live.insert(
+            LiveJourney(event.packet, serial: serial, layoutEpoch: layoutEpoch, time: event.sighting.time, now: now))
         let position = history.append(event.sighting, event.packet.tuple, isSame: false, after: EventHistory.none)
         let route = routes.advance(RouteTable.root, by: event.sighting.step)
-        let index = segments.insert(
-            LiveSegment(
-                event, at: place, route: route, position: position, lossEpoch: lossEpochs[Int(place.namespace)],
-                journey: journey, now: now))
-        journeys[journey].begin(with: index, isAmbiguous: isCrowded)
+        let index = live.insert(LiveSegment(event, at: place, route: route, position: position, journey: journey))
+        if isCrowded { live.journeys[journey].isAmbiguous = true }
         if place.hook != .output, let segment = linkSegment(of: index, event.sighting.inInterface) {
             joinParent(of: index, through: segment)
         }
@@ -313,9 +329,9 @@ public struct Correlator: ~Copyable {
         }
         if copy >= 0 { doubtCopy(of: index) }
         // Most that arrive have become a part of another journey by now.
-        if segments[index].journey == journey {
+        if live.segments[index].journey == journey {
             settling.append(
-                Appointment(deadline: now + limits.settle, journey: journey, generation: journeys[journey].generation))
+                Appointment(deadline: now + limits.settle, journey: journey, serial: live.journeys[journey].serial))
         }
         return index
     }
@@ -331,22 +347,6 @@ public struct Correlator: ~Copyable {
 
     /// Set when a journey was begun past the limit; `advance` closes the oldest.
     var mustEvict = false
-
-    mutating func newJourney(_ event: Event) -> Int32 {
-        serial += 1
-        let index: Int32
-        if freeJourney >= 0 {
-            index = freeJourney
-            freeJourney = journeys[index].lastSegment
-            journeys.prefetch(freeJourney)
-            freeJourneys -= 1
-            journeys[index] = LiveJourney(event, serial, layoutEpoch, generation: journeys[index].generation, now: now)
-        } else {
-            index = Int32(journeys.count)
-            journeys.append(LiveJourney(event, serial, layoutEpoch, generation: 0, now: now))
-        }
-        return index
-    }
 }
 
 extension Sighting {

@@ -1,58 +1,59 @@
 internal import TraceModel
 
-/// A packet's way through one namespace while it is under way. There may be millions: 128 bytes, two lines of the processor's
-/// cache. `SegmentStore.current` has the packet as it was last seen.
+/// A packet's way through one namespace while it is under way. There may be millions: 64 bytes, one line of the processor's
+/// cache. What it shares with its journey is there, and its addresses are where `LiveStore.entry` and `current` find them.
 struct LiveSegment: BitwiseCopyable {
-    let fingerprint: Fingerprint
-    /// As first seen.
-    let entry: PacketTuple
-    var timeToLive: UInt8
-    /// Position in the history of its first event, which names the segment, and how far behind it the last one is.
-    let firstEvent: UInt64
-    /// When it was received, by the clock of `receive(at:)`.
-    let begunAt: Int64
-    private var span: UInt32 = 0
-    private var departure = Int32.min
+    /// Positions of its first event, which names the segment, and of its last in the history: the lower bits, which
+    /// `EventHistory.position(endingIn:)` completes.
+    let firstEvent: UInt32
+    var lastEvent: UInt32
+    /// When it was received, in microseconds from the beginning of its journey, which it may precede where two were joined.
+    var begun: Int32 = 0
+    /// It did not leave before, likewise; `Int32.min` where that is not known.
+    var departure = Int32.min
     var route: RouteID
     var lastOrder: UInt32
     var inInterface: UInt32
     var outInterface: UInt32
     /// Conditions met so far, as bits.
     var conditions: UInt32
-    var lossEpoch: UInt32
-    /// Index of its journey; -1 for a place in the arena that is free.
+    /// Index of its journey; -1 for a place that is free.
     var journey: Int32
     /// The segment that the packet came from, -1 for none.
     var parent: Int32 = -1
     var nextInJourney: Int32 = -1
-    /// Where the store keeps the addresses that it has now; -1 as long as they are those of `entry`.
-    var rewritten: Int32 = -1
-    var priority: Int16
+    /// The first of the chains that it is in, -1 for none: see `ChainTable`.
+    var links: Int32 = -1
+    /// Where the store keeps those of its addresses that are not its journey's; -1 for none.
+    var addresses: Int32 = -1
     var namespace: UInt16
-    var hook: Hook
+    var priority: Int16
+    var timeToLive: UInt8
     let entryTimeToLive: UInt8
-    private var flags: Flags = []
     /// How often its addresses have changed, modulo 256.
     var rewrites: UInt8 = 0
+    private var state: State
 
-    private struct Flags: OptionSet, BitwiseCopyable {
-        let rawValue: UInt8
+    /// Five flags, and the hook in the upper bits.
+    private struct State: OptionSet, BitwiseCopyable {
+        var rawValue: UInt8
 
-        static let hasChildren = Flags(rawValue: 1)
-        static let opensConnection = Flags(rawValue: 2)
-        static let isFragment = Flags(rawValue: 4)
-        static let awaitsParent = Flags(rawValue: 8)
-        static let awaitsChild = Flags(rawValue: 16)
-        static let awaitsTranslation = Flags(rawValue: 32)
-        static let isParentLate = Flags(rawValue: 64)
-        static let isChildLate = Flags(rawValue: 128)
+        static let hasChildren = State(rawValue: 1)
+        static let opensConnection = State(rawValue: 2)
+        static let isFragment = State(rawValue: 4)
+        static let hasEntry = State(rawValue: 8)
+        static let isRewritten = State(rawValue: 16)
     }
 
-    private subscript(flag: Flags) -> Bool {
-        get { flags.contains(flag) }
-        set { if newValue { flags.formUnion(flag) } else { flags.subtract(flag) } }
+    private subscript(flag: State) -> Bool {
+        @inline(__always) get { state.contains(flag) }
+        @inline(__always) set { if newValue { state.formUnion(flag) } else { state.subtract(flag) } }
     }
 
+    var hook: Hook {
+        @inline(__always) get { Hook(bits: state.rawValue >> 5) }
+        @inline(__always) set { state.rawValue = state.rawValue & 31 | newValue.rawValue << 5 }
+    }
     var hasChildren: Bool {
         get { self[.hasChildren] }
         set { self[.hasChildren] = newValue }
@@ -66,72 +67,41 @@ struct LiveSegment: BitwiseCopyable {
         get { self[.isFragment] }
         set { self[.isFragment] = newValue }
     }
-    var awaitsParent: Bool {
-        get { self[.awaitsParent] }
-        set { self[.awaitsParent] = newValue }
+    /// Had other addresses than its journey when it was first seen.
+    var hasEntry: Bool {
+        get { self[.hasEntry] }
+        set { self[.hasEntry] = newValue }
     }
-    var awaitsChild: Bool {
-        get { self[.awaitsChild] }
-        set { self[.awaitsChild] = newValue }
-    }
-    /// May be found behind the source translation of INPUT or POSTROUTING.
-    var awaitsTranslation: Bool {
-        get { self[.awaitsTranslation] }
-        set { self[.awaitsTranslation] = newValue }
-    }
-    /// What fits less well is looked for too, of where it came from.
-    var isParentLate: Bool {
-        get { self[.isParentLate] }
-        set { self[.isParentLate] = newValue }
-    }
-    /// The same of where it went.
-    var isChildLate: Bool {
-        get { self[.isChildLate] }
-        set { self[.isChildLate] = newValue }
+    /// Has other addresses than when it was first seen.
+    var isRewritten: Bool {
+        get { self[.isRewritten] }
+        set { self[.isRewritten] = newValue }
     }
 
-    /// Position of its last event in the history.
-    var lastEvent: UInt64 {
-        get { firstEvent &+ UInt64(span) }
-        // Histories are shorter by far: one that far back is not there any more.
-        set { span = UInt32(clamping: newValue &- firstEvent) }
-    }
-
-    /// It did not leave before.
-    var departedAfter: Int64 {
-        get { departure == .min ? .min : begunAt + Int64(departure) }
-        set { departure = newValue < begunAt - Int64(Int32.max) ? .min : Int32(clamping: newValue - begunAt) }
-    }
-
-    init(
-        _ event: Event, at place: Correlator.ProbePlace, route: RouteID, position: UInt64, lossEpoch: UInt32,
-        journey: Int32, now: Int64
-    ) {
-        fingerprint = event.packet.fingerprint
-        entry = event.packet.tuple
-        timeToLive = event.sighting.timeToLive
-        entryTimeToLive = event.sighting.timeToLive
-        firstEvent = position
-        begunAt = now
+    init(_ event: Event, at place: Correlator.ProbePlace, route: RouteID, position: UInt64, journey: Int32) {
+        firstEvent = UInt32(truncatingIfNeeded: position)
+        lastEvent = firstEvent
         self.route = route
         lastOrder = event.sighting.order
         inInterface = event.sighting.inInterface
         outInterface = event.sighting.outInterface
         conditions = place.condition
-        self.lossEpoch = lossEpoch
         self.journey = journey
-        priority = place.priority
         namespace = place.namespace
+        priority = place.priority
+        timeToLive = event.sighting.timeToLive
+        entryTimeToLive = event.sighting.timeToLive
+        state = []
         hook = place.hook
-        opensConnection = place.isNAT
-        isFragment = event.packet.isFragment
+        if place.isNAT { opensConnection = true }
+        if event.packet.isFragment { isFragment = true }
     }
 
     /// Takes an event that continues the segment; its addresses are the store's to change.
     @inline(__always)
     mutating func advance(_ sighting: Sighting, at place: Correlator.ProbePlace, route: RouteID, position: UInt64) {
         self.route = route
-        lastEvent = position
+        lastEvent = UInt32(truncatingIfNeeded: position)
         lastOrder = sighting.order
         hook = place.hook
         priority = place.priority

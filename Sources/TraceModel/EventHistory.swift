@@ -28,7 +28,8 @@ public struct EventHistory: Sendable {
 
     private var slots: [Slot]
     private var tuples: [PacketTuple]
-    private var next: UInt64 = 0
+    /// The position that the next event will have.
+    public private(set) var next: UInt64 = 0
     private var nextTuple: UInt32 = 0
 
     /// - Parameter capacity: events kept; a power of two.
@@ -41,6 +42,10 @@ public struct EventHistory: Sendable {
             repeating: PacketTuple(source: none, destination: none, sourcePort: 0, destinationPort: 0, transport: 0),
             count: max(1, capacity / 4))
     }
+
+    /// The latest position with these lower bits: completes one that is less than 2^32 events old.
+    @inline(__always)
+    public func position(endingIn low: UInt32) -> UInt64 { next &- 1 &- UInt64(UInt32(truncatingIfNeeded: next &- 1) &- low) }
 
     /// Keeps an event behind the one at `previous` and gives its position.
     ///

@@ -23,6 +23,18 @@
         self = hook
     }
 
+    /// The hook with a raw value's lowest three bits; PREROUTING where there is none. Unlike `init(rawValue:)` in the caller's code.
+    @inlinable @inline(__always)
+    public init(bits: UInt8) {
+        switch bits & 7 {
+        case 1: self = .input
+        case 2: self = .forward
+        case 3: self = .output
+        case 4: self = .postrouting
+        default: self = .prerouting
+        }
+    }
+
     /// Whether a packet begins its way through a namespace here: received, or made by a local process.
     @inlinable public var isEntry: Bool { self == .prerouting || self == .output }
 

@@ -73,19 +73,40 @@ extension Packet {
 
 /// Addresses, transport protocol and ports: what address translation rewrites.
 ///
-/// Flat, so that one takes 40 bytes and two are compared in a few instructions: tuples are what live journeys consist of.
+/// Flat, five words, so that two are compared and one is copied in a few instructions: every live journey has one.
 @frozen public struct PacketTuple: Sendable, BitwiseCopyable {
     @usableFromInline var sourceHigh: UInt64
     @usableFromInline var sourceLow: UInt64
     @usableFromInline var destinationHigh: UInt64
     @usableFromInline var destinationLow: UInt64
+    /// All but the addresses' numbers, from the lowest bits on: the ports, the transport, the families of source and destination.
+    @usableFromInline var rest: UInt64
+
     /// The port (TCP, UDP, UDP-Lite, DCCP, SCTP), the query id (ICMP echo and its like, in both fields), else 0.
-    public var sourcePort: UInt16
-    public var destinationPort: UInt16
+    @inlinable public var sourcePort: UInt16 {
+        get { UInt16(truncatingIfNeeded: rest) }
+        set { rest = rest & ~0xFFFF | UInt64(newValue) }
+    }
+    @inlinable public var destinationPort: UInt16 {
+        get { UInt16(truncatingIfNeeded: rest >> 16) }
+        set { rest = rest & ~0xFFFF_0000 | UInt64(newValue) << 16 }
+    }
     /// `IPPROTO_*`.
-    public var transport: UInt8
-    @usableFromInline var sourceFamily: AddressFamily
-    @usableFromInline var destinationFamily: AddressFamily
+    @inlinable public var transport: UInt8 {
+        get { UInt8(truncatingIfNeeded: rest >> 32) }
+        set { rest = rest & ~(0xFF << 32) | UInt64(newValue) << 32 }
+    }
+    @usableFromInline var sourceFamily: AddressFamily {
+        @inlinable get { rest >> 40 & 1 == 0 ? .ipv4 : .ipv6 }
+        @inlinable set { rest = rest & ~(1 << 40) | Self.bit(newValue) << 40 }
+    }
+    @usableFromInline var destinationFamily: AddressFamily {
+        @inlinable get { rest >> 41 & 1 == 0 ? .ipv4 : .ipv6 }
+        @inlinable set { rest = rest & ~(1 << 41) | Self.bit(newValue) << 41 }
+    }
+
+    @inlinable @inline(__always)
+    static func bit(_ family: AddressFamily) -> UInt64 { family == .ipv6 ? 1 : 0 }
 
     @inlinable public var source: IPAddress {
         get { IPAddress(high: sourceHigh, low: sourceLow, family: sourceFamily) }
@@ -110,19 +131,17 @@ extension Packet {
     ) {
         sourceHigh = source.high
         sourceLow = source.low
-        sourceFamily = source.family
         destinationHigh = destination.high
         destinationLow = destination.low
-        destinationFamily = destination.family
-        self.sourcePort = sourcePort
-        self.destinationPort = destinationPort
-        self.transport = transport
+        rest =
+            UInt64(sourcePort) | UInt64(destinationPort) << 16 | UInt64(transport) << 32
+            | Self.bit(source.family) << 40 | Self.bit(destination.family) << 41
     }
 
     /// Whether both come from the same address.
     @inlinable @inline(__always)
     public func hasSource(of other: PacketTuple) -> Bool {
-        (sourceLow ^ other.sourceLow) | (sourceHigh ^ other.sourceHigh) == 0 && sourceFamily == other.sourceFamily
+        (sourceLow ^ other.sourceLow) | (sourceHigh ^ other.sourceHigh) | ((rest ^ other.rest) & 1 << 40) == 0
     }
 
     /// The tuple of a packet going the other way.
@@ -142,13 +161,6 @@ extension PacketTuple: Hashable {
             (one.sourceLow ^ other.sourceLow) | (one.destinationLow ^ other.destinationLow)
             | (one.sourceHigh ^ other.sourceHigh) | (one.destinationHigh ^ other.destinationHigh)
         return addresses | (one.rest ^ other.rest) == 0
-    }
-
-    /// All but the addresses' numbers.
-    @inlinable @inline(__always)
-    var rest: UInt64 {
-        UInt64(sourcePort) | UInt64(destinationPort) << 16 | UInt64(transport) << 32 | UInt64(sourceFamily.rawValue) << 40
-            | UInt64(destinationFamily.rawValue) << 48
     }
 
     /// One word for the hasher instead of nine.
