@@ -101,10 +101,12 @@ func live(journeys: Int) {
         var first = 0
         let count = isLarge ? 100 : Pace.bursts
         let rounds = (isLarge ? journeys : 300_000) / (count * Traffic.burst)
-        let before = residentMemory()
+        // What the packets themselves take is not the journeys'.
+        path.run(&traffic, &first, rounds: 1, bursts: count)
+        let before = (memory: residentMemory(), journeys: path.correlator.liveJourneys)
         path.run(&traffic, &first, rounds: rounds, bursts: count)
-        let memory = residentMemory() - before
         let underWay = path.correlator.liveJourneys
+        let each = (residentMemory() - before.memory) / max(1, underWay - before.journeys)
         // Until everything that grows has grown.
         path.run(&traffic, &first, rounds: rounds / 4, bursts: count)
         path.forgetCost()
@@ -112,7 +114,7 @@ func live(journeys: Int) {
         report(
             "\(underWay) journeys under way, \(path.sink.aggregate.paths.count) paths, \(size.pairs * 2) namespaces, "
                 + "\(traffic.probes) probes", path.cost)
-        if isLarge { print("each in \(memory / max(1, underWay)) bytes, of two segments") }
+        if isLarge { print("each in \(each) bytes, of two segments") }
     }
 }
 
@@ -125,12 +127,12 @@ func memory(journeys: Int) {
     limits.linger = limits.settle * 2
     var path = Path(traffic, limits)
     var first = 0
-    let before = residentMemory()
+    path.run(&traffic, &first, rounds: 1, namespaces: 0..<1)
+    let before = (memory: residentMemory(), journeys: path.correlator.liveJourneys)
     path.run(&traffic, &first, rounds: journeys / (Pace.bursts * Traffic.burst), namespaces: 0..<1)
-    let used = residentMemory() - before
-    print(
-        "\(path.correlator.liveJourneys) journeys under way: each in \(used / path.correlator.liveJourneys) bytes, of one segment"
-    )
+    let underWay = path.correlator.liveJourneys
+    let each = (residentMemory() - before.memory) / max(1, underWay - before.journeys)
+    print("\(underWay) journeys under way: each in \(each) bytes, of one segment")
 }
 
 let journeys = words.dropFirst().first.flatMap { Int($0) } ?? 1_000_000

@@ -1,4 +1,3 @@
-internal import DequeModule
 public import TraceModel
 
 /// When journeys end, and how.
@@ -14,17 +13,14 @@ extension Correlator {
         let confirmed = min(time, confirmed ?? time)
         now = max(now, time)
         complete = max(complete, time)
-        while let first = settling.first, first.deadline <= time {
-            settling.removeFirst()
+        while let deadline = settling.nextDeadline, deadline <= time, let first = settling.popFirst() {
             prefetchNext()
             look(first, .settling, time, into: &sink)
         }
-        while let first = lingering.first, first.deadline <= confirmed {
-            lingering.removeFirst()
+        while let deadline = lingering.nextDeadline, deadline <= confirmed, let first = lingering.popFirst() {
             look(first, .lingering, confirmed, into: &sink)
         }
-        while let first = crossing.first, first.deadline <= confirmed {
-            crossing.removeFirst()
+        while let deadline = crossing.nextDeadline, deadline <= confirmed, let first = crossing.popFirst() {
             look(first, .crossing, confirmed, into: &sink)
         }
         if mustEvict { evict(into: &sink) }
@@ -34,19 +30,19 @@ extension Correlator {
     /// at, first the journey, then its segments, then where they are found.
     @inline(__always)
     private mutating func prefetchNext() {
-        if settling.count > 12 { live.journeys.prefetch(settling[12].journey) }
+        if settling.count > 12 { live.journeys.prefetch(settling.journey(12)) }
         if settling.count > 8 {
-            let first = live.journeys[settling[8].journey].firstSegment
+            let first = live.journeys[settling.journey(8)].firstSegment
             if first >= 0 { live.segments.prefetch(first) }
         }
         if settling.count > 5 {
-            let first = live.journeys[settling[5].journey].firstSegment
+            let first = live.journeys[settling.journey(5)].firstSegment
             if first >= 0, live.segments[first].nextInJourney >= 0 {
                 live.segments.prefetch(live.segments[first].nextInJourney)
             }
         }
         if settling.count > 2 {
-            let first = live.journeys[settling[2].journey].firstSegment
+            let first = live.journeys[settling.journey(2)].firstSegment
             if first >= 0, live.segments[first].journey >= 0 {
                 live.prefetchPlace(first)
                 let second = live.segments[first].nextInJourney
@@ -92,7 +88,7 @@ extension Correlator {
     }
 
     private mutating func look(
-        _ appointment: Appointment, _ stage: Stage, _ time: Int64, into sink: inout some JourneySink
+        _ appointment: Appointments.Appointment, _ stage: Stage, _ time: Int64, into sink: inout some JourneySink
     ) {
         let index = appointment.journey
         guard live.journeys[index].serial == appointment.serial, live.isLive(index) else { return }
@@ -122,13 +118,12 @@ extension Correlator {
     }
 
     private mutating func wait(for journey: Int32, _ stage: Stage) {
-        let appointment = Appointment(
-            deadline: live.journeys[journey].lastActivity + patience(stage), journey: journey,
-            serial: live.journeys[journey].serial)
+        let appointment = Appointments.Appointment(journey: journey, serial: live.journeys[journey].serial)
+        let deadline = live.journeys[journey].lastActivity + patience(stage)
         switch stage {
-        case .settling: settling.append(appointment)
-        case .lingering: lingering.append(appointment)
-        case .crossing: crossing.append(appointment)
+        case .settling: settling.append(appointment, deadline: deadline)
+        case .lingering: lingering.append(appointment, deadline: deadline)
+        case .crossing: crossing.append(appointment, deadline: deadline)
         }
     }
 

@@ -1,5 +1,4 @@
 public import TraceModel
-internal import DequeModule
 
 /// Takes the journeys that a correlator closes.
 public protocol JourneySink {
@@ -60,14 +59,6 @@ public struct Correlator: ~Copyable {
         case settling, lingering, crossing
     }
 
-    /// A journey to be looked at again at `deadline`.
-    struct Appointment {
-        var deadline: Int64
-        var journey: Int32
-        /// Of the journey: another one may be in its place by then.
-        var serial: UInt32
-    }
-
     /// What the hot path needs to know of a probe.
     struct ProbePlace {
         var namespace: UInt16
@@ -91,8 +82,8 @@ public struct Correlator: ~Copyable {
 
     let limits: Limits
     var layout = Layout()
-    /// Counts up with each change, modulo 65536.
-    var layoutEpoch: UInt16 = 0
+    /// Counts up with each change, modulo 256.
+    var layoutEpoch: UInt8 = 0
     var itinerary = Itinerary(Layout())
     var places: [ProbePlace] = []
     // By namespace: when events were lost last, and what position in the history the next event was to have then.
@@ -104,9 +95,9 @@ public struct Correlator: ~Copyable {
     /// Whether packets may carry others here.
     public internal(set) var hasTunnels = false
     // The queues of the stages.
-    var settling = Deque<Appointment>()
-    var lingering = Deque<Appointment>()
-    var crossing = Deque<Appointment>()
+    var settling = Appointments()
+    var lingering = Appointments()
+    var crossing = Appointments()
     var serial: UInt64 = 0
     var now: Int64 = 0
     /// The time of `advance(to:)`.
@@ -331,7 +322,8 @@ public struct Correlator: ~Copyable {
         // Most that arrive have become a part of another journey by now.
         if live.segments[index].journey == journey {
             settling.append(
-                Appointment(deadline: now + limits.settle, journey: journey, serial: live.journeys[journey].serial))
+                Appointments.Appointment(journey: journey, serial: live.journeys[journey].serial), deadline: now + limits.settle
+            )
         }
         return index
     }

@@ -1,27 +1,29 @@
 internal import TraceModel
 
-/// A journey under way, and the packet as it was first seen. There may be millions: 104 bytes.
+/// A journey under way, and the packet as it was first seen. There may be millions: 96 bytes.
+///
+/// Times are kept as distances in microseconds, those of the packet from when the journey began: where the clocks of the kernel
+/// and of the receiver are more than 35 minutes apart, or a journey lasts for more than 71, the distance ends there.
 struct LiveJourney: BitwiseCopyable {
-    /// When it began, by the clock of `receive(at:)`; the origin of its segments' times.
-    private(set) var begunAt: Int64
-    private(set) var firstSeen: Int64
-    /// From `firstSeen` and from `begunAt` on, in microseconds: what lasts for longer than 71 minutes ends there.
-    private var seenFor: UInt32 = 0
+    /// By the clock of `receive(at:)`; the origin of its segments' times, too.
+    let begunAt: Int64
+    private var firstSeenAfter: Int32
+    private var lastSeenAfter: Int32
     private var activeFor: UInt32 = 0
     /// -1 for a place that is free.
     var firstSegment: Int32 = -1
     var lastSegment: Int32 = -1
     /// The lower bits of its serial number.
     let serial: UInt32
-    /// Whether probes or namespaces have changed since it began is told by the layout's number then, modulo 65536.
-    private(set) var layoutEpoch: UInt16
-    private var flags: Flags = []
-    /// ICMP type or TCP flags: no packet has both.
-    private let kind: UInt8
-    /// In bytes.
-    let length: UInt32
+    /// In bytes; without the header for IPv6, whose length field has 16 bits, too.
+    private let shortLength: UInt16
     private let icmpSequence: UInt16
     private let icmpCode: UInt8
+    /// ICMP type or TCP flags: no packet has both.
+    private let kind: UInt8
+    /// The number of the layout in force when it began, modulo 256: another one now says that something has changed.
+    private(set) var layoutEpoch: UInt8
+    private var flags: Flags = []
     let fingerprint: Fingerprint
     let tuple: PacketTuple
 
@@ -32,14 +34,15 @@ struct LiveJourney: BitwiseCopyable {
         static let isFragment = Flags(rawValue: 2)
     }
 
-    init(_ packet: Packet, serial: UInt64, layoutEpoch: UInt16, time: Int64, now: Int64) {
+    init(_ packet: Packet, serial: UInt64, layoutEpoch: UInt8, time: Int64, now: Int64) {
         begunAt = now
-        firstSeen = time
+        firstSeenAfter = Int32(clamping: time &- now)
+        lastSeenAfter = firstSeenAfter
         self.serial = UInt32(truncatingIfNeeded: serial)
         self.layoutEpoch = layoutEpoch
         if packet.isFragment { flags = .isFragment }
         kind = packet.tuple.transport == TransportProtocol.tcp ? packet.tcpFlags : packet.icmpType
-        length = packet.length
+        shortLength = UInt16(clamping: Int64(packet.length) - Self.header(packet.tuple))
         icmpSequence = packet.icmpSequence
         icmpCode = packet.icmpCode
         fingerprint = packet.fingerprint
@@ -52,7 +55,14 @@ struct LiveJourney: BitwiseCopyable {
         set { if newValue { flags.formUnion(.isAmbiguous) } else { flags.subtract(.isAmbiguous) } }
     }
 
-    var lastSeen: Int64 { firstSeen &+ Int64(seenFor) }
+    private static func header(_ tuple: PacketTuple) -> Int64 { tuple.source.family == .ipv6 ? 40 : 0 }
+
+    /// In bytes.
+    var length: UInt32 { UInt32(shortLength) + UInt32(Self.header(tuple)) }
+
+    var firstSeen: Int64 { begunAt &+ Int64(firstSeenAfter) }
+
+    var lastSeen: Int64 { begunAt &+ Int64(lastSeenAfter) }
 
     /// By the clock of `receive(at:)`.
     var lastActivity: Int64 { begunAt &+ Int64(activeFor) }
@@ -66,15 +76,14 @@ struct LiveJourney: BitwiseCopyable {
 
     @inline(__always)
     private mutating func cover(_ first: Int64, _ last: Int64) {
-        let last = max(lastSeen, last)
-        firstSeen = min(firstSeen, first)
-        seenFor = UInt32(clamping: last &- firstSeen)
+        firstSeenAfter = min(firstSeenAfter, Int32(clamping: first &- begunAt))
+        lastSeenAfter = max(lastSeenAfter, Int32(clamping: last &- begunAt))
     }
 
     /// `other` has turned out to be the rest of this one; its segments come behind those that are there.
     ///
     /// - Parameter layoutEpoch: the present one; whichever of the two is older than that stays older.
-    mutating func take(_ other: LiveJourney, layoutEpoch: UInt16) {
+    mutating func take(_ other: LiveJourney, layoutEpoch: UInt8) {
         lastSegment = other.lastSegment
         cover(other.firstSeen, other.lastSeen)
         activeFor = UInt32(clamping: max(lastActivity, other.lastActivity) &- begunAt)

@@ -68,7 +68,7 @@ struct LiveStore: ~Copyable {
     /// `downstream` becomes the rest of `upstream`.
     ///
     /// - Parameter layoutEpoch: the present one.
-    mutating func unite(_ upstream: Int32, _ downstream: Int32, layoutEpoch: UInt16) {
+    mutating func unite(_ upstream: Int32, _ downstream: Int32, layoutEpoch: UInt8) {
         let other = journeys[downstream]
         let delay = other.begunAt &- journeys[upstream].begunAt
         let isSameTuple = other.tuple == journeys[upstream].tuple

@@ -29,19 +29,17 @@ public struct RouteTable: Sendable {
         var child: RouteID
     }
 
-    private struct Edge: Hashable {
-        var parent: RouteID
-        var step: Step
-    }
-
     /// The empty sequence.
     public static let root: RouteID = 0
 
     private var nodes: [Node]
     /// By node. Apart from them, since these change all the time.
     private var recent: [Recent]
-    private var children: [Edge: RouteID] = [:]
+    /// Nodes by parent and step, in open addressing; 0, which is nobody's child, in a free slot. At most two thirds are taken.
+    private var children = [RouteID](repeating: 0, count: 64)
     private let capacity: Int
+    /// So that nobody can send packets whose ways collide.
+    private let seed = (UInt64.random(in: 1...(.max)), UInt64.random(in: 1...(.max)))
 
     /// - Parameter capacity: the most sequences that are kept apart. Past it `advance` stays where it is, and says so
     ///   through `overflows`.
@@ -57,7 +55,7 @@ public struct RouteTable: Sendable {
     public var forReading: RouteTable {
         var table = self
         table.recent = []
-        table.children = [:]
+        table.children = []
         return table
     }
 
@@ -68,11 +66,10 @@ public struct RouteTable: Sendable {
     public mutating func advance(_ route: RouteID, by step: Step) -> RouteID {
         let index = Int(route)
         if recent[index].step == step { return recent[index].child }
-        let edge = Edge(parent: route, step: step)
-        let child: RouteID
-        if let known = children[edge] {
-            child = known
-        } else {
+        var slot = slot(route, step)
+        while children[slot] != 0, !isChild(children[slot], of: route, step) { slot = (slot + 1) & (children.count - 1) }
+        var child = children[slot]
+        if child == 0 {
             guard nodes.count < capacity else {
                 overflows += 1
                 return route
@@ -80,10 +77,31 @@ public struct RouteTable: Sendable {
             child = RouteID(nodes.count)
             nodes.append(Node(step: step, parent: route))
             recent.append(Recent(step: Self.noStep, child: 0))
-            children[edge] = child
+            children[slot] = child
+            if nodes.count * 3 > children.count * 2 { grow() }
         }
         recent[index] = Recent(step: step, child: child)
         return child
+    }
+
+    private func isChild(_ child: RouteID, of route: RouteID, _ step: Step) -> Bool {
+        nodes[Int(child)].parent == route && nodes[Int(child)].step == step
+    }
+
+    private func slot(_ route: RouteID, _ step: Step) -> Int {
+        let one = UInt64(route) << 32 | UInt64(step.probe)
+        let other = UInt64(step.inInterface) << 32 | UInt64(step.outInterface)
+        let product = (one ^ seed.0).multipliedFullWidth(by: other ^ seed.1)
+        return Int(truncatingIfNeeded: product.high ^ product.low) & (children.count - 1)
+    }
+
+    private mutating func grow() {
+        children = [RouteID](repeating: 0, count: children.count * 2)
+        for node in 1..<nodes.count {
+            var slot = slot(nodes[node].parent, nodes[node].step)
+            while children[slot] != 0 { slot = (slot + 1) & (children.count - 1) }
+            children[slot] = RouteID(node)
+        }
     }
 
     /// The probe of the last step of a sequence; that of no probe for the empty one.

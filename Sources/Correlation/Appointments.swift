@@ -1,0 +1,49 @@
+internal import DequeModule
+
+/// Journeys to be looked at again, in the order in which they were put in, which is nearly that of their deadlines.
+///
+/// There may be millions: a deadline, which those of one delivery share, is kept once for all in a row that have it, so that one
+/// takes eight bytes.
+struct Appointments {
+    struct Appointment {
+        var journey: Int32
+        /// Of the journey: another one may be in its place by then.
+        var serial: UInt32
+    }
+
+    private var appointments = Deque<Appointment>()
+    /// Deadlines in microseconds, and for how many in a row.
+    private var deadlines = Deque<(time: Int64, count: Int)>()
+
+    var count: Int { appointments.count }
+
+    /// When the first one is due; `nil` where there is none.
+    @inline(__always)
+    var nextDeadline: Int64? { deadlines.first?.time }
+
+    /// The journey of one that is not due yet, counted from the first.
+    @inline(__always)
+    func journey(_ index: Int) -> Int32 { appointments[index].journey }
+
+    @inline(__always)
+    mutating func append(_ appointment: Appointment, deadline: Int64) {
+        appointments.append(appointment)
+        if let last = deadlines.last, last.time == deadline {
+            deadlines[deadlines.count - 1].count += 1
+        } else {
+            deadlines.append((deadline, 1))
+        }
+    }
+
+    @inline(__always)
+    mutating func popFirst() -> Appointment? {
+        guard let first = appointments.popFirst() else { return nil }
+        if deadlines[0].count > 1 { deadlines[0].count -= 1 } else { deadlines.removeFirst() }
+        return first
+    }
+
+    mutating func removeAll() {
+        appointments.removeAll()
+        deadlines.removeAll()
+    }
+}

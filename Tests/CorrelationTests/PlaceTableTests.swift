@@ -1,0 +1,59 @@
+import Correlation
+import Testing
+
+struct PlaceTableTests {
+    /// Numbers that are the same in each run, spread as hashes are (splitmix64).
+    private struct Hashes {
+        var state: UInt64
+
+        mutating func next() -> UInt32 {
+            state &+= 0x9E37_79B9_7F4A_7C15
+            var word = state
+            word = (word ^ word >> 30) &* 0xBF58_476D_1CE4_E5B9
+            word = (word ^ word >> 27) &* 0x94D0_49BB_1331_11EB
+            return UInt32(truncatingIfNeeded: word ^ word >> 31)
+        }
+    }
+
+    /// Against a dictionary, with few enough hashes that most are put in and taken out many times, and at the table's end, where
+    /// searches go on at its beginning.
+    @Test(arguments: [0x0000_FFFF, 0xFFFF_F000 as UInt32]) func holdsWhatADictionaryHolds(bits: UInt32) {
+        var table = PlaceTable(capacity: 16)
+        var expected: [UInt32: Int32] = [:]
+        var hashes = Hashes(state: 7)
+        var differences = 0
+        func check(_ found: Int32, _ expected: Int32) {
+            if found != expected { differences += 1 }
+        }
+        for number in 0..<200_000 as Range<Int32> {
+            let hash = bits == 0xFFFF_F000 ? hashes.next() | bits : hashes.next() & bits
+            if let known = expected[hash] {
+                check(table.insert(number, hash), known)
+                if number % 3 == 0 {
+                    table.replace(number, hash)
+                    expected[hash] = number
+                } else {
+                    table.remove(hash)
+                    expected[hash] = nil
+                }
+            } else {
+                check(table[hash], -1)
+                check(table.insert(number, hash), -1)
+                expected[hash] = number
+            }
+            // What stands beside it must not have become unreachable.
+            check(table[hash ^ 1], expected[hash ^ 1] ?? -1)
+        }
+        for (hash, element) in expected { check(table[hash], element) }
+        #expect(expected.count > 1000)
+        #expect(differences == 0)
+    }
+
+    /// Elements lie where they are looked for: a slip in what a hash is multiplied by would let every search begin at one slot.
+    @Test func searchesAreShort() {
+        var table = PlaceTable(capacity: 4096)
+        var hashes = Hashes(state: 3)
+        for number in 0..<300_000 as Range<Int32> { _ = table.insert(number, hashes.next()) }
+        #expect(table.longestSearch < 200)
+    }
+}
