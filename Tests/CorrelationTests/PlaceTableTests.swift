@@ -17,7 +17,7 @@ struct PlaceTableTests {
 
     /// Against a dictionary, with few enough hashes that most are put in and taken out many times, and at the table's end, where
     /// searches go on at its beginning.
-    @Test(arguments: [0x0000_FFFF, 0xFFFF_F000 as UInt32]) func holdsWhatADictionaryHolds(bits: UInt32) {
+    @Test(arguments: [0x0000_FFFF, 0xFFFF_FF00 as UInt32]) func holdsWhatADictionaryHolds(bits: UInt32) {
         var table = PlaceTable(capacity: 16)
         var expected: [UInt32: Int32] = [:]
         var hashes = Hashes(state: 7)
@@ -26,7 +26,7 @@ struct PlaceTableTests {
             if found != expected { differences += 1 }
         }
         for number in 0..<200_000 as Range<Int32> {
-            let hash = bits == 0xFFFF_F000 ? hashes.next() | bits : hashes.next() & bits
+            let hash = bits == 0xFFFF_FF00 ? hashes.next() | bits : hashes.next() & bits
             if let known = expected[hash] {
                 check(table.insert(number, hash), known)
                 if number % 3 == 0 {
@@ -45,7 +45,7 @@ struct PlaceTableTests {
             check(table[hash ^ 1], expected[hash ^ 1] ?? -1)
         }
         for (hash, element) in expected { check(table[hash], element) }
-        #expect(expected.count > 1000)
+        #expect(expected.count > 100)
         #expect(differences == 0)
     }
 
