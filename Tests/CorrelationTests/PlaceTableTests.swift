@@ -17,7 +17,7 @@ struct PlaceTableTests {
 
     /// Against a dictionary, with few enough hashes that most are put in and taken out many times, and at the table's end, where
     /// searches go on at its beginning.
-    @Test(arguments: [0x0000_FFFF, 0xFFFF_FF00 as UInt32]) func holdsWhatADictionaryHolds(bits: UInt32) {
+    @Test(arguments: [0xFFFF_0000, 0xFFFF_FF00 as UInt32]) func holdsWhatADictionaryHolds(bits: UInt32) {
         var table = PlaceTable(capacity: 16)
         var expected: [UInt32: Int32] = [:]
         var hashes = Hashes(state: 7)
