@@ -419,7 +419,8 @@ struct LiveStore: ~Copyable {
 
     @inline(__always)
     private static func placeHash(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
-        fold(fingerprint, tuple.source, tuple.isICMP ? 0 : tuple.sourcePort, UInt64(namespace) + 1)
+        // The greatest number is none for `PlaceTable`.
+        min(fold(fingerprint, tuple.source, tuple.isICMP ? 0 : tuple.sourcePort, UInt64(namespace) + 1), .max - 1)
     }
 
     @inline(__always)

@@ -1,48 +1,48 @@
-/// Small numbers by hash, one for each hash: open addressing with linear probing, so that most look-ups read one line of memory.
+/// Small numbers by hash, one for each hash: open addressing in the order of the hashes (O. Amble, D. E. Knuth: Ordered hash
+/// tables, 1974), so that most look-ups read one line of memory, and those of what is not there end soon, too.
 ///
-/// Grows by a quarter: there may be millions, and what is free takes as much room as what is taken.
+/// Any number but the greatest may be a hash. Grows by a quarter: there may be millions, and what is free takes as much room as what is taken.
 package struct PlaceTable: ~Copyable {
     private struct Slot: BitwiseCopyable {
-        var hash: UInt32 = 0
-        /// -1 in a free slot.
-        var element: Int32 = -1
+        var hash: UInt32
+        var element: Int32
+
+        /// Has the greatest hash, which no element has, so that every search ends there.
+        static let free = Slot(hash: .max, element: -1)
     }
 
     private var slots: Slab<Slot>
+    /// Hashes are spread over so many slots; those behind are for what finds its place taken at the end.
+    private var homes: UInt32
     private var taken = 0
 
-    package init(capacity: Int) { slots = Slab(repeating: Slot(), count: capacity) }
+    private static let margin = 64
 
-    /// Where a hash is looked for first: the slots have the order of the hashes.
-    @inline(__always)
-    private func home(_ hash: UInt32) -> Int32 {
-        Int32(truncatingIfNeeded: (UInt64(hash) &* UInt64(truncatingIfNeeded: slots.count)) >> 32)
+    package init(capacity: Int) {
+        homes = UInt32(capacity)
+        slots = Slab(repeating: .free, count: capacity + Self.margin)
     }
 
-    /// The slot with this hash, or the free one where it would be.
+    /// Where a hash is looked for first: homes have the order of the hashes.
+    @inline(__always)
+    private func home(_ hash: UInt32) -> Int32 {
+        Int32(truncatingIfNeeded: (UInt64(hash) &* UInt64(homes)) >> 32)
+    }
+
+    /// The first slot from a hash's home on that does not have a smaller one. The last slot is always free.
     @inline(__always)
     private func slot(of hash: UInt32) -> Int32 {
         var slot = home(hash)
-        while slots[slot].element != -1, slots[slot].hash != hash { slot = following(slot) }
+        while slots[slot].hash < hash { slot &+= 1 }
         return slot
-    }
-
-    @inline(__always)
-    private func following(_ slot: Int32) -> Int32 {
-        let next = slot &+ 1
-        return next == Int32(truncatingIfNeeded: slots.count) ? 0 : next
-    }
-
-    /// How far behind `start` a slot is.
-    @inline(__always)
-    private func distance(from start: Int32, to slot: Int32) -> Int32 {
-        let distance = slot &- start
-        return distance < 0 ? distance &+ Int32(truncatingIfNeeded: slots.count) : distance
     }
 
     /// What has this hash; -1 for nothing.
     @inline(__always)
-    package subscript(hash: UInt32) -> Int32 { slots[slot(of: hash)].element }
+    package subscript(hash: UInt32) -> Int32 {
+        let found = slots[slot(of: hash)]
+        return found.hash == hash ? found.element : -1
+    }
 
     /// Tells the processor that this hash will be looked for soon.
     @inline(__always)
@@ -53,13 +53,33 @@ package struct PlaceTable: ~Copyable {
     /// - Returns: that one, or -1.
     @inline(__always)
     package mutating func insert(_ element: Int32, _ hash: UInt32) -> Int32 {
-        if taken * 3 >= slots.count * 2 { grow() }
+        if taken * 3 >= Int(homes) * 2 { grow() }
         let slot = slot(of: hash)
-        let known = slots[slot].element
-        guard known == -1 else { return known }
-        slots[slot] = Slot(hash: hash, element: element)
+        let found = slots[slot]
+        guard found.hash != hash else { return found.element }
         taken += 1
+        put(Slot(hash: hash, element: element), slot)
         return -1
+    }
+
+    /// Those from `slot` on move up by one, as far as the next free slot.
+    @inline(__always)
+    private mutating func put(_ new: Slot, _ slot: Int32) {
+        var new = new
+        var slot = slot
+        while slots[slot].element != -1 {
+            swap(&new, &slots[slot])
+            slot &+= 1
+        }
+        slots[slot] = new
+        keepLastFree(slot)
+    }
+
+    /// A slot has been taken; if it is the last, there must be others behind it.
+    @inline(__always)
+    private mutating func keepLastFree(_ slot: Int32) {
+        guard Int(slot) == slots.count - 1 else { return }
+        for _ in 0..<Self.margin { slots.append(.free) }
     }
 
     /// Puts another element in the place of the one with this hash.
@@ -69,33 +89,34 @@ package struct PlaceTable: ~Copyable {
     @inline(__always)
     package mutating func remove(_ hash: UInt32) {
         taken -= 1
-        // Those behind it move up where they may, so that no gap lies between an element and where it is looked for first.
-        var gap = slot(of: hash)
-        var slot = gap
-        while true {
-            slot = following(slot)
-            let other = slots[slot]
-            guard other.element != -1 else { break }
-            guard distance(from: home(other.hash), to: slot) >= distance(from: gap, to: slot) else { continue }
-            slots[gap] = other
-            gap = slot
+        // Those behind it move down, as far as the next that is free or at home.
+        var slot = slot(of: hash)
+        while slots[slot &+ 1].element != -1, home(slots[slot &+ 1].hash) <= slot {
+            slots[slot] = slots[slot &+ 1]
+            slot &+= 1
         }
-        slots[gap].element = -1
+        slots[slot] = .free
     }
 
     /// Slots that are looked at before the element that is found last.
     package var longestSearch: Int {
         (0..<Int32(slots.count)).reduce(0) { longest, slot in
-            slots[slot].element == -1 ? longest : max(longest, Int(distance(from: home(slots[slot].hash), to: slot)))
+            slots[slot].element == -1 ? longest : max(longest, Int(slot - home(slots[slot].hash)))
         }
     }
 
     @inline(never)
     private mutating func grow() {
-        var before = Slab(repeating: Slot(), count: slots.count + slots.count / 4)
+        homes += homes / 4
+        var before = Slab(repeating: Slot.free, count: Int(homes) + Self.margin)
         swap(&slots, &before)
+        // In order, each goes to its home or right behind the one before.
+        var next: Int32 = 0
         for index in 0..<Int32(before.count) where before[index].element != -1 {
-            slots[slot(of: before[index].hash)] = before[index]
+            next = max(next, home(before[index].hash))
+            slots[next] = before[index]
+            keepLastFree(next)
+            next += 1
         }
     }
 }

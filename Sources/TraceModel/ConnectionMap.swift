@@ -1,103 +1,125 @@
 /// Values by namespace and tuple: what is known of a connection there. An open table that is asked for every packet, so that
-/// looking something up costs one multiplication's hash (`PacketTuple.mixed`) and mostly one line of memory.
+/// looking something up costs one multiplication's hash (`PacketTuple.mixed`), and what is not there is mostly not found in one
+/// line of memory: keys and values, which take more, are apart.
 public struct ConnectionMap<Value: Sendable & BitwiseCopyable>: Sendable {
     @usableFromInline
-    struct Slot: Sendable {
+    struct Slot: Sendable, BitwiseCopyable {
+        @usableFromInline var hash: UInt32
+        /// Of the entry; -1 in a free slot.
+        @usableFromInline var entry: Int32
+
+        @inlinable init(hash: UInt32, entry: Int32) {
+            self.hash = hash
+            self.entry = entry
+        }
+    }
+
+    @usableFromInline
+    struct Entry: Sendable, BitwiseCopyable {
         @usableFromInline var tuple: PacketTuple
         @usableFromInline var namespace: Int32
-        /// Of the key, never 0; 0 for a free slot.
-        @usableFromInline var hash: UInt32
+        /// Whether it is one of the map's, and not a place to be used again.
+        @usableFromInline var isTaken = true
         @usableFromInline var value: Value
 
-        @inlinable init(tuple: PacketTuple, namespace: Int32, hash: UInt32, value: Value) {
+        @inlinable init(tuple: PacketTuple, namespace: Int32, value: Value) {
             self.tuple = tuple
             self.namespace = namespace
-            self.hash = hash
             self.value = value
         }
     }
 
     /// At most half of them are taken; a power of two.
     @usableFromInline var slots: [Slot] = []
-    @usableFromInline var taken = 0
+    @usableFromInline var entries: [Entry] = []
+    /// Places of `entries` to be used again.
+    @usableFromInline var free: [Int32] = []
 
     @inlinable public init() {}
 
-    @inlinable public var count: Int { taken }
+    @inlinable public var count: Int { entries.count - free.count }
 
     @inlinable @inline(__always)
     static func hash(_ tuple: PacketTuple, _ namespace: Int) -> UInt32 {
         let mixed = tuple.mixed ^ UInt64(truncatingIfNeeded: namespace) &* 0x9E37_79B9_7F4A_7C15
-        return UInt32(truncatingIfNeeded: mixed ^ mixed >> 32) | 1 << 31
+        return UInt32(truncatingIfNeeded: mixed ^ mixed >> 32)
     }
 
+    /// The slot of a key, or the free one where it would be.
     @inlinable
-    func place(_ tuple: PacketTuple, _ namespace: Int) -> (index: Int, isTaken: Bool, hash: UInt32) {
-        let hash = Self.hash(tuple, namespace)
+    func slot(_ tuple: PacketTuple, _ namespace: Int, _ hash: UInt32) -> Int {
         var index = Int(hash) & (slots.count - 1)
-        while slots[index].hash != 0 {
-            if slots[index].hash == hash, slots[index].namespace == namespace, slots[index].tuple == tuple {
-                return (index, true, hash)
-            }
+        while slots[index].entry >= 0, slots[index].hash != hash || !isEntry(slots[index].entry, tuple, namespace) {
             index = (index + 1) & (slots.count - 1)
         }
-        return (index, false, hash)
+        return index
+    }
+
+    @inlinable @inline(__always)
+    func isEntry(_ entry: Int32, _ tuple: PacketTuple, _ namespace: Int) -> Bool {
+        entries[Int(entry)].namespace == namespace && entries[Int(entry)].tuple == tuple
     }
 
     /// Setting `nil` takes the entry out.
     @inlinable
     public subscript(tuple: PacketTuple, in namespace: Int) -> Value? {
         get {
-            guard taken > 0 else { return nil }
-            let place = place(tuple, namespace)
-            return place.isTaken ? slots[place.index].value : nil
+            guard !slots.isEmpty else { return nil }
+            let entry = slots[slot(tuple, namespace, Self.hash(tuple, namespace))].entry
+            return entry < 0 ? nil : entries[Int(entry)].value
         }
         set {
             guard let newValue else { return remove(tuple, namespace) }
-            if slots.isEmpty || taken * 2 >= slots.count { grow(with: newValue) }
-            let place = place(tuple, namespace)
-            if place.isTaken {
-                slots[place.index].value = newValue
+            if slots.isEmpty || count * 2 >= slots.count { grow() }
+            let hash = Self.hash(tuple, namespace)
+            let slot = slot(tuple, namespace, hash)
+            if slots[slot].entry >= 0 {
+                entries[Int(slots[slot].entry)].value = newValue
             } else {
-                slots[place.index] = Slot(
-                    tuple: tuple, namespace: Int32(truncatingIfNeeded: namespace), hash: place.hash, value: newValue)
-                taken += 1
+                let new = Entry(tuple: tuple, namespace: Int32(truncatingIfNeeded: namespace), value: newValue)
+                slots[slot] = Slot(hash: hash, entry: insert(new))
             }
         }
     }
 
     @inlinable
+    mutating func insert(_ entry: Entry) -> Int32 {
+        guard let place = free.popLast() else {
+            entries.append(entry)
+            return Int32(entries.count - 1)
+        }
+        entries[Int(place)] = entry
+        return place
+    }
+
+    @inlinable
     mutating func remove(_ tuple: PacketTuple, _ namespace: Int) {
-        guard taken > 0 else { return }
-        let place = place(tuple, namespace)
-        guard place.isTaken else { return }
-        taken -= 1
+        guard !slots.isEmpty else { return }
+        var gap = slot(tuple, namespace, Self.hash(tuple, namespace))
+        guard slots[gap].entry >= 0 else { return }
+        entries[Int(slots[gap].entry)].isTaken = false
+        free.append(slots[gap].entry)
         // Those behind it move up where they may, so that no gap lies between a key and where it is looked for first.
-        var gap = place.index
         var index = gap
         while true {
             index = (index + 1) & (slots.count - 1)
-            guard slots[index].hash != 0 else { break }
+            guard slots[index].entry >= 0 else { break }
             let home = Int(slots[index].hash) & (slots.count - 1)
             let isReachable = (index &- home) & (slots.count - 1) >= (index &- gap) & (slots.count - 1)
             guard isReachable else { continue }
             slots[gap] = slots[index]
             gap = index
         }
-        slots[gap].hash = 0
+        slots[gap].entry = -1
     }
 
     @inlinable
-    mutating func grow(with value: Value) {
-        let none = IPAddress(ipv4: 0)
-        let free = Slot(
-            tuple: PacketTuple(source: none, destination: none, sourcePort: 0, destinationPort: 0, transport: 0), namespace: 0,
-            hash: 0, value: value)
+    mutating func grow() {
         let before = slots
-        slots = [Slot](repeating: free, count: max(16, before.count * 2))
-        for slot in before where slot.hash != 0 {
+        slots = [Slot](repeating: Slot(hash: 0, entry: -1), count: max(16, before.count * 2))
+        for slot in before where slot.entry >= 0 {
             var index = Int(slot.hash) & (slots.count - 1)
-            while slots[index].hash != 0 { index = (index + 1) & (slots.count - 1) }
+            while slots[index].entry >= 0 { index = (index + 1) & (slots.count - 1) }
             slots[index] = slot
         }
     }
@@ -105,7 +127,7 @@ public struct ConnectionMap<Value: Sendable & BitwiseCopyable>: Sendable {
     /// Takes out everything that is known of a namespace, and gives it.
     @inlinable @discardableResult
     public mutating func removeAll(namespace: Int) -> [(tuple: PacketTuple, value: Value)] {
-        let removed = slots.filter { $0.hash != 0 && $0.namespace == namespace }.map { ($0.tuple, $0.value) }
+        let removed = entries.filter { $0.isTaken && $0.namespace == namespace }.map { ($0.tuple, $0.value) }
         for (tuple, _) in removed { remove(tuple, namespace) }
         return removed
     }
