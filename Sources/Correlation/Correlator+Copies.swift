@@ -24,7 +24,7 @@ extension Correlator {
             // As many copies as that are not told apart by anything.
             guard looks <= 256 else { return doubt(index) }
             if candidate != index, isCopy(candidate, index), isRecent(candidate),
-                live.awaitsChild(candidate) || live.segments[candidate].hasChildren
+                live.segments[candidate].awaitsChild || live.segments[candidate].hasChildren
                     || hasLostSince(candidate)
             {
                 doubt(index)

@@ -29,13 +29,13 @@ extension Correlator {
     /// A segment has reached a hook: it may leave from there, or end there.
     mutating func enterHook(_ index: Int32, _ place: ProbePlace) {
         if hasTunnels, place.isLastOnTheWayOut { enterTunnel(index) }
-        if live.awaitsParent(index), place.hook == .forward || place.hook == .postrouting { insertBridge(index) }
+        if live.segments[index].awaitsParent, place.hook == .forward || place.hook == .postrouting { insertBridge(index) }
         guard !live.segments[index].hasChildren else { return }
         // To be found behind the source translation of INPUT or POSTROUTING.
-        if place.leadsBehindTranslation, !live.awaitsTranslation(index) {
+        if place.leadsBehindTranslation, !live.segments[index].awaitsTranslation {
             live.awaitTranslation(index)
         }
-        if live.awaitsChild(index) {
+        if live.segments[index].awaitsChild {
             // It goes on, perhaps with another address or one hop less to live.
             if place.hook != .input { joinChildren(of: index) }
         } else if place.isLastOnTheWayOut {
@@ -44,7 +44,7 @@ extension Correlator {
             let link = interface.segment
             live.depart(index, after: horizon)
             doubtDepartures(of: index)
-            live.awaitChild(index, as: expectedArrival(of: index))
+            live.awaitChild(index, as: knownTranslation(of: index))
             if isLateAtOnce(link) { live.awaitChildLate(index) }
             joinChildren(of: index)
         }
@@ -259,11 +259,11 @@ extension Correlator {
         var index = live.journeys[journey].firstSegment
         while index >= 0 {
             let next = live.segments[index].nextInJourney
-            if live.awaitsParent(index) {
+            if live.segments[index].awaitsParent {
                 live.awaitParentLate(index)
                 if joinParentLate(of: index, isFirst) { return true }
             }
-            if live.awaitsChild(index), live.segments[index].hook != .input, !live.segments[index].hasChildren,
+            if live.segments[index].awaitsChild, live.segments[index].hook != .input, !live.segments[index].hasChildren,
                 interface(of: index, live.segments[index].outInterface).hasOtherEnd
             {
                 live.awaitChildLate(index)

@@ -44,9 +44,9 @@ extension Correlator {
         if settling.count > 2 {
             let first = live.journeys[settling.journey(2)].firstSegment
             if first >= 0, live.segments[first].journey >= 0 {
-                live.prefetchPlace(first)
+                live.prefetchTables(first)
                 let second = live.segments[first].nextInJourney
-                if second >= 0, live.segments[second].journey >= 0 { live.prefetchPlace(second) }
+                if second >= 0, live.segments[second].journey >= 0 { live.prefetchTables(second) }
             }
         }
     }
@@ -148,7 +148,7 @@ extension Correlator {
     /// Whether nothing more can come: one way from a known entry to a certain end.
     private mutating func isSettled(_ journey: Int32) -> Bool {
         var index = live.journeys[journey].firstSegment
-        if live.awaitsParent(index), live.segments[index].hook != .output, !comesFromOutside(index) { return false }
+        if live.segments[index].awaitsParent, live.segments[index].hook != .output, !comesFromOutside(index) { return false }
         while index >= 0 {
             if live.current(index).destination.isMulticast { return false }
             let verdict = verdict(of: index)
@@ -360,7 +360,7 @@ extension Correlator {
     /// The namespaces that must have seen a packet before it arrived where it was first seen, but did not.
     private mutating func missingOrigin(of own: LiveJourney) -> Set<Int>? {
         let first = own.firstSegment
-        guard live.awaitsParent(first), !live.current(first).destination.isMulticast else { return nil }
+        guard live.segments[first].awaitsParent, !live.current(first).destination.isMulticast else { return nil }
         return itinerary.origin(
             of: Int(live.segments[first].namespace), through: live.segments[first].inInterface,
             family: live.current(first).source.family, conditions: live.segments[first].conditions, now: now)

@@ -22,7 +22,7 @@ struct LiveSegment: BitwiseCopyable {
     /// The segment that the packet came from, -1 for none.
     var parent: Int32 = -1
     var nextInJourney: Int32 = -1
-    /// The first of the chains that it is in, -1 for none: see `ChainTable`.
+    /// The first of its links (`ChainTable`), -1 for none.
     var links: Int32 = -1
     /// Where the store keeps those of its addresses that are not its journey's; -1 for none.
     var addresses: Int32 = -1
@@ -30,19 +30,22 @@ struct LiveSegment: BitwiseCopyable {
     var priority: Int16
     var timeToLive: UInt8
     let entryTimeToLive: UInt8
-    /// How often its addresses have changed, modulo 256.
-    var rewrites: UInt8 = 0
     private var state: State
 
-    /// Five flags, and the hook in the upper bits.
+    /// Flags, from the eleventh bit on how often its addresses have changed, and in the upper three bits the hook.
     private struct State: OptionSet, BitwiseCopyable {
-        var rawValue: UInt8
+        var rawValue: UInt16
 
         static let hasChildren = State(rawValue: 1)
         static let opensConnection = State(rawValue: 2)
         static let isFragment = State(rawValue: 4)
         static let hasEntry = State(rawValue: 8)
         static let isRewritten = State(rawValue: 16)
+        static let awaitsParent = State(rawValue: 32)
+        static let awaitsChild = State(rawValue: 64)
+        static let awaitsTranslation = State(rawValue: 128)
+        static let isParentLate = State(rawValue: 256)
+        static let isChildLate = State(rawValue: 512)
     }
 
     private subscript(flag: State) -> Bool {
@@ -51,8 +54,8 @@ struct LiveSegment: BitwiseCopyable {
     }
 
     var hook: Hook {
-        @inline(__always) get { Hook(bits: state.rawValue >> 5) }
-        @inline(__always) set { state.rawValue = state.rawValue & 31 | newValue.rawValue << 5 }
+        @inline(__always) get { Hook(bits: UInt8(truncatingIfNeeded: state.rawValue >> 13)) }
+        @inline(__always) set { state.rawValue = state.rawValue & 0x1FFF | UInt16(newValue.rawValue) << 13 }
     }
     var hasChildren: Bool {
         get { self[.hasChildren] }
@@ -76,6 +79,38 @@ struct LiveSegment: BitwiseCopyable {
     var isRewritten: Bool {
         get { self[.isRewritten] }
         set { self[.isRewritten] = newValue }
+    }
+
+    var awaitsParent: Bool {
+        get { self[.awaitsParent] }
+        set { self[.awaitsParent] = newValue }
+    }
+    var awaitsChild: Bool {
+        get { self[.awaitsChild] }
+        set { self[.awaitsChild] = newValue }
+    }
+    /// May be found behind the source translation of INPUT or POSTROUTING.
+    var awaitsTranslation: Bool {
+        get { self[.awaitsTranslation] }
+        set { self[.awaitsTranslation] = newValue }
+    }
+    /// What fits less well is looked for too, of where it came from.
+    var isParentLate: Bool {
+        get { self[.isParentLate] }
+        set { self[.isParentLate] = newValue }
+    }
+    /// The same of where it went.
+    var isChildLate: Bool {
+        get { self[.isChildLate] }
+        set { self[.isChildLate] = newValue }
+    }
+    /// Whether it is looked for in any way but by place.
+    var isLookedFor: Bool { !state.isDisjoint(with: [.awaitsParent, .awaitsChild, .awaitsTranslation]) }
+
+    /// How often its addresses have changed, modulo 8: each translation of a namespace comes once.
+    var rewrites: UInt8 {
+        get { UInt8(truncatingIfNeeded: state.rawValue >> 10 & 7) }
+        set { state.rawValue = state.rawValue & ~(7 << 10) | UInt16(newValue & 7) << 10 }
     }
 
     init(_ event: Event, at place: Correlator.ProbePlace, route: RouteID, position: UInt64, journey: Int32) {

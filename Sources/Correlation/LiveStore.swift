@@ -9,11 +9,7 @@ public struct SegmentName: Sendable, BitwiseCopyable {
     let rewrites: UInt8
 }
 
-/// The journeys and segments that are under way, by number.
-///
-/// Segments are found by place (namespace, fingerprint and source, which nothing within a namespace rewrites but translation at
-/// its end) and, while they wait for one another, by fingerprint and destination, which nothing between two namespaces rewrites:
-/// first those with the same source, too, and late, when nothing better can come, any.
+/// The journeys and segments that are under way, by number, and where segments are found.
 struct LiveStore: ~Copyable {
     private struct Addresses: BitwiseCopyable {
         var tuple: PacketTuple
@@ -30,9 +26,14 @@ struct LiveStore: ~Copyable {
     private var freeSegment: Int32 = -1
     private var freeAddresses: Int32 = -1
     private var freeJourneys = 0
-    /// What is found by place; of several with one hash nothing but one of them, since `chains` has them all.
-    private var places = PlaceTable(capacity: 1 << 12)
-    private var chains = ChainTable(capacity: 1 << 10)
+    /// By search: what is looked for so, by hash; of several with one hash nothing but one of them, since `chains` has them all.
+    private var tables: InlineArray<6, OrderedTable>
+    private var chains = ChainTable(capacity: 1 << 8)
+
+    init() {
+        precondition(Search.allCases.count == 6, "each search has a table of its own")
+        tables = InlineArray { _ in OrderedTable(capacity: 1 << 10) }
+    }
 
     // MARK: Journeys
 
@@ -102,14 +103,18 @@ struct LiveStore: ~Copyable {
         }
         journeys[segment.journey].firstSegment = index
         journeys[segment.journey].lastSegment = index
-        insertPlace(index)
+        insert(index, .place)
         return index
     }
 
     /// Takes a segment out of every table and gives its room back. Its journey still has its place.
     mutating func remove(_ index: Int32) {
-        removePlace(index)
-        while segments[index].links >= 0 { chains.remove(&segments[index].links) }
+        remove(index, .place)
+        if segments[index].isLookedFor {
+            stopAwaitingParent(index)
+            stopAwaitingChild(index)
+            stopAwaitingTranslation(index)
+        }
         while segments[index].addresses >= 0 {
             let place = segments[index].addresses
             segments[index].addresses = addresses[place].next
@@ -156,17 +161,15 @@ struct LiveStore: ~Copyable {
 
     /// Follows a translation: the segment is found by its new addresses from here on.
     mutating func rewrite(_ index: Int32, to tuple: PacketTuple) {
-        let awaitsChild = awaitsChild(index)
-        let isChildLate = isChildLate(index)
-        let awaitsTranslation = awaitsTranslation(index)
+        let before = segments[index]
         stopAwaitingChild(index)
-        unlink(index, .translated)
-        removePlace(index)
+        stopAwaitingTranslation(index)
+        remove(index, .place)
         keepCurrent(tuple, index)
-        insertPlace(index)
-        if awaitsChild { awaitChild(index, as: tuple) }
-        if isChildLate { awaitChildLate(index) }
-        if awaitsTranslation { awaitTranslation(index) }
+        insert(index, .place)
+        if before.awaitsChild { awaitChild(index, as: tuple) }
+        if before.isChildLate { awaitChildLate(index) }
+        if before.awaitsTranslation { awaitTranslation(index) }
     }
 
     private mutating func keepCurrent(_ tuple: PacketTuple, _ index: Int32) {
@@ -198,47 +201,7 @@ struct LiveStore: ~Copyable {
         return place
     }
 
-    // MARK: By place
-
-    private mutating func insertPlace(_ index: Int32) {
-        let hash = placeHash(index)
-        let known = places.insert(index, hash)
-        guard known >= 0 else { return }
-        // Of several, each has a link.
-        if !isAwaited(.place, known) { link(known, .place, hash) }
-        link(index, .place, hash)
-    }
-
-    private mutating func removePlace(_ index: Int32) {
-        let hash = placeHash(index)
-        guard isAwaited(.place, index) else { return places.remove(hash) }
-        unlink(index, .place)
-        let link = chains.first(.place, hash)
-        guard link >= 0 else { return }
-        let other = chains[link].element
-        places.replace(other, hash)
-        if chains.next(link) < 0 { unlink(other, .place) }
-    }
-
-    /// Candidates, to be checked for what the hash does not tell.
-    @inline(__always)
-    func firstAtPlace(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> Int32 {
-        first(atPlace: Self.placeHash(namespace, fingerprint, tuple))
-    }
-
-    /// Those where one of them is, itself among them.
-    @inline(__always)
-    func firstAtPlaceOf(_ index: Int32) -> Int32 { first(atPlace: placeHash(index)) }
-
-    @inline(__always)
-    private func first(atPlace hash: UInt32) -> Int32 {
-        let known = places[hash]
-        guard known >= 0, segments[known].links >= 0, isAwaited(.place, known) else { return known }
-        return element(chains.first(.place, hash))
-    }
-
-    @inline(__always)
-    func nextAtPlace(_ index: Int32) -> Int32 { next(index, .place) }
+    // MARK: Names
 
     @inline(__always)
     func name(_ index: Int32, firstEvent: UInt64) -> SegmentName {
@@ -252,192 +215,224 @@ struct LiveStore: ~Copyable {
             segments[name.index].firstEvent == UInt32(truncatingIfNeeded: name.firstEvent),
             segments[name.index].rewrites == name.rewrites, segments[name.index].journey >= 0
         else { return false }
-        return !isAwaited(.place, name.index)
-    }
-
-    func prefetch(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) {
-        places.prefetch(Self.placeHash(namespace, fingerprint, tuple))
-        let crossing = Self.crossingHash(fingerprint, tuple)
-        chains.prefetch(.arrival, crossing)
-        chains.prefetch(.departure, crossing)
-    }
-
-    /// The segment will be taken out soon.
-    @inline(__always)
-    func prefetchPlace(_ index: Int32) {
-        places.prefetch(placeHash(index))
-        if segments[index].links >= 0 { chains.prefetch(segments[index].links) }
+        return link(name.index, .place) < 0
     }
 
     // MARK: Waiting for one another
 
-    @inline(__always)
-    func awaitsParent(_ index: Int32) -> Bool { isAwaited(.arrival, index) }
-    @inline(__always)
-    func awaitsChild(_ index: Int32) -> Bool { isAwaited(.departure, index) }
-    /// May be found behind the source translation of INPUT or POSTROUTING.
-    @inline(__always)
-    func awaitsTranslation(_ index: Int32) -> Bool { isAwaited(.translated, index) }
-
     mutating func awaitParent(_ index: Int32) {
-        let entry = entry(index)
-        link(
-            index, .arrival, Self.crossingHash(fingerprint(index), entry),
-            exactHash: Self.exactHash(fingerprint(index), entry))
+        segments[index].awaitsParent = true
+        insert(index, .arrival)
     }
 
-    /// - Parameter tuple: what it will arrive as, as far as that is known.
-    mutating func awaitChild(_ index: Int32, as tuple: PacketTuple) {
-        link(
-            index, .departure, Self.crossingHash(fingerprint(index), current(index)),
-            exactHash: Self.exactHash(fingerprint(index), tuple))
+    /// - Parameter tuple: what it will arrive as; `nil` where nothing is known but what it is now.
+    mutating func awaitChild(_ index: Int32, as tuple: PacketTuple?) {
+        segments[index].awaitsChild = true
+        let own = hash(index, .departure)
+        let hash = tuple.map { Self.crossingHash(fingerprint(index), $0) } ?? own
+        insert(index, .departure, hash, isOwn: hash == own)
     }
 
     mutating func awaitTranslation(_ index: Int32) {
-        link(index, .translated, Self.translatedHash(segments[index].namespace, fingerprint(index), current(index)))
+        segments[index].awaitsTranslation = true
+        insert(index, .translated)
     }
 
     /// What fits less well is looked for from now on, too, of where it came from.
-    mutating func awaitParentLate(_ index: Int32) { setLate(.arrival, index) }
+    mutating func awaitParentLate(_ index: Int32) {
+        guard !segments[index].isParentLate else { return }
+        segments[index].isParentLate = true
+        insert(index, .lateArrival)
+    }
 
     /// The same of where it went.
-    mutating func awaitChildLate(_ index: Int32) { setLate(.departure, index) }
-
-    private mutating func setLate(_ search: ChainTable.Search, _ index: Int32) {
-        let link = link(index, search)
-        if link >= 0 { chains[link].isLate = true }
+    mutating func awaitChildLate(_ index: Int32) {
+        guard !segments[index].isChildLate else { return }
+        segments[index].isChildLate = true
+        insert(index, .lateDeparture)
     }
 
-    private func isChildLate(_ index: Int32) -> Bool {
-        let link = link(index, .departure)
-        return link >= 0 && chains[link].isLate
+    mutating func stopAwaitingParent(_ index: Int32) {
+        if segments[index].awaitsParent {
+            segments[index].awaitsParent = false
+            remove(index, .arrival)
+        }
+        if segments[index].isParentLate {
+            segments[index].isParentLate = false
+            remove(index, .lateArrival)
+        }
     }
 
-    mutating func stopAwaitingParent(_ index: Int32) { unlink(index, .arrival) }
+    mutating func stopAwaitingChild(_ index: Int32) {
+        if segments[index].awaitsChild {
+            segments[index].awaitsChild = false
+            remove(index, .departure)
+        }
+        if segments[index].isChildLate {
+            segments[index].isChildLate = false
+            remove(index, .lateDeparture)
+        }
+    }
 
-    mutating func stopAwaitingChild(_ index: Int32) { unlink(index, .departure) }
+    private mutating func stopAwaitingTranslation(_ index: Int32) {
+        guard segments[index].awaitsTranslation else { return }
+        segments[index].awaitsTranslation = false
+        remove(index, .translated)
+    }
 
-    // MARK: Look-up of those that wait: candidates, to be checked for what the hash does not tell
+    // MARK: Look-up: candidates, to be checked for what the hash does not tell. Of several, the one that came last goes first.
 
-    /// Those that may be what `departed`, which waits, has arrived as.
     @inline(__always)
-    func firstArrival(for departed: Int32) -> Int32 {
-        let own = link(departed, .departure)
-        guard own >= 0 else { return -1 }
-        let exactHash = chains[own].exactHash
-        return element(chains.first(.arrival, chains[own].hash) { $0.exactHash == exactHash })
+    func firstAtPlace(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> Int32 {
+        first(.place, Self.placeHash(namespace, fingerprint, tuple))
     }
+
+    /// Those where one of them is, itself among them.
     @inline(__always)
-    func nextArrival(_ index: Int32) -> Int32 { nextLike(index, .arrival) }
+    func firstAtPlaceOf(_ index: Int32) -> Int32 { first(.place, hash(index, .place)) }
+
+    @inline(__always)
+    func nextAtPlace(_ index: Int32) -> Int32 { next(index, .place) }
+
+    /// Those that may be what `departed`, which is looked for, has arrived as.
+    @inline(__always)
+    func firstArrival(for departed: Int32) -> Int32 { first(.arrival, knownHash(departed, .departure)) }
+
+    @inline(__always)
+    func nextArrival(_ index: Int32) -> Int32 { next(index, .arrival) }
 
     /// Those that may have arrived as `arrived`.
     @inline(__always)
-    func firstDeparture(for arrived: Int32) -> Int32 {
-        let entry = entry(arrived)
-        let fingerprint = fingerprint(arrived)
-        let exactHash = Self.exactHash(fingerprint, entry)
-        return element(chains.first(.departure, Self.crossingHash(fingerprint, entry)) { $0.exactHash == exactHash })
-    }
-    @inline(__always)
-    func nextDeparture(_ index: Int32) -> Int32 { nextLike(index, .departure) }
+    func firstDeparture(for arrived: Int32) -> Int32 { first(.departure, hash(arrived, .arrival)) }
 
     @inline(__always)
-    func firstLateArrival(for departed: Int32) -> Int32 {
-        element(chains.first(.arrival, Self.crossingHash(fingerprint(departed), current(departed)), where: \.isLate))
-    }
-    @inline(__always)
-    func nextLateArrival(_ index: Int32) -> Int32 { nextLate(index, .arrival) }
+    func nextDeparture(_ index: Int32) -> Int32 { next(index, .departure) }
 
     @inline(__always)
-    func firstLateDeparture(for arrived: Int32) -> Int32 {
-        element(chains.first(.departure, Self.crossingHash(fingerprint(arrived), entry(arrived)), where: \.isLate))
-    }
+    func firstLateArrival(for departed: Int32) -> Int32 { first(.lateArrival, hash(departed, .lateDeparture)) }
+
     @inline(__always)
-    func nextLateDeparture(_ index: Int32) -> Int32 { nextLate(index, .departure) }
+    func nextLateArrival(_ index: Int32) -> Int32 { next(index, .lateArrival) }
+
+    @inline(__always)
+    func firstLateDeparture(for arrived: Int32) -> Int32 { first(.lateDeparture, hash(arrived, .lateArrival)) }
+
+    @inline(__always)
+    func nextLateDeparture(_ index: Int32) -> Int32 { next(index, .lateDeparture) }
 
     @inline(__always)
     func firstTranslated(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> Int32 {
-        element(chains.first(.translated, Self.translatedHash(namespace, fingerprint, tuple)))
+        first(.translated, Self.destinationHash(fingerprint, tuple, UInt64(namespace) + 1))
     }
+
     @inline(__always)
     func nextTranslated(_ index: Int32) -> Int32 { next(index, .translated) }
 
-    // MARK: Links
+    /// A packet will be taken soon.
+    func prefetch(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) {
+        tables[Search.place.number].prefetch(Self.placeHash(namespace, fingerprint, tuple))
+        let crossing = Self.crossingHash(fingerprint, tuple)
+        tables[Search.arrival.number].prefetch(crossing)
+        tables[Search.departure.number].prefetch(crossing)
+    }
+
+    /// A segment will be taken out soon.
+    @inline(__always)
+    func prefetchTables(_ index: Int32) {
+        tables[Search.place.number].prefetch(hash(index, .place))
+        if segments[index].awaitsChild { tables[Search.departure.number].prefetch(knownHash(index, .departure)) }
+    }
+
+    // MARK: Tables and chains
+
+    private mutating func insert(_ index: Int32, _ search: Search) {
+        insert(index, search, hash(index, search), isOwn: true)
+    }
+
+    /// - Parameter isOwn: whether it is the hash that the segment has by itself; any other is kept in a link.
+    private mutating func insert(_ index: Int32, _ search: Search, _ hash: UInt32, isOwn: Bool) {
+        let known = tables[search.number].insert(index, hash)
+        guard known >= 0 else {
+            if !isOwn { chain(index, search, hash) }
+            return
+        }
+        // Of several, each has a link.
+        if link(known, search) < 0 { chain(known, search, hash) }
+        chain(index, search, hash)
+    }
+
+    private mutating func remove(_ index: Int32, _ search: Search) {
+        let own = link(index, search)
+        guard own >= 0 else { return tables[search.number].remove(hash(index, search)) }
+        let hash = chains[own].hash
+        unchain(index, search)
+        let link = chains.first(search, hash)
+        guard link >= 0 else { return tables[search.number].remove(hash) }
+        let other = chains[link].element
+        tables[search.number].replace(other, hash)
+        if chains.next(link) < 0, self.hash(other, search) == hash { unchain(other, search) }
+    }
+
+    /// The hash that a segment is found by.
+    @inline(__always)
+    private func knownHash(_ index: Int32, _ search: Search) -> UInt32 {
+        let link = link(index, search)
+        return link < 0 ? hash(index, search) : chains[link].hash
+    }
+
+    @inline(__always)
+    private func first(_ search: Search, _ hash: UInt32) -> Int32 {
+        let known = tables[search.number][hash]
+        guard known >= 0, link(known, search) >= 0 else { return known }
+        return element(chains.first(search, hash))
+    }
+
+    @inline(__always)
+    private func next(_ index: Int32, _ search: Search) -> Int32 {
+        let link = link(index, search)
+        return link < 0 ? -1 : element(chains.next(link))
+    }
 
     /// The segment's link of this sort; -1 for none.
     @inline(__always)
-    private func link(_ index: Int32, _ search: ChainTable.Search) -> Int32 {
+    private func link(_ index: Int32, _ search: Search) -> Int32 {
         var link = segments[index].links
         while link >= 0, chains[link].search != search { link = chains[link].sibling }
         return link
     }
 
     @inline(__always)
-    private func isAwaited(_ search: ChainTable.Search, _ index: Int32) -> Bool { link(index, search) >= 0 }
-
-    @inline(__always)
     private func element(_ link: Int32) -> Int32 { link < 0 ? -1 : chains[link].element }
 
-    @inline(__always)
-    private func next(_ index: Int32, _ search: ChainTable.Search) -> Int32 {
-        let link = link(index, search)
-        return link < 0 ? -1 : element(chains.next(link))
+    private mutating func chain(_ index: Int32, _ search: Search, _ hash: UInt32) {
+        segments[index].links = chains.insert(index, search, hash, sibling: segments[index].links)
     }
 
-    /// The next with the same exact hash.
-    @inline(__always)
-    private func nextLike(_ index: Int32, _ search: ChainTable.Search) -> Int32 {
-        let link = link(index, search)
-        guard link >= 0 else { return -1 }
-        let exactHash = chains[link].exactHash
-        return element(chains.next(link) { $0.exactHash == exactHash })
-    }
-
-    @inline(__always)
-    private func nextLate(_ index: Int32, _ search: ChainTable.Search) -> Int32 {
-        let link = link(index, search)
-        return link < 0 ? -1 : element(chains.next(link, where: \.isLate))
-    }
-
-    private mutating func link(_ index: Int32, _ search: ChainTable.Search, _ hash: UInt32, exactHash: UInt32 = 0) {
-        segments[index].links = chains.insert(
-            index, search, hash, exactHash: exactHash, sibling: segments[index].links)
-    }
-
-    /// Takes out the segment's link of this sort, if there is one.
-    private mutating func unlink(_ index: Int32, _ search: ChainTable.Search) {
+    /// Takes out the segment's link of this sort, which is there.
+    private mutating func unchain(_ index: Int32, _ search: Search) {
         var link = segments[index].links
-        guard link >= 0 else { return }
         if chains[link].search == search { return chains.remove(&segments[index].links) }
-        while chains[link].sibling >= 0 {
-            if chains[chains[link].sibling].search == search { return chains.removeSibling(of: link) }
-            link = chains[link].sibling
-        }
+        while chains[chains[link].sibling].search != search { link = chains[link].sibling }
+        chains.removeSibling(of: link)
     }
 
     // MARK: Hashes. Ports are left out for ICMP, whose query id is rewritten with either address.
 
     @inline(__always)
     private static func placeHash(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
-        // The greatest number is none for `PlaceTable`.
-        min(fold(fingerprint, tuple.source, tuple.isICMP ? 0 : tuple.sourcePort, UInt64(namespace) + 1), .max - 1)
+        fold(fingerprint, tuple.source, tuple.isICMP ? 0 : tuple.sourcePort, UInt64(namespace) + 1)
     }
 
     @inline(__always)
     private static func crossingHash(_ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
-        fold(fingerprint, tuple.destination, tuple.isICMP ? 0 : tuple.destinationPort, 0)
-    }
-
-    @inline(__always)
-    private static func exactHash(_ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
         fold(
             fingerprint, tuple.destination, tuple.isICMP ? 0 : tuple.destinationPort,
             tuple.source.low ^ tuple.source.high &* 0x9E37_79B9_7F4A_7C15 ^ UInt64(tuple.isICMP ? 0 : tuple.sourcePort) << 32)
     }
 
     @inline(__always)
-    private static func translatedHash(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
-        fold(fingerprint, tuple.destination, tuple.isICMP ? 0 : tuple.destinationPort, UInt64(namespace) + 1)
+    private static func destinationHash(_ fingerprint: Fingerprint, _ tuple: PacketTuple, _ salt: UInt64) -> UInt32 {
+        fold(fingerprint, tuple.destination, tuple.isICMP ? 0 : tuple.destinationPort, salt)
     }
 
     @inline(__always)
@@ -446,11 +441,25 @@ struct LiveStore: ~Copyable {
         let word = address.low ^ (address.high &* 0x9E37_79B9_7F4A_7C15) ^ UInt64(port) << 40 ^ salt &* 0xC2B2_AE3D_27D4_EB4F
         let product = (word ^ fingerprint.header).multipliedFullWidth(by: 0xD6E8_FEB8_6659_FD93)
         let hash = product.high ^ product.low ^ fingerprint.payload
-        return UInt32(truncatingIfNeeded: hash ^ hash >> 32)
+        // The greatest number is none for `OrderedTable`.
+        return min(UInt32(truncatingIfNeeded: hash ^ hash >> 32), .max - 1)
     }
 
     @inline(__always)
-    private func placeHash(_ index: Int32) -> UInt32 {
-        Self.placeHash(segments[index].namespace, fingerprint(index), current(index))
+    private func hash(_ index: Int32, _ search: Search) -> UInt32 {
+        let namespace = segments[index].namespace
+        switch search {
+        case .place: return Self.placeHash(namespace, fingerprint(index), current(index))
+        case .arrival: return Self.crossingHash(fingerprint(index), entry(index))
+        case .departure: return Self.crossingHash(fingerprint(index), current(index))
+        case .translated: return Self.destinationHash(fingerprint(index), current(index), UInt64(namespace) + 1)
+        case .lateArrival: return Self.destinationHash(fingerprint(index), entry(index), 0)
+        case .lateDeparture: return Self.destinationHash(fingerprint(index), current(index), 0)
+        }
     }
+}
+
+extension Search {
+    @inline(__always)
+    fileprivate var number: Int { Int(rawValue) }
 }

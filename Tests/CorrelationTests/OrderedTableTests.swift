@@ -1,7 +1,7 @@
 import Correlation
 import Testing
 
-struct PlaceTableTests {
+struct OrderedTableTests {
     /// Numbers that are the same in each run, spread as hashes are (splitmix64).
     private struct Hashes {
         var state: UInt64
@@ -18,7 +18,7 @@ struct PlaceTableTests {
     /// Against a dictionary, with few enough hashes that most are put in and taken out many times, and at the table's end, where
     /// searches go on at its beginning.
     @Test(arguments: [0xFFFF_0000, 0xFFFF_FF00 as UInt32]) func holdsWhatADictionaryHolds(bits: UInt32) {
-        var table = PlaceTable(capacity: 16)
+        var table = OrderedTable(capacity: 16)
         var expected: [UInt32: Int32] = [:]
         var hashes = Hashes(state: 7)
         var differences = 0
@@ -52,7 +52,7 @@ struct PlaceTableTests {
 
     /// Elements lie where they are looked for: a slip in what a hash is multiplied by would let every search begin at one slot.
     @Test func searchesAreShort() {
-        var table = PlaceTable(capacity: 4096)
+        var table = OrderedTable(capacity: 4096)
         var hashes = Hashes(state: 3)
         for number in 0..<300_000 as Range<Int32> { _ = table.insert(number, hashes.next()) }
         #expect(table.longestSearch < 200)

@@ -2,7 +2,7 @@
 /// tables, 1974), so that most look-ups read one line of memory, and those of what is not there end soon, too.
 ///
 /// Any number but the greatest may be a hash. Grows by a quarter: there may be millions, and what is free takes as much room as what is taken.
-package struct PlaceTable: ~Copyable {
+package struct OrderedTable: ~Copyable {
     private struct Slot: BitwiseCopyable {
         var hash: UInt32
         var element: Int32

@@ -1,0 +1,17 @@
+/// What a segment is looked for as.
+enum Search: UInt8, CaseIterable {
+    /// What an event may continue: by namespace, fingerprint and source, which nothing within a namespace rewrites but
+    /// translation at its end.
+    case place
+    /// What may have come from a namespace that is told of later: by fingerprint and all addresses.
+    case arrival
+    /// What may be on its way to another namespace: the same, as it will arrive as far as that is known.
+    case departure
+    /// What an event behind the source translation of INPUT or POSTROUTING may continue: by namespace, fingerprint and
+    /// destination.
+    case translated
+    /// What has found nothing as `arrival`: by fingerprint and destination, which nothing between two namespaces rewrites.
+    case lateArrival
+    /// What has found nothing as `departure`: the same.
+    case lateDeparture
+}
