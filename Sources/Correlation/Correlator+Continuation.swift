@@ -7,7 +7,7 @@ extension Correlator {
     mutating func continuation(of event: Event, at place: ProbePlace) -> Int32 {
         let first = live.firstAtPlace(place.namespace, event.packet.fingerprint, event.packet.tuple)
         // Nearly always there is nothing to choose from.
-        guard first >= 0, live.nextAtPlace(first) < 0, isCandidate(first, event, place),
+        guard first >= 0, live.next(first, .place) < 0, isCandidate(first, event, place),
             fit(of: first, for: event, at: place) != nil,
             !hasLostSince(first)
         else { return choose(from: first, for: event, at: place) }
@@ -30,7 +30,7 @@ extension Correlator {
                     copy = candidate
                 }
             }
-            candidate = live.nextAtPlace(candidate)
+            candidate = live.next(candidate, .place)
         }
         isCrowded = choice.isExhausted
         guard choice.best >= 0 else {
@@ -106,7 +106,7 @@ extension Correlator {
             {
                 choice.consider(candidate, fit: Int(from.1)) { movedLater($0, than: $1) }
             }
-            candidate = live.nextTranslated(candidate)
+            candidate = live.next(candidate, .translated)
         }
         markAmbiguous(choice)
         return choice.best

@@ -31,7 +31,7 @@ extension Correlator {
                 doubt(candidate)
                 return
             }
-            candidate = live.nextAtPlace(candidate)
+            candidate = live.next(candidate, .place)
         }
     }
 
@@ -62,7 +62,7 @@ extension Correlator {
         while candidate >= 0, looks < 256 {
             looks += 1
             if candidate != index, isCopy(candidate, index), isRecent(candidate) { return doubt(index) }
-            candidate = live.nextAtPlace(candidate)
+            candidate = live.next(candidate, .place)
         }
     }
 

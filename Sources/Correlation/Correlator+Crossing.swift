@@ -36,8 +36,13 @@ extension Correlator {
             live.awaitTranslation(index)
         }
         if live.segments[index].awaitsChild {
-            // It goes on, perhaps with another address or one hop less to live.
-            if place.hook != .input { joinChildren(of: index) }
+            if place.hook == .input {
+                // What goes to a local process does not leave.
+                live.stopAwaitingChild(index)
+            } else {
+                // It goes on, perhaps with another address or one hop less to live.
+                joinChildren(of: index)
+            }
         } else if place.isLastOnTheWayOut {
             let interface = interface(of: index, live.segments[index].outInterface)
             guard interface.hasOtherEnd else { return }
@@ -77,7 +82,7 @@ extension Correlator {
             if let fit = crossingFit(from: candidate, to: index, link) {
                 choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
             }
-            candidate = live.nextDeparture(candidate)
+            candidate = live.next(candidate, .departure)
         }
         guard choice.best >= 0 else {
             // Where not all were looked at, the right one may be among the others.
@@ -130,7 +135,7 @@ extension Correlator {
                 {
                     choice.consider(candidate, fit: 0) { isOlder($0, than: $1) }
                 }
-                candidate = live.nextAtPlace(candidate)
+                candidate = live.next(candidate, .place)
             }
         }
         guard choice.best >= 0, let child = onlyChild(of: choice.best) else { return }
@@ -163,7 +168,7 @@ extension Correlator {
                 if let fit = crossingFit(from: index, to: candidate, link) {
                     choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
                 }
-                candidate = live.nextArrival(candidate)
+                candidate = live.next(candidate, .arrival)
             }
             guard choice.best >= 0 else {
                 if choice.isExhausted { live.journeys[live.segments[index].journey].isAmbiguous = true }
@@ -283,7 +288,7 @@ extension Correlator {
             if let fit = crossingFit(from: candidate, to: index, link, isLate: !isFirst || isLateAtOnce(link)) {
                 choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
             }
-            candidate = live.nextLateDeparture(candidate)
+            candidate = live.next(candidate, .lateDeparture)
         }
         guard choice.best >= 0 else { return false }
         if !areCopies(choice) { markAmbiguous(choice) }
@@ -300,7 +305,7 @@ extension Correlator {
             if let fit = crossingFit(from: index, to: candidate, link, isLate: !isFirst || isLateAtOnce(link)) {
                 choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
             }
-            candidate = live.nextLateArrival(candidate)
+            candidate = live.next(candidate, .lateArrival)
         }
         guard choice.best >= 0 else { return false }
         if !live.current(index).destination.isMulticast { markAmbiguous(choice) }
@@ -336,6 +341,6 @@ extension Correlator {
         if !live.current(departed).destination.isMulticast { live.stopAwaitingChild(departed) }
         live.segments[departed].hasChildren = true
         live.segments[arrived].parent = departed
-        live.unite(upstream, downstream, layoutEpoch: layoutEpoch)
+        live.unite(upstream, downstream)
     }
 }

@@ -268,10 +268,13 @@ extension Correlator {
     private mutating func decide(_ leaf: Int32, _ own: LiveJourney, isEvicted: Bool) {
         var hasGap = false
         var hasLoss = false
+        // Whether probes or namespaces have changed since.
+        var isOutdated = false
         var index = leaf
         while index >= 0 {
             hasGap = hasGap || verdict(of: index).hasGap
             hasLoss = hasLoss || hasLostSince(index)
+            isOutdated = isOutdated || firstEvent(of: index) < layoutPosition
             index = live.segments[index].parent
         }
         var isTooLarge = false
@@ -291,7 +294,7 @@ extension Correlator {
                 settle(.incomplete, .evicted)
             } else if isAnyLost {
                 settle(.incomplete, .eventsLost)
-            } else if own.layoutEpoch != layoutEpoch {
+            } else if isOutdated {
                 settle(.incomplete, .layoutChanged)
             } else if live.segments[leaf].isFragment || isTooLarge {
                 settle(.incomplete, .refragmented)
@@ -311,7 +314,7 @@ extension Correlator {
         if hasGap {
             if isEvicted { return settle(.incomplete, .evicted) }
             if hasLoss { return settle(.incomplete, .eventsLost) }
-            if own.layoutEpoch != layoutEpoch { return settle(.incomplete, .layoutChanged) }
+            if isOutdated { return settle(.incomplete, .layoutChanged) }
             let first = live.segments[own.firstSegment]
             let isPutTogether =
                 first.hook != .prerouting && first.hook != .output

@@ -82,8 +82,8 @@ public struct Correlator: ~Copyable {
 
     let limits: Limits
     var layout = Layout()
-    /// Counts up with each change, modulo 256.
-    var layoutEpoch: UInt8 = 0
+    /// The position in the history that the next event was to have when probes or namespaces changed last.
+    var layoutPosition: UInt64 = 0
     var itinerary = Itinerary(Layout())
     var places: [ProbePlace] = []
     // By namespace: when events were lost last, and what position in the history the next event was to have then.
@@ -139,7 +139,7 @@ public struct Correlator: ~Copyable {
     /// - Parameter isDiscovery: nothing has changed, only more is known of what was there all the time.
     public mutating func update(_ layout: Layout, isDiscovery: Bool = false) {
         self.layout = layout
-        if !isDiscovery { layoutEpoch &+= 1 }
+        if !isDiscovery { layoutPosition = history.next }
         itinerary = Itinerary(layout)
         hasTunnels = layout.namespaces.contains { $0.interfaces.values.contains(where: \.isTunnel) }
         while lossTimes.count < layout.namespaces.count {
@@ -219,7 +219,7 @@ public struct Correlator: ~Copyable {
                 return true
             }
             looks += 1
-            candidate = live.nextAtPlace(candidate)
+            candidate = live.next(candidate, .place)
         }
         return false
     }
@@ -305,7 +305,7 @@ public struct Correlator: ~Copyable {
         if liveJourneys >= limits.journeys { mustEvict = true }
         serial += 1
         let journey = live.insert(
-            LiveJourney(event.packet, serial: serial, layoutEpoch: layoutEpoch, time: event.sighting.time, now: now))
+            LiveJourney(event.packet, serial: serial, time: event.sighting.time, now: now))
         let position = history.append(event.sighting, event.packet.tuple, isSame: false, after: EventHistory.none)
         let route = routes.advance(RouteTable.root, by: event.sighting.step)
         let index = live.insert(LiveSegment(event, at: place, route: route, position: position, journey: journey))

@@ -21,8 +21,6 @@ struct LiveJourney: BitwiseCopyable {
     private let icmpCode: UInt8
     /// ICMP type or TCP flags: no packet has both.
     private let kind: UInt8
-    /// The number of the layout in force when it began, modulo 256: another one now says that something has changed.
-    private(set) var layoutEpoch: UInt8
     private var flags: Flags = []
     let fingerprint: Fingerprint
     let tuple: PacketTuple
@@ -34,12 +32,11 @@ struct LiveJourney: BitwiseCopyable {
         static let isFragment = Flags(rawValue: 2)
     }
 
-    init(_ packet: Packet, serial: UInt64, layoutEpoch: UInt8, time: Int64, now: Int64) {
+    init(_ packet: Packet, serial: UInt64, time: Int64, now: Int64) {
         begunAt = now
         firstSeenAfter = Int32(clamping: time &- now)
         lastSeenAfter = firstSeenAfter
         self.serial = UInt32(truncatingIfNeeded: serial)
-        self.layoutEpoch = layoutEpoch
         if packet.isFragment { flags = .isFragment }
         kind = packet.tuple.transport == TransportProtocol.tcp ? packet.tcpFlags : packet.icmpType
         shortLength = UInt16(clamping: Int64(packet.length) - Self.header(packet.tuple))
@@ -81,13 +78,10 @@ struct LiveJourney: BitwiseCopyable {
     }
 
     /// `other` has turned out to be the rest of this one; its segments come behind those that are there.
-    ///
-    /// - Parameter layoutEpoch: the present one; whichever of the two is older than that stays older.
-    mutating func take(_ other: LiveJourney, layoutEpoch: UInt8) {
+    mutating func take(_ other: LiveJourney) {
         lastSegment = other.lastSegment
         cover(other.firstSeen, other.lastSeen)
         activeFor = UInt32(clamping: max(lastActivity, other.lastActivity) &- begunAt)
-        if other.layoutEpoch != layoutEpoch { self.layoutEpoch = other.layoutEpoch }
         if other.isAmbiguous { isAmbiguous = true }
     }
 

@@ -67,9 +67,7 @@ struct LiveStore: ~Copyable {
     }
 
     /// `downstream` becomes the rest of `upstream`.
-    ///
-    /// - Parameter layoutEpoch: the present one.
-    mutating func unite(_ upstream: Int32, _ downstream: Int32, layoutEpoch: UInt8) {
+    mutating func unite(_ upstream: Int32, _ downstream: Int32) {
         let other = journeys[downstream]
         let delay = other.begunAt &- journeys[upstream].begunAt
         let isSameTuple = other.tuple == journeys[upstream].tuple
@@ -84,7 +82,7 @@ struct LiveStore: ~Copyable {
             index = segments[index].nextInJourney
         }
         segments[journeys[upstream].lastSegment].nextInJourney = other.firstSegment
-        journeys[upstream].take(other, layoutEpoch: layoutEpoch)
+        journeys[upstream].take(other)
         release(downstream)
     }
 
@@ -291,42 +289,31 @@ struct LiveStore: ~Copyable {
     @inline(__always)
     func firstAtPlaceOf(_ index: Int32) -> Int32 { first(.place, hash(index, .place)) }
 
-    @inline(__always)
-    func nextAtPlace(_ index: Int32) -> Int32 { next(index, .place) }
-
     /// Those that may be what `departed`, which is looked for, has arrived as.
     @inline(__always)
     func firstArrival(for departed: Int32) -> Int32 { first(.arrival, knownHash(departed, .departure)) }
-
-    @inline(__always)
-    func nextArrival(_ index: Int32) -> Int32 { next(index, .arrival) }
 
     /// Those that may have arrived as `arrived`.
     @inline(__always)
     func firstDeparture(for arrived: Int32) -> Int32 { first(.departure, hash(arrived, .arrival)) }
 
     @inline(__always)
-    func nextDeparture(_ index: Int32) -> Int32 { next(index, .departure) }
-
-    @inline(__always)
     func firstLateArrival(for departed: Int32) -> Int32 { first(.lateArrival, hash(departed, .lateDeparture)) }
 
     @inline(__always)
-    func nextLateArrival(_ index: Int32) -> Int32 { next(index, .lateArrival) }
-
-    @inline(__always)
     func firstLateDeparture(for arrived: Int32) -> Int32 { first(.lateDeparture, hash(arrived, .lateArrival)) }
-
-    @inline(__always)
-    func nextLateDeparture(_ index: Int32) -> Int32 { next(index, .lateDeparture) }
 
     @inline(__always)
     func firstTranslated(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> Int32 {
         first(.translated, Self.destinationHash(fingerprint, tuple, UInt64(namespace) + 1))
     }
 
+    /// The one behind a candidate that was found by this search; -1 for none.
     @inline(__always)
-    func nextTranslated(_ index: Int32) -> Int32 { next(index, .translated) }
+    func next(_ index: Int32, _ search: Search) -> Int32 {
+        let link = link(index, search)
+        return link < 0 ? -1 : element(chains.next(link))
+    }
 
     /// A packet will be taken soon.
     func prefetch(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) {
@@ -385,12 +372,6 @@ struct LiveStore: ~Copyable {
         let known = tables[search.number][hash]
         guard known >= 0, link(known, search) >= 0 else { return known }
         return element(chains.first(search, hash))
-    }
-
-    @inline(__always)
-    private func next(_ index: Int32, _ search: Search) -> Int32 {
-        let link = link(index, search)
-        return link < 0 ? -1 : element(chains.next(link))
     }
 
     /// The segment's link of this sort; -1 for none.

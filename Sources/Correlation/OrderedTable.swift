@@ -1,7 +1,8 @@
 /// Small numbers by hash, one for each hash: open addressing in the order of the hashes (O. Amble, D. E. Knuth: Ordered hash
 /// tables, 1974), so that most look-ups read one line of memory, and those of what is not there end soon, too.
 ///
-/// Any number but the greatest may be a hash. Grows by a quarter: there may be millions, and what is free takes as much room as what is taken.
+/// Any number but the greatest may be a hash. Grows by a quarter: there may be millions, and what is free takes as much room as
+/// what is taken.
 package struct OrderedTable: ~Copyable {
     private struct Slot: BitwiseCopyable {
         var hash: UInt32

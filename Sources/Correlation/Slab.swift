@@ -54,12 +54,6 @@ private import Glibc
         count += 1
     }
 
-    mutating func popLast() -> Element? {
-        guard count > 0 else { return nil }
-        count -= 1
-        return unsafe base[count]
-    }
-
     /// Tells the processor that an element will be looked at soon.
     @inline(__always)
     func prefetch(_ index: Int32) {

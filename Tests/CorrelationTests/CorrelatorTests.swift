@@ -282,13 +282,14 @@ private let server: UInt32 = 0x0808_0808
         #expect(collected.journeys.map(\.outcome) == [.delivered])
     }
 
-    @Test func probesThatAreTakenOutMeanwhileMakeNoDrop() {
+    /// However often: a number of changes that is kept in few bits would come round.
+    @Test(arguments: [1, 256]) func probesThatAreTakenOutMeanwhileMakeNoDrop(changes: Int) {
         var (world, _, host) = World.guestAndHost()
         var correlator = Correlator()
         correlator.update(world.layout)
         var collected = Collected(world)
         for event in world.events(host, Way.before, packet(server, 1, outside, 2), in: 3) { correlator.ingest(event) }
-        correlator.update(world.layout)
+        for _ in 0..<changes { correlator.update(world.layout) }
         correlator.advance(to: 3_000_000, into: &collected)
         #expect(collected.journeys.map(\.doubt) == [.layoutChanged])
     }
