@@ -1,7 +1,7 @@
 # make demo   sets up a small network in namespaces of its own, traces a ping through it, takes it away
 # make test   all tests
 # make bench  the event path's cost, in nanoseconds and allocations per event
-# make bench-live  the same with a million journeys under way, and how much memory each takes
+# make bench-live  the same with a million journeys under way, how much memory each takes, and with copies of one packet
 # make bench-instructions  the same in instructions per event, which are comparable on a noisy machine
 # make accuracy  how often journeys are right: packets with serial numbers that the program cannot see, through two routers
 # make bench-load  receivers against the kernel, in turn: none, a bare loop, collect, polled, recording (PACKETS=300000)
@@ -47,6 +47,7 @@ bench-live:
 	@$(SWIFT_BUILD) --product EventPathBenchmark
 	@.build/$(CONFIGURATION)/EventPathBenchmark memory
 	@.build/$(CONFIGURATION)/EventPathBenchmark live
+	@.build/$(CONFIGURATION)/EventPathBenchmark copies
 
 bench-instructions:
 	@sh tools/prepare instructions

@@ -13,6 +13,8 @@ package struct Traffic {
         /// Ways through those, at most two to the power of their number.
         package var variants = 1
         package var flows = 1
+        /// Packets after which they repeat: nothing tells one from its copies.
+        package var distinct = Int.max
         /// Of which connection tracking has told.
         package var translatedFlows = 0
 
@@ -120,6 +122,7 @@ package struct Traffic {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(packets.count * way.reduce(0) { $0 + $1.bytes.count })
         for number in packets {
+            let number = number % size.distinct
             for template in way {
                 let start = bytes.count
                 bytes += template.bytes

@@ -4,6 +4,7 @@
 //   EventPathBenchmark [PACKETS]          one flow, two namespaces; a round before it warms up
 //   EventPathBenchmark counted PACKETS    the same without more than that, for tools/count-instructions
 //   EventPathBenchmark live [JOURNEYS]    many journeys under way, paths, namespaces and probes
+//   EventPathBenchmark copies [PACKETS]   packets that are all the same
 //   EventPathBenchmark memory [JOURNEYS]  what journeys take that were seen in one namespace; a run of its own, since memory
 //                                         that was used before is used again
 
@@ -118,6 +119,18 @@ func live(journeys: Int) {
     }
 }
 
+/// Copies of one packet, as many as are under way on a loaded machine: which event continues which cannot be told, and looking
+/// for it must not take ever longer.
+func copies(packets: Int) {
+    var size = Traffic.Size()
+    size.distinct = 1
+    var traffic = Traffic(size)
+    var path = Path(traffic, Correlator.Limits())
+    var first = 0
+    path.run(&traffic, &first, rounds: packets / (Pace.bursts * Traffic.burst))
+    report("copies of one packet, \(path.correlator.liveJourneys) journeys under way", path.cost)
+}
+
 /// What journeys take that have been seen in one namespace so far.
 func memory(journeys: Int) {
     var traffic = Traffic(Traffic.Size())
@@ -139,6 +152,7 @@ let journeys = words.dropFirst().first.flatMap { Int($0) } ?? 1_000_000
 
 switch words.first {
 case "live": live(journeys: journeys)
+case "copies": copies(packets: words.dropFirst().first.flatMap { Int($0) } ?? 40_000)
 case "memory": memory(journeys: journeys)
 case "counted": small(packets: words.dropFirst().first.flatMap { Int($0) } ?? 10_000, isCounted: true)
 default: small(packets: words.first.flatMap { Int($0) } ?? 200_000, isCounted: false)

@@ -1,26 +1,30 @@
 internal import TraceModel
 
 /// Which live segment an event continues: within one namespace.
+///
+/// Functions that change nothing are `mutating` here all the same: the compiler copies a correlator, 1.2 KB, to lend it to one that
+/// is not and that it does not inline, and of copies of one packet hundreds are looked at for each event.
 extension Correlator {
     /// The segment that `event` continues; -1 for none.
     @inline(__always)
     mutating func continuation(of event: Event, at place: ProbePlace) -> Int32 {
-        let first = live.firstAtPlace(place.namespace, event.packet.fingerprint, event.packet.tuple)
+        let candidates = live.atPlace(place.namespace, event.packet.fingerprint, event.packet.tuple)
+        let first = candidates.first
         // Nearly always there is nothing to choose from.
-        guard first >= 0, live.next(first, .place) < 0, isCandidate(first, event, place),
-            fit(of: first, for: event, at: place) != nil,
+        guard candidates.isOne, isCandidate(first, event, place), fit(of: first, for: event, at: place) != nil,
             !hasLostSince(first)
-        else { return choose(from: first, for: event, at: place) }
+        else { return choose(from: candidates, for: event, at: place) }
         copy = -1
         isCrowded = false
         return first
     }
 
     @inline(never)
-    private mutating func choose(from first: Int32, for event: Event, at place: ProbePlace) -> Int32 {
+    private mutating func choose(from candidates: Candidates, for event: Event, at place: ProbePlace) -> Int32 {
         var choice = Choice()
         copy = -1
-        var candidate = first
+        var candidates = candidates
+        var candidate = live.next(&candidates)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
             if isCandidate(candidate, event, place) {
@@ -30,7 +34,7 @@ extension Correlator {
                     copy = candidate
                 }
             }
-            candidate = live.next(candidate, .place)
+            candidate = live.next(&candidates)
         }
         isCrowded = choice.isExhausted
         guard choice.best >= 0 else {
@@ -45,14 +49,14 @@ extension Correlator {
 
     /// Whether it is the same packet in the same namespace, from the same source.
     @inline(__always)
-    private func isCandidate(_ candidate: Int32, _ event: Event, _ place: ProbePlace) -> Bool {
+    private mutating func isCandidate(_ candidate: Int32, _ event: Event, _ place: ProbePlace) -> Bool {
         live.segments[candidate].namespace == place.namespace && live.fingerprint(candidate) == event.packet.fingerprint
             && live.current(candidate).hasSource(of: event.packet.tuple)
     }
 
     /// How well a candidate from the same source fits: exact addresses before translated ones, then the interface, then the nearest place.
     @inline(__always)
-    private func fit(of candidate: Int32, for event: Event, at place: ProbePlace) -> Int? {
+    private mutating func fit(of candidate: Int32, for event: Event, at place: ProbePlace) -> Int? {
         guard isAhead(place, event.sighting.probe, of: candidate) else { return nil }
         let hook = live.segments[candidate].hook
         let priority = live.segments[candidate].priority
@@ -72,7 +76,7 @@ extension Correlator {
 
     /// Whether a packet last seen where `candidate` is can be seen at `place` next.
     @inline(__always)
-    func isAhead(_ place: ProbePlace, _ probe: UInt32, of candidate: Int32) -> Bool {
+    mutating func isAhead(_ place: ProbePlace, _ probe: UInt32, of candidate: Int32) -> Bool {
         let hook = live.segments[candidate].hook
         guard place.hook == hook else { return hook.leads(to: place.hook) }
         let priority = live.segments[candidate].priority
@@ -94,7 +98,8 @@ extension Correlator {
     /// Behind the source translation of INPUT and POSTROUTING a packet has another source: it is found by where it goes.
     private mutating func continuationBehindSourceTranslation(of event: Event, at place: ProbePlace) -> Int32 {
         var choice = Choice()
-        var candidate = live.firstTranslated(place.namespace, event.packet.fingerprint, event.packet.tuple)
+        var candidates = live.translated(place.namespace, event.packet.fingerprint, event.packet.tuple)
+        var candidate = live.next(&candidates)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
             let from = (live.segments[candidate].hook, Int32(live.segments[candidate].priority))
@@ -106,7 +111,7 @@ extension Correlator {
             {
                 choice.consider(candidate, fit: Int(from.1)) { movedLater($0, than: $1) }
             }
-            candidate = live.next(candidate, .translated)
+            candidate = live.next(&candidates)
         }
         markAmbiguous(choice)
         return choice.best

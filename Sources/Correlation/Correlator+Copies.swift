@@ -17,7 +17,8 @@ extension Correlator {
     /// have been this one, which had left by then but was not received.
     mutating func doubtDepartures(of index: Int32) {
         guard !live.current(index).destination.isMulticast else { return }
-        var candidate = live.firstAtPlaceOf(index)
+        var candidates = live.atPlaceOf(index)
+        var candidate = live.next(&candidates)
         var looks = 0
         while candidate >= 0 {
             looks += 1
@@ -31,7 +32,7 @@ extension Correlator {
                 doubt(candidate)
                 return
             }
-            candidate = live.next(candidate, .place)
+            candidate = live.next(&candidates)
         }
     }
 
@@ -57,12 +58,13 @@ extension Correlator {
     mutating func doubtContinuation(of index: Int32) {
         // Nothing holds a packet up within a namespace but a queue to a program.
         guard isRecent(index) else { return doubt(index) }
-        var candidate = live.firstAtPlaceOf(index)
+        var candidates = live.atPlaceOf(index)
+        var candidate = live.next(&candidates)
         var looks = 0
         while candidate >= 0, looks < 256 {
             looks += 1
             if candidate != index, isCopy(candidate, index), isRecent(candidate) { return doubt(index) }
-            candidate = live.next(candidate, .place)
+            candidate = live.next(&candidates)
         }
     }
 

@@ -76,13 +76,14 @@ extension Correlator {
     mutating func joinParent(of index: Int32, through link: UInt32) {
         guard interface(of: index, live.segments[index].inInterface).hasOtherEnd else { return }
         var choice = Choice()
-        var candidate = live.firstDeparture(for: index)
+        var candidates = live.departures(for: index)
+        var candidate = live.next(&candidates)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
             if let fit = crossingFit(from: candidate, to: index, link) {
                 choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
             }
-            candidate = live.next(candidate, .departure)
+            candidate = live.next(&candidates)
         }
         guard choice.best >= 0 else {
             // Where not all were looked at, the right one may be among the others.
@@ -122,7 +123,8 @@ extension Correlator {
         else { return }
         var choice = Choice()
         for namespace in itinerary.namespaces(on: link) where namespace != Int(bridged.namespace) {
-            var candidate = live.firstAtPlace(UInt16(namespace), fingerprint, entry)
+            var candidates = live.atPlace(UInt16(namespace), fingerprint, entry)
+            var candidate = live.next(&candidates)
             while candidate >= 0, !choice.isExhausted {
                 choice.look()
                 let from = live.segments[candidate]
@@ -135,7 +137,7 @@ extension Correlator {
                 {
                     choice.consider(candidate, fit: 0) { isOlder($0, than: $1) }
                 }
-                candidate = live.next(candidate, .place)
+                candidate = live.next(&candidates)
             }
         }
         guard choice.best >= 0, let child = onlyChild(of: choice.best) else { return }
@@ -161,14 +163,15 @@ extension Correlator {
         let isMulticast = live.current(index).destination.isMulticast
         repeat {
             var choice = Choice()
-            var candidate = live.firstArrival(for: index)
+            var candidates = live.arrivals(for: index)
+            var candidate = live.next(&candidates)
             while candidate >= 0, !choice.isExhausted {
                 choice.look()
                 let link = linkSegment(of: candidate, live.segments[candidate].inInterface) ?? 0
                 if let fit = crossingFit(from: index, to: candidate, link) {
                     choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
                 }
-                candidate = live.next(candidate, .arrival)
+                candidate = live.next(&candidates)
             }
             guard choice.best >= 0 else {
                 if choice.isExhausted { live.journeys[live.segments[index].journey].isAmbiguous = true }
@@ -282,13 +285,14 @@ extension Correlator {
     private mutating func joinParentLate(of index: Int32, _ isFirst: Bool) -> Bool {
         let link = linkSegment(of: index, live.segments[index].inInterface) ?? 0
         var choice = Choice()
-        var candidate = live.firstLateDeparture(for: index)
+        var candidates = live.lateDepartures(for: index)
+        var candidate = live.next(&candidates)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
             if let fit = crossingFit(from: candidate, to: index, link, isLate: !isFirst || isLateAtOnce(link)) {
                 choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
             }
-            candidate = live.next(candidate, .lateDeparture)
+            candidate = live.next(&candidates)
         }
         guard choice.best >= 0 else { return false }
         if !areCopies(choice) { markAmbiguous(choice) }
@@ -298,14 +302,15 @@ extension Correlator {
 
     private mutating func joinChildLate(of index: Int32, _ isFirst: Bool) -> Bool {
         var choice = Choice()
-        var candidate = live.firstLateArrival(for: index)
+        var candidates = live.lateArrivals(for: index)
+        var candidate = live.next(&candidates)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
             let link = linkSegment(of: candidate, live.segments[candidate].inInterface) ?? 0
             if let fit = crossingFit(from: index, to: candidate, link, isLate: !isFirst || isLateAtOnce(link)) {
                 choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
             }
-            candidate = live.next(candidate, .lateArrival)
+            candidate = live.next(&candidates)
         }
         guard choice.best >= 0 else { return false }
         if !live.current(index).destination.isMulticast { markAmbiguous(choice) }

@@ -211,7 +211,8 @@ public struct Correlator: ~Copyable {
     /// Whether a packet may be part of a segment that there is: of the same packet, or a copy of it, from the same source.
     public func mayContinue(_ packet: Packet, at probe: UInt32) -> Bool {
         let namespace = places[Int(probe)].namespace
-        var candidate = live.firstAtPlace(namespace, packet.fingerprint, packet.tuple)
+        var candidates = live.atPlace(namespace, packet.fingerprint, packet.tuple)
+        var candidate = live.next(&candidates)
         var looks = 0
         while candidate >= 0, looks < 256 {
             // The look-up itself compares hashes.
@@ -219,7 +220,7 @@ public struct Correlator: ~Copyable {
                 return true
             }
             looks += 1
-            candidate = live.next(candidate, .place)
+            candidate = live.next(&candidates)
         }
         return false
     }

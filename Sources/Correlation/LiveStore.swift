@@ -9,6 +9,17 @@ public struct SegmentName: Sendable, BitwiseCopyable {
     let rewrites: UInt8
 }
 
+/// Segments with one hash, of which some have been looked at. None may be put in or taken out meanwhile.
+struct Candidates {
+    /// The next one to be looked at, -1 for none.
+    fileprivate(set) var first: Int32
+    /// Its link, -1 where it is the only one.
+    fileprivate var link: Int32
+
+    /// Whether there is nothing to choose from.
+    var isOne: Bool { first >= 0 && link < 0 }
+}
+
 /// The journeys and segments that are under way, by number, and where segments are found.
 struct LiveStore: ~Copyable {
     private struct Addresses: BitwiseCopyable {
@@ -281,38 +292,49 @@ struct LiveStore: ~Copyable {
     // MARK: Look-up: candidates, to be checked for what the hash does not tell. Of several, the one that came last goes first.
 
     @inline(__always)
-    func firstAtPlace(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> Int32 {
-        first(.place, Self.placeHash(namespace, fingerprint, tuple))
+    func atPlace(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> Candidates {
+        candidates(.place, Self.placeHash(namespace, fingerprint, tuple))
     }
 
     /// Those where one of them is, itself among them.
     @inline(__always)
-    func firstAtPlaceOf(_ index: Int32) -> Int32 { first(.place, hash(index, .place)) }
+    func atPlaceOf(_ index: Int32) -> Candidates { candidates(.place, hash(index, .place)) }
 
     /// Those that may be what `departed`, which is looked for, has arrived as.
     @inline(__always)
-    func firstArrival(for departed: Int32) -> Int32 { first(.arrival, knownHash(departed, .departure)) }
+    func arrivals(for departed: Int32) -> Candidates { candidates(.arrival, knownHash(departed, .departure)) }
 
     /// Those that may have arrived as `arrived`.
     @inline(__always)
-    func firstDeparture(for arrived: Int32) -> Int32 { first(.departure, hash(arrived, .arrival)) }
+    func departures(for arrived: Int32) -> Candidates { candidates(.departure, hash(arrived, .arrival)) }
 
     @inline(__always)
-    func firstLateArrival(for departed: Int32) -> Int32 { first(.lateArrival, hash(departed, .lateDeparture)) }
+    func lateArrivals(for departed: Int32) -> Candidates { candidates(.lateArrival, hash(departed, .lateDeparture)) }
 
     @inline(__always)
-    func firstLateDeparture(for arrived: Int32) -> Int32 { first(.lateDeparture, hash(arrived, .lateArrival)) }
+    func lateDepartures(for arrived: Int32) -> Candidates { candidates(.lateDeparture, hash(arrived, .lateArrival)) }
 
     @inline(__always)
-    func firstTranslated(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> Int32 {
-        first(.translated, Self.destinationHash(fingerprint, tuple, UInt64(namespace) + 1))
+    func translated(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> Candidates {
+        candidates(.translated, Self.destinationHash(fingerprint, tuple, UInt64(namespace) + 1))
     }
 
-    /// The one behind a candidate that was found by this search; -1 for none.
     @inline(__always)
-    func next(_ index: Int32, _ search: Search) -> Int32 {
-        let link = link(index, search)
-        return link < 0 ? -1 : element(chains.next(link))
+    private func candidates(_ search: Search, _ hash: UInt32) -> Candidates {
+        let known = tables[search.number][hash]
+        guard known >= 0, link(known, search) >= 0 else { return Candidates(first: known, link: -1) }
+        let link = chains.first(search, hash)
+        return Candidates(first: element(link), link: link)
+    }
+
+    /// Takes the first of what is left, -1 where nothing is. The one behind it is asked of memory meanwhile.
+    @inline(__always)
+    func next(_ candidates: inout Candidates) -> Int32 {
+        let first = candidates.first
+        candidates.link = candidates.link < 0 ? -1 : chains.next(candidates.link)
+        candidates.first = element(candidates.link)
+        segments.prefetch(candidates.first)
+        return first
     }
 
     /// A packet will be taken soon.
@@ -365,13 +387,6 @@ struct LiveStore: ~Copyable {
     private func knownHash(_ index: Int32, _ search: Search) -> UInt32 {
         let link = link(index, search)
         return link < 0 ? hash(index, search) : chains[link].hash
-    }
-
-    @inline(__always)
-    private func first(_ search: Search, _ hash: UInt32) -> Int32 {
-        let known = tables[search.number][hash]
-        guard known >= 0, link(known, search) >= 0 else { return known }
-        return element(chains.first(search, hash))
     }
 
     /// The segment's link of this sort; -1 for none.
