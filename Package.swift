@@ -44,7 +44,7 @@ let package = Package(
         .systemLibrary(name: "CZstd", providers: [.apt(["libzstd-dev"])]),
         .target(name: "CLinux"),
 
-        module("TraceModel"),
+        module("TraceModel", ["CLinux"]),
         module("WireFormat", ["TraceModel"]),
         module("Correlation", ["TraceModel", "CLinux", deque]),
         module("Reports", ["TraceModel", deque]),

@@ -10,9 +10,12 @@ package struct Traffic {
         package var pairs = 1
         /// User-defined chains in each namespace; a packet passes some of its host's.
         package var userChains = 0
-        /// Ways through those, at most two to the power of their number.
+        /// Ways through those, at most two to the power of their number. A flow takes one of them.
         package var variants = 1
+        /// Of each pair.
         package var flows = 1
+        /// Packets of one flow that come in a row before the next flow's.
+        package var row = 1
         /// Packets after which they repeat: nothing tells one from its copies.
         package var distinct = Int.max
         /// Of which connection tracking has told.
@@ -46,15 +49,18 @@ package struct Traffic {
     package let registry = LayoutRegistry()
     private var sequences: [UInt32]
     private let guest: [Template]
-    private let host: [Template]
-    private let user: [Template]
+    /// Of each variant.
+    private let ways: [[Template]]
 
     package init(_ size: Size) {
         self.size = size
         sequences = [UInt32](repeating: 0, count: size.pairs * 2)
         guest = Self.guestWay.map { Template(isGuest: true, $0) }
-        host = Self.hostWay.map { Template(isGuest: false, $0) }
-        user = (0..<size.userChains).map { Template(isGuest: false, "filter/USER\($0)") }
+        let host = Self.hostWay.map { Template(isGuest: false, $0) }
+        let user = (0..<size.userChains).map { Template(isGuest: false, "filter/USER\($0)") }
+        ways = (0..<size.variants).map { variant in
+            host[..<4] + user.indices.filter { variant >> $0 & 1 != 0 }.map { user[$0] } + host[4...]
+        }
         var probes: [Probe] = []
         for namespace in 0..<size.pairs * 2 {
             func add(_ table: Table, _ chain: String, _ hook: Hook, _ coverage: Probe.Coverage) {
@@ -109,21 +115,23 @@ package struct Traffic {
         for number in 0..<bursts {
             let index = first / Self.burst + number
             let pair = index % size.pairs
-            let variant = index / size.pairs % size.variants
-            let passed = user.indices.filter { variant >> $0 & 1 != 0 }.map { user[$0] }
             let packets = first + number * Self.burst..<first + (number + 1) * Self.burst
-            guests.append(datagram(pair * 2, guest, packets))
-            hosts.append(datagram(pair * 2 + 1, host[..<4] + passed + host[4...], packets))
+            // Of those that this pair has sent.
+            let sent = index / size.pairs * Self.burst
+            guests.append(datagram(pair * 2, packets, sent))
+            hosts.append(datagram(pair * 2 + 1, packets, sent))
         }
         return guests + hosts
     }
 
-    private mutating func datagram(_ namespace: Int, _ way: some Collection<Template>, _ packets: Range<Int>) -> Datagram {
+    /// - Parameter sent: how many packets there were before these in this namespace.
+    private mutating func datagram(_ namespace: Int, _ packets: Range<Int>, _ sent: Int) -> Datagram {
         var bytes: [UInt8] = []
-        bytes.reserveCapacity(packets.count * way.reduce(0) { $0 + $1.bytes.count })
+        bytes.reserveCapacity(packets.count * ways[size.variants - 1].reduce(0) { $0 + $1.bytes.count })
         for number in packets {
+            let flow = (sent + number - packets.lowerBound) / size.row % size.flows
             let number = number % size.distinct
-            for template in way {
+            for template in namespace % 2 == 0 ? guest : ways[flow % size.variants] {
                 let start = bytes.count
                 bytes += template.bytes
                 let sequence = sequences[namespace]
@@ -132,7 +140,7 @@ package struct Traffic {
                 bytes.put(Int(sequence) + 1, 4, at: start + template.globalSequence)
                 let packet = start + template.packet
                 bytes.put(number & 0xFFFF, 2, at: packet + 4)
-                bytes.put(40000 + number % size.flows, 2, at: packet + 20)
+                bytes.put(40000 + flow, 2, at: packet + 20)
                 bytes.put(number, 8, at: packet + 28)
             }
         }

@@ -82,41 +82,47 @@ func small(packets: Int, isCounted: Bool) {
 
 /// A steady state in which `journeys` are under way: each stays until it is as old as that many packets take.
 func live(journeys: Int) {
-    for isLarge in [false, true] {
-        var size = Traffic.Size()
-        size.flows = 1000
-        size.translatedFlows = 1000
-        var limits = Correlator.Limits()
-        if isLarge {
-            size.pairs = 100
-            size.userChains = 8
-            size.variants = 100
-            size.translatedFlows = 20_000
-            limits.journeys = journeys * 2
-            limits.settle = Int64(journeys) * Pace.interval
-            // Longer, as it is outside of benchmarks: else what fits less well would be looked for at once.
-            limits.linger = limits.settle * 2
-        }
-        var traffic = Traffic(size)
-        var path = Path(traffic, limits)
-        var first = 0
-        let count = isLarge ? 100 : Pace.bursts
-        let rounds = (isLarge ? journeys : 300_000) / (count * Traffic.burst)
-        // What the packets themselves take is not the journeys'.
-        path.run(&traffic, &first, rounds: 1, bursts: count)
-        let before = (memory: residentMemory(), journeys: path.correlator.liveJourneys)
-        path.run(&traffic, &first, rounds: rounds, bursts: count)
-        let underWay = path.correlator.liveJourneys
-        let each = (residentMemory() - before.memory) / max(1, underWay - before.journeys)
-        // Until everything that grows has grown.
-        path.run(&traffic, &first, rounds: rounds / 4, bursts: count)
-        path.forgetCost()
-        path.run(&traffic, &first, rounds: max(rounds / 2, 300), bursts: count)
-        report(
-            "\(underWay) journeys under way, \(path.sink.aggregate.paths.count) paths, \(size.pairs * 2) namespaces, "
-                + "\(traffic.probes) probes", path.cost)
-        if isLarge { print("each in \(each) bytes, of two segments") }
+    for row in [Traffic.burst, 1] {
+        for isLarge in [false, true] { live(journeys: journeys, isLarge: isLarge, row: row) }
     }
+}
+
+func live(journeys: Int, isLarge: Bool, row: Int) {
+    var size = Traffic.Size()
+    size.flows = 1000
+    size.row = row
+    size.translatedFlows = 1000
+    var limits = Correlator.Limits()
+    if isLarge {
+        size.pairs = 100
+        size.userChains = 8
+        size.variants = 100
+        size.flows = 100
+        size.translatedFlows = 10_000
+        limits.journeys = journeys * 2
+        limits.settle = Int64(journeys) * Pace.interval
+        // Longer, as it is outside of benchmarks: else what fits less well would be looked for at once.
+        limits.linger = limits.settle * 2
+    }
+    var traffic = Traffic(size)
+    var path = Path(traffic, limits)
+    var first = 0
+    let count = isLarge ? 100 : Pace.bursts
+    let rounds = (isLarge ? journeys : 300_000) / (count * Traffic.burst)
+    // What the packets themselves take is not the journeys'.
+    path.run(&traffic, &first, rounds: 1, bursts: count)
+    let before = (memory: residentMemory(), journeys: path.correlator.liveJourneys)
+    path.run(&traffic, &first, rounds: rounds, bursts: count)
+    let underWay = path.correlator.liveJourneys
+    let each = (residentMemory() - before.memory) / max(1, underWay - before.journeys)
+    // Until everything that grows has grown.
+    path.run(&traffic, &first, rounds: rounds / 4, bursts: count)
+    path.forgetCost()
+    path.run(&traffic, &first, rounds: max(rounds / 2, 300), bursts: count)
+    report(
+        "\(underWay) journeys under way, \(path.sink.aggregate.paths.count) paths, \(size.pairs * 2) namespaces, "
+            + "\(traffic.probes) probes, \(row) packets of a flow in a row", path.cost)
+    if isLarge { print("each in \(each) bytes, of two segments") }
 }
 
 /// Copies of one packet, as many as are under way on a loaded machine: which event continues which cannot be told, and looking

@@ -12,7 +12,6 @@ struct ChainTable: ~Copyable {
         let element: Int32
         /// The element's next link, -1 for none.
         fileprivate(set) var sibling: Int32
-        let search: Search
     }
 
     private var heads: Slab<Int32>
@@ -26,26 +25,34 @@ struct ChainTable: ~Copyable {
     @inline(__always)
     subscript(link: Int32) -> Link { _read { yield links[link] } }
 
+    /// Tells the processor that a link will be looked at soon.
+    @inline(__always)
+    func prefetch(_ link: Int32) { links.prefetch(link) }
+
+    /// Tells it that a link will be taken out soon.
+    @inline(__always)
+    func prefetchSlot(of link: Int32) { heads.prefetch(slot(links[link].hash)) }
+
     /// The first link with this hash, the one inserted last; -1 for none.
     @inline(__always)
-    func first(_ search: Search, _ hash: UInt32) -> Int32 { skip(to: search, hash, from: heads[slot(search, hash)]) }
+    func first(_ hash: UInt32) -> Int32 { skip(to: hash, from: heads[slot(hash)]) }
 
     /// The one behind it with the same hash.
     @inline(__always)
-    func next(_ link: Int32) -> Int32 { skip(to: links[link].search, links[link].hash, from: links[link].following) }
+    func next(_ link: Int32) -> Int32 { skip(to: links[link].hash, from: links[link].following) }
 
     @inline(__always)
-    private func skip(to search: Search, _ hash: UInt32, from start: Int32) -> Int32 {
+    private func skip(to hash: UInt32, from start: Int32) -> Int32 {
         var link = start
-        while link >= 0, links[link].hash != hash || links[link].search != search { link = links[link].following }
+        while link >= 0, links[link].hash != hash { link = links[link].following }
         return link
     }
 
     /// - Parameter sibling: the first of the links that the element has already.
     /// - Returns: the new link, which is the first of the element's now.
-    mutating func insert(_ element: Int32, _ search: Search, _ hash: UInt32, sibling: Int32) -> Int32 {
+    mutating func insert(_ element: Int32, _ hash: UInt32, sibling: Int32) -> Int32 {
         if count >= heads.count { grow() }
-        let link = Link(hash: hash, element: element, sibling: sibling, search: search)
+        let link = Link(hash: hash, element: element, sibling: sibling)
         var index = free
         if index >= 0 {
             free = links[index].following
@@ -62,7 +69,7 @@ struct ChainTable: ~Copyable {
     /// Puts a link at the head of its slot.
     @inline(__always)
     private mutating func lead(_ link: Int32) {
-        let slot = slot(links[link].search, links[link].hash)
+        let slot = slot(links[link].hash)
         let head = heads[slot]
         links[link].following = head
         links[link].preceding = -1
@@ -90,7 +97,7 @@ struct ChainTable: ~Copyable {
         if own.preceding >= 0 {
             links[own.preceding].following = own.following
         } else {
-            heads[slot(own.search, own.hash)] = own.following
+            heads[slot(own.hash)] = own.following
         }
         if own.following >= 0 { links[own.following].preceding = own.preceding }
         links[link].following = free
@@ -115,8 +122,8 @@ struct ChainTable: ~Copyable {
     }
 
     @inline(__always)
-    private func slot(_ search: Search, _ hash: UInt32) -> Int32 {
-        let mixed = hash &+ UInt32(search.rawValue) &* 0x9E37_79B9
-        return Int32(bitPattern: mixed & UInt32(truncatingIfNeeded: heads.count - 1))
+    private func slot(_ hash: UInt32) -> Int32 {
+        // The lowest bits are the same for all of a search.
+        Int32(bitPattern: (hash >> 3 ^ hash << 16) & UInt32(truncatingIfNeeded: heads.count - 1))
     }
 }

@@ -35,20 +35,34 @@ extension Correlator {
             let first = live.journeys[settling.journey(8)].firstSegment
             if first >= 0 { live.segments.prefetch(first) }
         }
-        if settling.count > 5 {
-            let first = live.journeys[settling.journey(5)].firstSegment
+        if settling.count > 6 {
+            let first = live.journeys[settling.journey(6)].firstSegment
             if first >= 0, live.segments[first].nextInJourney >= 0 {
                 live.segments.prefetch(live.segments[first].nextInJourney)
             }
         }
-        if settling.count > 2 {
-            let first = live.journeys[settling.journey(2)].firstSegment
-            if first >= 0, live.segments[first].journey >= 0 {
-                live.prefetchTables(first)
-                let second = live.segments[first].nextInJourney
-                if second >= 0, live.segments[second].journey >= 0 { live.prefetchTables(second) }
+        if settling.count > 4 {
+            forFirstTwo(of: settling.journey(4)) {
+                $0.live.prefetchTables($1)
+                $0.translations.prefetch($0.live.entry($1), in: Int($0.live.segments[$1].namespace))
             }
         }
+        if settling.count > 2 {
+            forFirstTwo(of: settling.journey(2)) {
+                $0.live.prefetchFound($1)
+                $0.translations.prefetchEntry($0.live.entry($1), in: Int($0.live.segments[$1].namespace))
+            }
+        }
+    }
+
+    /// Most journeys have no more segments.
+    @inline(__always)
+    private mutating func forFirstTwo(of journey: Int32, _ body: (inout Self, Int32) -> Void) {
+        let first = live.journeys[journey].firstSegment
+        guard first >= 0, live.segments[first].journey >= 0 else { return }
+        body(&self, first)
+        let second = live.segments[first].nextInJourney
+        if second >= 0, live.segments[second].journey >= 0 { body(&self, second) }
     }
 
     /// Closes everything that is still under way. What has not been silent for long enough to be called lost stays `open`.

@@ -238,6 +238,7 @@ public struct Correlator: ~Copyable {
     public mutating func ingest(_ event: Event) -> SegmentName {
         counters.events += 1
         let place = places[Int(event.sighting.probe)]
+        translations.prefetch(event.packet.tuple, in: Int(place.namespace))
         var segment = continuation(of: event, at: place)
         if segment >= 0 {
             extend(segment, with: event, place)
@@ -320,6 +321,7 @@ public struct Correlator: ~Copyable {
                 event.packet.carries, namespace: place.namespace, segment: position, tuple: event.packet.tuple)
         }
         if copy >= 0 { doubtCopy(of: index) }
+        translations.prefetchEntry(event.packet.tuple, in: Int(place.namespace))
         // Most that arrive have become a part of another journey by now.
         if live.segments[index].journey == journey {
             settling.append(

@@ -37,14 +37,10 @@ struct LiveStore: ~Copyable {
     private var freeSegment: Int32 = -1
     private var freeAddresses: Int32 = -1
     private var freeJourneys = 0
-    /// By search: what is looked for so, by hash; of several with one hash nothing but one of them, since `chains` has them all.
-    private var tables: InlineArray<6, OrderedTable>
+    // What is looked for, by hash; of several with one hash nothing but one of them, since `chains` has them all.
+    private var bySource = OrderedTable(capacity: 1 << 10)
+    private var byDestination = OrderedTable(capacity: 1 << 10)
     private var chains = ChainTable(capacity: 1 << 8)
-
-    init() {
-        precondition(Search.allCases.count == 6, "each search has a table of its own")
-        tables = InlineArray { _ in OrderedTable(capacity: 1 << 10) }
-    }
 
     // MARK: Journeys
 
@@ -238,8 +234,8 @@ struct LiveStore: ~Copyable {
     mutating func awaitChild(_ index: Int32, as tuple: PacketTuple?) {
         segments[index].awaitsChild = true
         let own = hash(index, .departure)
-        let hash = tuple.map { Self.crossingHash(fingerprint(index), $0) } ?? own
-        insert(index, .departure, hash, isOwn: hash == own)
+        let hash = tuple.map { Self.crossingHash(.departure, fingerprint(index), $0) } ?? own
+        insert(index, .departure, hash, isNear: Self.isNear(hash, own))
     }
 
     mutating func awaitTranslation(_ index: Int32) {
@@ -302,28 +298,28 @@ struct LiveStore: ~Copyable {
 
     /// Those that may be what `departed`, which is looked for, has arrived as.
     @inline(__always)
-    func arrivals(for departed: Int32) -> Candidates { candidates(.arrival, knownHash(departed, .departure)) }
+    func arrivals(for departed: Int32) -> Candidates { candidates(.arrival, Self.facing(knownHash(departed, .departure), .arrival)) }
 
     /// Those that may have arrived as `arrived`.
     @inline(__always)
-    func departures(for arrived: Int32) -> Candidates { candidates(.departure, hash(arrived, .arrival)) }
+    func departures(for arrived: Int32) -> Candidates { candidates(.departure, Self.facing(hash(arrived, .arrival), .departure)) }
 
     @inline(__always)
-    func lateArrivals(for departed: Int32) -> Candidates { candidates(.lateArrival, hash(departed, .lateDeparture)) }
+    func lateArrivals(for departed: Int32) -> Candidates { candidates(.lateArrival, Self.facing(hash(departed, .lateDeparture), .lateArrival)) }
 
     @inline(__always)
-    func lateDepartures(for arrived: Int32) -> Candidates { candidates(.lateDeparture, hash(arrived, .lateArrival)) }
+    func lateDepartures(for arrived: Int32) -> Candidates { candidates(.lateDeparture, Self.facing(hash(arrived, .lateArrival), .lateDeparture)) }
 
     @inline(__always)
     func translated(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> Candidates {
-        candidates(.translated, Self.destinationHash(fingerprint, tuple, UInt64(namespace) + 1))
+        candidates(.translated, Self.translatedHash(namespace, fingerprint, tuple))
     }
 
     @inline(__always)
     private func candidates(_ search: Search, _ hash: UInt32) -> Candidates {
-        let known = tables[search.number][hash]
+        let known = search.isBySource ? bySource[hash] : byDestination[hash]
         guard known >= 0, link(known, search) >= 0 else { return Candidates(first: known, link: -1) }
-        let link = chains.first(search, hash)
+        let link = chains.first(hash)
         return Candidates(first: element(link), link: link)
     }
 
@@ -339,123 +335,182 @@ struct LiveStore: ~Copyable {
 
     /// A packet will be taken soon.
     func prefetch(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) {
-        tables[Search.place.number].prefetch(Self.placeHash(namespace, fingerprint, tuple))
-        let crossing = Self.crossingHash(fingerprint, tuple)
-        tables[Search.arrival.number].prefetch(crossing)
-        tables[Search.departure.number].prefetch(crossing)
+        bySource.prefetch(Self.placeHash(namespace, fingerprint, tuple))
     }
 
-    /// A segment will be taken out soon.
+    /// A segment will be taken out soon; `prefetchFound` when that has had time to come.
     @inline(__always)
     func prefetchTables(_ index: Int32) {
-        tables[Search.place.number].prefetch(hash(index, .place))
-        if segments[index].awaitsChild { tables[Search.departure.number].prefetch(knownHash(index, .departure)) }
+        bySource.prefetch(hash(index, .place))
+        if segments[index].links >= 0 { chains.prefetch(segments[index].links) }
+    }
+
+    @inline(__always)
+    func prefetchFound(_ index: Int32) {
+        let link = segments[index].links
+        guard link >= 0 else { return }
+        chains.prefetchSlot(of: link)
+        if Search.isBySource(chains[link].hash) { bySource.prefetch(chains[link].hash) }
     }
 
     // MARK: Tables and chains
 
     private mutating func insert(_ index: Int32, _ search: Search) {
-        insert(index, search, hash(index, search), isOwn: true)
+        insert(index, search, hash(index, search), isNear: true)
     }
 
-    /// - Parameter isOwn: whether it is the hash that the segment has by itself; any other is kept in a link.
-    private mutating func insert(_ index: Int32, _ search: Search, _ hash: UInt32, isOwn: Bool) {
-        let known = tables[search.number].insert(index, hash)
+    /// - Parameter isNear: whether it begins as the hash does that the segment has by itself; any other is kept in a link.
+    private mutating func insert(_ index: Int32, _ search: Search, _ hash: UInt32, isNear: Bool) {
+        let known = search.isBySource ? bySource.insert(index, hash) : byDestination.insert(index, hash)
         guard known >= 0 else {
-            if !isOwn { chain(index, search, hash) }
+            if !isNear { chain(index, hash) }
             return
         }
         // Of several, each has a link.
-        if link(known, search) < 0 { chain(known, search, hash) }
-        chain(index, search, hash)
+        if link(known, search) < 0 { chain(known, hash) }
+        chain(index, hash)
     }
 
     private mutating func remove(_ index: Int32, _ search: Search) {
         let own = link(index, search)
-        guard own >= 0 else { return tables[search.number].remove(hash(index, search)) }
+        guard own >= 0 else { return removeOnly(search, knownHash(index, search)) }
         let hash = chains[own].hash
         unchain(index, search)
-        let link = chains.first(search, hash)
-        guard link >= 0 else { return tables[search.number].remove(hash) }
+        let link = chains.first(hash)
+        guard link >= 0 else { return removeOnly(search, hash) }
         let other = chains[link].element
-        tables[search.number].replace(other, hash)
-        if chains.next(link) < 0, self.hash(other, search) == hash { unchain(other, search) }
+        if search.isBySource { bySource.replace(other, hash) } else { byDestination.replace(other, hash) }
+        if chains.next(link) < 0, Self.isNear(hash, self.hash(other, search)) { unchain(other, search) }
     }
+
+    @inline(__always)
+    private mutating func removeOnly(_ search: Search, _ hash: UInt32) {
+        if search.isBySource { bySource.remove(hash) } else { byDestination.remove(hash) }
+    }
+
+    @inline(__always)
+    private static func isNear(_ one: UInt32, _ other: UInt32) -> Bool { (one ^ other) & ~detailMask == 0 }
 
     /// The hash that a segment is found by.
     @inline(__always)
     private func knownHash(_ index: Int32, _ search: Search) -> UInt32 {
+        let own = hash(index, search)
+        // What leaves is found by what it is expected to arrive as.
+        guard search == .departure, bySource[own] != index else { return own }
         let link = link(index, search)
-        return link < 0 ? hash(index, search) : chains[link].hash
+        guard link < 0 else { return chains[link].hash }
+        let near = own & ~Self.detailMask...own | Self.detailMask
+        return bySource.hash(of: index, in: near, ending: UInt32(search.rawValue), mask: 7) ?? own
     }
 
     /// The segment's link of this sort; -1 for none.
     @inline(__always)
     private func link(_ index: Int32, _ search: Search) -> Int32 {
         var link = segments[index].links
-        while link >= 0, chains[link].search != search { link = chains[link].sibling }
+        while link >= 0, !search.isOf(chains[link].hash) { link = chains[link].sibling }
         return link
     }
 
     @inline(__always)
     private func element(_ link: Int32) -> Int32 { link < 0 ? -1 : chains[link].element }
 
-    private mutating func chain(_ index: Int32, _ search: Search, _ hash: UInt32) {
-        segments[index].links = chains.insert(index, search, hash, sibling: segments[index].links)
+    private mutating func chain(_ index: Int32, _ hash: UInt32) {
+        segments[index].links = chains.insert(index, hash, sibling: segments[index].links)
     }
 
     /// Takes out the segment's link of this sort, which is there.
     private mutating func unchain(_ index: Int32, _ search: Search) {
         var link = segments[index].links
-        if chains[link].search == search { return chains.remove(&segments[index].links) }
-        while chains[chains[link].sibling].search != search { link = chains[link].sibling }
+        if search.isOf(chains[link].hash) { return chains.remove(&segments[index].links) }
+        while !search.isOf(chains[chains[link].sibling].hash) { link = chains[link].sibling }
         chains.removeSibling(of: link)
     }
 
-    // MARK: Hashes. Ports are left out for ICMP, whose query id is rewritten with either address.
+    // MARK: Hashes.
+    //
+    // Those of one table begin alike for one packet and tell its entries apart by their lower bits, so that all that is known of a
+    // packet lies side by side in memory, in whichever namespace it is; behind a translation, too, as long as that keeps the source
+    // port, as masquerading does where it can. Ports are left out for ICMP, whose query id is rewritten with either address.
 
     @inline(__always)
     private static func placeHash(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
-        fold(fingerprint, tuple.source, tuple.isICMP ? 0 : tuple.sourcePort, UInt64(namespace) + 1)
+        hash(
+            .place, fingerprint, sourceKey(tuple),
+            UInt64(namespace) ^ (tuple.source.low ^ tuple.source.high) &* 0x9E37_79B9_7F4A_7C15 >> 32)
     }
 
     @inline(__always)
-    private static func crossingHash(_ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
-        fold(
-            fingerprint, tuple.destination, tuple.isICMP ? 0 : tuple.destinationPort,
-            tuple.source.low ^ tuple.source.high &* 0x9E37_79B9_7F4A_7C15 ^ UInt64(tuple.isICMP ? 0 : tuple.sourcePort) << 32)
+    private static func crossingHash(_ search: Search, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
+        let source = tuple.source.low ^ tuple.source.high
+        let destination = tuple.destination.low ^ tuple.destination.high ^ UInt64(tuple.isICMP ? 0 : tuple.destinationPort)
+        return hash(
+            search, fingerprint, sourceKey(tuple), (source &+ destination &* 0xC2B2_AE3D_27D4_EB4F) &* 0x9E37_79B9_7F4A_7C15 >> 32)
     }
 
     @inline(__always)
-    private static func destinationHash(_ fingerprint: Fingerprint, _ tuple: PacketTuple, _ salt: UInt64) -> UInt32 {
-        fold(fingerprint, tuple.destination, tuple.isICMP ? 0 : tuple.destinationPort, salt)
+    private static func translatedHash(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
+        hash(.translated, fingerprint, destinationKey(tuple), UInt64(namespace))
     }
 
     @inline(__always)
-    private static func fold(_ fingerprint: Fingerprint, _ address: IPAddress, _ port: UInt16, _ salt: UInt64) -> UInt32 {
+    private static func lateHash(_ search: Search, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
+        hash(search, fingerprint, destinationKey(tuple), 0)
+    }
+
+    @inline(__always)
+    private static func sourceKey(_ tuple: PacketTuple) -> UInt64 { UInt64(tuple.isICMP ? 0 : tuple.sourcePort) << 40 }
+
+    @inline(__always)
+    private static func destinationKey(_ tuple: PacketTuple) -> UInt64 {
+        tuple.destination.low ^ tuple.destination.high &* 0x9E37_79B9_7F4A_7C15
+            ^ UInt64(tuple.isICMP ? 0 : tuple.destinationPort) << 40
+    }
+
+    /// - Parameters:
+    ///   - key: what all of a packet's entries in a table have.
+    ///   - detail: what tells them apart, of which eight bits count. More would let packets that differ in nothing else fill
+    ///     more places in a row.
+    @inline(__always)
+    private static func hash(_ search: Search, _ fingerprint: Fingerprint, _ key: UInt64, _ detail: UInt64) -> UInt32 {
         // The fingerprint is well mixed already; the rest needs a multiplication.
-        let word = address.low ^ (address.high &* 0x9E37_79B9_7F4A_7C15) ^ UInt64(port) << 40 ^ salt &* 0xC2B2_AE3D_27D4_EB4F
-        let product = (word ^ fingerprint.header).multipliedFullWidth(by: 0xD6E8_FEB8_6659_FD93)
-        let hash = product.high ^ product.low ^ fingerprint.payload
-        // The greatest number is none for `OrderedTable`.
-        return min(UInt32(truncatingIfNeeded: hash ^ hash >> 32), .max - 1)
+        let product = (key ^ fingerprint.header).multipliedFullWidth(by: 0xD6E8_FEB8_6659_FD93)
+        let mixed = product.high ^ product.low ^ fingerprint.payload
+        let detailed = UInt32(truncatingIfNeeded: mixed ^ mixed >> 32 ^ detail & 0xFF)
+        return detailed << 3 | UInt32(search.rawValue)
     }
 
+    /// Hashes that begin as those of one packet do differ in no other bits.
+    private static let detailMask: UInt32 = 0x7FF
+
+    /// Of what has left, the hash of what has arrived as that.
+    @inline(__always)
+    private static func facing(_ hash: UInt32, _ search: Search) -> UInt32 { hash & ~7 | UInt32(search.rawValue) }
+
+    /// The hash that a segment has by itself.
     @inline(__always)
     private func hash(_ index: Int32, _ search: Search) -> UInt32 {
         let namespace = segments[index].namespace
         switch search {
         case .place: return Self.placeHash(namespace, fingerprint(index), current(index))
-        case .arrival: return Self.crossingHash(fingerprint(index), entry(index))
-        case .departure: return Self.crossingHash(fingerprint(index), current(index))
-        case .translated: return Self.destinationHash(fingerprint(index), current(index), UInt64(namespace) + 1)
-        case .lateArrival: return Self.destinationHash(fingerprint(index), entry(index), 0)
-        case .lateDeparture: return Self.destinationHash(fingerprint(index), current(index), 0)
+        case .arrival: return Self.crossingHash(search, fingerprint(index), entry(index))
+        case .departure: return Self.crossingHash(search, fingerprint(index), current(index))
+        case .translated: return Self.translatedHash(namespace, fingerprint(index), current(index))
+        case .lateArrival: return Self.lateHash(search, fingerprint(index), entry(index))
+        case .lateDeparture: return Self.lateHash(search, fingerprint(index), current(index))
         }
     }
 }
 
 extension Search {
+    /// Whether it is a search for something from the packet's source, and not for something to its destination.
     @inline(__always)
-    fileprivate var number: Int { Int(rawValue) }
+    fileprivate var isBySource: Bool { rawValue < 3 }
+
+    /// The same of a hash, whose lowest bits tell what it is for.
+    @inline(__always)
+    fileprivate static func isBySource(_ hash: UInt32) -> Bool { hash & 7 < 3 }
+
+    /// Whether a hash is for it.
+    @inline(__always)
+    fileprivate func isOf(_ hash: UInt32) -> Bool { hash & 7 == UInt32(rawValue) }
 }

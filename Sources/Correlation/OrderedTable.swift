@@ -45,6 +45,18 @@ package struct OrderedTable: ~Copyable {
         return found.hash == hash ? found.element : -1
     }
 
+    /// The hash of an element that is in the table with one of `range`; of several, one that has `ending` where `mask` has bits.
+    package func hash(of element: Int32, in range: ClosedRange<UInt32>, ending: UInt32, mask: UInt32) -> UInt32? {
+        var slot = home(range.lowerBound)
+        let end = home(range.upperBound)
+        // What has found its place taken is behind the end, up to the next that is free or has a greater hash.
+        while slot <= end || slots[slot].hash <= range.upperBound {
+            if slots[slot].element == element, slots[slot].hash & mask == ending { return slots[slot].hash }
+            slot &+= 1
+        }
+        return nil
+    }
+
     /// Tells the processor that this hash will be looked for soon.
     @inline(__always)
     func prefetch(_ hash: UInt32) { slots.prefetch(home(hash)) }

@@ -78,6 +78,17 @@ struct TranslationTable: Sendable {
         return name
     }
 
+    /// What becomes of a packet will be asked soon: first the one, and when that has had time to come the other.
+    @inline(__always)
+    func prefetch(_ tuple: PacketTuple, in namespace: Int) {
+        if namespace < isTranslating.count, isTranslating[namespace] { entries.prefetch(tuple, in: namespace) }
+    }
+
+    @inline(__always)
+    func prefetchEntry(_ tuple: PacketTuple, in namespace: Int) {
+        if namespace < isTranslating.count, isTranslating[namespace] { entries.prefetchEntry(tuple, in: namespace) }
+    }
+
     /// What becomes of a packet that entered `namespace` as `tuple`.
     ///
     /// - Parameter time: when it was first seen.

@@ -39,7 +39,7 @@ struct FamiliarJourneys: Sendable {
     /// Journeys that are counted in more places are looked up each time.
     static let mostTallies = 4
 
-    private var kinds = [Kind](repeating: Kind(), count: 1 << 12)
+    private var kinds = [Kind](repeating: Kind(), count: 1 << 15)
 
     func kind(_ signature: UInt64) -> Kind? {
         let slot = slot(signature)

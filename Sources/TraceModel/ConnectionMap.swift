@@ -1,3 +1,5 @@
+public import CLinux
+
 /// Values by namespace and tuple: what is known of a connection there. An open table that is asked for every packet, so that
 /// looking something up costs one multiplication's hash (`PacketTuple.mixed`), and what is not there is mostly not found in one
 /// line of memory: keys and values, which take more, are apart.
@@ -79,6 +81,28 @@ public struct ConnectionMap<Value: Sendable & BitwiseCopyable>: Sendable {
                 let new = Entry(tuple: tuple, namespace: Int32(truncatingIfNeeded: namespace), value: newValue)
                 slots[slot] = Slot(hash: hash, entry: insert(new))
             }
+        }
+    }
+
+    /// Tells the processor that a key will be looked up soon.
+    @inlinable @inline(__always)
+    public func prefetch(_ tuple: PacketTuple, in namespace: Int) {
+        guard !slots.isEmpty else { return }
+        let index = Int(Self.hash(tuple, namespace)) & (slots.count - 1)
+        unsafe slots.withUnsafeBufferPointer { unsafe ipt_prefetch($0.baseAddress.map { unsafe $0 + index }) }
+    }
+
+    /// The same when `prefetch` was some time ago: for the entry, if it is where it is looked for first.
+    @inlinable @inline(__always)
+    public func prefetchEntry(_ tuple: PacketTuple, in namespace: Int) {
+        guard !slots.isEmpty else { return }
+        let hash = Self.hash(tuple, namespace)
+        let slot = slots[Int(hash) & (slots.count - 1)]
+        guard slot.entry >= 0, slot.hash == hash else { return }
+        unsafe entries.withUnsafeBufferPointer { entries in
+            guard let entry = unsafe entries.baseAddress.map({ unsafe UnsafeRawPointer($0 + Int(slot.entry)) }) else { return }
+            unsafe ipt_prefetch(entry)
+            unsafe ipt_prefetch(entry + 64)
         }
     }
 
