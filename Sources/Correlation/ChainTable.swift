@@ -25,14 +25,6 @@ struct ChainTable: ~Copyable {
     @inline(__always)
     subscript(link: Int32) -> Link { _read { yield links[link] } }
 
-    /// Tells the processor that a link will be looked at soon.
-    @inline(__always)
-    func prefetch(_ link: Int32) { links.prefetch(link) }
-
-    /// Tells it that a link will be taken out soon.
-    @inline(__always)
-    func prefetchSlot(of link: Int32) { heads.prefetch(slot(links[link].hash)) }
-
     /// The first link with this hash, the one inserted last; -1 for none.
     @inline(__always)
     func first(_ hash: UInt32) -> Int32 { skip(to: hash, from: heads[slot(hash)]) }

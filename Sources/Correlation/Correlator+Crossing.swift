@@ -50,7 +50,7 @@ extension Correlator {
             live.depart(index, after: horizon)
             doubtDepartures(of: index)
             live.awaitChild(index, as: knownTranslation(of: index))
-            if isLateAtOnce(link) { live.awaitChildLate(index) }
+            if isLateAtOnce(link) { live.segments[index].isChildLate = true }
             joinChildren(of: index)
         }
     }
@@ -89,7 +89,7 @@ extension Correlator {
             // Where not all were looked at, the right one may be among the others.
             if choice.isExhausted { live.journeys[live.segments[index].journey].isAmbiguous = true }
             live.awaitParent(index)
-            if isLateAtOnce(link) { live.awaitParentLate(index) }
+            if isLateAtOnce(link) { live.segments[index].isParentLate = true }
             return
         }
         if !areCopies(choice) { markAmbiguous(choice) }
@@ -268,13 +268,13 @@ extension Correlator {
         while index >= 0 {
             let next = live.segments[index].nextInJourney
             if live.segments[index].awaitsParent {
-                live.awaitParentLate(index)
+                live.segments[index].isParentLate = true
                 if joinParentLate(of: index, isFirst) { return true }
             }
             if live.segments[index].awaitsChild, live.segments[index].hook != .input, !live.segments[index].hasChildren,
                 interface(of: index, live.segments[index].outInterface).hasOtherEnd
             {
-                live.awaitChildLate(index)
+                live.segments[index].isChildLate = true
                 if joinChildLate(of: index, isFirst) { return true }
             }
             index = next
@@ -285,11 +285,13 @@ extension Correlator {
     private mutating func joinParentLate(of index: Int32, _ isFirst: Bool) -> Bool {
         let link = linkSegment(of: index, live.segments[index].inInterface) ?? 0
         var choice = Choice()
-        var candidates = live.lateDepartures(for: index)
+        var candidates = live.departuresFromAnywhere(for: index)
         var candidate = live.next(&candidates)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
-            if let fit = crossingFit(from: candidate, to: index, link, isLate: !isFirst || isLateAtOnce(link)) {
+            if live.segments[candidate].isChildLate,
+                let fit = crossingFit(from: candidate, to: index, link, isLate: !isFirst || isLateAtOnce(link))
+            {
                 choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
             }
             candidate = live.next(&candidates)
@@ -302,12 +304,14 @@ extension Correlator {
 
     private mutating func joinChildLate(of index: Int32, _ isFirst: Bool) -> Bool {
         var choice = Choice()
-        var candidates = live.lateArrivals(for: index)
+        var candidates = live.arrivalsFromAnywhere(for: index)
         var candidate = live.next(&candidates)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
             let link = linkSegment(of: candidate, live.segments[candidate].inInterface) ?? 0
-            if let fit = crossingFit(from: index, to: candidate, link, isLate: !isFirst || isLateAtOnce(link)) {
+            if live.segments[candidate].isParentLate,
+                let fit = crossingFit(from: index, to: candidate, link, isLate: !isFirst || isLateAtOnce(link))
+            {
                 choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
             }
             candidate = live.next(&candidates)

@@ -49,7 +49,6 @@ extension Correlator {
         }
         if settling.count > 2 {
             forFirstTwo(of: settling.journey(2)) {
-                $0.live.prefetchFound($1)
                 $0.translations.prefetchEntry($0.live.entry($1), in: Int($0.live.segments[$1].namespace))
             }
         }

@@ -229,6 +229,7 @@ public struct Correlator: ~Copyable {
     @inline(__always)
     public func expect(_ packet: Packet, namespace: Int) {
         live.prefetch(UInt16(truncatingIfNeeded: namespace), packet.fingerprint, packet.tuple)
+        translations.prefetch(packet.tuple, in: namespace)
     }
 
     /// Takes one event. Its probe is one of the layout's.
@@ -238,7 +239,6 @@ public struct Correlator: ~Copyable {
     public mutating func ingest(_ event: Event) -> SegmentName {
         counters.events += 1
         let place = places[Int(event.sighting.probe)]
-        translations.prefetch(event.packet.tuple, in: Int(place.namespace))
         var segment = continuation(of: event, at: place)
         if segment >= 0 {
             extend(segment, with: event, place)

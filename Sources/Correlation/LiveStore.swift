@@ -16,6 +16,9 @@ struct Candidates {
     /// Its link, -1 where it is the only one.
     fileprivate var link: Int32
 
+    /// Where `first` was found, when all that begin alike are candidates.
+    fileprivate var found: OrderedTable.Found?
+
     /// Whether there is nothing to choose from.
     var isOne: Bool { first >= 0 && link < 0 }
 }
@@ -173,7 +176,7 @@ struct LiveStore: ~Copyable {
         keepCurrent(tuple, index)
         insert(index, .place)
         if before.awaitsChild { awaitChild(index, as: tuple) }
-        if before.isChildLate { awaitChildLate(index) }
+        if before.isChildLate { segments[index].isChildLate = true }
         if before.awaitsTranslation { awaitTranslation(index) }
     }
 
@@ -235,7 +238,8 @@ struct LiveStore: ~Copyable {
         segments[index].awaitsChild = true
         let own = hash(index, .departure)
         let hash = tuple.map { Self.crossingHash(.departure, fingerprint(index), $0) } ?? own
-        insert(index, .departure, hash, isNear: Self.isNear(hash, own))
+        // To another destination nothing is joined.
+        insert(index, .departure, Self.near(own).contains(hash) ? hash : own)
     }
 
     mutating func awaitTranslation(_ index: Int32) {
@@ -243,40 +247,18 @@ struct LiveStore: ~Copyable {
         insert(index, .translated)
     }
 
-    /// What fits less well is looked for from now on, too, of where it came from.
-    mutating func awaitParentLate(_ index: Int32) {
-        guard !segments[index].isParentLate else { return }
-        segments[index].isParentLate = true
-        insert(index, .lateArrival)
-    }
-
-    /// The same of where it went.
-    mutating func awaitChildLate(_ index: Int32) {
-        guard !segments[index].isChildLate else { return }
-        segments[index].isChildLate = true
-        insert(index, .lateDeparture)
-    }
-
     mutating func stopAwaitingParent(_ index: Int32) {
-        if segments[index].awaitsParent {
-            segments[index].awaitsParent = false
-            remove(index, .arrival)
-        }
-        if segments[index].isParentLate {
-            segments[index].isParentLate = false
-            remove(index, .lateArrival)
-        }
+        guard segments[index].awaitsParent else { return }
+        segments[index].awaitsParent = false
+        segments[index].isParentLate = false
+        remove(index, .arrival)
     }
 
     mutating func stopAwaitingChild(_ index: Int32) {
-        if segments[index].awaitsChild {
-            segments[index].awaitsChild = false
-            remove(index, .departure)
-        }
-        if segments[index].isChildLate {
-            segments[index].isChildLate = false
-            remove(index, .lateDeparture)
-        }
+        guard segments[index].awaitsChild else { return }
+        segments[index].awaitsChild = false
+        segments[index].isChildLate = false
+        remove(index, .departure)
     }
 
     private mutating func stopAwaitingTranslation(_ index: Int32) {
@@ -298,17 +280,26 @@ struct LiveStore: ~Copyable {
 
     /// Those that may be what `departed`, which is looked for, has arrived as.
     @inline(__always)
-    func arrivals(for departed: Int32) -> Candidates { candidates(.arrival, Self.facing(knownHash(departed, .departure), .arrival)) }
+    func arrivals(for departed: Int32) -> Candidates {
+        candidates(.arrival, Self.facing(knownHash(departed, .departure), .arrival))
+    }
 
     /// Those that may have arrived as `arrived`.
     @inline(__always)
-    func departures(for arrived: Int32) -> Candidates { candidates(.departure, Self.facing(hash(arrived, .arrival), .departure)) }
+    func departures(for arrived: Int32) -> Candidates {
+        candidates(.departure, Self.facing(hash(arrived, .arrival), .departure))
+    }
+
+    /// The same from whatever source.
+    @inline(__always)
+    func arrivalsFromAnywhere(for departed: Int32) -> Candidates {
+        nearCandidates(Self.facing(hash(departed, .departure), .arrival), after: nil)
+    }
 
     @inline(__always)
-    func lateArrivals(for departed: Int32) -> Candidates { candidates(.lateArrival, Self.facing(hash(departed, .lateDeparture), .lateArrival)) }
-
-    @inline(__always)
-    func lateDepartures(for arrived: Int32) -> Candidates { candidates(.lateDeparture, Self.facing(hash(arrived, .lateArrival), .lateDeparture)) }
+    func departuresFromAnywhere(for arrived: Int32) -> Candidates {
+        nearCandidates(Self.facing(hash(arrived, .arrival), .departure), after: nil)
+    }
 
     @inline(__always)
     func translated(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> Candidates {
@@ -317,10 +308,21 @@ struct LiveStore: ~Copyable {
 
     @inline(__always)
     private func candidates(_ search: Search, _ hash: UInt32) -> Candidates {
-        let known = search.isBySource ? bySource[hash] : byDestination[hash]
-        guard known >= 0, link(known, search) >= 0 else { return Candidates(first: known, link: -1) }
+        candidates(search == .place ? bySource[hash] : byDestination[hash], search, hash, nil)
+    }
+
+    /// Those whose hash begins as this one and is for the same search.
+    private func nearCandidates(_ hash: UInt32, after found: OrderedTable.Found?) -> Candidates {
+        guard let search = Search(hash), let next = byDestination.next(after: found, in: Self.near(hash), like: hash, mask: Search.mask)
+        else { return Candidates(first: -1, link: -1) }
+        return candidates(next.element, search, next.hash, next)
+    }
+
+    @inline(__always)
+    private func candidates(_ known: Int32, _ search: Search, _ hash: UInt32, _ found: OrderedTable.Found?) -> Candidates {
+        guard known >= 0, link(known, search) >= 0 else { return Candidates(first: known, link: -1, found: found) }
         let link = chains.first(hash)
-        return Candidates(first: element(link), link: link)
+        return Candidates(first: element(link), link: link, found: found)
     }
 
     /// Takes the first of what is left, -1 where nothing is. The one behind it is asked of memory meanwhile.
@@ -329,43 +331,32 @@ struct LiveStore: ~Copyable {
         let first = candidates.first
         candidates.link = candidates.link < 0 ? -1 : chains.next(candidates.link)
         candidates.first = element(candidates.link)
+        if candidates.first < 0, let found = candidates.found { candidates = nearCandidates(found.hash, after: found) }
         segments.prefetch(candidates.first)
         return first
     }
 
     /// A packet will be taken soon.
+    @inline(__always)
     func prefetch(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) {
         bySource.prefetch(Self.placeHash(namespace, fingerprint, tuple))
+        byDestination.prefetch(Self.crossingHash(.departure, fingerprint, tuple))
     }
 
-    /// A segment will be taken out soon; `prefetchFound` when that has had time to come.
+    /// A segment will be taken out soon.
     @inline(__always)
     func prefetchTables(_ index: Int32) {
         bySource.prefetch(hash(index, .place))
-        if segments[index].links >= 0 { chains.prefetch(segments[index].links) }
-    }
-
-    @inline(__always)
-    func prefetchFound(_ index: Int32) {
-        let link = segments[index].links
-        guard link >= 0 else { return }
-        chains.prefetchSlot(of: link)
-        if Search.isBySource(chains[link].hash) { bySource.prefetch(chains[link].hash) }
+        if segments[index].isLookedFor { byDestination.prefetch(hash(index, .departure)) }
     }
 
     // MARK: Tables and chains
 
-    private mutating func insert(_ index: Int32, _ search: Search) {
-        insert(index, search, hash(index, search), isNear: true)
-    }
+    private mutating func insert(_ index: Int32, _ search: Search) { insert(index, search, hash(index, search)) }
 
-    /// - Parameter isNear: whether it begins as the hash does that the segment has by itself; any other is kept in a link.
-    private mutating func insert(_ index: Int32, _ search: Search, _ hash: UInt32, isNear: Bool) {
-        let known = search.isBySource ? bySource.insert(index, hash) : byDestination.insert(index, hash)
-        guard known >= 0 else {
-            if !isNear { chain(index, hash) }
-            return
-        }
+    private mutating func insert(_ index: Int32, _ search: Search, _ hash: UInt32) {
+        let known = search == .place ? bySource.insert(index, hash) : byDestination.insert(index, hash)
+        guard known >= 0 else { return }
         // Of several, each has a link.
         if link(known, search) < 0 { chain(known, hash) }
         chain(index, hash)
@@ -373,34 +364,37 @@ struct LiveStore: ~Copyable {
 
     private mutating func remove(_ index: Int32, _ search: Search) {
         let own = link(index, search)
-        guard own >= 0 else { return removeOnly(search, knownHash(index, search)) }
-        let hash = chains[own].hash
+        guard own < 0 else { return removeShared(index, search, chains[own].hash) }
+        if search == .place { bySource.remove(hash(index, search)) } else { byDestination.remove(knownHash(index, search)) }
+    }
+
+    @inline(never)
+    private mutating func removeShared(_ index: Int32, _ search: Search, _ hash: UInt32) {
         unchain(index, search)
         let link = chains.first(hash)
-        guard link >= 0 else { return removeOnly(search, hash) }
         let other = chains[link].element
-        if search.isBySource { bySource.replace(other, hash) } else { byDestination.replace(other, hash) }
-        if chains.next(link) < 0, Self.isNear(hash, self.hash(other, search)) { unchain(other, search) }
+        if search == .place { bySource.replace(other, hash) } else { byDestination.replace(other, hash) }
+        if chains.next(link) < 0 { unchain(other, search) }
     }
-
-    @inline(__always)
-    private mutating func removeOnly(_ search: Search, _ hash: UInt32) {
-        if search.isBySource { bySource.remove(hash) } else { byDestination.remove(hash) }
-    }
-
-    @inline(__always)
-    private static func isNear(_ one: UInt32, _ other: UInt32) -> Bool { (one ^ other) & ~detailMask == 0 }
 
     /// The hash that a segment is found by.
     @inline(__always)
     private func knownHash(_ index: Int32, _ search: Search) -> UInt32 {
         let own = hash(index, search)
         // What leaves is found by what it is expected to arrive as.
-        guard search == .departure, bySource[own] != index else { return own }
-        let link = link(index, search)
+        guard search == .departure, byDestination[own] != index else { return own }
+        return expectedHash(index, own)
+    }
+
+    @inline(never)
+    private func expectedHash(_ departed: Int32, _ own: UInt32) -> UInt32 {
+        let link = link(departed, .departure)
         guard link < 0 else { return chains[link].hash }
-        let near = own & ~Self.detailMask...own | Self.detailMask
-        return bySource.hash(of: index, in: near, ending: UInt32(search.rawValue), mask: 7) ?? own
+        var found: OrderedTable.Found?
+        repeat {
+            found = byDestination.next(after: found, in: Self.near(own), like: own, mask: Search.mask)
+        } while found.map { $0.element != departed } ?? false
+        return found?.hash ?? own
     }
 
     /// The segment's link of this sort; -1 for none.
@@ -429,42 +423,36 @@ struct LiveStore: ~Copyable {
     // MARK: Hashes.
     //
     // Those of one table begin alike for one packet and tell its entries apart by their lower bits, so that all that is known of a
-    // packet lies side by side in memory, in whichever namespace it is; behind a translation, too, as long as that keeps the source
-    // port, as masquerading does where it can. Ports are left out for ICMP, whose query id is rewritten with either address.
+    // packet lies side by side in memory, in whichever namespace it is; behind a translation, too, as long as that keeps the
+    // source port, as masquerading does where it can, or the destination. Ports are left out for ICMP, whose query id is rewritten
+    // with either address.
 
     @inline(__always)
     private static func placeHash(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
         hash(
-            .place, fingerprint, sourceKey(tuple),
-            UInt64(namespace) ^ (tuple.source.low ^ tuple.source.high) &* 0x9E37_79B9_7F4A_7C15 >> 32)
-    }
-
-    @inline(__always)
-    private static func crossingHash(_ search: Search, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
-        let source = tuple.source.low ^ tuple.source.high
-        let destination = tuple.destination.low ^ tuple.destination.high ^ UInt64(tuple.isICMP ? 0 : tuple.destinationPort)
-        return hash(
-            search, fingerprint, sourceKey(tuple), (source &+ destination &* 0xC2B2_AE3D_27D4_EB4F) &* 0x9E37_79B9_7F4A_7C15 >> 32)
+            .place, fingerprint, UInt64(tuple.isICMP ? 0 : tuple.sourcePort) << 40,
+            UInt64(namespace) ^ spread(tuple.source.low ^ tuple.source.high))
     }
 
     @inline(__always)
     private static func translatedHash(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
-        hash(.translated, fingerprint, destinationKey(tuple), UInt64(namespace))
+        hash(.translated, fingerprint, destination(tuple), UInt64(namespace))
     }
 
     @inline(__always)
-    private static func lateHash(_ search: Search, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
-        hash(search, fingerprint, destinationKey(tuple), 0)
+    private static func crossingHash(_ search: Search, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
+        let port = UInt64(tuple.isICMP ? 0 : tuple.sourcePort) << 48
+        return hash(search, fingerprint, destination(tuple), spread(tuple.source.low ^ tuple.source.high ^ port))
     }
 
     @inline(__always)
-    private static func sourceKey(_ tuple: PacketTuple) -> UInt64 { UInt64(tuple.isICMP ? 0 : tuple.sourcePort) << 40 }
-
-    @inline(__always)
-    private static func destinationKey(_ tuple: PacketTuple) -> UInt64 {
+    private static func destination(_ tuple: PacketTuple) -> UInt64 {
         tuple.destination.low ^ tuple.destination.high &* 0x9E37_79B9_7F4A_7C15
             ^ UInt64(tuple.isICMP ? 0 : tuple.destinationPort) << 40
     }
+
+    @inline(__always)
+    private static func spread(_ word: UInt64) -> UInt64 { (word &* 0x9E37_79B9_7F4A_7C15) >> 56 }
 
     /// - Parameters:
     ///   - key: what all of a packet's entries in a table have.
@@ -476,41 +464,28 @@ struct LiveStore: ~Copyable {
         let product = (key ^ fingerprint.header).multipliedFullWidth(by: 0xD6E8_FEB8_6659_FD93)
         let mixed = product.high ^ product.low ^ fingerprint.payload
         let detailed = UInt32(truncatingIfNeeded: mixed ^ mixed >> 32 ^ detail & 0xFF)
-        return detailed << 3 | UInt32(search.rawValue)
+        return detailed << Search.bits | UInt32(search.rawValue)
     }
 
-    /// Hashes that begin as those of one packet do differ in no other bits.
-    private static let detailMask: UInt32 = 0x7FF
-
-    /// Of what has left, the hash of what has arrived as that.
+    /// The hashes that begin as one does.
     @inline(__always)
-    private static func facing(_ hash: UInt32, _ search: Search) -> UInt32 { hash & ~7 | UInt32(search.rawValue) }
+    private static func near(_ hash: UInt32) -> ClosedRange<UInt32> {
+        let mask: UInt32 = 0xFF << Search.bits | Search.mask
+        return hash & ~mask...hash | mask
+    }
+
+    /// Of what has left, the hash of what has arrived as that, and the other way round.
+    @inline(__always)
+    private static func facing(_ hash: UInt32, _ search: Search) -> UInt32 { hash & ~Search.mask | UInt32(search.rawValue) }
 
     /// The hash that a segment has by itself.
     @inline(__always)
     private func hash(_ index: Int32, _ search: Search) -> UInt32 {
-        let namespace = segments[index].namespace
         switch search {
-        case .place: return Self.placeHash(namespace, fingerprint(index), current(index))
-        case .arrival: return Self.crossingHash(search, fingerprint(index), entry(index))
-        case .departure: return Self.crossingHash(search, fingerprint(index), current(index))
-        case .translated: return Self.translatedHash(namespace, fingerprint(index), current(index))
-        case .lateArrival: return Self.lateHash(search, fingerprint(index), entry(index))
-        case .lateDeparture: return Self.lateHash(search, fingerprint(index), current(index))
+        case .place: Self.placeHash(segments[index].namespace, fingerprint(index), current(index))
+        case .translated: Self.translatedHash(segments[index].namespace, fingerprint(index), current(index))
+        case .arrival: Self.crossingHash(search, fingerprint(index), entry(index))
+        case .departure: Self.crossingHash(search, fingerprint(index), current(index))
         }
     }
-}
-
-extension Search {
-    /// Whether it is a search for something from the packet's source, and not for something to its destination.
-    @inline(__always)
-    fileprivate var isBySource: Bool { rawValue < 3 }
-
-    /// The same of a hash, whose lowest bits tell what it is for.
-    @inline(__always)
-    fileprivate static func isBySource(_ hash: UInt32) -> Bool { hash & 7 < 3 }
-
-    /// Whether a hash is for it.
-    @inline(__always)
-    fileprivate func isOf(_ hash: UInt32) -> Bool { hash & 7 == UInt32(rawValue) }
 }

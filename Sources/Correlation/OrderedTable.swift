@@ -45,13 +45,25 @@ package struct OrderedTable: ~Copyable {
         return found.hash == hash ? found.element : -1
     }
 
-    /// The hash of an element that is in the table with one of `range`; of several, one that has `ending` where `mask` has bits.
-    package func hash(of element: Int32, in range: ClosedRange<UInt32>, ending: UInt32, mask: UInt32) -> UInt32? {
-        var slot = home(range.lowerBound)
+    /// An element, with its hash and the slot that it is in.
+    package struct Found {
+        package let element: Int32
+        package let hash: UInt32
+        fileprivate let slot: Int32
+    }
+
+    /// What comes first of the elements whose hash is in `range` and like `hash` where `mask` has bits; behind `found` if that is
+    /// given.
+    @inline(__always)
+    package func next(after found: Found?, in range: ClosedRange<UInt32>, like hash: UInt32, mask: UInt32) -> Found? {
+        var slot = found.map { $0.slot &+ 1 } ?? home(range.lowerBound)
         let end = home(range.upperBound)
         // What has found its place taken is behind the end, up to the next that is free or has a greater hash.
         while slot <= end || slots[slot].hash <= range.upperBound {
-            if slots[slot].element == element, slots[slot].hash & mask == ending { return slots[slot].hash }
+            let candidate = slots[slot]
+            if (candidate.hash ^ hash) & mask == 0, range.contains(candidate.hash) {
+                return Found(element: candidate.element, hash: candidate.hash, slot: slot)
+            }
             slot &+= 1
         }
         return nil

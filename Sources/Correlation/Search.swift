@@ -1,17 +1,28 @@
 /// What a segment is looked for as.
-enum Search: UInt8, CaseIterable {
+enum Search: UInt8 {
     /// What an event may continue: by namespace, fingerprint and source, which nothing within a namespace rewrites but
     /// translation at its end.
     case place
-    /// What may have come from a namespace that is told of later: by fingerprint and all addresses.
-    case arrival
-    /// What may be on its way to another namespace: the same, as it will arrive as far as that is known.
-    case departure
     /// What an event behind the source translation of INPUT or POSTROUTING may continue: by namespace, fingerprint and
     /// destination.
     case translated
-    /// What has found nothing as `arrival`: by fingerprint and destination, which nothing between two namespaces rewrites.
-    case lateArrival
-    /// What has found nothing as `departure`: the same.
-    case lateDeparture
+    /// What may have come from a namespace that is told of later: by fingerprint and all addresses, or by fingerprint and
+    /// destination, which nothing between two namespaces rewrites.
+    case arrival
+    /// What may be on its way to another namespace: the same, as it will arrive as far as that is known.
+    case departure
+}
+
+/// The lowest bits of a hash tell the search that it is for. Not all of them are set for any, so that no hash is the greatest
+/// number, which is none for `OrderedTable`.
+extension Search {
+    static var bits: UInt32 { 3 }
+    static var mask: UInt32 { 1 << bits - 1 }
+
+    @inline(__always)
+    init?(_ hash: UInt32) { self.init(rawValue: UInt8(truncatingIfNeeded: hash & Self.mask)) }
+
+    /// Whether a hash is for it.
+    @inline(__always)
+    func isOf(_ hash: UInt32) -> Bool { hash & Self.mask == UInt32(rawValue) }
 }

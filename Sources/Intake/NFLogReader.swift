@@ -59,7 +59,8 @@ package struct NFLogReader {
             guard message.type == NFLogMessage.packetType else { continue }
             var tag = Self.noTag
             do {
-                try decoder.decode(bytes, body: message.body, into: &report)
+                let news = try decoder.decode(bytes, body: message.body, into: &report)
+                if news.contains(.packet) { correlator.expect(decoder.packet(report.packet), namespace: namespace) }
                 tag = take(now, &correlator)
             } catch {
                 placing.countMalformed(&correlator)

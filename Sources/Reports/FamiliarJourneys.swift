@@ -1,11 +1,10 @@
 internal import TraceModel
 
 /// Journeys like those that came before: most of them have the steps, addresses, ports and end of an earlier one, so that
-/// neither their path nor their flow nor what translated them needs to be looked up again. The latest of each kind, by some bits
-/// of a hash, two for each; an earlier one gives way.
+/// neither their path nor their flow nor what translated them needs to be looked up again. As many kinds as there are flows, by
+/// some bits of a hash in sets of four, of which one gives way.
 struct FamiliarJourneys: Sendable {
     struct Kind: Sendable, BitwiseCopyable {
-        fileprivate var signature: UInt64 = 0
         var path: Int32 = 0
         var flow: Int32 = 0
         /// Of the flow, whose place another may have taken.
@@ -39,23 +38,29 @@ struct FamiliarJourneys: Sendable {
     /// Journeys that are counted in more places are looked up each time.
     static let mostTallies = 4
 
+    /// Apart from the kinds, so that a set is looked through in one line of memory; 0 in a free place.
+    private var signatures = [UInt64](repeating: 0, count: 1 << 15)
     private var kinds = [Kind](repeating: Kind(), count: 1 << 15)
+    /// Which of a set gives way next.
+    private var turn = 0
 
     func kind(_ signature: UInt64) -> Kind? {
-        let slot = slot(signature)
-        if kinds[slot].signature == signature { return kinds[slot] }
-        return kinds[slot ^ 1].signature == signature ? kinds[slot ^ 1] : nil
+        let first = set(signature)
+        for place in first..<first + 4 where signatures[place] == signature { return kinds[place] }
+        return nil
     }
 
     mutating func insert(_ kind: Kind, _ signature: UInt64) {
-        var kind = kind
-        kind.signature = signature
-        let slot = slot(signature)
-        kinds[slot ^ 1] = kinds[slot]
-        kinds[slot] = kind
+        let first = set(signature)
+        let place = (first..<first + 4).first { signatures[$0] == 0 || signatures[$0] == signature }
+            ?? first + turn
+        turn = (turn + 1) & 3
+        signatures[place] = signature
+        kinds[place] = kind
     }
 
-    private func slot(_ signature: UInt64) -> Int { Int(truncatingIfNeeded: signature) & (kinds.count - 1) }
+    /// The first of the four places where a kind may be.
+    private func set(_ signature: UInt64) -> Int { Int(truncatingIfNeeded: signature >> 1) & (kinds.count / 4 - 1) &* 4 }
 
     /// From everything that decides where a journey belongs; never 0. Begins with random numbers (`PacketTuple.mixed`).
     static func signature(_ journey: Journey) -> UInt64 {

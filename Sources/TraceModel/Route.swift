@@ -18,23 +18,19 @@ public typealias RouteID = UInt32
 ///
 /// Grows with the number of distinct sequences, not with traffic; `capacity` bounds it.
 public struct RouteTable: Sendable {
-    private struct Node: Sendable {
+    /// Half a line of memory, since going on from a node is all that is done with it most of the time.
+    private struct Node: Sendable, BitwiseCopyable {
         var step: Step
         var parent: RouteID
-    }
-
-    /// The child of a node that was taken last: on real traffic nearly always the next one too.
-    private struct Recent: Sendable {
-        var step: Step
-        var child: RouteID
+        // The child that was taken last: on real traffic mostly the next one too.
+        var recentStep = RouteTable.noStep
+        var recentChild: RouteID = 0
     }
 
     /// The empty sequence.
     public static let root: RouteID = 0
 
     private var nodes: [Node]
-    /// By node. Apart from them, since these change all the time.
-    private var recent: [Recent]
     /// Nodes by parent and step, in open addressing; 0, which is nobody's child, in a free slot. At most two thirds are taken.
     private var children = [RouteID](repeating: 0, count: 64)
     private let capacity: Int
@@ -46,15 +42,13 @@ public struct RouteTable: Sendable {
     public init(capacity: Int = 1 << 20) {
         self.capacity = capacity
         nodes = [Node(step: Self.noStep, parent: 0)]
-        recent = [Recent(step: Self.noStep, child: 0)]
     }
 
     private static let noStep = Step(probe: .max, inInterface: 0, outInterface: 0)
 
-    /// For telling steps only: shares what does not change while the original goes on.
+    /// For telling steps only.
     public var forReading: RouteTable {
         var table = self
-        table.recent = []
         table.children = []
         return table
     }
@@ -65,7 +59,7 @@ public struct RouteTable: Sendable {
     /// The sequence `route` with one step more.
     public mutating func advance(_ route: RouteID, by step: Step) -> RouteID {
         let index = Int(route)
-        if recent[index].step == step { return recent[index].child }
+        if nodes[index].recentStep == step { return nodes[index].recentChild }
         var slot = slot(route, step)
         while children[slot] != 0, !isChild(children[slot], of: route, step) { slot = (slot + 1) & (children.count - 1) }
         var child = children[slot]
@@ -76,11 +70,11 @@ public struct RouteTable: Sendable {
             }
             child = RouteID(nodes.count)
             nodes.append(Node(step: step, parent: route))
-            recent.append(Recent(step: Self.noStep, child: 0))
             children[slot] = child
             if nodes.count * 3 > children.count * 2 { grow() }
         }
-        recent[index] = Recent(step: step, child: child)
+        nodes[index].recentStep = step
+        nodes[index].recentChild = child
         return child
     }
 
