@@ -40,6 +40,7 @@ package struct Path: ~Copyable {
     package private(set) var sink = Paths()
     package private(set) var cost = Cost()
     private var readers: [NFLogReader]
+    private var vocabulary = NFLogVocabulary()
     private var now: Int64 = 1_000_000
 
     package init(_ traffic: Traffic, _ limits: Correlator.Limits) {
@@ -76,7 +77,8 @@ package struct Path: ~Copyable {
     private mutating func measured(_ round: [Traffic.Datagram]) {
         correlator.receive(at: now)
         for datagram in round {
-            readers[datagram.namespace].read(unsafe datagram.bytes.span.bytes, now: now, into: &correlator)
+            readers[datagram.namespace].read(
+                unsafe datagram.bytes.span.bytes, with: &vocabulary, now: now, into: &correlator)
         }
         correlator.advance(to: now, into: &sink)
     }

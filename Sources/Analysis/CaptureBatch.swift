@@ -47,7 +47,7 @@ struct CaptureBatch: Sendable {
         /// Those that records name as new.
         var packets: [(interface: Int, packet: Packet)] = []
         /// Origins that reports of an interface name from here on, in the order of their numbers.
-        var origins: [(interface: Int, origin: NFLogOrigin)] = []
+        var origins: [NFLogOrigin] = []
     }
 
     /// The first `count` of these are the batch's: they are written where they stay, over those of an earlier batch.

@@ -10,6 +10,7 @@ struct CaptureDecodeStage: ~Copyable {
     private let parser: PacketParser
     // By interface of the file.
     private var decoders: [NFLogDecoder] = []
+    private var vocabulary = NFLogVocabulary()
     private var kinds: [InterfaceKind] = []
     private var lastTime: Int64 = 0
     /// The one that is being taken.
@@ -128,8 +129,9 @@ struct CaptureDecodeStage: ~Copyable {
         let interface = packet.interface
         let place = window.position(of: packet.data.lowerBound)
         do {
-            let news = try decoders[interface].decode(bytes, body: body, into: &record.report)
+            let news = try decoders[interface].decode(bytes, body: body, with: &vocabulary, into: &record.report)
             record.kind = .report
+            if news.contains(.origin) { asides.origins.append(vocabulary.origin(Int(record.report.origin))) }
             if !news.isEmpty { Self.keep(news, of: &decoders[interface], record.report, interface, place, &asides) }
         } catch {
             record.kind = .failure
@@ -143,7 +145,6 @@ struct CaptureDecodeStage: ~Copyable {
         _ news: NFLogNews, of decoder: inout NFLogDecoder, _ report: NFLogReport, _ interface: Int, _ place: UInt64,
         _ asides: inout CaptureBatch.Asides
     ) {
-        if news.contains(.origin) { asides.origins.append((interface, decoder.origin(Int(report.origin)))) }
         if news.contains(.packet) { asides.packets.append((interface, decoder.packet(report.packet))) }
         if news.contains(.problem), let problem = decoder.problem {
             asides.failures.append(.init(error: problem, place: place))

@@ -11,10 +11,11 @@ struct CaptureTaker: ~Copyable {
     private let name: String
     /// The namespace that the file is of, where its interfaces do not say.
     private let label: String
-    // By interface of the file: where its packets go, `nil` where that has to be worked out with the next one; the origins that its
-    // reports name; what became of its packets; and, `recentCount` of each, the packets that its reports name.
+    /// Those that its reports name.
+    private var origins: [NFLogOrigin] = []
+    // By interface of the file: where its packets go, `nil` where that has to be worked out with the next one; what became of its
+    // packets; and, `recentCount` of each, the packets that its reports name.
     private var targets: [Target?] = []
-    private var origins: [[NFLogOrigin]] = []
     private var recalls: [NFLogRecall] = []
     private var recent: [Packet] = []
     /// By name, of the recording's namespaces: their indices here.
@@ -52,10 +53,7 @@ struct CaptureTaker: ~Copyable {
             guard !batch.isLast else { return nil }
             (nextRecord, nextNotice, nextFailure, nextPacket) = (0, 0, 0, 0)
             guard try source.next(&batch) else { return nil }
-            for (interface, origin) in batch.asides.origins {
-                makeRoom(for: interface)
-                origins[interface].append(origin)
-            }
+            origins += batch.asides.origins
         }
         return batch.records[nextRecord].time
     }
@@ -84,7 +82,6 @@ struct CaptureTaker: ~Copyable {
     private mutating func makeRoom(for interface: Int) {
         while targets.count <= interface {
             targets.append(nil)
-            origins.append([])
             recalls.append(NFLogRecall())
             recent += [Packet](repeating: .none, count: Self.recentCount)
         }
@@ -120,7 +117,7 @@ struct CaptureTaker: ~Copyable {
         -> UInt64
     {
         state.take(
-            report, recent[interface * Self.recentCount + Int(report.packet)], origins[interface][Int(report.origin)],
+            report, recent[interface * Self.recentCount + Int(report.packet)], origins[Int(report.origin)],
             &recalls[interface], reader: reader, time)
     }
 

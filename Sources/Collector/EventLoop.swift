@@ -34,6 +34,7 @@ struct EventLoop: ~Copyable {
     private var sources: [NamespaceSource] = []
     private var kernelLog: KernelLogSource?
     private var tap: RecordingTap?
+    private var vocabulary = NFLogVocabulary()
     private var engine: TraceEngine
     /// Deliveries that were dropped because a receive buffer was full.
     private var bufferDrops: UInt64 = 0
@@ -176,10 +177,10 @@ struct EventLoop: ~Copyable {
                     var empty: [UInt64] = []
                     empty.reserveCapacity(count / 256)
                     var tags: [UInt64]? = empty
-                    source.reader.read(bytes, now: now, into: &engine.correlator, tags: &tags)
+                    source.reader.read(bytes, with: &vocabulary, now: now, into: &engine.correlator, tags: &tags)
                     tap.add(bytes, namespace: source.index, time: now, tags: tags ?? [])
                 } else {
-                    source.reader.read(bytes, now: now, into: &engine.correlator)
+                    source.reader.read(bytes, with: &vocabulary, now: now, into: &engine.correlator)
                 }
             }
         }

@@ -226,8 +226,7 @@ public struct Correlator: ~Copyable {
     }
 
     /// A packet will be taken soon: what it is looked for in is asked of memory meanwhile.
-    @inline(__always)
-    public func expect(_ packet: Packet, namespace: Int) {
+    public mutating func expect(_ packet: Packet, namespace: Int) {
         live.prefetch(UInt16(truncatingIfNeeded: namespace), packet.fingerprint, packet.tuple)
         translations.prefetch(packet.tuple, in: namespace)
     }

@@ -3,7 +3,7 @@ package import WireFormat
 
 /// What one NFLOG message says, as far as it can be understood without knowing the machine that it is from.
 package struct NFLogReport: Sendable, BitwiseCopyable {
-    /// The number of the message's prefix, family and hook (`NFLogDecoder.origin`).
+    /// The number of the message's prefix, family and hook (`NFLogVocabulary.origin`).
     package var origin: UInt32
     package var inInterface: UInt32
     package var outInterface: UInt32
@@ -43,42 +43,21 @@ package struct NFLogNews: OptionSet, Sendable {
     package static let problem = NFLogNews(rawValue: 4)
 }
 
-/// Where an NFLOG message comes from, as far as it says so itself.
-package struct NFLogOrigin: Sendable {
-    package var prefix: String
-    /// `nfgen_family`, `NFPROTO_*`.
-    package var family: UInt8
-    /// `NF_INET_*`.
-    package var hook: UInt8
-}
-
 /// Reads NFLOG's messages of one source, one after the other.
 ///
 /// Two things make that cheap, since a packet is reported by one chain after the other: messages of a rule have the same shape
 /// (`NFLogShapes`), and a packet that was parsed is recognised by its bytes (`RecentPackets`).
 package struct NFLogDecoder: Sendable {
     private let parser: PacketParser
-    private var shapes = NFLogShapes()
-    private var numbers = PrefixTable()
-    private var origins: [NFLogOrigin] = []
+    private var sequence = NFLogSequence()
     private var recent = RecentPackets()
     /// Why the packet of the last report could not be understood.
     package private(set) var problem: ParseError?
 
-    /// Origins that are told apart; all others share one more, which no probe has.
-    private let mostOrigins: Int
-
     /// Packets that reports name are numbered from 0 to one below this.
     package static let recentCount = RecentPackets.capacity
 
-    /// - Parameter mostOrigins: bounds memory, since a file may hold any number of prefixes.
-    package init(parser: PacketParser, mostOrigins: Int = 1 << 18) {
-        self.parser = parser
-        self.mostOrigins = mostOrigins
-    }
-
-    /// An origin that a report named.
-    package func origin(_ number: Int) -> NFLogOrigin { origins[number] }
+    package init(parser: PacketParser) { self.parser = parser }
 
     /// A packet that a report named.
     @inline(__always)
@@ -87,20 +66,24 @@ package struct NFLogDecoder: Sendable {
     /// Puts what a message says into `report`, whatever was there before: where it stays, since a copy of what has just been
     /// written in pieces makes the processor wait.
     ///
-    /// - Parameter body: of a message of type `NFLogMessage.packetType`.
+    /// - Parameters:
+    ///   - body: of a message of type `NFLogMessage.packetType`.
+    ///   - vocabulary: always the same for one decoder.
     /// - Throws: `ParseError` for a message that cannot be understood; `report` says nothing then. A packet that cannot be is no
     ///   error of its message (`problem`).
     @inline(__always) @discardableResult
     package mutating func decode(
-        _ bytes: RawSpan, body: Range<Int>, into report: inout NFLogReport
+        _ bytes: RawSpan, body: Range<Int>, with vocabulary: inout NFLogVocabulary, into report: inout NFLogReport
     ) throws(ParseError) -> NFLogNews {
-        if let known = shapes.readExpected(bytes, body: body) { return fill(&report, known.message, known.label, bytes) }
-        return try decodeSlowly(bytes, body, &report)
+        if let known = vocabulary.shapes.readExpected(bytes, body: body, &sequence) {
+            return fill(&report, known.message, known.label, bytes)
+        }
+        return try decodeSlowly(bytes, body, &vocabulary, &report)
     }
 
     @inline(never)
     private mutating func decodeSlowly(
-        _ bytes: RawSpan, _ body: Range<Int>, _ report: inout NFLogReport
+        _ bytes: RawSpan, _ body: Range<Int>, _ vocabulary: inout NFLogVocabulary, _ report: inout NFLogReport
     ) throws(ParseError) -> NFLogNews {
         let message: NFLogMessage
         do {
@@ -109,26 +92,11 @@ package struct NFLogDecoder: Sendable {
             report = .none
             throw error
         }
-        let known = origins.count
-        let origin = origin(of: message, bytes)
-        shapes.learn(origin, bytes, body: body)
+        let known = vocabulary.count
+        let origin = vocabulary.number(of: message, bytes)
+        vocabulary.shapes.learn(origin, bytes, body: body, &sequence)
         let news = fill(&report, message, origin, bytes)
-        return origins.count > known ? news.union(.origin) : news
-    }
-
-    private mutating func origin(of message: NFLogMessage, _ bytes: RawSpan) -> UInt32 {
-        if let known = numbers.number(bytes, message.prefix, family: message.family, hook: message.hook) { return known }
-        guard origins.count < mostOrigins else {
-            if origins.count == mostOrigins {
-                origins.append(NFLogOrigin(prefix: UnplacedPrefixes.others, family: message.family, hook: message.hook))
-            }
-            return UInt32(mostOrigins)
-        }
-        let number = UInt32(origins.count)
-        origins.append(NFLogOrigin(prefix: bytes.text(message.prefix), family: message.family, hook: message.hook))
-        numbers.insert(
-            message.prefix.map { bytes.byte($0) }, family: message.family, hook: message.hook, number: number)
-        return number
+        return vocabulary.count > known ? news.union(.origin) : news
     }
 
     @inline(__always)

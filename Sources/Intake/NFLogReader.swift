@@ -40,10 +40,12 @@ package struct NFLogReader {
     /// Reads one datagram.
     ///
     /// - Parameters:
+    ///   - vocabulary: always the same for one reader.
     ///   - now: microseconds since 1970, for events that the kernel did not stamp.
     ///   - tags: where it is given, gets the segment of each message (`Correlator.ingest`), or `noTag`.
     package mutating func read(
-        _ bytes: RawSpan, now: Int64, into correlator: inout Correlator, tags: inout [UInt64]?
+        _ bytes: RawSpan, with vocabulary: inout NFLogVocabulary, now: Int64, into correlator: inout Correlator,
+        tags: inout [UInt64]?
     ) {
         var offset = 0
         while true {
@@ -59,9 +61,9 @@ package struct NFLogReader {
             guard message.type == NFLogMessage.packetType else { continue }
             var tag = Self.noTag
             do {
-                let news = try decoder.decode(bytes, body: message.body, into: &report)
+                let news = try decoder.decode(bytes, body: message.body, with: &vocabulary, into: &report)
                 if news.contains(.packet) { correlator.expect(decoder.packet(report.packet), namespace: namespace) }
-                tag = take(now, &correlator)
+                tag = take(vocabulary, now, &correlator)
             } catch {
                 placing.countMalformed(&correlator)
             }
@@ -69,15 +71,17 @@ package struct NFLogReader {
         }
     }
 
-    package mutating func read(_ bytes: RawSpan, now: Int64, into correlator: inout Correlator) {
+    package mutating func read(
+        _ bytes: RawSpan, with vocabulary: inout NFLogVocabulary, now: Int64, into correlator: inout Correlator
+    ) {
         var tags: [UInt64]?
-        read(bytes, now: now, into: &correlator, tags: &tags)
+        read(bytes, with: &vocabulary, now: now, into: &correlator, tags: &tags)
     }
 
     @inline(__always)
-    private mutating func take(_ now: Int64, _ correlator: inout Correlator) -> UInt64 {
+    private mutating func take(_ vocabulary: NFLogVocabulary, _ now: Int64, _ correlator: inout Correlator) -> UInt64 {
         placing.take(
-            report, decoder.packet(report.packet), decoder.origin(Int(report.origin)), &recall, now: now,
+            report, decoder.packet(report.packet), vocabulary.origin(Int(report.origin)), &recall, now: now,
             into: &correlator)
     }
 }

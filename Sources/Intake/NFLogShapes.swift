@@ -5,12 +5,11 @@ internal import WireFormat
 /// The kernel writes a message's attributes in a fixed order (`__build_packet_message` in nfnetlink_log.c), so that what one
 /// rule reports of packet after packet differs in some values and nothing else. A message of a known shape is recognised by one
 /// comparison of its first hundred bytes, in which those values are masked out, and read without a walk through attributes.
-/// After each shape the one is tried that followed it last, since packets take the same chains in the same order.
 ///
 /// Bounded by `mostShapes`, and by `mostOfOne` of one label; what has a shape past those is read the long way.
 struct NFLogShapes: Sendable {
-    private static let mostShapes = 1 << 14
-    private static let mostOfOne = 8
+    private static let mostShapes = 1 << 16
+    private static let mostOfOne = 16
     /// Bytes before the packet at most: the longest prefix, 128, and all attributes that come before it.
     private static let longestHead = 512
 
@@ -31,8 +30,6 @@ struct NFLogShapes: Sendable {
         var globalSequence: Int32 = 0
         var family: UInt8
         var hook: UInt8
-        /// The shape that came behind this one last; -1 for none.
-        var successor: Int32 = -1
         /// Another one with the same label; -1 for none.
         var sibling: Int32 = -1
     }
@@ -40,49 +37,47 @@ struct NFLogShapes: Sendable {
     private var shapes: [Shape] = []
     private var words: [UInt64] = []
     private var masks: [UInt64] = []
-    private var firstByLabel: [UInt32: Int32] = [:]
-    private var latest: Int32 = -1
+    /// By label; -1 for none.
+    private var firstByLabel: [Int32] = []
 
     init() {}
 
     /// Reads a message whose shape is the expected one.
     ///
-    /// - Parameter body: of a message of type `NFLogMessage.packetType`, from `struct nfgenmsg` on.
+    /// - Parameters:
+    ///   - body: of a message of type `NFLogMessage.packetType`, from `struct nfgenmsg` on.
+    ///   - sequence: of its source.
     /// - Returns: the message, without its prefix, which the label stands for; and the label of its shape; `nil` for any other,
     ///   which is to be read the long way.
     @inline(__always)
-    mutating func readExpected(_ bytes: RawSpan, body: Range<Int>) -> (message: NFLogMessage, label: UInt32)? {
-        guard latest >= 0 else { return nil }
-        let expected = shapes[Int(latest)].successor
+    func readExpected(
+        _ bytes: RawSpan, body: Range<Int>, _ sequence: inout NFLogSequence
+    ) -> (message: NFLogMessage, label: UInt32)? {
+        let expected = sequence.expected
         guard expected >= 0, isShape(Int(expected), bytes, body) else { return nil }
-        latest = expected
+        sequence.latest = expected
         return (message(Int(expected), bytes, body), shapes[Int(expected)].label)
     }
 
     /// A message has been read the long way: what comes like it is recognised from now on.
-    mutating func learn(_ label: UInt32, _ bytes: RawSpan, body: Range<Int>) {
+    mutating func learn(_ label: UInt32, _ bytes: RawSpan, body: Range<Int>, _ sequence: inout NFLogSequence) {
         var last: Int32 = -1
         var count = 0
-        var shape = firstByLabel[label] ?? -1
+        while firstByLabel.count <= Int(label) { firstByLabel.append(-1) }
+        var shape = firstByLabel[Int(label)]
         while shape >= 0 {
-            if isShape(Int(shape), bytes, body) { return follow(shape) }
+            if isShape(Int(shape), bytes, body) { return sequence.follow(shape) }
             last = shape
             count += 1
             shape = shapes[Int(shape)].sibling
         }
         guard shapes.count < Self.mostShapes, count < Self.mostOfOne, let made = makeShape(label, bytes, body) else {
-            latest = -1
-            return
+            return sequence.follow(-1)
         }
         let index = Int32(shapes.count)
         shapes.append(made)
-        if last >= 0 { shapes[Int(last)].sibling = index } else { firstByLabel[label] = index }
-        follow(index)
-    }
-
-    private mutating func follow(_ shape: Int32) {
-        if latest >= 0 { shapes[Int(latest)].successor = shape }
-        latest = shape
+        if last >= 0 { shapes[Int(last)].sibling = index } else { firstByLabel[Int(label)] = index }
+        sequence.follow(index)
     }
 
     @inline(__always)
@@ -167,5 +162,29 @@ struct NFLogShapes: Sendable {
         }
         shape.wordCount = Int32(places.count)
         return shape
+    }
+}
+
+/// Which shape came behind which one last in the messages of one source: it is tried first, since packets take the same chains in the
+/// same order.
+struct NFLogSequence: Sendable {
+    /// The shape of the last message; -1 for none that is known.
+    fileprivate var latest: Int32 = -1
+    /// By shape; -1 for none.
+    private var successors: [Int32] = []
+
+    init() {}
+
+    @inline(__always)
+    fileprivate var expected: Int32 {
+        Int(latest) < successors.count && latest >= 0 ? successors[Int(latest)] : -1
+    }
+
+    fileprivate mutating func follow(_ shape: Int32) {
+        if latest >= 0, shape >= 0 {
+            while successors.count <= Int(latest) { successors.append(-1) }
+            successors[Int(latest)] = shape
+        }
+        latest = shape
     }
 }

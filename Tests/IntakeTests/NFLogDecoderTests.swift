@@ -80,7 +80,8 @@ private struct Messages {
 @Suite struct NFLogDecoderTests {
     /// What finds no room is nobody's, rather than somebody else's.
     @Test func prefixesPastTheBoundShareAnOriginOfTheirOwn() throws {
-        var decoder = NFLogDecoder(parser: PacketParser(), mostOrigins: 2)
+        var decoder = NFLogDecoder(parser: PacketParser())
+        var vocabulary = NFLogVocabulary(mostOrigins: 2)
         var report = NFLogReport.none
         let packet: [UInt8] =
             [0x45, 0, 0, 28, 0, 1, 0, 0, 64, 17, 0, 0] + big(1) + big(2) + big(1000, 2) + big(53, 2) + [0, 8, 0, 0]
@@ -90,8 +91,8 @@ private struct Messages {
             let body: [UInt8] =
                 [2, 0, 0, 5] + attribute(1, [8, 0, 0, 0]) + attribute(10, Array("rule-\(name)".utf8) + [0])
                 + attribute(9, packet)
-            try decoder.decode(unsafe body.span.bytes, body: 0..<body.count, into: &report)
-            prefixes.append(decoder.origin(Int(report.origin)).prefix)
+            try decoder.decode(unsafe body.span.bytes, body: 0..<body.count, with: &vocabulary, into: &report)
+            prefixes.append(vocabulary.origin(Int(report.origin)).prefix)
         }
         let once = ["rule-a", "rule-b", UnplacedPrefixes.others, UnplacedPrefixes.others]
         #expect(prefixes == once + once)
@@ -102,6 +103,7 @@ private struct Messages {
         var messages = Messages(seed: seed)
         let parser = PacketParser(seed: 7)
         var decoder = NFLogDecoder(parser: parser)
+        var vocabulary = NFLogVocabulary()
         var report = NFLogReport.none
         var understood = 0
         var recognised = 0
@@ -110,12 +112,12 @@ private struct Messages {
             let bytes = unsafe body.span.bytes
             guard let message = try? NFLogMessage(parsing: bytes, body: 0..<body.count) else {
                 #expect(throws: ParseError.self, "message \(number)") {
-                    try decoder.decode(unsafe body.span.bytes, body: 0..<body.count, into: &report)
+                    try decoder.decode(unsafe body.span.bytes, body: 0..<body.count, with: &vocabulary, into: &report)
                 }
                 continue
             }
-            try decoder.decode(bytes, body: 0..<body.count, into: &report)
-            let origin = decoder.origin(Int(report.origin))
+            try decoder.decode(bytes, body: 0..<body.count, with: &vocabulary, into: &report)
+            let origin = vocabulary.origin(Int(report.origin))
             #expect(
                 origin.prefix == bytes.text(message.prefix) && origin.family == message.family && origin.hook == message.hook)
             #expect(report.inInterface == message.inInterface && report.outInterface == message.outInterface)

@@ -39,6 +39,7 @@ private func logged(_ prefix: String, hook: Hook, sequence: UInt32, payload: [UI
 private struct Fixture: ~Copyable {
     var correlator = Correlator()
     var reader: NFLogReader
+    var vocabulary = NFLogVocabulary()
 
     init(_ prefixes: [(String, Table, Hook)]) {
         let registry = registry(prefixes)
@@ -46,7 +47,7 @@ private struct Fixture: ~Copyable {
         reader = NFLogReader(namespace: 0, parser: PacketParser(), registry: registry)
     }
 
-    mutating func read(_ bytes: [UInt8]) { reader.read(unsafe bytes.span.bytes, now: 5, into: &correlator) }
+    mutating func read(_ bytes: [UInt8]) { reader.read(unsafe bytes.span.bytes, with: &vocabulary, now: 5, into: &correlator) }
 }
 
 @Suite struct NFLogReaderTests {

@@ -1,0 +1,45 @@
+internal import WireFormat
+
+/// Where an NFLOG message comes from, as far as it says so itself.
+package struct NFLogOrigin: Sendable {
+    package var prefix: String
+    /// `nfgen_family`, `NFPROTO_*`.
+    package var family: UInt8
+    /// `NF_INET_*`.
+    package var hook: UInt8
+}
+
+/// What NFLOG's messages look like, and the origins that they name. The same rules are in many namespaces, so that the decoders of
+/// one thread share one: else each namespace would bring its own into the processor's cache when its turn comes.
+package struct NFLogVocabulary: Sendable {
+    var shapes = NFLogShapes()
+    private var numbers = PrefixTable()
+    private var origins: [NFLogOrigin] = []
+    /// Origins that are told apart; all others share one more, which no probe has.
+    private let mostOrigins: Int
+
+    /// - Parameter mostOrigins: bounds memory, since a file may hold any number of prefixes.
+    package init(mostOrigins: Int = 1 << 18) { self.mostOrigins = mostOrigins }
+
+    /// How many origins there are.
+    package var count: Int { origins.count }
+
+    /// An origin that a report named.
+    package func origin(_ number: Int) -> NFLogOrigin { origins[number] }
+
+    /// The number of a message's origin, which it gets now if it has none.
+    mutating func number(of message: NFLogMessage, _ bytes: RawSpan) -> UInt32 {
+        if let known = numbers.number(bytes, message.prefix, family: message.family, hook: message.hook) { return known }
+        guard origins.count < mostOrigins else {
+            if origins.count == mostOrigins {
+                origins.append(NFLogOrigin(prefix: UnplacedPrefixes.others, family: message.family, hook: message.hook))
+            }
+            return UInt32(mostOrigins)
+        }
+        let number = UInt32(origins.count)
+        origins.append(NFLogOrigin(prefix: bytes.text(message.prefix), family: message.family, hook: message.hook))
+        numbers.insert(
+            message.prefix.map { bytes.byte($0) }, family: message.family, hook: message.hook, number: number)
+        return number
+    }
+}
