@@ -78,7 +78,7 @@ package struct OrderedTable: ~Copyable {
     /// - Returns: that one, or -1.
     @inline(__always)
     package mutating func insert(_ element: Int32, _ hash: UInt32) -> Int32 {
-        if taken * 3 >= Int(homes) * 2 { grow() }
+        if taken * 2 >= Int(homes) { grow() }
         let slot = slot(of: hash)
         let found = slots[slot]
         guard found.hash != hash else { return found.element }
