@@ -63,8 +63,10 @@ enum Traffic {
         body += attribute(10, Array("ipt-trace:a1b2c3:\(step.table.name):\(step.hook.name)".utf8) + [0])
         if step.hook != .output { body += attribute(4, [0, 0, 0, 2]) }
         if step.hook != .prerouting, step.hook != .input { body += attribute(5, [0, 0, 0, 3]) }
+        // The router counts down when it has decided where the packet goes.
+        let timeToLive: UInt8 = step.namespace == 0 || (step.namespace == 1 && step.hook == .prerouting) ? 64 : 63
         let packet: [UInt8] =
-            [0x45, 0, 0, UInt8(packetLength), 0, 0, 0x40, 0, step.namespace == 0 ? 64 : 63, 17, 0, 0]
+            [0x45, 0, 0, UInt8(packetLength), 0, 0, 0x40, 0, timeToLive, 17, 0, 0]
             + [UInt8](repeating: 0, count: 4) + [8, 8, 8, 8, 0x9C, 0x40, 0, 9, 0, 72, 0, 0]
             + [UInt8](repeating: 0, count: packetLength - 28)
         return body + attribute(9, packet)
