@@ -206,10 +206,10 @@ public struct Correlator: ~Copyable {
 
     /// The flow that a packet belongs to: the same for all of its packets, in both directions, in all namespaces, whatever
     /// translates addresses and ports, as far as connection tracking has told.
-    public func flow(of packet: Packet) -> UInt64 { translations.name(of: packet.flow) }
+    public mutating func flow(of packet: Packet) -> UInt64 { translations.name(of: packet.flow) }
 
     /// Whether a packet may be part of a segment that there is: of the same packet, or a copy of it, from the same source.
-    public func mayContinue(_ packet: Packet, at probe: UInt32) -> Bool {
+    public mutating func mayContinue(_ packet: Packet, at probe: UInt32) -> Bool {
         let namespace = places[Int(probe)].namespace
         var candidates = live.atPlace(namespace, packet.fingerprint, packet.tuple)
         var candidate = live.next(&candidates)

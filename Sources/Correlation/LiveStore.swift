@@ -24,6 +24,9 @@ struct Candidates {
 }
 
 /// The journeys and segments that are under way, by number, and where segments are found.
+///
+/// Some functions that change nothing are `mutating`: the compiler copies a store, 240 bytes, to lend it to one that is not and that
+/// it does not inline, for each of the candidates that are looked at.
 struct LiveStore: ~Copyable {
     private struct Addresses: BitwiseCopyable {
         var tuple: PacketTuple
@@ -276,28 +279,28 @@ struct LiveStore: ~Copyable {
 
     /// Those where one of them is, itself among them.
     @inline(__always)
-    func atPlaceOf(_ index: Int32) -> Candidates { candidates(.place, hash(index, .place)) }
+    mutating func atPlaceOf(_ index: Int32) -> Candidates { candidates(.place, hash(index, .place)) }
 
     /// Those that may be what `departed`, which is looked for, has arrived as.
     @inline(__always)
-    func arrivals(for departed: Int32) -> Candidates {
+    mutating func arrivals(for departed: Int32) -> Candidates {
         candidates(.arrival, Self.facing(knownHash(departed, .departure), .arrival))
     }
 
     /// Those that may have arrived as `arrived`.
     @inline(__always)
-    func departures(for arrived: Int32) -> Candidates {
+    mutating func departures(for arrived: Int32) -> Candidates {
         candidates(.departure, Self.facing(hash(arrived, .arrival), .departure))
     }
 
     /// The same from whatever source.
     @inline(__always)
-    func arrivalsFromAnywhere(for departed: Int32) -> Candidates {
+    mutating func arrivalsFromAnywhere(for departed: Int32) -> Candidates {
         nearCandidates(Self.facing(hash(departed, .departure), .arrival), after: nil)
     }
 
     @inline(__always)
-    func departuresFromAnywhere(for arrived: Int32) -> Candidates {
+    mutating func departuresFromAnywhere(for arrived: Int32) -> Candidates {
         nearCandidates(Self.facing(hash(arrived, .arrival), .departure), after: nil)
     }
 
@@ -312,8 +315,9 @@ struct LiveStore: ~Copyable {
     }
 
     /// Those whose hash begins as this one and is for the same search.
-    private func nearCandidates(_ hash: UInt32, after found: OrderedTable.Found?) -> Candidates {
-        guard let search = Search(hash), let next = byDestination.next(after: found, in: Self.near(hash), like: hash, mask: Search.mask)
+    private mutating func nearCandidates(_ hash: UInt32, after found: OrderedTable.Found?) -> Candidates {
+        guard let search = Search(hash),
+            let next = byDestination.next(after: found, in: Self.near(hash), like: hash, mask: Search.mask)
         else { return Candidates(first: -1, link: -1) }
         return candidates(next.element, search, next.hash, next)
     }
@@ -327,7 +331,7 @@ struct LiveStore: ~Copyable {
 
     /// Takes the first of what is left, -1 where nothing is. The one behind it is asked of memory meanwhile.
     @inline(__always)
-    func next(_ candidates: inout Candidates) -> Int32 {
+    mutating func next(_ candidates: inout Candidates) -> Int32 {
         let first = candidates.first
         candidates.link = candidates.link < 0 ? -1 : chains.next(candidates.link)
         candidates.first = element(candidates.link)
@@ -345,7 +349,7 @@ struct LiveStore: ~Copyable {
 
     /// A segment will be taken out soon.
     @inline(__always)
-    func prefetchTables(_ index: Int32) {
+    mutating func prefetchTables(_ index: Int32) {
         bySource.prefetch(hash(index, .place))
         if segments[index].isLookedFor { byDestination.prefetch(hash(index, .departure)) }
     }
@@ -379,7 +383,7 @@ struct LiveStore: ~Copyable {
 
     /// The hash that a segment is found by.
     @inline(__always)
-    private func knownHash(_ index: Int32, _ search: Search) -> UInt32 {
+    private mutating func knownHash(_ index: Int32, _ search: Search) -> UInt32 {
         let own = hash(index, search)
         // What leaves is found by what it is expected to arrive as.
         guard search == .departure, byDestination[own] != index else { return own }
@@ -387,7 +391,7 @@ struct LiveStore: ~Copyable {
     }
 
     @inline(never)
-    private func expectedHash(_ departed: Int32, _ own: UInt32) -> UInt32 {
+    private mutating func expectedHash(_ departed: Int32, _ own: UInt32) -> UInt32 {
         let link = link(departed, .departure)
         guard link < 0 else { return chains[link].hash }
         var found: OrderedTable.Found?
@@ -479,8 +483,7 @@ struct LiveStore: ~Copyable {
     private static func facing(_ hash: UInt32, _ search: Search) -> UInt32 { hash & ~Search.mask | UInt32(search.rawValue) }
 
     /// The hash that a segment has by itself.
-    @inline(__always)
-    private func hash(_ index: Int32, _ search: Search) -> UInt32 {
+    private mutating func hash(_ index: Int32, _ search: Search) -> UInt32 {
         switch search {
         case .place: Self.placeHash(segments[index].namespace, fingerprint(index), current(index))
         case .translated: Self.translatedHash(segments[index].namespace, fingerprint(index), current(index))

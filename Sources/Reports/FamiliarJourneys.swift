@@ -52,7 +52,8 @@ struct FamiliarJourneys: Sendable {
 
     mutating func insert(_ kind: Kind, _ signature: UInt64) {
         let first = set(signature)
-        let place = (first..<first + 4).first { signatures[$0] == 0 || signatures[$0] == signature }
+        let place =
+            (first..<first + 4).first { signatures[$0] == 0 || signatures[$0] == signature }
             ?? first + turn
         turn = (turn + 1) & 3
         signatures[place] = signature
