@@ -240,9 +240,9 @@ struct LiveStore: ~Copyable {
     mutating func awaitChild(_ index: Int32, as tuple: PacketTuple?) {
         segments[index].awaitsChild = true
         let own = hash(index, .departure)
-        let hash = tuple.map { Self.crossingHash(.departure, fingerprint(index), $0) } ?? own
+        let hash = tuple.map { SearchHash.crossing(.departure, fingerprint(index), $0) } ?? own
         // To another destination nothing is joined.
-        insert(index, .departure, Self.near(own).contains(hash) ? hash : own)
+        insert(index, .departure, SearchHash.near(own).contains(hash) ? hash : own)
     }
 
     mutating func awaitTranslation(_ index: Int32) {
@@ -274,7 +274,7 @@ struct LiveStore: ~Copyable {
 
     @inline(__always)
     func atPlace(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> Candidates {
-        candidates(.place, Self.placeHash(namespace, fingerprint, tuple))
+        candidates(.place, SearchHash.place(namespace, fingerprint, tuple))
     }
 
     /// Those where one of them is, itself among them.
@@ -284,29 +284,29 @@ struct LiveStore: ~Copyable {
     /// Those that may be what `departed`, which is looked for, has arrived as.
     @inline(__always)
     mutating func arrivals(for departed: Int32) -> Candidates {
-        candidates(.arrival, Self.facing(knownHash(departed, .departure), .arrival))
+        candidates(.arrival, SearchHash.facing(knownHash(departed, .departure), .arrival))
     }
 
     /// Those that may have arrived as `arrived`.
     @inline(__always)
     mutating func departures(for arrived: Int32) -> Candidates {
-        candidates(.departure, Self.facing(hash(arrived, .arrival), .departure))
+        candidates(.departure, SearchHash.facing(hash(arrived, .arrival), .departure))
     }
 
     /// The same from whatever source.
     @inline(__always)
     mutating func arrivalsFromAnywhere(for departed: Int32) -> Candidates {
-        nearCandidates(Self.facing(hash(departed, .departure), .arrival), after: nil)
+        nearCandidates(SearchHash.facing(hash(departed, .departure), .arrival), after: nil)
     }
 
     @inline(__always)
     mutating func departuresFromAnywhere(for arrived: Int32) -> Candidates {
-        nearCandidates(Self.facing(hash(arrived, .arrival), .departure), after: nil)
+        nearCandidates(SearchHash.facing(hash(arrived, .arrival), .departure), after: nil)
     }
 
     @inline(__always)
     func translated(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> Candidates {
-        candidates(.translated, Self.translatedHash(namespace, fingerprint, tuple))
+        candidates(.translated, SearchHash.translated(namespace, fingerprint, tuple))
     }
 
     @inline(__always)
@@ -317,7 +317,7 @@ struct LiveStore: ~Copyable {
     /// Those whose hash begins as this one and is for the same search.
     private mutating func nearCandidates(_ hash: UInt32, after found: OrderedTable.Found?) -> Candidates {
         guard let search = Search(hash),
-            let next = byDestination.next(after: found, in: Self.near(hash), like: hash, mask: Search.mask)
+            let next = byDestination.next(after: found, in: SearchHash.near(hash), like: hash, mask: SearchHash.searchMask)
         else { return Candidates(first: -1, link: -1) }
         return candidates(next.element, search, next.hash, next)
     }
@@ -343,8 +343,8 @@ struct LiveStore: ~Copyable {
     /// A packet will be taken soon.
     @inline(__always)
     func prefetch(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) {
-        bySource.prefetch(Self.placeHash(namespace, fingerprint, tuple))
-        byDestination.prefetch(Self.crossingHash(.departure, fingerprint, tuple))
+        bySource.prefetch(SearchHash.place(namespace, fingerprint, tuple))
+        byDestination.prefetch(SearchHash.crossing(.departure, fingerprint, tuple))
     }
 
     /// A segment will be taken out soon.
@@ -396,7 +396,7 @@ struct LiveStore: ~Copyable {
         guard link < 0 else { return chains[link].hash }
         var found: OrderedTable.Found?
         repeat {
-            found = byDestination.next(after: found, in: Self.near(own), like: own, mask: Search.mask)
+            found = byDestination.next(after: found, in: SearchHash.near(own), like: own, mask: SearchHash.searchMask)
         } while found.map { $0.element != departed } ?? false
         return found?.hash ?? own
     }
@@ -424,71 +424,13 @@ struct LiveStore: ~Copyable {
         chains.removeSibling(of: link)
     }
 
-    // MARK: Hashes.
-    //
-    // Those of one table begin alike for one packet and tell its entries apart by their lower bits, so that all that is known of a
-    // packet lies side by side in memory, in whichever namespace it is; behind a translation, too, as long as that keeps the
-    // source port, as masquerading does where it can, or the destination. Ports are left out for ICMP, whose query id is rewritten
-    // with either address.
-
-    @inline(__always)
-    private static func placeHash(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
-        hash(
-            .place, fingerprint, UInt64(tuple.isICMP ? 0 : tuple.sourcePort) << 40,
-            UInt64(namespace) ^ spread(tuple.source.low ^ tuple.source.high))
-    }
-
-    @inline(__always)
-    private static func translatedHash(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
-        hash(.translated, fingerprint, destination(tuple), UInt64(namespace))
-    }
-
-    @inline(__always)
-    private static func crossingHash(_ search: Search, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
-        let port = UInt64(tuple.isICMP ? 0 : tuple.sourcePort) << 48
-        return hash(search, fingerprint, destination(tuple), spread(tuple.source.low ^ tuple.source.high ^ port))
-    }
-
-    @inline(__always)
-    private static func destination(_ tuple: PacketTuple) -> UInt64 {
-        tuple.destination.low ^ tuple.destination.high &* 0x9E37_79B9_7F4A_7C15
-            ^ UInt64(tuple.isICMP ? 0 : tuple.destinationPort) << 40
-    }
-
-    @inline(__always)
-    private static func spread(_ word: UInt64) -> UInt64 { (word &* 0x9E37_79B9_7F4A_7C15) >> 56 }
-
-    /// - Parameters:
-    ///   - key: what all of a packet's entries in a table have.
-    ///   - detail: what tells them apart, of which eight bits count. More would let packets that differ in nothing else fill
-    ///     more places in a row.
-    @inline(__always)
-    private static func hash(_ search: Search, _ fingerprint: Fingerprint, _ key: UInt64, _ detail: UInt64) -> UInt32 {
-        // The fingerprint is well mixed already; the rest needs a multiplication.
-        let product = (key ^ fingerprint.header).multipliedFullWidth(by: 0xD6E8_FEB8_6659_FD93)
-        let mixed = product.high ^ product.low ^ fingerprint.payload
-        let detailed = UInt32(truncatingIfNeeded: mixed ^ mixed >> 32 ^ detail & 0xFF)
-        return detailed << Search.bits | UInt32(search.rawValue)
-    }
-
-    /// The hashes that begin as one does.
-    @inline(__always)
-    private static func near(_ hash: UInt32) -> ClosedRange<UInt32> {
-        let mask: UInt32 = 0xFF << Search.bits | Search.mask
-        return hash & ~mask...hash | mask
-    }
-
-    /// Of what has left, the hash of what has arrived as that, and the other way round.
-    @inline(__always)
-    private static func facing(_ hash: UInt32, _ search: Search) -> UInt32 { hash & ~Search.mask | UInt32(search.rawValue) }
-
     /// The hash that a segment has by itself.
     private mutating func hash(_ index: Int32, _ search: Search) -> UInt32 {
         switch search {
-        case .place: Self.placeHash(segments[index].namespace, fingerprint(index), current(index))
-        case .translated: Self.translatedHash(segments[index].namespace, fingerprint(index), current(index))
-        case .arrival: Self.crossingHash(search, fingerprint(index), entry(index))
-        case .departure: Self.crossingHash(search, fingerprint(index), current(index))
+        case .place: SearchHash.place(segments[index].namespace, fingerprint(index), current(index))
+        case .translated: SearchHash.translated(segments[index].namespace, fingerprint(index), current(index))
+        case .arrival: SearchHash.crossing(search, fingerprint(index), entry(index))
+        case .departure: SearchHash.crossing(search, fingerprint(index), current(index))
         }
     }
 }

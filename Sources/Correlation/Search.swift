@@ -12,17 +12,3 @@ enum Search: UInt8 {
     /// What may be on its way to another namespace: the same, as it will arrive as far as that is known.
     case departure
 }
-
-/// The lowest bits of a hash tell the search that it is for. Not all of them are set for any, so that no hash is the greatest
-/// number, which is none for `OrderedTable`.
-extension Search {
-    static var bits: UInt32 { 3 }
-    static var mask: UInt32 { 1 << bits - 1 }
-
-    @inline(__always)
-    init?(_ hash: UInt32) { self.init(rawValue: UInt8(truncatingIfNeeded: hash & Self.mask)) }
-
-    /// Whether a hash is for it.
-    @inline(__always)
-    func isOf(_ hash: UInt32) -> Bool { hash & Self.mask == UInt32(rawValue) }
-}

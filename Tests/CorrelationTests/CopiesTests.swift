@@ -181,15 +181,19 @@ private struct Turns: ~Copyable {
         #expect(turns.collected.journeys.map(\.doubt) == [.eventsLost])
     }
 
-    @Test func moreFlowsThanAreLookedAtAreStillToldApartByTheirAddresses() {
+    /// Identical datagrams, from as many ports, from as many addresses, and of as many of either as begin alike in all tables.
+    @Test(arguments: [(1000, 1), (1, 1000), (70, 70)])
+    func moreFlowsThanAreLookedAtAreStillToldApartByTheirAddresses(ports: Int, hosts: Int) {
         var (world, guest, host, inet) = Self.row()
-        let copies = (0..<1000).map { packet(client, UInt16(1000 + $0), server, 53, content: 7) }
+        let copies = (0..<hosts).flatMap { number in
+            (0..<ports).map { packet(0xAC10_0002 + UInt32(number), UInt16(1000 + $0), server, 53, content: 7) }
+        }
         var turns = Turns(world)
         turns.receive(copies.flatMap { world.events(guest, Way.out, $0, out: 2) })
         turns.receive(copies.reversed().flatMap { world.events(host, Self.through, $0, in: 2, out: 3) })
         turns.receive(copies.flatMap { world.events(inet, Way.into, $0, in: 2) })
         turns.finish()
-        #expect(turns.collected.journeys.count == 1000)
+        #expect(turns.collected.journeys.count == ports * hosts)
         #expect(turns.collected.journeys.allSatisfy { $0.outcome == .delivered && !$0.isAmbiguous && $0.segments.count == 3 })
     }
 }

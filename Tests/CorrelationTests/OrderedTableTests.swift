@@ -47,6 +47,33 @@ struct OrderedTableTests {
         #expect(differences == 0)
     }
 
+    /// All that begin alike are found, and nothing else, wherever others have displaced them to; at the table's end, too.
+    @Test(arguments: [0, 0xFFFF_0000 as UInt32]) func findsAllOfARange(beginning: UInt32) {
+        var table = OrderedTable(capacity: 16)
+        var expected: [UInt32: Int32] = [:]
+        var hashes = Hashes(state: 11)
+        // Few that begin alike at first, and in the end nearly all that can.
+        for number in 0..<3000 as Range<Int32> {
+            let hash = beginning | hashes.next() & 0x1FFF
+            guard hash != .max else { continue }
+            if table.insert(number, hash) < 0 { expected[hash] = number }
+        }
+        #expect(expected.count > 2000)
+        for start in stride(from: beginning, to: beginning | 0x1FFF, by: 0x400) {
+            let range = start...start | 0x3FF
+            for ending in 0..<8 as Range<UInt32> {
+                var found: OrderedTable.Found?
+                var elements: [Int32] = []
+                repeat {
+                    found = table.next(after: found, in: range, like: ending, mask: 7)
+                    if let found { elements.append(found.element) }
+                } while found != nil
+                let known = expected.filter { range.contains($0.key) && $0.key & 7 == ending }
+                #expect(elements == known.sorted { $0.key < $1.key }.map(\.value))
+            }
+        }
+    }
+
     /// Elements lie where they are looked for: a slip in what a hash is multiplied by would let every search begin at one slot.
     @Test func searchesAreShort() {
         var table = OrderedTable(capacity: 4096)

@@ -98,25 +98,27 @@ private struct Messages {
         #expect(prefixes == once + once)
     }
 
-    /// Recognising a message's shape and a packet's bytes gives what reading them from their beginning gives.
+    /// Recognising a message's shape and a packet's bytes gives what reading them from their beginning gives, in several namespaces
+    /// whose messages take turns.
     @Test(arguments: 1...8 as ClosedRange<UInt64>) func whatIsRecognisedIsWhatWouldBeParsed(seed: UInt64) throws {
         var messages = Messages(seed: seed)
         let parser = PacketParser(seed: 7)
-        var decoder = NFLogDecoder(parser: parser)
+        var decoders = (0..<3).map { _ in NFLogDecoder(parser: parser) }
         var vocabulary = NFLogVocabulary()
         var report = NFLogReport.none
         var understood = 0
         var recognised = 0
         for number in 0..<20_000 {
+            let source = number / 40 % decoders.count
             let body = messages.next()
             let bytes = unsafe body.span.bytes
             guard let message = try? NFLogMessage(parsing: bytes, body: 0..<body.count) else {
                 #expect(throws: ParseError.self, "message \(number)") {
-                    try decoder.decode(unsafe body.span.bytes, body: 0..<body.count, with: &vocabulary, into: &report)
+                    try decoders[source].decode(unsafe body.span.bytes, body: 0..<body.count, with: &vocabulary, into: &report)
                 }
                 continue
             }
-            try decoder.decode(bytes, body: 0..<body.count, with: &vocabulary, into: &report)
+            try decoders[source].decode(bytes, body: 0..<body.count, with: &vocabulary, into: &report)
             let origin = vocabulary.origin(Int(report.origin))
             #expect(
                 origin.prefix == bytes.text(message.prefix) && origin.family == message.family && origin.hook == message.hook)
@@ -129,7 +131,7 @@ private struct Messages {
                 continue
             }
             try #require(report.hasPacket, "message \(number)")
-            let found = decoder.packet(report.packet)
+            let found = decoders[source].packet(report.packet)
             #expect(found.tuple == packet.tuple && found.fingerprint == packet.fingerprint, "message \(number)")
             #expect(report.timeToLive == packet.timeToLive && found.length == packet.length, "message \(number)")
             #expect(found.isFragment == packet.isFragment && found.icmpType == packet.icmpType)
