@@ -126,15 +126,20 @@ func live(journeys: Int, isLarge: Bool, row: Int) {
 }
 
 /// Copies of one packet, as many as are under way on a loaded machine: which event continues which cannot be told, and looking
-/// for it must not take ever longer.
+/// for it must not take ever longer. And the same from as many ports, which can be told apart, but not by what a packet's hashes
+/// begin with.
 func copies(packets: Int) {
-    var size = Traffic.Size()
-    size.distinct = 1
-    var traffic = Traffic(size)
-    var path = Path(traffic, Correlator.Limits())
-    var first = 0
-    path.run(&traffic, &first, rounds: packets / (Pace.bursts * Traffic.burst))
-    report("copies of one packet, \(path.correlator.liveJourneys) journeys under way", path.cost)
+    for flows in [1, 20_000] {
+        var size = Traffic.Size()
+        size.distinct = 1
+        size.flows = flows
+        var traffic = Traffic(size)
+        var path = Path(traffic, Correlator.Limits())
+        var first = 0
+        path.run(&traffic, &first, rounds: packets / (Pace.bursts * Traffic.burst))
+        let what = flows == 1 ? "copies of one packet" : "identical datagrams from \(flows) ports"
+        report("\(what), \(path.correlator.liveJourneys) journeys under way", path.cost)
+    }
 }
 
 /// What journeys take that have been seen in one namespace so far.

@@ -3,9 +3,9 @@ internal import TraceModel
 /// The hashes by which segments are found in `LiveStore`.
 ///
 /// Those of one table begin alike for one packet and tell its entries apart by their lower bits, so that all that is known of a
-/// packet lies side by side in memory, in whichever namespace it is; behind a translation, too, as long as that keeps the source
-/// port, as masquerading does where it can, or the destination. Ports are left out for ICMP, whose query id is rewritten with
-/// either address.
+/// packet lies side by side in memory, in whichever namespace it is: by its source for what continues within a namespace, where
+/// the destination may be translated, and by its destination for what crosses from one to the next, where it was. Ports are left
+/// out for ICMP, whose query id is rewritten with either address.
 ///
 /// The lowest bits tell the search. Not all of them are set for any, so that no hash is the greatest number, which is none for
 /// `OrderedTable`.
@@ -17,9 +17,7 @@ enum SearchHash {
     /// Where an event's segment is.
     @inline(__always)
     static func place(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
-        hash(
-            .place, fingerprint, UInt64(tuple.isICMP ? 0 : tuple.sourcePort) << 40,
-            UInt64(namespace) ^ spread(tuple.source.low ^ tuple.source.high))
+        hash(.place, fingerprint, key(tuple.source, tuple.isICMP ? 0 : tuple.sourcePort), UInt64(namespace))
     }
 
     /// The same behind a source translation.
@@ -37,8 +35,12 @@ enum SearchHash {
 
     @inline(__always)
     private static func destination(_ tuple: PacketTuple) -> UInt64 {
-        tuple.destination.low ^ tuple.destination.high &* 0x9E37_79B9_7F4A_7C15
-            ^ UInt64(tuple.isICMP ? 0 : tuple.destinationPort) << 40
+        key(tuple.destination, tuple.isICMP ? 0 : tuple.destinationPort)
+    }
+
+    @inline(__always)
+    private static func key(_ address: IPAddress, _ port: UInt16) -> UInt64 {
+        address.low ^ address.high &* 0x9E37_79B9_7F4A_7C15 ^ UInt64(port) << 40
     }
 
     /// A few bits of a word, all of which matter.
