@@ -81,13 +81,17 @@ struct TranslationTable: Sendable {
     /// What becomes of a packet will be asked soon: first the one, and when that has had time to come the other.
     @inline(__always)
     func prefetch(_ tuple: PacketTuple, in namespace: Int) {
-        if namespace < isTranslating.count, isTranslating[namespace] { entries.prefetch(tuple, in: namespace) }
+        if isLarge, namespace < isTranslating.count, isTranslating[namespace] { entries.prefetch(tuple, in: namespace) }
     }
 
     @inline(__always)
     func prefetchEntry(_ tuple: PacketTuple, in namespace: Int) {
-        if namespace < isTranslating.count, isTranslating[namespace] { entries.prefetchEntry(tuple, in: namespace) }
+        if isLarge, namespace < isTranslating.count, isTranslating[namespace] { entries.prefetchEntry(tuple, in: namespace) }
     }
+
+    /// Fewer stay in the processor's cache by themselves.
+    @inline(__always)
+    private var isLarge: Bool { entries.count > 1 << 12 }
 
     /// What becomes of a packet that entered `namespace` as `tuple`.
     ///
