@@ -46,7 +46,7 @@ struct CaptureBatch: Sendable {
         var failures: [Failure] = []
         /// Those that records name as new.
         var packets: [(interface: Int, packet: Packet)] = []
-        /// Origins that reports of an interface name from here on, in the order of their numbers.
+        /// Origins that reports name from here on, in the order of their numbers.
         var origins: [NFLogOrigin] = []
     }
 

@@ -60,7 +60,10 @@ struct CaptureTaker: ~Copyable {
 
     mutating func deliver(upTo limit: Int64, count: Int, into state: inout AnalysisState) throws(CaptureError) {
         var left = count
-        while left > 0, let time = try nextTime(), time <= limit {
+        while left > 0 {
+            if nextRecord == batch.count, try nextTime() == nil { return }
+            let time = batch.records[nextRecord].time
+            guard time <= limit else { return }
             let kind = batch.records[nextRecord].kind
             if kind == .notice {
                 nextRecord += 1

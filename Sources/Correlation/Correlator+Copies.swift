@@ -16,7 +16,7 @@ extension Correlator {
     /// A segment has left its namespace. Where a copy of it did so shortly before, what arrived and was joined to that copy may
     /// have been this one, which had left by then but was not received.
     mutating func doubtDepartures(of index: Int32) {
-        guard !live.current(index).destination.isMulticast else { return }
+        guard live.sharesPlace(index), !live.current(index).destination.isMulticast else { return }
         var candidates = live.atPlaceOf(index)
         var candidate = live.next(&candidates)
         var looks = 0

@@ -41,7 +41,8 @@ extension Correlator {
                 live.stopAwaitingChild(index)
             } else {
                 // It goes on, perhaps with another address or one hop less to live.
-                joinChildren(of: index)
+                let arrivals = live.arrivals(for: index)
+                if !arrivals.isEmpty { joinChildren(of: index, among: arrivals) }
             }
         } else if place.isLastOnTheWayOut {
             let interface = interface(of: index, live.segments[index].outInterface)
@@ -49,9 +50,9 @@ extension Correlator {
             let link = interface.segment
             live.depart(index, after: horizon)
             doubtDepartures(of: index)
-            live.awaitChild(index, as: knownTranslation(of: index))
+            let arrivals = live.awaitChild(index, as: knownTranslation(of: index))
             if isLateAtOnce(link) { live.segments[index].isChildLate = true }
-            joinChildren(of: index)
+            if !arrivals.isEmpty { joinChildren(of: index, among: arrivals) }
         }
     }
 
@@ -159,11 +160,12 @@ extension Correlator {
     }
 
     /// `index` has left: joins the one that arrived before it was known to leave, or all of them for a multicast packet.
-    private mutating func joinChildren(of index: Int32) {
+    @inline(never)
+    private mutating func joinChildren(of index: Int32, among arrivals: Candidates) {
         let isMulticast = live.current(index).destination.isMulticast
-        repeat {
+        var candidates = arrivals
+        while true {
             var choice = Choice()
-            var candidates = live.arrivals(for: index)
             var candidate = live.next(&candidates)
             while candidate >= 0, !choice.isExhausted {
                 choice.look()
@@ -179,7 +181,9 @@ extension Correlator {
             }
             if !isMulticast { markAmbiguous(choice) }
             join(index, choice.best)
-        } while isMulticast
+            guard isMulticast else { return }
+            candidates = live.arrivals(for: index)
+        }
     }
 
     /// Links keep the order of packets: of two that fit alike, the one that has waited longer.

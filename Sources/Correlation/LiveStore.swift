@@ -19,6 +19,9 @@ struct Candidates {
     /// Where `first` was found, when all that begin alike are candidates.
     fileprivate var found: OrderedTable.Found?
 
+    @inline(__always)
+    var isEmpty: Bool { first < 0 }
+
     /// Whether there is nothing to choose from.
     var isOne: Bool { first >= 0 && link < 0 }
 }
@@ -178,7 +181,7 @@ struct LiveStore: ~Copyable {
         remove(index, .place)
         keepCurrent(tuple, index)
         insert(index, .place)
-        if before.awaitsChild { awaitChild(index, as: tuple) }
+        if before.awaitsChild { _ = awaitChild(index, as: tuple) }
         if before.isChildLate { segments[index].isChildLate = true }
         if before.awaitsTranslation { awaitTranslation(index) }
     }
@@ -237,12 +240,15 @@ struct LiveStore: ~Copyable {
     }
 
     /// - Parameter tuple: what it will arrive as; `nil` where nothing is known but what it is now.
-    mutating func awaitChild(_ index: Int32, as tuple: PacketTuple?) {
+    /// - Returns: those that may be what it has arrived as.
+    mutating func awaitChild(_ index: Int32, as tuple: PacketTuple?) -> Candidates {
         segments[index].awaitsChild = true
         let own = hash(index, .departure)
         let hash = tuple.map { SearchHash.crossing(.departure, fingerprint(index), $0) } ?? own
         // To another destination nothing is joined.
-        insert(index, .departure, SearchHash.near(own).contains(hash) ? hash : own)
+        let known = SearchHash.near(own).contains(hash) ? hash : own
+        insert(index, .departure, known)
+        return candidates(.arrival, SearchHash.facing(known, .arrival))
     }
 
     mutating func awaitTranslation(_ index: Int32) {
@@ -276,6 +282,10 @@ struct LiveStore: ~Copyable {
     func atPlace(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> Candidates {
         candidates(.place, SearchHash.place(namespace, fingerprint, tuple))
     }
+
+    /// Whether others are found where a segment is.
+    @inline(__always)
+    func sharesPlace(_ index: Int32) -> Bool { link(index, .place) >= 0 }
 
     /// Those where one of them is, itself among them.
     @inline(__always)
