@@ -13,8 +13,8 @@ struct AnalysisState: ~Copyable {
     var problems = Problems()
     private let registry: LayoutRegistry
     private let rules: RuleBook
-    /// By namespace; `nil` for those of the kernel log.
-    private var readers: [NFLogPlacing?] = []
+    /// By namespace; those of the kernel log get nothing to read.
+    private var readers: [NFLogPlacing] = []
     /// Groups whose rules are known, by namespace.
     private var groups: [Int: Set<UInt16>] = [:]
     /// Far from overflow: nothing has come yet.
@@ -124,11 +124,10 @@ struct AnalysisState: ~Copyable {
     /// - Parameter index: the namespace's, where a recording has named it.
     mutating func reader(named name: String, index: Int?) -> Int {
         let index = index ?? registry.namespace(named: name, medium: .nflog)
-        while readers.count <= index { readers.append(nil) }
-        if readers[index] == nil {
-            readers[index] = NFLogPlacing(namespace: index, registry: registry)
-            takeLayout()
+        while readers.count <= index {
+            readers.append(NFLogPlacing(namespace: readers.count, registry: registry))
         }
+        takeLayout()
         return index
     }
 
@@ -140,14 +139,14 @@ struct AnalysisState: ~Copyable {
         _ report: NFLogReport, _ packet: @autoclosure () -> Packet, _ origin: @autoclosure () -> NFLogOrigin,
         _ recall: inout NFLogRecall, reader: Int, _ time: Int64
     ) -> UInt64 {
-        readers[reader]?.take(report, packet(), origin(), &recall, now: time, into: &engine.correlator) ?? NFLogReader.noTag
+        readers[reader].take(report, packet(), origin(), &recall, now: time, into: &engine.correlator)
     }
 
     /// A packet will be taken soon.
     @inline(__always)
     mutating func expect(_ packet: Packet, reader: Int) { engine.correlator.expect(packet, namespace: reader) }
 
-    mutating func countMalformed(reader: Int) { readers[reader]?.countMalformed(&engine.correlator) }
+    mutating func countMalformed(reader: Int) { readers[reader].countMalformed(&engine.correlator) }
 
     /// A group has come up in a namespace: what its rules say of it holds from now on.
     mutating func learn(group: UInt16, namespace: Int, named name: String) {
@@ -192,7 +191,7 @@ struct AnalysisState: ~Copyable {
 
     private mutating func layoutChanged() {
         takeLayout()
-        for index in readers.indices { readers[index]?.layoutChanged() }
+        for index in readers.indices { readers[index].layoutChanged() }
         logReader.layoutChanged()
     }
 
@@ -218,14 +217,14 @@ struct AnalysisState: ~Copyable {
         }
         // As when it was live: what was under way when the rules changed is in doubt.
         _ = engine.takeLayout(isDiscovery: false)
-        for index in readers.indices { readers[index]?.layoutChanged() }
+        for index in readers.indices { readers[index].layoutChanged() }
         logReader.layoutChanged()
         return places
     }
 
     /// A capturing program says that it lost packets.
     mutating func noteLoss(_ packets: UInt64, reader: Int) {
-        readers[reader]?.noteLoss(packets)
+        readers[reader].noteLoss(packets)
         engine.correlator.noteLoss(namespace: reader)
     }
 
@@ -264,7 +263,6 @@ struct AnalysisState: ~Copyable {
         var unplaced = logReader.unplaced.events.map { UnplacedPrefix(netns: nil, prefix: $0.key, events: $0.value) }
         let layout = registry.current.layout
         for reader in readers {
-            guard let reader else { continue }
             counters.add(reader.counters)
             unplaced += reader.unplaced.events.map {
                 UnplacedPrefix(netns: layout.namespaces[reader.namespace].name, prefix: $0.key, events: $0.value)
