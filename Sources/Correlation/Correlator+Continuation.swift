@@ -2,7 +2,7 @@ internal import TraceModel
 
 /// Which live segment an event continues: within one namespace.
 ///
-/// Functions that change nothing are `mutating` here all the same: the compiler copies a correlator, 1.2 KB, to lend it to one that
+/// Functions that change nothing are `mutating` here all the same: the compiler copies a correlator, 1.1 KB, to lend it to one that
 /// is not and that it does not inline, and of copies of one packet hundreds are looked at for each event.
 extension Correlator {
     /// The segment that `event` continues; -1 for none.

@@ -57,7 +57,15 @@ package struct NFLogDecoder: Sendable {
     /// Packets that reports name are numbered from 0 to one below this.
     package static let recentCount = RecentPackets.capacity
 
-    package init(parser: PacketParser) { self.parser = parser }
+    /// Origins that this source has named first, and how many of them are told apart: none takes another's room.
+    private var named = 0
+    private let mostOrigins: Int
+
+    /// - Parameter mostOrigins: bounds memory, since a source may hold any number of prefixes.
+    package init(parser: PacketParser, mostOrigins: Int = 1 << 18) {
+        self.parser = parser
+        self.mostOrigins = mostOrigins
+    }
 
     /// A packet that a report named.
     @inline(__always)
@@ -93,7 +101,8 @@ package struct NFLogDecoder: Sendable {
             throw error
         }
         let known = vocabulary.count
-        let origin = vocabulary.number(of: message, bytes)
+        let origin = vocabulary.number(of: message, bytes, hasRoom: named < mostOrigins)
+        named += vocabulary.count - known
         vocabulary.shapes.learn(origin, bytes, body: body, &sequence)
         let news = fill(&report, message, origin, bytes)
         return vocabulary.count > known ? news.union(.origin) : news

@@ -15,11 +15,10 @@ package struct NFLogVocabulary: Sendable {
     var shapes = NFLogShapes()
     private var numbers = PrefixTable()
     private var origins: [NFLogOrigin] = []
-    /// Origins that are told apart; all others share one more, which no probe has.
-    private let mostOrigins: Int
+    /// What finds no room shares this one, which no probe has.
+    private var others: UInt32?
 
-    /// - Parameter mostOrigins: bounds memory, since a file may hold any number of prefixes.
-    package init(mostOrigins: Int = 1 << 18) { self.mostOrigins = mostOrigins }
+    package init() {}
 
     /// How many origins there are.
     package var count: Int { origins.count }
@@ -28,15 +27,17 @@ package struct NFLogVocabulary: Sendable {
     package func origin(_ number: Int) -> NFLogOrigin { origins[number] }
 
     /// The number of a message's origin, which it gets now if it has none.
-    mutating func number(of message: NFLogMessage, _ bytes: RawSpan) -> UInt32 {
+    ///
+    /// - Parameter hasRoom: whether its source may name one more.
+    mutating func number(of message: NFLogMessage, _ bytes: RawSpan, hasRoom: Bool) -> UInt32 {
         if let known = numbers.number(bytes, message.prefix, family: message.family, hook: message.hook) { return known }
-        guard origins.count < mostOrigins else {
-            if origins.count == mostOrigins {
-                origins.append(NFLogOrigin(prefix: UnplacedPrefixes.others, family: message.family, hook: message.hook))
-            }
-            return UInt32(mostOrigins)
-        }
         let number = UInt32(origins.count)
+        guard hasRoom else {
+            if let others { return others }
+            origins.append(NFLogOrigin(prefix: UnplacedPrefixes.others, family: message.family, hook: message.hook))
+            others = number
+            return number
+        }
         origins.append(NFLogOrigin(prefix: bytes.text(message.prefix), family: message.family, hook: message.hook))
         numbers.insert(
             message.prefix.map { bytes.byte($0) }, family: message.family, hook: message.hook, number: number)

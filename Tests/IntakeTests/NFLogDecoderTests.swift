@@ -80,8 +80,8 @@ private struct Messages {
 @Suite struct NFLogDecoderTests {
     /// What finds no room is nobody's, rather than somebody else's.
     @Test func prefixesPastTheBoundShareAnOriginOfTheirOwn() throws {
-        var decoder = NFLogDecoder(parser: PacketParser())
-        var vocabulary = NFLogVocabulary(mostOrigins: 2)
+        var decoder = NFLogDecoder(parser: PacketParser(), mostOrigins: 2)
+        var vocabulary = NFLogVocabulary()
         var report = NFLogReport.none
         let packet: [UInt8] =
             [0x45, 0, 0, 28, 0, 1, 0, 0, 64, 17, 0, 0] + big(1) + big(2) + big(1000, 2) + big(53, 2) + [0, 8, 0, 0]
@@ -96,6 +96,12 @@ private struct Messages {
         }
         let once = ["rule-a", "rule-b", UnplacedPrefixes.others, UnplacedPrefixes.others]
         #expect(prefixes == once + once)
+        // Another source has room of its own.
+        var other = NFLogDecoder(parser: PacketParser(), mostOrigins: 2)
+        let body: [UInt8] =
+            [2, 0, 0, 5] + attribute(1, [8, 0, 0, 0]) + attribute(10, Array("rule-e".utf8) + [0]) + attribute(9, packet)
+        try other.decode(unsafe body.span.bytes, body: 0..<body.count, with: &vocabulary, into: &report)
+        #expect(vocabulary.origin(Int(report.origin)).prefix == "rule-e")
     }
 
     /// Recognising a message's shape and a packet's bytes gives what reading them from their beginning gives, in several namespaces
