@@ -8,6 +8,7 @@ public enum NamespaceError: Error, Equatable, Sendable {
     case cannotOpen(path: String, code: Int32)
     case notANetworkNamespace(path: String)
     case cannotEnter(name: String, code: Int32)
+    case lockHeld(path: String, seconds: Int)
     case toolMissing(String)
     case toolFailed(command: String, status: String, message: String)
 
@@ -33,6 +34,9 @@ extension NamespaceError: CustomStringConvertible {
         case .notANetworkNamespace(let path): "\(path) is not a network namespace"
         case .cannotEnter(let name, let code):
             "cannot enter namespace \(name): \(Self.text(code))" + (code == EPERM ? ". It takes root: run it with sudo." : "")
+        case .lockHeld(let path, let seconds):
+            "\(path) has been locked by another process for \(seconds) s. Wait for that process to end (fuser \(path) names it) "
+                + "and run this again."
         case .toolMissing(let tool): "\(tool) is not installed. \(Self.installation(of: tool))"
         case .toolFailed(let command, let status, let message):
             "\(command) failed (\(status))" + (message.isEmpty ? "" : ": \(message)")

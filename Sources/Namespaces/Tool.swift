@@ -21,9 +21,11 @@ public enum Tool {
     /// - Parameters:
     ///   - namespace: `nil` for the one this process is in.
     ///   - input: what it reads from standard input.
+    ///   - variables: added to its environment.
     /// - Throws: `NamespaceError.toolMissing`, or what the launch failed with. An exit code other than 0 does not throw.
     public static func run(
-        _ name: String, _ arguments: [String] = [], in namespace: NetworkNamespace? = nil, input: String = ""
+        _ name: String, _ arguments: [String] = [], in namespace: NetworkNamespace? = nil, input: String = "",
+        variables: [String: String] = [:]
     ) async throws -> Output {
         guard await isInstalled(name) else { throw NamespaceError.toolMissing(name) }
         var command = [name] + arguments
@@ -32,7 +34,9 @@ public enum Tool {
             command = ["nsenter", "--net=\(namespace.path)", "--"] + command
         }
         let result = try await Subprocess.run(
-            executable(command[0]), arguments: Arguments(Array(command.dropFirst())), environment: searchPath,
+            executable(command[0]), arguments: Arguments(Array(command.dropFirst())),
+            environment: searchPath.updating(
+                Dictionary(uniqueKeysWithValues: variables.map { (Environment.Key(stringLiteral: $0.key), $0.value) })),
             input: .string(input), output: .string(limit: outputLimit), error: .string(limit: outputLimit))
         return Output(
             status: result.terminationStatus, standardOutput: result.standardOutput, standardError: result.standardError)
@@ -41,9 +45,10 @@ public enum Tool {
     /// As `run`, but an exit code other than 0 throws `NamespaceError.toolFailed` with the program's own message.
     @discardableResult
     public static func require(
-        _ name: String, _ arguments: [String] = [], in namespace: NetworkNamespace? = nil, input: String = ""
+        _ name: String, _ arguments: [String] = [], in namespace: NetworkNamespace? = nil, input: String = "",
+        variables: [String: String] = [:]
     ) async throws -> Output {
-        let output = try await run(name, arguments, in: namespace, input: input)
+        let output = try await run(name, arguments, in: namespace, input: input, variables: variables)
         guard output.isSuccess else {
             throw NamespaceError.toolFailed(
                 command: ([name] + arguments).joined(separator: " "), status: "\(output.status)",

@@ -18,6 +18,8 @@ public struct NetlinkError: Error, Equatable, Sendable {
     public var isPermission: Bool { code == EPERM || code == EACCES }
     public var isBusy: Bool { code == EBUSY }
     public var isAbsent: Bool { code == ENOENT }
+    /// The rules changed since the generation that a transaction was made for (`NFNL_BATCH_GENID`).
+    public var isOutdated: Bool { code == ERESTART }
     /// What was listed changed meanwhile (`NLM_F_DUMP_INTR`): ask again.
     public var isInterrupted: Bool { code == EINTR }
 }
@@ -29,5 +31,17 @@ extension NetlinkError: CustomStringConvertible {
     public static func text(of code: Int32) -> String {
         guard let text = unsafe strerror(code) else { return "error \(code)" }
         return unsafe String(cString: text).lowercased()
+    }
+}
+
+/// A transaction that the kernel refused.
+public struct NetlinkBatchError: Error, Equatable, Sendable {
+    public var error: NetlinkError
+    /// The sequence of the message that was refused; `nil` where the transaction was not received or not answered.
+    public var sequence: UInt32?
+
+    public init(error: NetlinkError, sequence: UInt32?) {
+        self.error = error
+        self.sequence = sequence
     }
 }

@@ -11,6 +11,8 @@ public struct NetlinkRequest: Sendable {
         public static let request = Flags(rawValue: 0x1)
         public static let acknowledge = Flags(rawValue: 0x4)
         public static let dump = Flags(rawValue: 0x300)
+        public static let create = Flags(rawValue: 0x400)
+        public static let append = Flags(rawValue: 0x800)
         /// Deletes only what nothing depends on (`NLM_F_NONREC`).
         public static let nonRecursive = Flags(rawValue: 0x100)
     }
@@ -46,6 +48,25 @@ public struct NetlinkRequest: Sendable {
     public mutating func attribute(_ type: UInt16, text: String) { attribute(type, Array(text.utf8) + [0]) }
 
     public mutating func attribute(_ type: UInt16, native value: UInt32) { attribute(type, Self.native(value)) }
+
+    /// A number in network order, as nf_tables has them.
+    public mutating func attribute(_ type: UInt16, big value: some FixedWidthInteger & UnsignedInteger) {
+        let width = value.bitWidth / 8
+        attribute(type, (0..<width).map { UInt8(truncatingIfNeeded: value >> (8 * (width - 1 - $0))) })
+    }
+
+    /// An attribute that holds those that `fill` appends.
+    public mutating func nest(_ type: UInt16, _ fill: (inout NetlinkRequest) -> Void) {
+        var inner = NetlinkRequest()
+        fill(&inner)
+        attribute(type, inner.bytes)
+    }
+
+    /// Attributes that are encoded already.
+    public mutating func append(_ encoded: [UInt8]) {
+        bytes += encoded
+        pad()
+    }
 
     private mutating func native16(_ value: UInt16) { bytes += Self.native(UInt32(value)).prefix(2) }
     private mutating func native32(_ value: UInt32) { bytes += Self.native(value) }

@@ -177,6 +177,58 @@ public import WireFormat
         }
     }
 
+    /// Sends `batch`, a transaction of nf_tables whose messages are numbered by their sequence, and waits until the kernel has
+    /// committed it. The message before the last one must ask for an acknowledgement.
+    ///
+    /// - Throws: `NetlinkBatchError` with the sequence of the message that the kernel refused; nothing has been done then.
+    public func commit(_ batch: [UInt8], operation: String) throws(NetlinkBatchError) {
+        setSendBuffer(batch.count)
+        do {
+            try send(batch)
+        } catch {
+            throw NetlinkBatchError(error: NetlinkError(operation: operation, code: error.code), sequence: nil)
+        }
+        guard waitReadable(milliseconds: 30_000) else {
+            throw NetlinkBatchError(error: NetlinkError(operation: operation, code: ETIMEDOUT), sequence: nil)
+        }
+        var buffer = [UInt8](repeating: 0, count: 1 << 16)
+        let count: Int
+        switch receive(into: &buffer) {
+        case .bytes(let received): count = received
+        case .failed(let code):
+            throw NetlinkBatchError(error: NetlinkError(operation: operation, code: code), sequence: nil)
+        case .nothing: throw NetlinkBatchError(error: NetlinkError(operation: operation, code: EAGAIN), sequence: nil)
+        }
+        let bytes = unsafe buffer.span.bytes.extracting(0..<count)
+        do {
+            var offset = 0
+            while let message = try NetlinkMessage.next(in: bytes, at: &offset) {
+                guard message.type == UInt16(NLMSG_ERROR) else { continue }
+                // struct nlmsgerr: the error, then the header of the message that it is about.
+                try bytes.check(20, at: message.body.lowerBound)
+                let code = Int32(bitPattern: bytes.native32(message.body.lowerBound))
+                guard code != 0 else { return }
+                throw NetlinkBatchError(
+                    error: NetlinkError(operation: operation, code: -code),
+                    sequence: bytes.native32(message.body.lowerBound + 12))
+            }
+        } catch let error as NetlinkBatchError {
+            throw error
+        } catch {
+            throw NetlinkBatchError(error: NetlinkError(operation: operation, code: EBADMSG), sequence: nil)
+        }
+        throw NetlinkBatchError(error: NetlinkError(operation: operation, code: EBADMSG), sequence: nil)
+    }
+
+    /// A message must fit into the send buffer as a whole.
+    private func setSendBuffer(_ bytes: Int) {
+        var size = Int32(clamping: bytes + 4096)
+        let length = socklen_t(MemoryLayout<Int32>.size)
+        if unsafe setsockopt(descriptor, SOL_SOCKET, SO_SNDBUFFORCE, &size, length) != 0 {
+            unsafe setsockopt(descriptor, SOL_SOCKET, SO_SNDBUF, &size, length)
+        }
+    }
+
     /// Handles one datagram of an answer; true when it ends the answer.
     private func isComplete(
         _ bytes: RawSpan, operation: String, handle: (RawSpan, NetlinkMessage) throws(ParseError) -> Void
