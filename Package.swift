@@ -115,7 +115,7 @@ let package = Package(
         tests("WireFormatTests", ["WireFormat", "TraceModel"]),
         tests("CorrelationTests", ["Correlation", "TraceModel"]),
         tests("ReportsTests", ["Reports", "TraceModel"]),
-        tests("RulesetTests", ["Ruleset", "TraceModel"]),
+        tests("RulesetTests", ["Netlink", "Ruleset", "TraceModel", "WireFormat"]),
         .testTarget(
             name: "FuzzTests",
             dependencies: ["Analysis", "Captures", "HTTPEndpoint", "Ruleset", "TraceModel", "WireFormat"],

@@ -231,7 +231,12 @@ public final class Collector: Sendable {
         tellOfThinning()
         if isJournalNew {
             // Reading the rules takes a while; until then probes that are on their way out prove nothing by their silence.
-            registry.distrust(runs: Set(ProbeJournal.readAll().filter(\.isBeingRemoved).map(\.run)))
+            let journals = ProbeJournal.readAll()
+            for (index, place) in state.withLock({ $0.places }).enumerated() {
+                guard let namespace = place.namespace else { continue }
+                let runs = journals.runsBeingRemoved(from: namespace)
+                for layout in media.indices(of: media.index(of: index)) { registry.distrust(runs: runs, namespace: layout) }
+            }
             mailbox.send(.layoutChanged)
         }
         var needsSurvey = isJournalNew || ticks % 25 == 24

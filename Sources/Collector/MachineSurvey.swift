@@ -21,14 +21,16 @@ struct MachineSurvey: Sendable {
     /// has nothing in it.
     func update(_ registry: LayoutRegistry, _ places: [Collector.Place]) async {
         let journals = ProbeJournal.readAll()
-        let removed = Set(journals.filter(\.isBeingRemoved).map(\.run))
         var layouts: [NamespaceLayout] = []
         var readings: [LinkGraph.Reading] = []
         var found: [Probe] = []
         for (index, place) in places.enumerated() {
             var own = media.layouts(name: place.name, inode: place.inode)
             readings.append((try? Topology.read(index, of: places.map(\.namespace))) ?? LinkGraph.Reading())
-            if let namespace = place.namespace, let rules = try? await probes.survey(namespace, index: index) {
+            if let namespace = place.namespace,
+                let rules = try? await probes.survey(namespace, index: index, journals: journals)
+            {
+                let removed = journals.runsBeingRemoved(from: namespace)
                 for rule in rules.probes {
                     guard let number = media.index(of: index, rule.target), rule.target == .log || rule.group == group else {
                         continue

@@ -104,11 +104,11 @@ package final class LayoutRegistry: Sendable {
         return state.layout.probes.count - 1
     }
 
-    /// Probes of these runs prove nothing by their silence from now on.
-    package func distrust(runs: Set<String>) {
+    /// Probes of these runs in one namespace prove nothing by their silence from now on.
+    package func distrust(runs: Set<String>, namespace: Int) {
         guard !runs.isEmpty else { return }
         state.withLock { state in
-            for index in state.layout.probes.indices {
+            for index in state.layout.probes.indices where state.layout.probes[index].namespace == namespace {
                 guard let own = ProbePrefix(state.layout.probes[index].prefix), runs.contains(own.runName) else { continue }
                 state.layout.probes[index].coverage = .some
             }

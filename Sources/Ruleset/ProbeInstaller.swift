@@ -1,30 +1,23 @@
 private import Foundation
 public import Namespaces
-public import TraceModel
+internal import TraceModel
 
-/// Puts probes into namespaces: everywhere or nowhere.
+/// Puts probes into namespaces: everywhere or nowhere. The caller holds `ProbeLock`.
 public struct ProbeInstaller: Sendable {
     private let iptables: Iptables
-
-    /// What is to be applied to one family and backend of one namespace.
-    public struct Site: Sendable {
-        public var family: AddressFamily
-        public var backend: Backend
-        public var input: RestoreInput
-        var before: [String]
-        var entries: [ProbeJournal.Entry]
-    }
 
     public struct Place: Sendable {
         public var number: Int
         public var namespace: NetworkNamespace
-        public var sites: [Site]
+        public var sites: [ProbeSite]
         var sentinels: [SentinelTable] = []
         /// Chains that get no probe because their name leaves no room for a LOG prefix.
-        public var leftOut: [String]
-        var chainsBefore: Set<TableCleanup.Chain>
-        /// Whether there are standing probes of earlier installations, or a journal says that there were.
-        var hasEarlier = false
+        public var leftOut: [String] = []
+        /// nf_tables chains and tables of the user's.
+        var chainsBefore: Set<NFChain> = []
+        var tablesBefore: Set<NFTable> = []
+        /// Standing runs whose probes are here already, complete or left by a crash. Runs that begin later are not touched.
+        var earlierRuns: Set<String> = []
 
         /// What the programs will read, each with a line that says which.
         public var inputs: [(title: String, text: String)] {
@@ -76,61 +69,41 @@ public struct ProbeInstaller: Sendable {
         _ options: ProbeOptions, run: String, number: Int, namespace: NetworkNamespace, journals: [ProbeJournal],
         sentinelMatches: [AddressFamily: String]
     ) async throws -> Place {
-        let earlier = journals.compactMap { $0.places.first { namespace.isSame(inode: $0.inode, identity: $0.identity) } }
-        var place = Place(number: number, namespace: namespace, sites: [], leftOut: [], chainsBefore: [])
-        place.hasEarlier = !earlier.isEmpty
-        var inUse: Set<UInt8> = []
+        let records = journals.compactMap { journal in journal.place(in: namespace).map { (journal.run, $0) } }
+        var place = Place(number: number, namespace: namespace, sites: [])
+        place.earlierRuns = Set(records.map(\.0))
+        var listing = NFTablesListing()
         if iptables.backends.contains(.nft) {
-            place.chainsBefore = try TableCleanup.chains(in: namespace)
-            inUse = Set(place.chainsBefore.map(\.family))
-            place.hasEarlier = try place.hasEarlier || !SentinelTable.present(in: namespace).isEmpty
-            // What came with an earlier installation is not the user's.
-            for older in earlier { place.chainsBefore.formIntersection(older.chainsBefore) }
+            listing = try NFTablesListing.read(in: namespace)
+            place.noteWhatWasThere(listing, records: records)
         }
         for family in options.families {
             var dumps: [Backend: RuleDump] = [:]
             for backend in iptables.backends {
-                // Without a chain there is no rule, and no program has to be started to say so.
-                guard backend != .nft || inUse.contains(family.rawValue) else { continue }
-                dumps[backend] = try await iptables.save(family, backend, in: namespace)
-            }
-            if dumps.values.contains(where: { $0.tables.contains { $0.rules.contains { $0.ownPrefix != nil } } }) {
-                place.hasEarlier = true
+                dumps[backend] =
+                    backend == .nft
+                    ? try await iptables.saveNFTables(family, in: namespace, known: listing)?.dump
+                    : try await iptables.save(family, backend, in: namespace)
+                for rule in dumps[backend]?.tables.flatMap(\.rules) ?? [] {
+                    if let own = rule.ownPrefix { place.earlierRuns.insert(own.runName) }
+                }
             }
             let users = dumps.mapValues { $0.without { $0.ownPrefix != nil } }
             for backend in iptables.backends {
-                var site = Site(family: family, backend: backend, input: RestoreInput(), before: [], entries: [])
-                for table in options.tables.isEmpty ? Table.iptables : options.tables
-                where backends(for: table, in: users).contains(backend) {
-                    // From the last to the first, and before the heads, so that the numbers of the rules still hold.
-                    for jump in options.jumps(of: table, in: dumps[backend]?[table]).reversed() {
-                        let prefix = ProbePrefix(
-                            run: backend == .legacy ? run + "L" : run, table: table, chain: jump.chain, backFrom: jump.target
-                        ).nflog
-                        site.input.insert(
-                            ProbeRule(
-                                table: table, chain: jump.chain, position: jump.position, match: options.match(family),
-                                target: options.target, group: options.group, prefix: prefix, expires: options.expires))
-                        site.entries.append(ProbeJournal.Entry(table: table.name, chain: jump.chain, prefix: prefix))
-                    }
-                    for chain in options.chains(of: table, in: users[backend]?[table]) {
-                        let prefix = ProbePrefix(
-                            run: backend == .legacy ? run + "L" : run, table: table, chain: chain, namespace: number)
-                        guard let text = options.target == .nflog ? prefix.nflog : prefix.log else {
-                            place.leftOut.append("\(table.name)/\(chain)")
-                            continue
-                        }
-                        site.input.insert(
-                            ProbeRule(
-                                table: table, chain: chain, match: options.match(family), target: options.target,
-                                group: options.group, prefix: text, expires: options.expires))
-                        site.entries.append(ProbeJournal.Entry(table: table.name, chain: chain, prefix: text))
-                    }
+                let tables = (options.tables.isEmpty ? Table.iptables : options.tables).filter {
+                    backends(for: $0, in: users).contains(backend)
                 }
+                var site = ProbeSite(
+                    options, run: run, number: number, family: family, backend: backend, tables: tables, dump: dumps[backend])
+                place.leftOut += site.leftOut
                 guard !site.entries.isEmpty else { continue }
+                site.generation = listing.generation
+                if backend == .nft {
+                    site.listingBefore = listing.comparable(family, users: place.chainsBefore)
+                }
                 site.before = before(
                     users[backend], family: family, backend: backend, chainsBefore: place.chainsBefore,
-                    earlier: earlier.flatMap(\.sites).filter { $0.family == family && $0.backend == backend })
+                    earlier: records.flatMap(\.1.sites).filter { $0.family == family && $0.backend == backend })
                 place.sites.append(site)
             }
             if let match = sentinelMatches[family] {
@@ -140,6 +113,8 @@ public struct ProbeInstaller: Sendable {
                         expires: options.expires))
             }
         }
+        // Those of a trace go with it.
+        place.earlierRuns = place.earlierRuns.filter { !$0.hasPrefix("t") }
         return place
     }
 
@@ -160,8 +135,7 @@ public struct ProbeInstaller: Sendable {
 
     /// The user's rules as they will have to look afterwards: without tables that only our earlier probes brought.
     private func before(
-        _ dump: RuleDump?, family: AddressFamily, backend: Backend, chainsBefore: Set<TableCleanup.Chain>,
-        earlier: [ProbeJournal.Site]
+        _ dump: RuleDump?, family: AddressFamily, backend: Backend, chainsBefore: Set<NFChain>, earlier: [ProbeJournal.Site]
     ) -> [String] {
         guard var dump else { return [] }
         dump.tables.removeAll { table in
@@ -179,36 +153,42 @@ public struct ProbeInstaller: Sendable {
     ///
     /// - Returns: how many probes of earlier installations were replaced.
     public func install(_ plan: Plan, purpose: Purpose = .standing) async throws -> Int {
-        let journal = ProbeJournal(
+        var journal = ProbeJournal(
             run: plan.run, bootID: ProbeJournal.currentBootID, createdAt: Int64(Date().timeIntervalSince1970),
             target: plan.options.target, group: plan.options.group, expires: plan.options.expires,
+            matches: Dictionary(uniqueKeysWithValues: plan.options.families.map { ($0, plan.options.match($0)) }),
             places: plan.places.map { place in
                 ProbeJournal.Place(
                     number: place.number, name: place.namespace.name, inode: place.namespace.inode,
-                    identity: place.namespace.identity,
-                    sites: place.sites.map {
-                        ProbeJournal.Site(family: $0.family, backend: $0.backend, before: $0.before, probes: $0.entries)
-                    }, sentinels: place.sentinels.map { ProbeJournal.Sentinels(family: $0.family, probes: $0.entries) },
-                    chainsBefore: place.chainsBefore)
+                    identity: place.namespace.identity, sites: place.sites.map(\.record),
+                    sentinels: place.sentinels.map { ProbeJournal.Sentinels(family: $0.family, probes: $0.entries) },
+                    progress: .installing, chainsBefore: place.chainsBefore, tablesBefore: place.tablesBefore)
             })
         try journal.write()
         let remover = ProbeRemover(iptables: iptables)
-        let namespaces = plan.places.map(\.namespace)
         do {
-            try await concurrently(plan.places) { place in
+            let applied = try await concurrently(plan.places) { place in
+                var sites: [ProbeSite] = []
                 for site in place.sites {
                     try Task.checkCancellation()
-                    try await apply(site, in: place.namespace, match: plan.options.match)
+                    sites.append(try await apply(site, plan, in: place.namespace))
                 }
                 for table in place.sentinels {
                     try Task.checkCancellation()
                     try await apply(table, in: place.namespace)
                 }
+                return sites
             }
+            for (index, sites) in applied.enumerated() {
+                journal.places[index].sites = sites.map(\.record)
+                journal.places[index].progress = .installed
+            }
+            try journal.write()
         } catch {
             do {
                 // In a task of its own: taking back must go on when this one has been cancelled.
-                _ = try await Task { try await remover.remove(from: namespaces, runs: { $0 == plan.run }) }.value
+                let namespaces = plan.places.map(\.namespace)
+                _ = try await Task { try await remover.remove(from: namespaces, .only([plan.run])) }.value
             } catch let rollback {
                 if case RulesetError.permission = error { throw error }
                 throw RulesetError.notAllRemoved(["\(error)", "and taking back what was done failed: \(rollback)"])
@@ -216,18 +196,14 @@ public struct ProbeInstaller: Sendable {
             throw error
         }
         guard purpose == .standing else { return 0 }
-        // Who installs at the same time has a journal by now.
-        let journals = ProbeJournal.readAll().filter { $0.run != plan.run }
-        let concerned = plan.places.filter { place in
-            place.hasEarlier
-                || journals.contains {
-                    $0.places.contains { place.namespace.isSame(inode: $0.inode, identity: $0.identity) }
-                }
-        }
-        let replaced = try await remover.remove(
-            from: concerned.map(\.namespace), runs: { $0 != plan.run && !$0.hasPrefix("t") })
+        let concerned = plan.places.filter { !$0.earlierRuns.isEmpty }
+        guard !concerned.isEmpty else { return 0 }
+        let earlier = concerned.reduce(into: Set<String>()) { $0.formUnion($1.earlierRuns) }
+        let replaced = try await remover.remove(from: concerned.map(\.namespace), .only(earlier.subtracting([plan.run])))
         return replaced.reduce(0) { $0 + $1.removed }
     }
+
+    // MARK: Applying
 
     private func apply(_ table: SentinelTable, in namespace: NetworkNamespace) async throws {
         do {
@@ -241,17 +217,101 @@ public struct ProbeInstaller: Sendable {
         }
     }
 
-    private func apply(_ site: Site, in namespace: NetworkNamespace, match: [String]) async throws {
+    /// Applies the rules of one family and backend.
+    ///
+    /// - Returns: the site as it was applied, which differs from `planned` where the rules changed since they were read.
+    private func apply(_ planned: ProbeSite, _ plan: Plan, in namespace: NetworkNamespace) async throws -> ProbeSite {
+        switch planned.backend {
+        case .legacy:
+            // Nobody changes the rules between reading them and committing.
+            return try await XtablesLock.whileHeld {
+                let dump = try await iptables.save(planned.family, .legacy, in: namespace)
+                let site = planned.replanned(plan.options, dump)
+                try await restore(site, plan, in: namespace)
+                return site
+            }
+        case .nft: return try await applyNFTables(planned, plan, in: namespace)
+        }
+    }
+
+    /// The heads of chains first, by iptables; then the probes behind jumps, each by the handle of its rule, since iptables could
+    /// only count positions in rules that others change meanwhile.
+    private func applyNFTables(_ planned: ProbeSite, _ plan: Plan, in namespace: NetworkNamespace) async throws -> ProbeSite {
+        var site = planned
+        for attempt in 0..<Self.mostAttempts {
+            do {
+                try await restore(site, plan, in: namespace)
+                break
+            } catch let error as RulesetError {
+                // A chain that was read may be gone; where nothing has changed, trying again does not help.
+                guard case .refused = error, attempt + 1 < Self.mostAttempts,
+                    try NFTablesListing.generation(in: namespace) != site.generation
+                else { throw error }
+                try await takeBack(site, run: plan.run, in: namespace)
+                let reading = try await iptables.saveNFTables(planned.family, in: namespace)
+                site = planned.replanned(plan.options, reading?.dump)
+                site.generation = try reading?.listing.generation ?? NFTablesListing.generation(in: namespace)
+            }
+        }
+        guard plan.options.includesUserChains, plan.options.target == .nflog else { return site }
+        for _ in 0..<Self.mostAttempts {
+            let insertion = NFTablesInsertion(
+                try NFTablesListing.read(in: namespace), family: site.family, run: plan.run,
+                transport: plan.options.transport, tables: Set(site.tables.map(\.name)),
+                isChosen: plan.options.hasProbeBehindJump)
+            guard try insertion.commit(in: namespace) else { continue }
+            site.noteReturns(insertion.rules.map { (table: $0.chain.table, chain: $0.chain.name, prefix: $0.prefix) })
+            return site
+        }
+        throw RulesetError.keepsChanging(namespace: namespace.name)
+    }
+
+    private static let mostAttempts = 20
+
+    /// Takes out what one attempt has put in; the chains stay for the next.
+    private func takeBack(_ site: ProbeSite, run: String, in namespace: NetworkNamespace) async throws {
+        for _ in 0..<Self.mostAttempts {
+            let listing = try NFTablesListing.read(in: namespace)
+            var removal = NFTablesRemoval(listing, record: nil) { $0 == run }
+            removal.rules.removeAll { $0.chain.family != site.family.rawValue }
+            removal.ownTables = []
+            removal.emptyChains = []
+            removal.emptyTables = []
+            if try removal.commit(generation: listing.generation, in: namespace) { return }
+        }
+        throw RulesetError.keepsChanging(namespace: namespace.name)
+    }
+
+    private func restore(_ site: ProbeSite, _ plan: Plan, in namespace: NetworkNamespace) async throws {
         do {
-            try await iptables.restore(site.input, site.family, site.backend, in: namespace)
+            try await iptables.restore(
+                site.backend == .nft ? site.heads : site.input, site.family, site.backend, in: namespace)
         } catch NamespaceError.toolFailed(let command, _, let message) {
             let tool = String(command.prefix { $0 != " " })
             if message.contains("Permission denied") || message.contains("must be root") {
                 throw RulesetError.permission("\(tool) in namespace \(namespace.name)")
             }
             throw RulesetError.refused(
-                namespace: namespace.name, tool: tool, message: message, match: RuleWords.join(match))
+                namespace: namespace.name, tool: tool, message: message, match: RuleWords.join(plan.options.match))
         }
+    }
+}
+
+extension ProbeInstaller.Place {
+    /// Takes in which chains and tables are the user's. What came with an earlier installation is not; without a record of it, a
+    /// chain that holds its probes alone is taken for its own.
+    mutating func noteWhatWasThere(_ listing: NFTablesListing, records: [(run: String, place: ProbeJournal.Place)]) {
+        chainsBefore = Set(listing.chains.map(\.key).filter { $0.nfTable.iptables != nil })
+        tablesBefore = listing.tables.filter { $0.iptables != nil }
+        for (_, older) in records {
+            chainsBefore.formIntersection(older.chainsBefore)
+            tablesBefore.formIntersection(older.tablesBefore)
+        }
+        let recorded = Set(records.map(\.run))
+        let removal = NFTablesRemoval(listing, record: nil) { !recorded.contains($0) }
+        chainsBefore.subtract(removal.emptyChains)
+        tablesBefore.subtract(removal.emptyTables)
+        earlierRuns.formUnion(SentinelTable.present(in: listing.tables).map(\.run))
     }
 }
 

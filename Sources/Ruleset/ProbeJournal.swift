@@ -1,8 +1,10 @@
 private import Foundation
+private import Glibc
 public import Namespaces
 public import TraceModel
 
-/// What was installed, on disk before it is applied, so that any later process can take out exactly that.
+/// The record of one run of probes, on disk before the first of its rules is applied, so that any later process can take out
+/// exactly that.
 ///
 /// One file per run under `/run/ipt-trace/probes`, which a reboot clears as it clears the rules.
 public struct ProbeJournal: Codable, Sendable {
@@ -14,6 +16,8 @@ public struct ProbeJournal: Codable, Sendable {
         public var backend: Backend
         /// `RuleDump.comparable` without our probes, before they came.
         public var before: [String]
+        /// `NFTablesListing.comparable` before the probes came; empty for the legacy backend.
+        var listingBefore: [String]
         /// Prefixes of the probes, by table and chain.
         public var probes: [Entry]
     }
@@ -30,6 +34,12 @@ public struct ProbeJournal: Codable, Sendable {
         public var prefix: String
     }
 
+    /// How far the run has come in one namespace. `installing` and `removing` are true only while `ProbeLock` is held; after a crash
+    /// the rules alone tell which probes there are.
+    public enum Progress: String, Codable, Sendable {
+        case installing, installed, removing
+    }
+
     public struct Place: Codable, Sendable {
         /// The namespace's number in LOG prefixes of this run.
         public var number: Int
@@ -38,8 +48,10 @@ public struct ProbeJournal: Codable, Sendable {
         public var identity: UInt64?
         public var sites: [Site]
         public var sentinels: [Sentinels]
-        /// nf_tables chains that were there before.
-        var chainsBefore: Set<TableCleanup.Chain>
+        public var progress: Progress
+        /// nf_tables chains and tables that were there before.
+        var chainsBefore: Set<NFChain>
+        var tablesBefore: Set<NFTable>
 
         /// All that was installed here.
         var entries: [(family: AddressFamily, backend: Backend, entry: Entry)] {
@@ -48,66 +60,189 @@ public struct ProbeJournal: Codable, Sendable {
         }
     }
 
-    public var schema = 1
+    /// The layout of the file. A file of another version is damaged as far as this one is concerned.
+    static let schema = 2
+
+    public var schema = ProbeJournal.schema
     public var run: String
     public var bootID: String
     public var createdAt: Int64
     public var target: ProbeRule.Target
     public var group: UInt16
     public var expires: Int64?
+    /// The match of each family's probes, as words of iptables.
+    var matches: [AddressFamily: [String]]
     public var places: [Place]
-    /// Set before the first of its probes is taken out.
-    public var removing: Bool?
 
-    public var isBeingRemoved: Bool { removing == true }
+    /// The place of the run in `namespace`, if it has one.
+    func place(in namespace: NetworkNamespace) -> Place? {
+        places.first { namespace.isSame(inode: $0.inode, identity: $0.identity) }
+    }
 
-    /// The probes of a namespace that somebody else has taken out: none while an installation or a removal may be under way.
+    /// The probes of a namespace that somebody else has taken out: none while an installation or a removal is or was under way.
     public func missing(in namespace: NetworkNamespace, found: [ProbeSurvey.Found]) -> Set<String> {
-        let isInstalled = Int64(Date().timeIntervalSince1970) - Self.longestInstallation >= createdAt
-        guard isInstalled, !isBeingRemoved else { return [] }
+        guard let place = place(in: namespace), place.progress == .installed else { return [] }
         // Both families have the same prefixes.
         let present = Dictionary(grouping: found, by: \.probe.family).mapValues { Set($0.map(\.probe.prefix)) }
-        let places = places.filter { namespace.isSame(inode: $0.inode, identity: $0.identity) }
         return Set(
-            places.flatMap(\.entries).filter { present[$0.family]?.contains($0.entry.prefix) != true }.map {
+            place.entries.filter { present[$0.family]?.contains($0.entry.prefix) != true }.map {
                 "\($0.entry.table)/\($0.entry.chain)"
             })
     }
 
-    /// In seconds: the journal is written before the first rule is.
-    private static let longestInstallation: Int64 = 10
+    // MARK: Files
 
     var path: String { "\(Self.directory)/\(run).json" }
 
     /// Writes the file in one step and makes it durable. Only root may read it: it holds the machine's rules.
     func write() throws(RulesetError) {
+        let text: Data
         do {
             try FileManager.default.createDirectory(
                 atPath: Self.directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
-            try encoder.encode(self).write(to: URL(fileURLWithPath: path), options: .atomic)
-            try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: path)
+            text = try encoder.encode(self)
         } catch {
             throw .journal(path: path, message: "\(error.localizedDescription)")
         }
-    }
-
-    func erase() { try? FileManager.default.removeItem(atPath: path) }
-
-    /// Every journal of this boot, oldest first. A file that cannot be read is skipped: the rules themselves also tell
-    /// which are ours.
-    public static func readAll() -> [ProbeJournal] {
-        let names = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
-        return names.filter { $0.hasSuffix(".json") }.compactMap { name -> ProbeJournal? in
-            guard let data = FileManager.default.contents(atPath: "\(directory)/\(name)") else { return nil }
-            return try? JSONDecoder().decode(ProbeJournal.self, from: data)
+        // Whatever ends this process in between leaves the file as it was; the next write removes the rest.
+        let draft = "\(path).new"
+        unsafe unlink(draft)
+        let descriptor = unsafe open(draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        guard descriptor >= 0 else { throw .journal(path: path, message: Self.errorText(errno)) }
+        let file = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
+        do {
+            try file.write(contentsOf: text)
+            try file.synchronize()
+            try file.close()
+        } catch {
+            unsafe unlink(draft)
+            throw .journal(path: path, message: "\(error.localizedDescription)")
         }
-        .filter { $0.bootID == currentBootID }
-        .sorted { ($0.createdAt, $0.run) < ($1.createdAt, $1.run) }
+        guard unsafe rename(draft, path) == 0 else { throw .journal(path: path, message: Self.errorText(errno)) }
     }
 
-    /// Changes whenever a run is added or removed; cheap to ask for.
+    /// Removes the file; that it is gone already is fine.
+    func erase() throws(RulesetError) {
+        guard unsafe unlink(path) != 0, errno != ENOENT else { return }
+        throw .journal(path: path, message: "it cannot be removed: \(Self.errorText(errno))")
+    }
+
+    /// Removes files that cannot be used.
+    ///
+    /// - Returns: those that could not be removed.
+    public static func erase(_ damaged: [Damaged]) -> [Damaged] {
+        damaged.filter { file in
+            guard file.path != directory, unsafe unlink(file.path) != 0, errno != ENOENT else { return false }
+            // Somebody put an empty directory in its place.
+            return unsafe rmdir(file.path) != 0
+        }
+    }
+
+    private static func errorText(_ code: Int32) -> String {
+        guard let text = unsafe strerror(code) else { return "error \(code)" }
+        return unsafe String(cString: text).lowercased()
+    }
+
+    /// Removes what a process left that ended while it wrote a file. The caller holds `ProbeLock`.
+    static func eraseDrafts() {
+        // A draft that stays does no harm.
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
+        for name in names where name.hasSuffix(".json.new") { unsafe unlink("\(directory)/\(name)") }
+    }
+
+    /// A file of the journal that says nothing, with the reason.
+    public struct Damaged: Sendable, Equatable {
+        public var path: String
+        public var reason: String
+        /// Whether it is whole, and speaks of rules that a reboot has cleared.
+        public var isOfAnotherBoot = false
+    }
+
+    /// All that is on record.
+    public struct Reading: Sendable {
+        /// Oldest first.
+        public var journals: [ProbeJournal] = []
+        public var damaged: [Damaged] = []
+    }
+
+    /// Reads every file of the journal.
+    public static func read() -> Reading {
+        var reading = Reading()
+        let names: [String]
+        do {
+            names = try FileManager.default.contentsOfDirectory(atPath: directory)
+        } catch let error as CocoaError where error.code == .fileReadNoSuchFile || error.code == .fileNoSuchFile {
+            return reading
+        } catch {
+            reading.damaged.append(Damaged(path: directory, reason: error.localizedDescription))
+            return reading
+        }
+        for name in names.sorted() where name.hasSuffix(".json") {
+            let path = "\(directory)/\(name)"
+            let run = String(name.dropLast(5))
+            do {
+                let journal = try read(path, run: run)
+                reading.journals.append(journal)
+            } catch {
+                reading.damaged.append(
+                    Damaged(path: path, reason: error.reason, isOfAnotherBoot: error.isOfAnotherBoot))
+            }
+        }
+        reading.journals.sort { ($0.createdAt, $0.run) < ($1.createdAt, $1.run) }
+        return reading
+    }
+
+    private struct Unusable: Error {
+        var reason: String
+        var isOfAnotherBoot = false
+    }
+
+    private static func read(_ path: String, run: String) throws(Unusable) -> ProbeJournal {
+        let journal: ProbeJournal
+        do {
+            let data = try Data(contentsOf: URL(fileURLWithPath: path))
+            struct Head: Decodable { var schema: Int }
+            let head = try JSONDecoder().decode(Head.self, from: data)
+            guard head.schema == schema else {
+                throw Unusable(reason: "it is of version \(head.schema); this program writes \(schema)")
+            }
+            journal = try JSONDecoder().decode(ProbeJournal.self, from: data)
+        } catch let error as Unusable {
+            throw error
+        } catch let error as DecodingError {
+            throw Unusable(reason: text(error))
+        } catch {
+            throw Unusable(reason: error.localizedDescription)
+        }
+        guard journal.run == run else { throw Unusable(reason: "it speaks of run \(journal.run)") }
+        guard journal.bootID == currentBootID else {
+            throw Unusable(reason: "it is of another boot of the machine", isOfAnotherBoot: true)
+        }
+        return journal
+    }
+
+    private static func text(_ error: DecodingError) -> String {
+        func place(_ context: DecodingError.Context) -> String {
+            context.codingPath.map(\.stringValue).joined(separator: ".")
+        }
+        switch error {
+        case .dataCorrupted(let context):
+            return "not a journal: \(context.debugDescription)"
+        case .keyNotFound(let key, let context):
+            return "not a journal: \(place(context).isEmpty ? "" : place(context) + ".")\(key.stringValue) is missing"
+        case .typeMismatch(_, let context), .valueNotFound(_, let context):
+            return "not a journal: \(place(context)): \(context.debugDescription)"
+        @unknown default:
+            return "not a journal: \(error)"
+        }
+    }
+
+    /// Every usable journal of this boot, oldest first.
+    public static func readAll() -> [ProbeJournal] { read().journals }
+
+    /// Changes whenever a run is added, changed or removed; cheap to ask for.
     public static var generation: Int {
         let attributes = try? FileManager.default.attributesOfItem(atPath: directory)
         let date = attributes?[.modificationDate] as? Date
@@ -122,5 +257,13 @@ public struct ProbeJournal: Codable, Sendable {
     static func newRun() -> String {
         let digits = String(UInt32.random(in: 0..<1 << 24), radix: 16)
         return String(repeating: "0", count: 6 - digits.count) + digits
+    }
+}
+
+extension [ProbeJournal] {
+    /// The runs whose probes are on their way out of `namespace`: their silence proves nothing.
+    public func runsBeingRemoved(from namespace: NetworkNamespace) -> Set<String> {
+        guard ProbeLock.isHeld else { return [] }
+        return Set(filter { $0.place(in: namespace)?.progress == .removing }.map(\.run))
     }
 }

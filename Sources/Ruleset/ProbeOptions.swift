@@ -79,6 +79,24 @@ public struct ProbeOptions: Sendable {
         return (builtIn + user).filter { chains.isEmpty || chains.contains($0) }
     }
 
+    /// Whether packets are seen that come back to `chain` from `target`, a user-defined chain.
+    func hasProbeBehindJump(from chain: String, to target: String) -> Bool {
+        includesUserChains && self.target == .nflog && Self.canBeNamed(chain) && Self.canBeNamed(target)
+            && (chains.isEmpty || chains.contains(chain))
+    }
+
+    /// The number of the protocol that every probe's match asks for (`-p`); 0 where it asks for none or for all but one.
+    package var transport: UInt8 {
+        guard let index = match.firstIndex(where: { $0 == "-p" || $0 == "--protocol" }), index + 1 < match.count,
+            index == 0 || match[index - 1] != "!"
+        else { return 0 }
+        let numbers: [String: UInt8] = [
+            "icmp": 1, "tcp": 6, "udp": 17, "gre": 47, "esp": 50, "ah": 51, "icmpv6": 58, "ipv6-icmp": 58, "sctp": 132,
+            "dccp": 33, "udplite": 136, "igmp": 2,
+        ]
+        return numbers[match[index + 1].lowercased()] ?? UInt8(match[index + 1]) ?? 0
+    }
+
     /// A rule that jumps to a user-defined chain, behind which packets that come back are seen.
     struct Jump {
         var chain: String
@@ -90,13 +108,13 @@ public struct ProbeOptions: Sendable {
     /// The jumps of `table` that get a probe behind them, in the order of the rules. LOG prefixes have no room for them.
     func jumps(of table: Table, in content: RuleDump.TableContent?) -> [Jump] {
         guard includesUserChains, target == .nflog, let content else { return [] }
-        let user = Set(content.chains.map(\.name).filter { Hook(name: $0) == nil && Self.canBeNamed($0) })
+        let user = Set(content.chains.map(\.name).filter { Hook(name: $0) == nil })
         var positions: [String: Int] = [:]
         return content.rules.compactMap { rule in
             positions[rule.chain, default: 0] += 1
             // "-g" does not come back.
-            guard let target = rule.argument(of: "-j"), user.contains(target), Self.canBeNamed(rule.chain),
-                chains.isEmpty || chains.contains(rule.chain)
+            guard let target = rule.argument(of: "-j"), user.contains(target),
+                hasProbeBehindJump(from: rule.chain, to: target)
             else { return nil }
             return Jump(chain: rule.chain, position: positions[rule.chain] ?? 0, target: target)
         }

@@ -43,20 +43,27 @@ public struct ProbeSurvey: Sendable {
         package init() {}
     }
 
-    /// - Parameter index: the namespace's index in the layout.
-    public func survey(_ namespace: NetworkNamespace, index: Int) async throws -> Result {
+    /// - Parameters:
+    ///   - index: the namespace's index in the layout.
+    ///   - journals: tell what probes match whose table iptables-save does not print.
+    public func survey(_ namespace: NetworkNamespace, index: Int, journals: [ProbeJournal]) async throws -> Result {
         var result = Result()
+        var listing = NFTablesListing()
+        if iptables.backends.contains(.nft) { listing = try NFTablesListing.read(in: namespace) }
         for family in AddressFamily.allCases {
             for backend in iptables.backends {
-                guard let dump = try await iptables.save(family, backend, in: namespace) else { continue }
-                for content in dump.tables {
+                let dump =
+                    backend == .nft
+                    ? try await iptables.saveNFTables(family, in: namespace, known: listing)?.dump
+                    : try await iptables.save(family, backend, in: namespace)
+                for content in dump?.tables ?? [] {
                     guard let table = content.table else { continue }
-                    Self.survey(content, table, family, backend, namespace: index, into: &result)
+                    Self.survey(content, table, family, backend, namespace: index, journals: journals, into: &result)
                 }
             }
         }
-        result.facts.otherChains = try TableCleanup.otherChains(in: namespace)
-        for table in try SentinelTable.present(in: namespace) {
+        result.facts.otherChains = listing.otherChains
+        for table in SentinelTable.present(in: listing.tables) {
             result.probes += try await SentinelTable.survey(table.family, run: table.run, in: namespace, index: index)
         }
         return result
@@ -65,7 +72,7 @@ public struct ProbeSurvey: Sendable {
     /// The part that needs no kernel: the rules of one table.
     package static func survey(
         _ content: RuleDump.TableContent, _ table: Table, _ family: AddressFamily, _ backend: Backend, namespace: Int,
-        into result: inout Result
+        journals: [ProbeJournal] = [], into result: inout Result
     ) {
         func decides(_ chain: String) {
             guard let hook = Hook(name: chain), table.hooks.contains(hook) else { return }
@@ -74,10 +81,13 @@ public struct ProbeSurvey: Sendable {
         for chain in content.chains where chain.policy != "ACCEPT" { decides(chain.name) }
         let hooks = hooksOfChains(content, table)
         var belowOthers: Set<String> = []
+        // The rule that came last in each chain, probes aside.
+        var before: [String: RuleDump.Rule] = [:]
         result.facts.noteShadows(content, table, family)
         for rule in content.rules {
             guard let prefix = rule.logPrefix else {
                 belowOthers.insert(rule.chain)
+                before[rule.chain] = rule
                 result.facts.note(rule, table, family, backend)
                 decides(rule.chain)
                 result.hasRules = true
@@ -87,6 +97,9 @@ public struct ProbeSurvey: Sendable {
             if needsConntrack(rule) { result.tracksConnections = true }
             let backFrom = rule.ownPrefix?.backFrom
             let isAtHead = !belowOthers.contains(rule.chain)
+            // The name in a prefix may be cut.
+            let isBehindJump = backFrom.map { before[rule.chain]?.target?.hasPrefix($0) == true } ?? false
+            let match = content.obstacle == nil ? rule.match : journals.match(of: rule.ownPrefix, family)
             if !isAtHead, rule.ownPrefix != nil, backFrom == nil {
                 result.facts.coveredProbes.insert("\(table.name)/\(rule.chain)")
             }
@@ -94,13 +107,13 @@ public struct ProbeSurvey: Sendable {
                 let probe = Probe(
                     namespace: namespace, family: family, table: table, chain: rule.chain, hook: hook, backend: backend,
                     prefix: prefix, backFrom: backFrom,
-                    coverage: isAtHead && backFrom == nil && rule.chain == hook.name ? coverage(of: rule.match) : .some)
+                    coverage: isAtHead && backFrom == nil && rule.chain == hook.name ? coverage(of: match) : .some)
                 result.probes.append(
                     Found(
                         probe: probe, target: rule.target == "LOG" ? .log : .nflog,
                         group: rule.argument(of: "--nflog-group").flatMap { UInt16($0) } ?? 0,
                         packets: rule.packets ?? 0, run: rule.ownPrefix?.runName,
-                        isAtHead: isAtHead || backFrom != nil))
+                        isAtHead: backFrom == nil ? isAtHead : isBehindJump))
             }
         }
     }
@@ -227,7 +240,7 @@ extension ProbeSurvey {
     public func rows(of namespace: NetworkNamespace, journals: [ProbeJournal]) async throws -> [ProbeRow] {
         var rows: [ProbeRow] = []
         var seen: Set<[String]> = []
-        for found in try await survey(namespace, index: 0).probes {
+        for found in try await survey(namespace, index: 0, journals: journals).probes {
             let probe = found.probe
             // A chain that several hooks reach is one rule.
             let identity = [probe.family.name, probe.backend.rawValue, probe.table.name, probe.chain, probe.prefix]
@@ -255,5 +268,14 @@ extension ProbeSurvey {
             }
         }
         return rows
+    }
+}
+
+extension [ProbeJournal] {
+    /// What one of our probes matches, with its expiry; for others a word that is no match, since nothing is known.
+    fileprivate func match(of prefix: ProbePrefix?, _ family: AddressFamily) -> [String] {
+        guard let journal = first(where: { $0.run == prefix?.runName }) else { return ["?"] }
+        let expiry = journal.expires.map { ["-m", "time", "--datestop", ProbeRule.dateText($0)] } ?? []
+        return (journal.matches[family] ?? ["?"]) + expiry
     }
 }

@@ -16,6 +16,8 @@ public struct RuleDump: Sendable, Equatable {
         public var text: String
         /// Packets counted, where the dump has counters (`iptables-save -c`).
         public var packets: UInt64?
+        /// nf_tables' number of the rule; `nil` for the legacy backend and for files.
+        public var handle: UInt64?
 
         /// The word behind `-j` or `-g`.
         public var target: String? { argument(of: "-j") ?? argument(of: "-g") }
@@ -38,6 +40,11 @@ public struct RuleDump: Sendable, Equatable {
         public var name: String
         public var chains: [Chain] = []
         public var rules: [Rule] = []
+        /// Whether its COMMIT was printed: a dump that ends before has lost rules.
+        public var isComplete = false
+        /// Why iptables-save does not print the table; its chains and rules are then taken from nf_tables' own listing, which
+        /// has no text for conditions. `nil` where it was printed.
+        public var obstacle: String?
 
         /// No rules, no chains of a user's, no policy but ACCEPT: as if the table were not there.
         public var isPristine: Bool {
@@ -57,6 +64,7 @@ public struct RuleDump: Sendable, Equatable {
     }
 
     private mutating func add(line: Substring, number: Int) throws(RulesetError) {
+        if line == "COMMIT" || line == "COMMIT\r", !tables.isEmpty { tables[tables.count - 1].isComplete = true }
         guard let first = line.first, first != "#", line != "COMMIT" else { return }
         if first == "*" {
             let name = String(line.dropFirst())
@@ -94,9 +102,9 @@ public struct RuleDump: Sendable, Equatable {
         return dump
     }
 
-    /// The dump as lines that can be compared: no counters, no comments, tables by name.
+    /// The tables that were printed, as lines that can be compared: no counters, no comments, tables by name.
     public var comparable: [String] {
-        tables.sorted { $0.name < $1.name }.flatMap { table in
+        tables.filter { $0.obstacle == nil }.sorted { $0.name < $1.name }.flatMap { table in
             ["*\(table.name)"] + table.chains.map { ":\($0.name) \($0.policy)" } + table.rules.map(\.text)
         }
     }

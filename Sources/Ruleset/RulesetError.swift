@@ -13,6 +13,8 @@ public enum RulesetError: Error, Equatable, Sendable {
     case malformedDump(line: Int, text: String)
     case stillThere(namespace: String, message: String)
     case notAllRemoved([String])
+    /// The rules changed during every attempt to read or change them.
+    case keepsChanging(namespace: String)
 }
 
 extension RulesetError: CustomStringConvertible {
@@ -32,9 +34,12 @@ extension RulesetError: CustomStringConvertible {
             "\(tool) refused the probes in namespace \(namespace): \(message)"
                 + (match.isEmpty ? "" : " (--match '\(match)')") + ". Nothing was left installed."
         case .permission(let what): "\(what): permission denied. It takes root: run it with sudo."
-        case .journal(let path, let message): "cannot write the journal \(path): \(message). Nothing was installed."
+        case .journal(let path, let message): "journal \(path): \(message)"
         case .malformedDump(let line, let text): "line \(line) of iptables-save is not understood: \(text)"
         case .notAllRemoved(let messages): messages.joined(separator: "\n")
+        case .keepsChanging(let namespace):
+            "the rules of namespace \(namespace) changed during every attempt to read them. Wait until the program that changes "
+                + "them is done, and run this again."
         case .stillThere(let namespace, let message): "cannot take the probes out of namespace \(namespace): \(message)"
         }
     }

@@ -73,22 +73,18 @@ package struct SentinelTable: Sendable {
         try await Tool.require("nft", ["-f", "-"], in: namespace, input: text)
     }
 
-    /// The tables of sentinels that are there, whoever's run they are.
-    static func present(in namespace: NetworkNamespace) throws -> [(family: AddressFamily, run: String)] {
-        let tables = Set(try TableCleanup.tables(in: namespace).filter { isOurs($0.name) })
-        return tables.compactMap { table in
-            AddressFamily(rawValue: table.family).map { ($0, String(table.name.dropFirst(namePrefix.count))) }
-        }.sorted { ($0.1, $0.0.rawValue) < ($1.1, $1.0.rawValue) }
+    /// The run that a table of sentinels belongs to; `nil` for any other table.
+    static func run(of table: NFTable) -> String? {
+        guard AddressFamily(rawValue: table.family) != nil, isOurs(table.name) else { return nil }
+        return String(table.name.dropFirst(namePrefix.count))
     }
 
-    /// Takes one table out; that it is gone already is as it should be.
-    static func remove(_ family: AddressFamily, run: String, in namespace: NetworkNamespace) async throws {
-        let name = family == .ipv4 ? "ip" : "ip6"
-        let output = try await Tool.run("nft", ["delete", "table", name, namePrefix + run], in: namespace)
-        guard !output.isSuccess, try present(in: namespace).contains(where: { $0.family == family && $0.run == run }) else {
-            return
-        }
-        throw RulesetError.stillThere(namespace: namespace.name, message: output.standardError.trimmed)
+    /// The tables of sentinels of all runs.
+    static func present(in tables: Set<NFTable>) -> [(family: AddressFamily, run: String)] {
+        tables.compactMap { table in
+            guard let run = run(of: table), let family = AddressFamily(rawValue: table.family) else { return nil }
+            return (family, run)
+        }.sorted { ($0.1, $0.0.rawValue) < ($1.1, $1.0.rawValue) }
     }
 
     // MARK: Reading

@@ -30,6 +30,11 @@ enum Terminal {
         FileHandle.standardError.write(Data((text + "\n").utf8))
     }
 
+    /// Says why nothing happens while another process holds `ProbeLock`.
+    static let noteLockIsHeld: @Sendable () -> Void = {
+        note("waiting: another ipt-trace is putting probes in or taking them out")
+    }
+
     static func complain(_ text: String) { note("ipt-trace: \(text)") }
 
     /// Columns with their widest entry's width, two blanks apart.

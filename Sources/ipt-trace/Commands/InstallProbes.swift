@@ -46,11 +46,10 @@ struct InstallProbes: AsyncParsableCommand {
     func run() async throws {
         let options = try filter.probeOptions(target: target.target, group: group, expires: expires.end)
         let installer = try await ProbeInstaller()
-        let plan = try await installer.plan(options, in: try namespaces.resolve())
-        for place in plan.places where !place.leftOut.isEmpty {
-            Terminal.note("\(place.namespace.name): no room for a LOG prefix in \(place.leftOut.joined(separator: ", "))")
-        }
+        let chosen = try namespaces.resolve()
         if dryRun {
+            let plan = try await installer.plan(options, in: chosen)
+            Self.noteLeftOut(plan)
             for place in plan.places {
                 for input in place.inputs {
                     Terminal.print("# namespace \(place.namespace.name), \(input.title)")
@@ -59,7 +58,13 @@ struct InstallProbes: AsyncParsableCommand {
             }
             return
         }
-        let replaced = try await Self.interruptibly { try await installer.install(plan) }
+        let (plan, replaced) = try await Self.interruptibly {
+            try await ProbeLock.whileHeld(onWait: Terminal.noteLockIsHeld) {
+                let plan = try await installer.plan(options, in: chosen)
+                Self.noteLeftOut(plan)
+                return (plan, try await installer.install(plan))
+            }
+        }
         let count = plan.places.count
         var text = "\(plan.probeCount) probes in \(count) namespace\(count == 1 ? "" : "s") (run \(plan.run)"
         switch target {
@@ -72,6 +77,12 @@ struct InstallProbes: AsyncParsableCommand {
         if replaced > 0 { text += "; \(replaced) earlier ones replaced" }
         Terminal.print(text)
         Terminal.note("Next: ipt-trace collect. To take them out: ipt-trace remove-probes --verify")
+    }
+
+    private static func noteLeftOut(_ plan: ProbeInstaller.Plan) {
+        for place in plan.places where !place.leftOut.isEmpty {
+            Terminal.note("\(place.namespace.name): no room for a LOG prefix in \(place.leftOut.joined(separator: ", "))")
+        }
     }
 }
 

@@ -20,17 +20,16 @@ struct RemoveProbes: AsyncParsableCommand {
     var verify = false
 
     func run() async throws {
-        let journals = ProbeJournal.readAll()
-        var chosen = try namespaces.resolve()
-        if namespaces.selectors == ["all"] {
-            // A namespace that was given as a path may have no name and no process.
-            let paths = Set(journals.flatMap(\.places).map(\.name).filter { $0.contains("/") })
-            for path in paths.sorted() {
-                let more = (try? NamespaceDirectory.resolve([.path(path)])) ?? []
-                chosen += more.filter { one in !chosen.contains { $0.inode == one.inode } }
+        let (reports, reading) = try await ProbeLock.whileHeld(onWait: Terminal.noteLockIsHeld) {
+            let reading = ProbeJournal.read()
+            for damaged in reading.damaged { Terminal.complain("journal \(damaged.path) cannot be used: \(damaged.reason)") }
+            let reports = try await ProbeRemover().remove(from: try chosen(reading.journals))
+            // All that a damaged file could have told of has been taken out by now.
+            if namespaces.selectors == ["all"] {
+                for file in ProbeJournal.erase(reading.damaged) { Terminal.complain("cannot remove \(file.path)") }
             }
+            return (reports, reading)
         }
-        let reports = try await ProbeRemover().remove(from: chosen)
         let removed = reports.reduce(0) { $0 + $1.removed }
         let places = reports.filter { $0.removed > 0 }.count
         Terminal.print("\(removed) probes removed from \(places) namespace\(places == 1 ? "" : "s")")
@@ -39,7 +38,32 @@ struct RemoveProbes: AsyncParsableCommand {
                 "\(report.namespace): iptables-legacy keeps these tables, empty, until the next boot: "
                     + report.emptyTables.joined(separator: ", "))
         }
-        guard verify else { return }
+        for line in reports.flatMap(\.unprinted) {
+            Terminal.note("\(line). Compared by nf_tables' own listing instead.")
+        }
+        for report in reports where !report.unrecorded.isEmpty {
+            Terminal.note(
+                "\(report.namespace): no usable journal for run \(report.unrecorded.sorted().joined(separator: ", ")). Its probes "
+                    + "were known by their prefixes; chains and tables that held nothing else were dropped with them.")
+        }
+        if verify { try prove(reports, reading) }
+    }
+
+    private func chosen(_ journals: [ProbeJournal]) throws -> [NetworkNamespace] {
+        var chosen = try namespaces.resolve()
+        guard namespaces.selectors == ["all"] else { return chosen }
+        // A namespace that was given as a path may have no name and no process.
+        let paths = Set(journals.flatMap(\.places).map(\.name).filter { $0.contains("/") })
+        for path in paths.sorted() {
+            // Where the path is gone, so is the namespace.
+            let more = (try? NamespaceDirectory.resolve([.path(path)])) ?? []
+            chosen += more.filter { one in !chosen.contains { $0.inode == one.inode } }
+        }
+        return chosen
+    }
+
+    /// Says whether the rules are as before; throws with exit code 2 where they are not, or where it cannot be known.
+    private func prove(_ reports: [ProbeRemover.Report], _ reading: ProbeJournal.Reading) throws {
         let damage = reports.flatMap(\.damage)
         let drift = reports.flatMap(\.drift)
         for line in damage + drift { Terminal.print(line) }
@@ -52,9 +76,16 @@ struct RemoveProbes: AsyncParsableCommand {
                 message: "the rules differ from before the probes came (+ now, - before). The removal itself changed "
                     + "nothing but the probes, so somebody else changed them meanwhile.", code: ExitStatus.checkFailed)
         }
-        guard !journals.isEmpty else {
-            Terminal.print(
-                "nothing to compare with: no installation is on record. The removal itself changed nothing but probes.")
+        // A file of another boot tells of rules that are gone, unless probes of its run were found.
+        let unusable = reading.damaged.filter { !$0.isOfAnotherBoot }
+        if !unusable.isEmpty || reports.contains(where: { !$0.unrecorded.isEmpty }) {
+            throw CommandFailure(
+                message: "not verified: the journal that has the rules from before the probes is "
+                    + (unusable.isEmpty ? "missing" : "damaged (\(unusable.map(\.path).joined(separator: ", ")))")
+                    + ". The removal itself changed nothing but the probes.", code: ExitStatus.checkFailed)
+        }
+        guard reports.contains(where: \.isRecorded) else {
+            Terminal.print("nothing to compare with: there were no probes, and no installation is on record")
             return
         }
         Terminal.print(

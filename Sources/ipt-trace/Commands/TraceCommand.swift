@@ -50,12 +50,20 @@ struct TraceCommand: AsyncParsableCommand {
         // Should even the helper be killed, the kernel ends them.
         let expires = Int64(Date().timeIntervalSince1970) + (duration.seconds ?? 86_400) + 60
         let installer = try await ProbeInstaller()
-        let plan = try await installer.plan(
-            try filter.probeOptions(target: .nflog, group: group, expires: expires), in: chosen, purpose: .trace)
+        let options = try filter.probeOptions(target: .nflog, group: group, expires: expires)
         let stop = StopSignal()
-        let guardian = try Guardian(run: plan.run)
+        let (plan, guardian) = try await ProbeLock.whileHeld(onWait: Terminal.noteLockIsHeld) {
+            let plan = try await installer.plan(options, in: chosen, purpose: .trace)
+            let guardian = try Guardian(run: plan.run)
+            do {
+                _ = try await installer.install(plan, purpose: .trace)
+            } catch {
+                guardian.dismiss()
+                throw error
+            }
+            return (plan, guardian)
+        }
         do {
-            _ = try await installer.install(plan, purpose: .trace)
             try await follow(plan, group: group, stop: stop)
         } catch {
             try await finish(plan, guardian)
@@ -65,7 +73,9 @@ struct TraceCommand: AsyncParsableCommand {
     }
 
     private func finish(_ plan: ProbeInstaller.Plan, _ guardian: Guardian) async throws {
-        let reports = try await ProbeRemover().remove(from: plan.places.map(\.namespace), runs: { $0 == plan.run })
+        let reports = try await ProbeLock.whileHeld(onWait: Terminal.noteLockIsHeld) {
+            try await ProbeRemover().remove(from: plan.places.map(\.namespace), .only([plan.run]))
+        }
         Terminal.note("\(reports.reduce(0) { $0 + $1.removed }) probes taken out")
         guardian.dismiss()
     }
@@ -155,6 +165,8 @@ struct GuardCommand: AsyncParsableCommand {
         let said = FileHandle.standardInput.readDataToEndOfFile()
         if said == Data("done".utf8) { return }
         let name = runName
-        _ = try await ProbeRemover().remove(from: try NamespaceDirectory.resolve([.all]), runs: { $0 == name })
+        try await ProbeLock.whileHeld {
+            _ = try await ProbeRemover().remove(from: try NamespaceDirectory.resolve([.all]), .only([name]))
+        }
     }
 }
