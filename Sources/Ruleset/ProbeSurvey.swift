@@ -83,7 +83,7 @@ public struct ProbeSurvey: Sendable {
         var belowOthers: Set<String> = []
         // The rule that came last in each chain, probes aside.
         var before: [String: RuleDump.Rule] = [:]
-        result.facts.noteShadows(content, table, family)
+        result.facts.note(content, table, family, backend, hooks: hooks)
         for rule in content.rules {
             guard let prefix = rule.logPrefix else {
                 belowOthers.insert(rule.chain)

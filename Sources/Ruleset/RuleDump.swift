@@ -20,18 +20,38 @@ public struct RuleDump: Sendable, Equatable {
         public var handle: UInt64?
 
         /// The word behind `-j` or `-g`.
-        public var target: String? { argument(of: "-j") ?? argument(of: "-g") }
+        public var target: String? {
+            targetIndex.flatMap { $0 + 1 < words.count ? words[$0 + 1] : nil }
+        }
 
         /// The word behind `option`.
         public func argument(of option: String) -> String? {
-            guard let index = words.firstIndex(of: option), index + 1 < words.count else { return nil }
+            guard let index = index(where: { $0 == option }), index + 1 < words.count else { return nil }
             return words[index + 1]
         }
 
         /// The words before the target: what the rule matches.
-        public var match: [String] {
-            Array(words.prefix { $0 != "-j" && $0 != "-g" })
+        public var match: [String] { Array(words.prefix(targetIndex ?? words.count)) }
+
+        /// The target with its options.
+        var action: [String] { Array(words.dropFirst(targetIndex ?? words.count)) }
+
+        private var targetIndex: Int? { index { ["-j", "-g", "--jump", "--goto"].contains($0) } }
+
+        /// The index of an option: an argument of free text may look like one.
+        private func index(where isWanted: (String) -> Bool) -> Int? {
+            var index = 0
+            while index < words.count {
+                if isWanted(words[index]) { return index }
+                index += Self.optionsWithText.contains(words[index]) ? 2 : 1
+            }
+            return nil
         }
+
+        private static let optionsWithText: Set<String> = [
+            "--comment", "--log-prefix", "--nflog-prefix", "--string", "--hex-string", "--name", "--hashlimit-name",
+            "--match-set", "--bytecode", "--helper", "--path", "--rateest-name", "--nfacct-name", "--ulog-prefix",
+        ]
     }
 
     public struct TableContent: Sendable, Equatable {

@@ -1,21 +1,30 @@
 /// What of a namespace's settings and rules explains why packets vanish or go where they were not meant to.
 public struct NamespaceFacts: Sendable, Equatable, Codable {
-    /// A rule of the nat table that sends packets elsewhere.
+    /// A DNAT or REDIRECT rule of the nat table.
     public struct Redirection: Sendable, Equatable, Codable {
         public var family: AddressFamily
+        /// `nil` in recordings of versions that did not write it.
+        public var backend: Backend?
         public var chain: String
-        /// As in `-d`, without a mask that covers one address; `nil`: any.
-        public var destination: String?
-        /// As in `--dport`; `nil`: any.
-        public var port: UInt16?
+        public var match: RuleMatch
+        /// Whether jumps from OUTPUT lead to the rule.
+        public var isReachedFromOutput: Bool
+        /// The rule's arguments behind `-A OUTPUT`, without conditions that OUTPUT refuses; `nil` where that is no rule of
+        /// the same meaning.
+        public var outputArguments: [String]?
         /// The rule as iptables-save prints it.
         public var text: String
 
-        public init(family: AddressFamily, chain: String, destination: String?, port: UInt16?, text: String) {
+        public init(
+            family: AddressFamily, backend: Backend?, chain: String, match: RuleMatch, isReachedFromOutput: Bool,
+            outputArguments: [String]?, text: String
+        ) {
             self.family = family
+            self.backend = backend
             self.chain = chain
-            self.destination = destination
-            self.port = port
+            self.match = match
+            self.isReachedFromOutput = isReachedFromOutput
+            self.outputArguments = outputArguments
             self.text = text
         }
     }
@@ -23,36 +32,65 @@ public struct NamespaceFacts: Sendable, Equatable, Codable {
     /// A rule that no packet can reach, since one before it in its chain decides about all that it would match.
     public struct Shadow: Sendable, Equatable, Codable {
         public var family: AddressFamily
+        /// `nil` in recordings of versions that did not write it.
+        public var backend: Backend?
         public var table: String
         public var chain: String
         /// As iptables-save prints them.
         public var earlier: String
         public var later: String
-        /// The earlier rule's number in its chain, from 1.
-        public var number: Int
         /// Whether the two would do the same, so that the later is merely of no use.
         public var isRedundant: Bool
-        /// What the later rule asks of a packet, as far as it is this: `-p`, `-s`, `-d`, `--dport`.
-        public var transport: String?
-        public var source: String?
-        public var destination: String?
-        public var port: String?
+        /// Conditions of the later rule.
+        public var match: RuleMatch
+        /// The arguments behind `-D chain` that delete the later rule and no other; `nil` unless deleting it certainly
+        /// changes nothing.
+        public var deletion: [String]?
 
         public init(
-            family: AddressFamily, table: String, chain: String, earlier: String, later: String, number: Int,
-            isRedundant: Bool, transport: String?, source: String?, destination: String?, port: String?
+            family: AddressFamily, backend: Backend?, table: String, chain: String, earlier: String, later: String,
+            isRedundant: Bool, match: RuleMatch, deletion: [String]?
         ) {
             self.family = family
+            self.backend = backend
             self.table = table
             self.chain = chain
             self.earlier = earlier
             self.later = later
-            self.number = number
             self.isRedundant = isRedundant
-            self.transport = transport
-            self.source = source
-            self.destination = destination
-            self.port = port
+            self.match = match
+            self.deletion = deletion
+        }
+    }
+
+    /// A built-in chain of iptables' filter or nat table: where a rule has to be put to be the first behind our probes, and
+    /// what becomes of packets of established connections.
+    public struct Chain: Sendable, Equatable, Codable {
+        public var family: AddressFamily
+        public var backend: Backend
+        public var table: String
+        public var name: String
+        /// Number of our probes before all other rules.
+        public var probesAtHead: Int
+        /// Whether there are rules beside our probes.
+        public var hasRules: Bool
+        /// Whether a rule accepts packets of established connections, in the chain or in one that it jumps to.
+        public var acceptsEstablished: Bool
+        /// Whether the chain drops what no rule accepted, and nothing else drops packets in it.
+        public var dropsTheRestOnly: Bool
+
+        public init(
+            family: AddressFamily, backend: Backend, table: String, name: String, probesAtHead: Int, hasRules: Bool,
+            acceptsEstablished: Bool, dropsTheRestOnly: Bool
+        ) {
+            self.family = family
+            self.backend = backend
+            self.table = table
+            self.name = name
+            self.probesAtHead = probesAtHead
+            self.hasRules = hasRules
+            self.acceptsEstablished = acceptsEstablished
+            self.dropsTheRestOnly = dropsTheRestOnly
         }
     }
 
@@ -86,8 +124,10 @@ public struct NamespaceFacts: Sendable, Equatable, Codable {
     public var translates = false
     /// Whether raw exempts packets from connection tracking.
     public var exemptsFromTracking = false
-    /// Chains of filter with a rule for ESTABLISHED connections.
+    /// Chains of filter with a rule for ESTABLISHED connections; only in recordings without `chains`.
     public var acceptsEstablished: Set<String> = []
+    /// Built-in chains of filter and nat; `nil` in recordings of versions that did not write them.
+    public var chains: [Chain]?
     public var otherChains: [OtherChain] = []
     public var shadows: [Shadow] = []
     /// Backends that hold rules beside probes.
@@ -115,10 +155,68 @@ extension NamespaceFacts {
         try take(.translates, &translates)
         try take(.exemptsFromTracking, &exemptsFromTracking)
         try take(.acceptsEstablished, &acceptsEstablished)
+        chains = try values.decodeIfPresent([Chain].self, forKey: .chains)
         try take(.otherChains, &otherChains)
         try take(.shadows, &shadows)
         try take(.backends, &backends)
         try take(.coveredProbes, &coveredProbes)
         try take(.missingProbes, &missingProbes)
+    }
+}
+
+/// What versions wrote that kept a rule's conditions as one text each, without negation.
+private enum PlainConditions: String, CodingKey {
+    case transport, source, destination, port
+
+    private var subject: RuleMatch.Subject {
+        switch self {
+        case .transport: .transport
+        case .source: .source
+        case .destination: .destination
+        case .port: .destinationPort
+        }
+    }
+
+    /// - Parameter text: the rule, whose negated conditions are not known.
+    static func match(of rule: String, from decoder: any Decoder) throws -> RuleMatch {
+        let values = try decoder.container(keyedBy: PlainConditions.self)
+        var match = RuleMatch(conditions: [], isPartial: rule.contains("!"))
+        for key in [PlainConditions.transport, .source, .destination, .port] {
+            let number = try? values.decode(UInt16.self, forKey: key)
+            guard let value = try number.map({ "\($0)" }) ?? values.decodeIfPresent(String.self, forKey: key) else { continue }
+            match.conditions.append(RuleMatch.Condition(subject: key.subject, values: [value], isNegated: false))
+        }
+        return match
+    }
+}
+
+extension NamespaceFacts.Redirection {
+    public init(from decoder: any Decoder) throws {
+        let values = try decoder.container(keyedBy: CodingKeys.self)
+        let text = try values.decode(String.self, forKey: .text)
+        let chain = try values.decode(String.self, forKey: .chain)
+        self.init(
+            family: try values.decode(AddressFamily.self, forKey: .family),
+            backend: try values.decodeIfPresent(Backend.self, forKey: .backend), chain: chain,
+            match: try values.decodeIfPresent(RuleMatch.self, forKey: .match)
+                ?? PlainConditions.match(of: text, from: decoder),
+            isReachedFromOutput: try values.decodeIfPresent(Bool.self, forKey: .isReachedFromOutput) ?? (chain != "PREROUTING"),
+            outputArguments: try values.decodeIfPresent([String].self, forKey: .outputArguments), text: text)
+    }
+}
+
+extension NamespaceFacts.Shadow {
+    public init(from decoder: any Decoder) throws {
+        let values = try decoder.container(keyedBy: CodingKeys.self)
+        let later = try values.decode(String.self, forKey: .later)
+        self.init(
+            family: try values.decode(AddressFamily.self, forKey: .family),
+            backend: try values.decodeIfPresent(Backend.self, forKey: .backend),
+            table: try values.decode(String.self, forKey: .table), chain: try values.decode(String.self, forKey: .chain),
+            earlier: try values.decode(String.self, forKey: .earlier), later: later,
+            isRedundant: try values.decode(Bool.self, forKey: .isRedundant),
+            match: try values.decodeIfPresent(RuleMatch.self, forKey: .match)
+                ?? PlainConditions.match(of: later, from: decoder),
+            deletion: try values.decodeIfPresent([String].self, forKey: .deletion))
     }
 }

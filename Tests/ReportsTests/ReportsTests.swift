@@ -4,7 +4,7 @@ import Testing
 import TraceModel
 
 /// A snapshot over one namespace with hand-made journeys.
-private struct Scene {
+struct Scene {
     var layout = Layout()
     var routes = RouteTable()
     var aggregate = TraceAggregate()
@@ -73,7 +73,7 @@ private struct Scene {
     }
 }
 
-private func tuple(_ source: UInt32, _ destination: UInt32, _ sourcePort: UInt16 = 1000, _ destinationPort: UInt16 = 53)
+func tuple(_ source: UInt32, _ destination: UInt32, _ sourcePort: UInt16 = 1000, _ destinationPort: UInt16 = 53)
     -> PacketTuple
 {
     PacketTuple(
@@ -81,7 +81,7 @@ private func tuple(_ source: UInt32, _ destination: UInt32, _ sourcePort: UInt16
         destinationPort: destinationPort, transport: TransportProtocol.udp)
 }
 
-private let request = tuple(0xAC10_0002, 0x0808_0808)
+let request = tuple(0xAC10_0002, 0x0808_0808)
 private let translated = tuple(0x0A00_020F, 0x0808_0808)
 
 @Suite struct PathsReportTests {

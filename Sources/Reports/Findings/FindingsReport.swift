@@ -32,7 +32,7 @@ public struct Finding: Codable, Sendable, Equatable {
     public var packets: UInt64
     /// Ids of journeys that show it; the first ones, at most ten.
     public var evidence: [String]
-    /// A command that would mend it; `nil` where that is a matter of choice.
+    /// A shell command that mends it; `nil` where none is certain to, or where it is a matter of choice.
     @ExplicitNull public var remedy: String?
 }
 
@@ -65,18 +65,6 @@ struct Scene {
             guard let facts = namespace.facts, seen.insert(namespace.name).inserted else { return nil }
             return (namespace.name, facts)
         }
-    }
-
-    /// `command` as it has to be typed for a namespace.
-    static func command(_ netns: String, _ command: String) -> String {
-        netns == "host" ? command : "ip netns exec \(quoted(netns)) \(command)"
-    }
-
-    /// A name as a shell reads it back.
-    static func quoted(_ name: String) -> String {
-        let isPlain = !name.isEmpty && name.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-_.:/".contains($0)) }
-        return isPlain
-            ? name : "'" + name.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
     }
 
     /// One finding out of the paths that show it; `nil` for none.

@@ -21,14 +21,18 @@ extension Scene {
             [("ipv4", facts.forwardsIPv4, "net.ipv4.ip_forward"), ("ipv6", facts.forwardsIPv6, "net.ipv6.conf.all.forwarding")]
                 .compactMap { family, forwards, setting in
                     guard forwards == false else { return nil }
+                    let shown = scene.lostInRouting.filter {
+                        $0.endedAt?.after.netns == netns && $0.endedAt?.after.family == family && !$0.comesBack
+                    }
                     return scene.finding(
-                        "forwarding-disabled", .problem, "\(netns) does not forward packets", in: netns,
-                        scene.lostInRouting.filter {
-                            $0.endedAt?.after.netns == netns && $0.endedAt?.after.family == family && !$0.comesBack
-                        },
+                        "forwarding-disabled", .problem, "\(netns) does not forward packets", in: netns, shown,
                         because: "Packets for others arrived and vanished where they are routed, behind PREROUTING and before "
-                            + "FORWARD; \(setting) is 0 there.",
-                        remedy: command(netns, "sysctl -w \(setting)=1"))
+                            + "FORWARD; \(setting) is 0 there."
+                            + (family == "ipv6"
+                                ? " (A router keeps a default route that it learned from another only by interfaces with "
+                                    + "accept_ra=2.)" : ""),
+                        remedy: shown.allSatisfy(\.isLostInRoutingAlone)
+                            ? scene.command(netns, ["sysctl", "-w", "\(setting)=1"]) : nil)
                 }
         }
     }
@@ -41,64 +45,95 @@ extension Scene {
                     $0.endedAt?.after.netns == netns && $0.endedAt?.after.family == "ipv4" && $0.endedAt?.after.in == interface
                         && !$0.comesBack
                 }
+                // The greater of the interface's setting and that of all decides, so that 2 is enough.
+                let isCertain = shown.allSatisfy { $0.isLostInRoutingAlone && $0.endedAt?.causes == ["reverse-path-filter"] }
                 return scene.finding(
                     "reverse-path-filter", .warning, "the reverse-path filter of \(interface) in \(netns) may drop packets",
                     in: netns, shown,
                     because: "Packets that arrived by \(interface) vanished where they are routed. Its reverse-path filter is "
                         + "strict: it drops what comes by another interface than answers would leave by.",
-                    remedy: command(netns, "sysctl -w net.ipv4.conf.\(quoted(interface)).rp_filter=2"))
+                    remedy: isCertain ? scene.interfaceSetting(netns, interface, "rp_filter", 2) : nil)
             }
         }
     }
 
     private static let repliesDropped: @Sendable (Scene) -> [Finding] = { scene in
         scene.known.flatMap { netns, facts in
-            ["INPUT", "FORWARD"].compactMap { chain in
-                guard !facts.acceptsEstablished.contains(chain) else { return nil }
-                let shown = scene.paths.filter {
-                    $0.outcome == "dropped" && $0.direction == "reply" && $0.endedAt?.after.netns == netns
-                        && $0.endedAt?.after.table == "filter" && $0.endedAt?.after.chain == chain
+            ["INPUT", "FORWARD"].flatMap { name in
+                AddressFamily.allCases.compactMap { family in
+                    let chains = facts.chains?.filter { $0.table == "filter" && $0.name == name && $0.family == family }
+                    let accepts = chains?.contains(where: \.acceptsEstablished) ?? facts.acceptsEstablished.contains(name)
+                    guard !accepts, chains?.isEmpty != true else { return nil }
+                    let shown = scene.paths.filter {
+                        $0.outcome == "dropped" && $0.direction == "reply" && $0.endedAt?.after.netns == netns
+                            && $0.endedAt?.after.table == "filter" && $0.endedAt?.after.chain == name
+                            && $0.endedAt?.after.family == family.name && $0.endedAt?.lostIn.contains("filter/\(name)") == true
+                    }
+                    let isCertain = shown.allSatisfy { $0.endedAt?.lostIn == ["filter/\(name)"] }
+                    let chain = chains?.count == 1 ? chains?.first : nil
+                    return scene.finding(
+                        "replies-dropped", .problem, "\(netns) drops the answers to connections that it let out", in: netns,
+                        shown,
+                        because:
+                            "filter/\(name) dropped packets that answer others which were let through, and has no rule that "
+                            + "accepts ESTABLISHED connections.",
+                        // Past a rule that drops on purpose the cure would open what was closed.
+                        remedy: isCertain && !facts.exemptsFromTracking
+                            ? chain.flatMap { chain in
+                                chain.dropsTheRestOnly
+                                    ? scene.insertion(
+                                        netns, chain,
+                                        ["-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT"]) : nil
+                            } : nil)
                 }
-                let tool = shown.first?.endedAt?.after.family == "ipv6" ? "ip6tables" : "iptables"
-                return scene.finding(
-                    "replies-dropped", .problem, "\(netns) drops the answers to connections that it let out", in: netns, shown,
-                    because: "filter/\(chain) dropped packets that answer others which were let through, and has no rule that "
-                        + "accepts ESTABLISHED connections.",
-                    remedy: command(netns, "\(tool) -I \(chain) 1 -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"))
             }
         }
     }
 
     private static let localWithoutTranslation: @Sendable (Scene) -> [Finding] = { scene in
-        scene.known.flatMap { netns, facts in
-            facts.redirections.filter { $0.chain == "PREROUTING" && $0.destination != nil }.compactMap { rule in
-                let hasTwin = facts.redirections.contains {
-                    $0.chain == "OUTPUT" && $0.family == rule.family && $0.destination == rule.destination
-                        && $0.port == rule.port
-                }
-                guard !hasTwin else { return nil }
-                let shown = scene.paths.filter { path in
-                    path.steps.first?.netns == netns && path.steps.first?.hook == "OUTPUT"
-                        && path.example.destination == rule.destination
-                        && (rule.port == nil || path.example.destinationPort == rule.port.map(Int.init))
-                        && !path.translations.contains { $0.kind == "dnat" && $0.netns == netns }
-                }
-                let rest = rule.text.split(separator: " ").dropFirst(2).joined(separator: " ")
-                return scene.finding(
-                    "dnat-missing-for-local", .problem, "processes of \(netns) itself do not reach the forwarded port",
-                    in: netns,
-                    shown,
-                    because: "nat/PREROUTING rewrites \(rule.destination ?? "")\(rule.port.map { ":\($0)" } ?? ""), but what a "
-                        + "local process sends passes OUTPUT instead, where no such rule stands.",
-                    remedy: command(
-                        netns, "\(rule.family == .ipv6 ? "ip6tables" : "iptables") -t nat -A OUTPUT \(quotedRule(rest))"))
+        let paths = Dictionary(scene.paths.map { ($0.id, $0) }) { first, _ in first }
+        /// Flows that a process of a namespace began to the namespace itself, and that came to nothing.
+        func failed(in netns: String) -> [FlowReport] {
+            scene.flows.filter { flow in
+                let own = flow.original.paths.compactMap { paths[$0] }
+                return !flow.isAnswered && flow.directionKnown
+                    && !flow.translations.contains { $0.kind == "dnat" && $0.netns == netns }
+                    && own.contains { path in
+                        path.steps.first?.netns == netns && path.steps.first?.hook == "OUTPUT" && path.staysLocal
+                    }
             }
         }
-    }
-
-    /// A rule's words come from the machine's own rules; what a shell would take for more than words is left out.
-    private static func quotedRule(_ text: String) -> String {
-        text.split(separator: " ").map { quoted(String($0)) }.joined(separator: " ")
+        return scene.known.flatMap { netns, facts in
+            let forwarded = facts.redirections.filter { $0.chain == "PREROUTING" && $0.match.namesDestination }
+            guard !forwarded.isEmpty else { return [Finding]() }
+            let failed = failed(in: netns)
+            return forwarded.compactMap { rule in
+                let shown = failed.filter { flow in
+                    let packet = flow.packet(isLocal: true)
+                    let isTranslated = facts.redirections.contains {
+                        $0.isReachedFromOutput && $0.family == rule.family && $0.match.admits(packet) != false
+                    }
+                    // From a loopback address no answer of another machine comes back, whatever nat does.
+                    return rule.match.admits(packet) == true && !isTranslated
+                        && IPAddress(flow.original.source)?.isLoopback == false
+                }
+                guard let first = shown.first else { return nil }
+                let place = [first.original.destination] + [first.original.destinationPort].compactMap { $0.map { "\($0)" } }
+                let chain = facts.chains?.filter { $0.table == "nat" && $0.name == "OUTPUT" && $0.family == rule.family }
+                    .first { $0.backend == rule.backend }
+                return Finding(
+                    kind: "dnat-missing-for-local", severity: .problem,
+                    title: "processes of \(netns) itself do not reach the forwarded port", netns: netns,
+                    reason:
+                        "nat/PREROUTING rewrites \(place.joined(separator: ":")), but what a local process sends passes OUTPUT "
+                        + "instead, where no such rule stands.",
+                    packets: shown.reduce(0) { $0 + $1.original.packets },
+                    evidence: shown.prefix(10).map(\.original.latestJourney),
+                    remedy: chain.flatMap { chain in
+                        rule.outputArguments.flatMap { scene.insertion(netns, chain, $0) }
+                    })
+            }
+        }
     }
 
     private static let loopbackLeaves: @Sendable (Scene) -> [Finding] = { scene in
@@ -119,18 +154,14 @@ extension Scene {
                 let rest =
                     isIPv6
                     ? "no other machine takes packets from, and the kernel takes no answers to it from elsewhere, whatever nat "
-                        + "makes of its address. Use another address of the machine instead."
-                    : "no other machine answers and the kernel does not let out of a loopback interface."
+                        + "makes of its address."
+                    : "no other machine answers and the kernel does not let out of a loopback interface. (MASQUERADE and "
+                        + "route_localnet would change that, and open what listens on 127.0.0.1 to the neighbours.)"
                 return scene.finding(
                     "loopback-source-leaves", .problem, "packets from \(address) are sent elsewhere", in: netns, shown,
                     because: "DNAT in OUTPUT changes where a packet goes after its source was chosen: it is \(address), which "
-                        + rest,
-                    remedy: isIPv6
-                        ? nil
-                        : command(
-                            netns,
-                            "sysctl -w net.ipv4.conf.all.route_localnet=1 && "
-                                + command(netns, "iptables -t nat -A POSTROUTING -s 127.0.0.0/8 ! -o lo -j MASQUERADE")))
+                        + rest + " Use another address of the machine instead.",
+                    remedy: nil)
             }
     }
 
@@ -140,33 +171,62 @@ extension Scene {
     }
 
     private static let hairpin: @Sendable (Scene) -> [Finding] = { scene in
-        var shown: [String: [PathReport]] = [:]
+        /// What one rule would mend.
+        struct Turn: Hashable, Comparable {
+            var netns: String
+            var family: AddressFamily
+            var interface: String
+            var transport: String
+            var server: String
+            var port: Int?
+
+            static func < (one: Turn, other: Turn) -> Bool {
+                (one.netns, one.server, one.port ?? 0, one.transport, one.interface)
+                    < (other.netns, other.server, other.port ?? 0, other.transport, other.interface)
+            }
+        }
+        var shown: [Turn: [PathReport]] = [:]
         for path in scene.paths {
             for translation in path.translations where translation.kind == "dnat" {
                 let netns = translation.netns
-                let turns = path.steps.contains { $0.netns == netns && $0.hook == "FORWARD" && $0.in != nil && $0.in == $0.out }
+                let step = path.steps.first { $0.netns == netns && $0.hook == "FORWARD" && $0.in != nil && $0.in == $0.out }
                 let isMasked = path.translations.contains { $0.kind == "snat" && $0.netns == netns }
-                if turns, !isMasked, shown[netns]?.contains(where: { $0.id == path.id }) != true {
-                    shown[netns, default: []].append(path)
-                }
+                guard let step, let interface = step.out, let family = AddressFamily(name: step.family), !isMasked,
+                    !scene.isMasked(path, netns)
+                else { continue }
+                let turn = Turn(
+                    netns: netns, family: family, interface: interface, transport: path.example.protocol,
+                    server: translation.to, port: translation.toPort)
+                if shown[turn]?.contains(where: { $0.id == path.id }) != true { shown[turn, default: []].append(path) }
             }
         }
-        return shown.sorted { $0.key < $1.key }.compactMap { netns, paths in
-            let to = paths.first?.translations.first { $0.kind == "dnat" }?.to ?? ""
-            let port = paths.first?.translations.first { $0.kind == "dnat" }?.toPort
-            let match = port.map { " -p \(paths.first?.example.protocol ?? "tcp") --dport \($0)" } ?? ""
-            let interface = paths.first?.steps.first { $0.netns == netns && $0.hook == "FORWARD" }?.out ?? ""
+        return shown.sorted { $0.key < $1.key }.compactMap { turn, paths in
+            let facts = scene.facts(turn.netns)
+            // Where two backends hold nat tables, a rule of the one may be passed over for the other's.
+            let chains = facts?.chains?.filter { $0.family == turn.family && $0.table == "nat" && $0.name == "POSTROUTING" }
+            let chain = chains?.count == 1 ? chains?.first : nil
+            let ports = ["tcp", "udp", "sctp", "dccp"].contains(turn.transport) ? turn.port : nil
+            let transport = ports.map { ["-p", turn.transport, "--dport", "\($0)"] } ?? []
+            let rule =
+                ["-o", turn.interface, "-d", turn.server] + transport
+                + ["-m", "conntrack", "--ctstate", "DNAT", "-j", "MASQUERADE"]
             return scene.finding(
-                "hairpin-without-masquerade", .problem, "\(netns) sends packets back to where they came from, unmasked",
-                in: netns,
+                "hairpin-without-masquerade", .problem, "\(turn.netns) sends packets back to where they came from, unmasked",
+                in: turn.netns,
                 paths,
                 because: "A forwarded port leads back into the network of the client. The answer goes from the server to the "
                     + "client directly, and the client refuses it: it comes from an address that it did not ask.",
-                remedy: command(
-                    netns,
-                    "iptables -t nat -A POSTROUTING -o \(quoted(interface)) -d \(to)\(match) -m conntrack --ctstate DNAT -j MASQUERADE"
-                ))
+                remedy: chain.flatMap { scene.insertion(turn.netns, $0, rule) })
         }
+    }
+
+    /// Whether the source of every connection of a path is translated in a namespace, behind the last step that saw it.
+    private func isMasked(_ path: PathReport, _ netns: String) -> Bool {
+        let own = flows.filter { $0.original.paths.contains(path.id) }
+        return !own.isEmpty
+            && own.allSatisfy { flow in
+                flow.translations.contains { ["snat", "snat_reply"].contains($0.kind) && $0.netns == netns }
+            }
     }
 
     private static let untracked: @Sendable (Scene) -> [Finding] = { scene in
@@ -229,21 +289,19 @@ extension Scene {
                 let shown = scene.paths.filter { path in
                     path.steps.contains {
                         $0.netns == netns && $0.family == shadow.family.name && $0.table == shadow.table
-                            && $0.chain == shadow.chain
-                    } && shadow.wouldMatch(path)
+                            && $0.chain == shadow.chain && path.meets(shadow.match, at: $0)
+                    }
                 }
-                let tool = shadow.family == .ipv6 ? "ip6tables" : "iptables"
-                let rest = quotedRule(shadow.later.split(separator: " ").dropFirst(2).joined(separator: " "))
-                let table = quoted(shadow.table)
-                let chain = quoted(shadow.chain)
                 return scene.finding(
                     "shadowed-rule", shadow.isRedundant ? .notice : .warning,
                     "a rule of \(shadow.table)/\(shadow.chain) in \(netns) can never match", in: netns, shown,
                     because: "\"\(shadow.later)\" stands behind \"\(shadow.earlier)\", which decides about every packet that "
-                        + "it would match, such as these.",
-                    remedy: shadow.isRedundant
-                        ? command(netns, "\(tool) -t \(table) -D \(chain) \(rest)")
-                        : command(netns, "\(tool) -t \(table) -I \(chain) \(shadow.number) \(rest)"))
+                        + "it would match"
+                        + (shadow.match.isPartial ? ". Packets with its addresses and ports came by." : ", such as these.")
+                        + (shadow.isRedundant
+                            ? ""
+                            : " Which of the two was meant, only whoever wrote them knows: move the one up, or delete it."),
+                    remedy: scene.deletion(netns, shadow))
             }
         }
     }
@@ -265,7 +323,7 @@ extension Scene {
                 reason:
                     "Another program inserted rules at the head of \(facts.coveredProbes.sorted().joined(separator: ", ")): "
                     + "packets that these rules decide about are not seen there.",
-                packets: 0, evidence: [], remedy: "ipt-trace install-probes --netns \(quoted(netns))")
+                packets: 0, evidence: [], remedy: scene.ownCommand("install-probes", netns))
         }
     }
 
@@ -276,7 +334,7 @@ extension Scene {
                 reason:
                     "Another program replaced or flushed \(facts.missingProbes.sorted().map(\.printable).joined(separator: ", ")), "
                     + "with the probes that stood there: what happens there is not seen.",
-                packets: 0, evidence: [], remedy: "ipt-trace install-probes --netns \(quoted(netns))")
+                packets: 0, evidence: [], remedy: scene.ownCommand("install-probes", netns))
         }
     }
 
@@ -299,25 +357,54 @@ extension Scene {
     }
 }
 
-extension NamespaceFacts.Shadow {
-    /// Whether packets of a path would have met the later rule, had they got there. Addresses count as they were at any point
-    /// of the way.
-    fileprivate func wouldMatch(_ path: PathReport) -> Bool {
-        let example = path.example
-        let translated = path.translations.flatMap { [$0.from, $0.to] }
-        func has(_ wanted: String?, _ address: String) -> Bool {
-            guard let wanted else { return true }
-            guard let network = AddressPrefix(wanted) else { return false }
-            return ([address] + translated).contains { AddressPrefix($0).map(network.contains) == true }
+extension PathReport {
+    /// Whether nothing but the routing decision can have dropped its packets. Nat's chains cannot drop.
+    fileprivate var isLostInRoutingAlone: Bool {
+        endedAt?.lostIn.filter { !$0.hasPrefix("nat/") } == ["routing"]
+    }
+
+    /// Whether its packets do not leave the namespace that sent them.
+    fileprivate var staysLocal: Bool {
+        guard let sender = steps.first?.netns else { return false }
+        return steps.allSatisfy { $0.netns == sender }
+            && steps.contains { ($0.hook == "OUTPUT" && $0.out == "lo") || $0.hook == "INPUT" }
+    }
+
+    /// Whether its packets meet a rule that stands at a step, as far as can be told. Addresses count as they were at any
+    /// point of the way.
+    fileprivate func meets(_ match: RuleMatch, at step: StepReport) -> Bool {
+        func variant(_ source: String, _ destination: String, _ sourcePort: Int?, _ destinationPort: Int?) -> RuleMatch.Packet {
+            RuleMatch.Packet(
+                transport: example.protocol, source: source, destination: destination, sourcePort: sourcePort,
+                destinationPort: destinationPort, inInterface: step.in, outInterface: step.out)
         }
-        let ports = [example.destinationPort].compactMap(\.self) + path.translations.compactMap(\.toPort)
-        func hasPort(_ wanted: String) -> Bool {
-            let ends = wanted.split(separator: ":").compactMap { Int($0) }
-            guard let first = ends.first, let last = ends.last else { return false }
-            return ports.contains { $0 >= first && $0 <= last }
+        // Each condition looks at one of the values only.
+        let variants =
+            [variant(example.source, example.destination, example.sourcePort, example.destinationPort)]
+            + translations.flatMap {
+                [
+                    variant($0.from, $0.from, $0.fromPort ?? example.sourcePort, $0.fromPort ?? example.destinationPort),
+                    variant($0.to, $0.to, $0.toPort ?? example.sourcePort, $0.toPort ?? example.destinationPort),
+                ]
+            }
+        return match.conditions.allSatisfy { condition in
+            let alone = RuleMatch(conditions: [condition], isPartial: false)
+            return variants.contains { alone.admits($0) != false }
         }
-        let protocolName = transport == "ipv6-icmp" ? "icmpv6" : transport
-        return (protocolName == nil || protocolName == example.protocol) && has(source, example.source)
-            && has(destination, example.destination) && (port.map(hasPort) ?? true)
+    }
+}
+
+extension FlowReport {
+    /// Whether the other side took part: a TCP connection that is refused at once is two packets.
+    fileprivate var isAnswered: Bool {
+        guard let reply else { return false }
+        return `protocol` != "tcp" || (original.packets > 2 && reply.packets > 1)
+    }
+
+    /// The first packet as its sender's OUTPUT chains see it.
+    fileprivate func packet(isLocal: Bool) -> RuleMatch.Packet {
+        RuleMatch.Packet(
+            transport: `protocol`, source: original.source, destination: original.destination,
+            sourcePort: original.sourcePort, destinationPort: original.destinationPort, isLocal: isLocal)
     }
 }

@@ -1,0 +1,88 @@
+internal import TraceModel
+
+/// Commands that mend what was found, as a POSIX shell reads them.
+extension Scene {
+    /// `words` as a command that runs in a namespace.
+    ///
+    /// - Returns: `nil` where a name cannot be written so that the command means it, or means more than one namespace.
+    func command(_ netns: String, _ words: [String]) -> String? {
+        let inodes = Set(layout.namespaces.filter { $0.name == netns }.map(\.inode))
+        guard inodes.count <= 1, !netns.isEmpty, !netns.hasPrefix("-") else { return nil }
+        return Self.shell(Self.entry(netns) + words)
+    }
+
+    private static func entry(_ netns: String) -> [String] {
+        if netns == "host" { return [] }
+        if netns.hasPrefix("pid:"), let pid = Int32(netns.dropFirst(4)) {
+            return ["nsenter", "--net=/proc/\(pid)/ns/net", "--"]
+        }
+        if netns.contains("/") { return ["nsenter", "--net=\(netns)", "--"] }
+        return ["ip", "netns", "exec", netns]
+    }
+
+    /// A command of ipt-trace itself for one namespace.
+    ///
+    /// - Parameter subcommand: what takes `--netns`.
+    func ownCommand(_ subcommand: String, _ netns: String) -> String? {
+        guard command(netns, []) != nil, netns != "all" else { return nil }
+        return Self.shell(["ipt-trace", subcommand, "--netns", netns])
+    }
+
+    /// A rule that becomes the first of a built-in chain, behind our probes.
+    func insertion(_ netns: String, _ chain: NamespaceFacts.Chain, _ rule: [String]) -> String? {
+        let place: [String] =
+            if !chain.hasRules {
+                ["-A", chain.name]
+            } else if chain.probesAtHead == 0 {
+                ["-I", chain.name]
+            } else {
+                ["-I", chain.name, "\(chain.probesAtHead + 1)"]
+            }
+        return command(netns, Self.iptables(chain.family, chain.backend) + ["-t", chain.table] + place + rule)
+    }
+
+    func deletion(_ netns: String, _ shadow: NamespaceFacts.Shadow) -> String? {
+        guard let backend = shadow.backend, let rule = shadow.deletion else { return nil }
+        return command(netns, Self.iptables(shadow.family, backend) + ["-t", shadow.table, "-D", shadow.chain] + rule)
+    }
+
+    /// One backend's own program: `iptables` alone may be the other's.
+    private static func iptables(_ family: AddressFamily, _ backend: Backend) -> [String] {
+        ["\(family == .ipv4 ? "iptables" : "ip6tables")-\(backend.rawValue)"]
+    }
+
+    /// A setting of one interface.
+    ///
+    /// - Parameter name: below `net.ipv4.conf.INTERFACE`.
+    func interfaceSetting(_ netns: String, _ interface: String, _ name: String, _ value: Int) -> String? {
+        // sysctl reads patterns and assignments out of what it is given.
+        let isPlain = interface.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-_.@:+".contains($0)) }
+        guard isPlain, !interface.isEmpty else { return nil }
+        // Between slashes a dot is part of a name.
+        let key =
+            interface.contains(".") ? "net/ipv4/conf/\(interface)/\(name)" : "net.ipv4.conf.\(interface).\(name)"
+        return command(netns, ["sysctl", "-w", "\(key)=\(value)"])
+    }
+
+    /// Words as a shell reads them back.
+    ///
+    /// - Returns: `nil` where a terminal or a clipboard would not hand them on as they are: control and format characters,
+    ///   separators of lines, text that was no UTF-8.
+    static func shell(_ words: [String]) -> String? {
+        let scalars = words.joined().unicodeScalars
+        let isSafe = scalars.allSatisfy { scalar in
+            switch scalar.properties.generalCategory {
+            case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate, .unassigned, .privateUse: false
+            default: scalar != "\u{FFFD}"
+            }
+        }
+        return isSafe ? words.map(quoted).joined(separator: " ") : nil
+    }
+
+    private static func quoted(_ word: String) -> String {
+        let isPlain =
+            !word.isEmpty && word.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-_.:/,+@%=".contains($0)) }
+        return isPlain
+            ? word : "'" + word.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
+    }
+}
