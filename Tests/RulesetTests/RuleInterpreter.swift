@@ -164,14 +164,20 @@ struct GeneratedTable {
         var rules: [String] = []
         for (level, chain) in chains.enumerated() {
             for _ in 0..<1 + random(level == 0 ? 9 : 6) {
-                // Some are repeated, with more or fewer conditions.
-                let repeated = rules.isEmpty || random(3) > 0 ? nil : one(of: rules)
+                // Some are repeated, as they are or with one condition more.
+                let repeated = rules.isEmpty || random(2) > 0 ? nil : narrowed(one(of: rules))
                 let body = repeated ?? rule(Array(chains[(level + 1)...]))
                 rules = level == 0 || repeated == nil ? rules + [body] : rules
                 lines.append("-A \(chain) \(isBelow(body, level, chains) ? body : "-p udp -j RETURN")")
             }
         }
         return (lines + ["COMMIT", ""]).joined(separator: "\n")
+    }
+
+    private mutating func narrowed(_ rule: String) -> String {
+        let option = one(of: ["-s", "-d", "-i"])
+        guard random(3) > 0, !rule.contains("\(option) ") else { return rule }
+        return "\(option) \(option == "-i" ? one(of: ["eth0", "eth1"]) : one(of: Self.prefixes)) \(rule)"
     }
 
     private func isBelow(_ rule: String, _ level: Int, _ chains: [String]) -> Bool {
@@ -196,13 +202,13 @@ struct GeneratedTable {
             let states = one(of: ["NEW", "ESTABLISHED", "RELATED,ESTABLISHED", "ESTABLISHED,NEW", "UNTRACKED"])
             words.append("-m conntrack \(negation(random(5)))--ctstate \(states)")
         }
-        if random(4) == 0 { words.append("-m mark \(negation(random(5)))--mark \(random(2))") }
+        if random(3) == 0 { words.append("-m mark \(negation(random(5)))--mark \(random(2))") }
         if random(12) == 0 {
             words.append(
                 one(of: ["-m set --match-set a src", "-m statistic --mode random --probability 0.5", "-m recent --set"]))
         }
         switch random(12) {
-        case 0: words.append("-j MARK --set-xmark \(random(2))")
+        case 0, 6: words.append("-j MARK --set-xmark \(random(2))")
         case 1: words.append(one(of: ["-j CONNMARK --restore-mark", "-j NOTRACK", "-j LOG"]))
         case 2 where random(4) == 0: words.append("-j RAWSNAT --to-source 167772161")
         case 3, 4: words.append(chains.isEmpty ? "-j RETURN" : "\(one(of: ["-j", "-j", "-g"])) \(one(of: chains))")
