@@ -12,10 +12,19 @@ public struct EndpointResponse: Sendable {
     }
 }
 
-/// An answer at once, or one that takes its time elsewhere while the endpoint goes on.
+/// An answer to a request.
 public enum EndpointAnswer: Sendable {
+    /// Made on the server's thread: in microseconds, and without waiting.
     case now(EndpointResponse)
-    case later(@Sendable () async -> EndpointResponse)
+    /// Made by the server's workers, while the server goes on. It is cancelled when its connection closes.
+    case later(AnswerSize = .small, @Sendable () async -> EndpointResponse)
+}
+
+/// What an answer takes: large ones have workers of their own, so that small ones do not wait for them.
+public enum AnswerSize: Sendable {
+    /// Some 10 ms of work, 1 MB at most.
+    case small
+    case large
 }
 
 /// The bytes of a response with `Content-Length`, `Date` left out (RFC 9110 asks for it only of servers with a clock that
@@ -58,5 +67,12 @@ extension EndpointResponse {
         return EndpointResponse(
             status: status, contentType: "application/json",
             body: Array("{\"error\":{\"message\":\"\(escaped)\",\"status\":\(status.code)}}\n".utf8))
+    }
+
+    /// A 503 that asks the client to come back in a second.
+    public static func unavailable(_ message: String) -> EndpointResponse {
+        var response = problem(.serviceUnavailable, message)
+        response.head.headerFields[.retryAfter] = "1"
+        return response
     }
 }

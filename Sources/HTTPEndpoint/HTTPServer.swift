@@ -3,11 +3,24 @@ public import HTTPTypes
 public import Logging
 private import Mailbox
 
-/// A small HTTP/1.1 server on one thread: GET and HEAD, bounded in everything that a client can make it hold.
+/// A small HTTP/1.1 server: GET and HEAD, bounded in everything that a client can make it hold. One thread serves all
+/// connections in turns and waits for none; answers that take longer are made by a few workers.
 public final class HTTPServer: Sendable {
     public struct Limits: Sendable {
+        /// Connections in all, and of one address. For one more the connection is closed that has been idle for longest, or
+        /// else one whose client has paused, pipelines, or has not sent a whole request; only where all are being answered,
+        /// the new one is refused.
         public var connections = 256
         public var connectionsPerAddress = 64
+        /// Seconds without progress after which a client counts as having paused within a request's head or an answer.
+        public var pause = 1.0
+        /// Answers under way at workers, with those whose connections have closed meanwhile.
+        public var smallAnswers = 512
+        public var largeAnswers = 8
+        /// Bytes of answers that clients have not taken; past them no large answer is begun.
+        public var untakenBytes = 128 << 20
+        /// Seconds that making an answer may take.
+        public var answer = 30.0
         /// Seconds from a request's first byte, or the connection's beginning, to the end of its head.
         public var head = 5.0
         /// Seconds that a connection may wait for its next request.
@@ -85,7 +98,7 @@ public final class HTTPServer: Sendable {
 
 /// Messages to the server's thread.
 enum ServerMessage: Sendable {
-    /// An answer that took its time: for a connection by its number.
-    case answer(UInt64, EndpointResponse)
+    /// An answer that a worker has made, for a connection by its number.
+    case answer(connection: UInt64, AnswerSize, bytes: [UInt8])
     case stop
 }
