@@ -121,10 +121,14 @@ let package = Package(
             dependencies: ["Analysis", "Captures", "HTTPEndpoint", "Ruleset", "TraceModel", "WireFormat"],
             exclude: ["Corpus"], swiftSettings: strict),
         tests("CapturesTests", ["Captures", "WireFormat", "TraceModel"]),
-        tests("AnalysisTests", ["Analysis", "Captures", "Lab", "Reports", "TraceModel", "WireFormat"]),
+        tests(
+            "AnalysisTests",
+            [
+                "Analysis", "Captures", "HTTPEndpoint", "Lab", "Reports", "TraceModel", "TraceService", "WireFormat", httpTypes,
+            ]),
         tests("AccuracyTests", ["Judge"]),
         tests("EventPathTests", ["EventPath", "Allocations", "Correlation", "Reports"]),
-        tests("IntakeTests", ["Intake", "Correlation", "TraceModel", "WireFormat"]),
+        tests("IntakeTests", ["Intake", "Correlation", "Reports", "TraceModel", "WireFormat"]),
         tests("HTTPEndpointTests", ["HTTPEndpoint", httpTypes, logging]),
         tests("LiveTests", ["Lab", "Namespaces", "Reports", "ipt-trace", "flood"]),
     ]

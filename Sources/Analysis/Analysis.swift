@@ -56,23 +56,24 @@ public final class Analysis: Sendable {
         var progress = Progress()
         var machine = MachineIdentity()
         var isStopping = false
-        var isSnapshotWanted = false
     }
 
     private let state = Mutex(State())
-    private let exchange = SnapshotExchange()
+    private let exchange: SnapshotExchange
+    /// Ends a pause at the end of a file that is followed.
+    private let wake = DispatchSemaphore(value: 0)
 
-    public init() {}
+    public init() {
+        exchange = SnapshotExchange(interval: .milliseconds(200), patience: .seconds(5)) { [wake] in wake.signal() }
+    }
 
     public var progress: Progress { state.withLock { $0.progress } }
 
     /// Of the machine that was recorded, as far as the files have said.
     public var machine: MachineIdentity { state.withLock { $0.machine } }
 
-    /// What is known at this moment; `nil` only before the first file was opened.
-    public func snapshot() -> TraceSnapshot? {
-        exchange.take(.all, age: 0.2, timeout: 5) { state.withLock { $0.isSnapshotWanted = true } }
-    }
+    /// A snapshot at most 200 ms old, or the last one once the reading has ended; `nil` where none came within 5 s.
+    public func snapshot() async -> TraceSnapshot? { await exchange.take(.all) }
 
     /// Makes `run` return with what it has.
     public func stop() { state.withLock { $0.isStopping = true } }
@@ -87,6 +88,7 @@ public final class Analysis: Sendable {
     package func run(
         _ options: Options, watcher: (any JourneyWatcher)? = nil, observer: (any AnalysisObserver)?
     ) throws(CaptureError) -> Result {
+        defer { exchange.end() }
         let registry = LayoutRegistry(.offline)
         var inputs: [any TraceInput] = []
         var traits = Traits()
@@ -134,10 +136,10 @@ public final class Analysis: Sendable {
             } else {
                 // Of files that are written meanwhile, what is silent has ended.
                 if isFollowing { state.idle() }
-                if inputs.allSatisfy(\.stream.isFile) { usleep(100_000) }
+                if inputs.allSatisfy(\.stream.isFile) { _ = wake.wait(timeout: .now() + .milliseconds(100)) }
             }
-            let (isStopping, isSnapshotWanted) = note(inputs, state.events)
-            if isSnapshotWanted { exchange.publish(state.snapshot()) }
+            let isStopping = note(inputs, state.events)
+            if exchange.wanted != nil { exchange.publish(state.snapshot()) }
             if isStopping {
                 guard isFollowing else { return }
                 // What is in the files already is still read.
@@ -151,7 +153,8 @@ public final class Analysis: Sendable {
     /// Processors that this process may use (sched_getaffinity(2), as nproc counts them).
     private static var processors: Int { ProcessInfo.processInfo.activeProcessorCount }
 
-    private func note(_ inputs: [any TraceInput], _ events: UInt64) -> (isStopping: Bool, isSnapshotWanted: Bool) {
+    /// - Returns: whether the reading is to end.
+    private func note(_ inputs: [any TraceInput], _ events: UInt64) -> Bool {
         var progress = Progress()
         progress.events = events
         var size: UInt64? = 0
@@ -161,9 +164,8 @@ public final class Analysis: Sendable {
         }
         progress.size = size
         return state.withLock { state in
-            defer { state.isSnapshotWanted = false }
             state.progress = progress
-            return (state.isStopping, state.isSnapshotWanted)
+            return state.isStopping
         }
     }
 
@@ -204,7 +206,11 @@ public final class Analysis: Sendable {
         _ argument: String, _ options: Options, _ traits: inout Traits, isAhead: Bool
     ) throws(CaptureError) -> any TraceInput {
         let file = NamedFile(argument)
-        let isWanted = { !self.state.withLock { $0.isStopping } }
+        let isWanted = {
+            // Readers need not wait for what comes into a pipe.
+            if self.exchange.wanted != nil { self.exchange.publish(Self.nothingRead) }
+            return !self.state.withLock { $0.isStopping }
+        }
         let stream = try ByteStream(path: file.path, isWanted: isWanted)
         var window = InputWindow(stream, isFollowing: options.follows)
         // Enough to recognise the format, which a pipe may bring in pieces.
@@ -229,6 +235,12 @@ public final class Analysis: Sendable {
         return LogInput(
             stream, window: window,
             context: LogLine.Context(reference: Int64(now.timeIntervalSince1970), zone: zone))
+    }
+
+    private static var nothingRead: TraceSnapshot {
+        TraceSnapshot(
+            generatedAt: 0, since: 0, run: 0, layout: Layout(), routes: RouteTable(capacity: 1), completeness: Completeness(),
+            paths: PathTable(), flows: [], journeys: [])
     }
 
     /// Whether there is enough to tell what it is: a line of text, or more than any header.

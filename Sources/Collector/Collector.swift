@@ -54,7 +54,7 @@ public final class Collector: Sendable {
     private let logger: Logger
     private let registry = LayoutRegistry()
     private let mailbox = Mailbox<LoopMessage>()
-    private let exchange = SnapshotExchange()
+    private let exchange: SnapshotExchange
     private let survey: MachineSurvey
     private let media: MediaNumbering
     private let parser: PacketParser
@@ -90,6 +90,9 @@ public final class Collector: Sendable {
     public init(_ options: Options, in namespaces: [NetworkNamespace]? = nil, logger: Logger) async throws {
         self.options = options
         self.logger = logger
+        exchange = SnapshotExchange(interval: .milliseconds(50), patience: .seconds(2)) { [mailbox] in
+            mailbox.send(.snapshotWanted)
+        }
         parser = PacketParser(seed: UInt64.random(in: 0...UInt64.max))
         media = MediaNumbering(hasKernelLog: options.followsKernelLog)
         survey = try await MachineSurvey(group: options.group, media: media)
@@ -183,10 +186,8 @@ public final class Collector: Sendable {
         }
     }
 
-    /// What is known at this moment, at most 50 ms old; `nil` only before the first event loop turn.
-    public func snapshot(_ scope: TraceSnapshot.Scope = .all) -> TraceSnapshot? {
-        exchange.take(scope, age: 0.05, timeout: 2) { mailbox.send(.publishSnapshot(scope)) }
-    }
+    /// A snapshot at most 50 ms old; where the event loop makes none within 2 s, the last one that has `scope`, or `nil`.
+    public func snapshot(_ scope: TraceSnapshot.Scope = .all) async -> TraceSnapshot? { await exchange.take(scope) }
 
     /// The probes of all namespaces as the rules have them now.
     public func probeRows() async throws -> [ProbeRow] {
@@ -204,7 +205,7 @@ public final class Collector: Sendable {
         state.withLock { $0.watcher?.cancel() }
         mailbox.send(.stop)
         finished.wait()
-        return exchange.take([], age: .infinity, timeout: 0) {}
+        return exchange.latest
     }
 
     // MARK: Watching the machine

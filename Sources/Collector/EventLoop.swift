@@ -18,7 +18,8 @@ enum LoopMessage: Sendable {
     case add(Handover)
     /// A namespace has vanished: by its index in the layout.
     case remove(Int)
-    case publishSnapshot(TraceSnapshot.Scope)
+    /// Readers wait for a snapshot.
+    case snapshotWanted
     case stop
 
     /// A source on its way from the thread that opened it to the loop, which alone uses it from then on.
@@ -134,6 +135,7 @@ struct EventLoop: ~Copyable {
         engine.finish()
         tap?.handOver()
         exchange.publish(snapshot())
+        exchange.end()
     }
 
     /// Waits a little after a turn that received something, for more to come: waking up costs more than a delivery does, since
@@ -261,7 +263,8 @@ struct EventLoop: ~Copyable {
             }
             sources.removeAll { $0.index == index }
             engine.correlator.forgetTranslations(namespace: index)
-        case .publishSnapshot(let scope): exchange.publish(snapshot(scope), scope)
+        case .snapshotWanted:
+            if let scope = exchange.wanted { exchange.publish(snapshot(scope), scope) }
         case .stop: isStopping = true
         }
     }

@@ -6,8 +6,8 @@ internal import TraceModel
 
 /// What the endpoint serves, and from where.
 public struct TraceRoutes: Sendable {
-    /// The state at this moment, with at least what is asked for; `nil` where there is none yet.
-    public typealias SnapshotSource = @Sendable (TraceSnapshot.Scope) -> TraceSnapshot?
+    /// A snapshot of the present state with at least a scope; `nil` where none came in time.
+    public typealias SnapshotSource = @Sendable (TraceSnapshot.Scope) async -> TraceSnapshot?
     /// The probes as JSON: read from the rules, which takes a moment.
     public typealias ProbesSource = @Sendable () async throws -> [UInt8]
 
@@ -19,18 +19,21 @@ public struct TraceRoutes: Sendable {
         self.probes = probes
     }
 
+    /// Answers at once what needs no snapshot; the rest is made by the server's workers.
     public func answer(_ request: HTTPRequest) -> EndpointAnswer {
         let target = Target(request.path ?? "/")
+        switch target.components.first {
+        case nil: return .now(.text(index))
+        case "healthz": return .now(.json(Array("{\"status\":\"ok\"}\n".utf8)))
+        case "probes" where target.components.count == 1: return .later { await probesAnswer() }
+        default: break
+        }
         do {
-            switch target.components.first {
-            case nil: return .now(.text(index))
-            case "healthz": return .now(.json(Array("{\"status\":\"ok\"}\n".utf8)))
-            case "probes" where target.components.count == 1: return .later { await probesAnswer() }
-            default: break
+            guard let render = try rendering(of: target) else {
+                return .now(.problem(.notFound, "no such resource; / lists what there is"))
             }
-            // A long answer takes its time elsewhere, so that others do not wait for it.
-            if (try? target.limit()) ?? 0 > 100 { return .later { answerOrProblem(target) } }
-            return .now(try answer(target))
+            let isLarge = try target.limit() > 100
+            return .later(isLarge ? .large : .small) { await answer(scope(of: target), render) }
         } catch let problem as QueryProblem {
             return .now(.problem(.badRequest, problem.message))
         } catch {
@@ -38,34 +41,48 @@ public struct TraceRoutes: Sendable {
         }
     }
 
-    private func answerOrProblem(_ target: Target) -> EndpointResponse {
+    private func answer(_ scope: TraceSnapshot.Scope, _ render: Rendering) async -> EndpointResponse {
+        guard let snapshot = await snapshot(scope) else {
+            return .unavailable("no snapshot came in time; ask again in a second")
+        }
+        // Nobody reads the answer of a connection that has closed.
+        guard !Task.isCancelled else { return .unavailable("cancelled") }
         do {
-            return try answer(target)
-        } catch let problem as QueryProblem {
-            return .problem(.badRequest, problem.message)
+            return try render(snapshot)
         } catch {
             return .problem(.internalServerError, "the report could not be made")
         }
     }
 
-    private func answer(_ target: Target) throws -> EndpointResponse {
-        guard let snapshot = snapshot(scope(of: target)) else { return .problem(.serviceUnavailable, "nothing collected yet") }
+    private typealias Rendering = @Sendable (TraceSnapshot) throws -> EndpointResponse
+
+    /// - Returns: how the resource is made from a snapshot; `nil` for one that does not exist.
+    private func rendering(of target: Target) throws -> Rendering? {
         let parts = target.components
         switch (parts[0], parts.count) {
-        case ("paths", 1): return .json(try snapshot.pathsReport(try target.pathFilter()).json() + [0x0A])
-        case ("paths", 2): return try found(snapshot.pathReport(id: parts[1]), "path")
+        case ("paths", 1):
+            let filter = try target.pathFilter()
+            return { .json(try $0.pathsReport(filter).json() + [0x0A]) }
+        case ("paths", 2): return { try found($0.pathReport(id: parts[1]), "path") }
         case ("journeys", 1):
-            return try .json(snapshot.journeysReport(limit: try target.limit(), outcome: try target.outcome()))
-        case ("journeys", 2): return try found(snapshot.journeyReport(id: parts[1]), "journey")
-        case ("flows", 1): return try .json(snapshot.flowsReport(limit: try target.limit()))
-        case ("drops", 1): return try .json(snapshot.dropsReport(limit: try target.limit()))
-        case ("findings", 1): return try .json(snapshot.findingsReport())
-        case ("precedence", 1): return try .json(snapshot.precedenceReport())
+            let (limit, outcome) = (try target.limit(), try target.outcome())
+            return { try .json($0.journeysReport(limit: limit, outcome: outcome)) }
+        case ("journeys", 2): return { try found($0.journeyReport(id: parts[1]), "journey") }
+        case ("flows", 1):
+            let limit = try target.limit()
+            return { try .json($0.flowsReport(limit: limit)) }
+        case ("drops", 1):
+            let limit = try target.limit()
+            return { try .json($0.dropsReport(limit: limit)) }
+        case ("findings", 1): return { try .json($0.findingsReport()) }
+        case ("precedence", 1): return { try .json($0.precedenceReport()) }
         case ("metrics", 1):
-            return EndpointResponse(
-                status: .ok, contentType: "text/plain; version=0.0.4; charset=utf-8", body: Array(snapshot.metrics().utf8))
-        case ("namespaces", 1): return try .json(snapshot.namespacesReport())
-        default: return .problem(.notFound, "no such resource; / lists what there is")
+            return { snapshot in
+                EndpointResponse(
+                    status: .ok, contentType: "text/plain; version=0.0.4; charset=utf-8", body: Array(snapshot.metrics().utf8))
+            }
+        case ("namespaces", 1): return { try .json($0.namespacesReport()) }
+        default: return nil
         }
     }
 

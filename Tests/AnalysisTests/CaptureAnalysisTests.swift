@@ -237,7 +237,7 @@ import WireFormat
         try FileManager.default.moveItem(atPath: path, toPath: path + ".1")
         try lines[9...].joined().write(toFile: path, atomically: false, encoding: .utf8)
         try await wait(for: 18)
-        let snapshot = try #require(analysis.snapshot())
+        let snapshot = try #require(await analysis.snapshot())
         #expect(snapshot.completeness.events == 18)
         analysis.stop()
         let result = try #require(await run.result())

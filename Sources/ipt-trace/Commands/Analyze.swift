@@ -106,8 +106,8 @@ struct Analyze: AsyncParsableCommand {
         }
         let analysis = run.analysis
         let routes = TraceRoutes(
-            snapshot: { _ in analysis.snapshot() },
-            probes: { Array(try ReportJSON.encode(ProbeList(probes: analysis.snapshot().map(Self.rows) ?? []))) })
+            snapshot: { _ in await analysis.snapshot() },
+            probes: { Array(try ReportJSON.encode(ProbeList(probes: await analysis.snapshot().map(Self.rows) ?? []))) })
         do {
             return try HTTPServer(address, logger: Log.make(), handler: { routes.answer($0) })
         } catch {

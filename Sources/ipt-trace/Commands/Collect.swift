@@ -107,7 +107,7 @@ struct Collect: AsyncParsableCommand {
 
     private static func handler(_ collector: Collector) -> HTTPServer.Handler {
         let listing = ProbeListing(collector)
-        let routes = TraceRoutes(snapshot: { collector.snapshot($0) }, probes: { try await listing.json() })
+        let routes = TraceRoutes(snapshot: { await collector.snapshot($0) }, probes: { try await listing.json() })
         return { routes.answer($0) }
     }
 

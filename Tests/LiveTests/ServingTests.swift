@@ -1,0 +1,35 @@
+import Foundation
+import Lab
+import Namespaces
+import Testing
+
+/// The programs' HTTP endpoint as curl sees it.
+@Suite(.serialized, .enabled(if: Live.obstacle == nil, "\(Live.obstacle ?? "")"))
+struct ServingTests {
+    private static let resources = [
+        "", "paths", "journeys", "flows", "drops", "findings", "precedence", "probes", "namespaces", "metrics", "healthz",
+    ]
+
+    @Test("analyze --serve says where it serves, and answers every route once the file has ended")
+    func analysis() async throws {
+        let recording =
+            URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path
+            + "/Fixtures/ping/recording.pcapng"
+        try await Sandbox.with { sandbox in
+            let address = "127.0.0.1:9123"
+            let analysis = try SandboxProcess(
+                [Live.program, "analyze", recording, "--serve", "--listen", address], in: sandbox)
+            for _ in 0..<500 where !analysis.output.contains("370 events") { try await Task.sleep(for: .milliseconds(20)) }
+            #expect(analysis.output.contains("serving http://\(address)/"))
+            let begin = ContinuousClock.now
+            for resource in Self.resources {
+                let code = try await sandbox.require(
+                    ["curl", "-sS", "-m", "4", "-o", "/dev/null", "-w", "%{http_code}", "http://\(address)/\(resource)"])
+                #expect(code.standardOutput == "200", "/\(resource)")
+            }
+            // A single wait for a timeout would take 5 s.
+            #expect(ContinuousClock.now - begin < .seconds(4))
+            #expect(await analysis.stop() == 0)
+        }
+    }
+}
