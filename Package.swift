@@ -64,7 +64,7 @@ let package = Package(
         module("HTTPEndpoint", ["Mailbox", httpTypes, logging]),
         module("TraceService", ["TraceModel", "Reports", "HTTPEndpoint", httpTypes]),
         .target(
-            name: "Lab", dependencies: ["Namespaces", "Reports", "TraceModel"], resources: [.embedInCode("Rules")],
+            name: "Lab", dependencies: ["Namespaces", "Reports", "TraceModel", "CLinux"], resources: [.embedInCode("Rules")],
             swiftSettings: strict),
         .executableTarget(
             name: "ipt-trace",
@@ -130,6 +130,7 @@ let package = Package(
         tests("EventPathTests", ["EventPath", "Allocations", "Correlation", "Reports"]),
         tests("IntakeTests", ["Intake", "Correlation", "Reports", "TraceModel", "WireFormat"]),
         tests("HTTPEndpointTests", ["HTTPEndpoint", httpTypes, logging]),
+        tests("LabTests", ["Lab"]),
         tests("LiveTests", ["Lab", "Namespaces", "Reports", "ipt-trace", "flood"]),
     ]
 )

@@ -2,6 +2,8 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "CLinux.h"
 
@@ -16,3 +18,7 @@ int ipt_set_direct(int descriptor, int is_direct) {
 void *ipt_remap(void *memory, unsigned long old_size, unsigned long new_size) {
     return mremap(memory, old_size, new_size, MREMAP_MAYMOVE);
 }
+
+int ipt_pidfd_open(int pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
+
+int ipt_pidfd_send_signal(int descriptor, int signal) { return (int)syscall(SYS_pidfd_send_signal, descriptor, signal, 0, 0); }

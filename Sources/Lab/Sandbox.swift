@@ -8,10 +8,10 @@ public import Namespaces
 /// namespaces, rules.
 public struct Sandbox: Sendable {
     /// The process that holds the namespaces: `unshare`, waiting for the first process within.
-    public let holder: Int32
-    /// In clock ticks since boot: tells the process from a later one with the same number.
-    let startTime: UInt64
+    package let process: ProcessIdentity
     let hasUserNamespace: Bool
+
+    public var holder: Int32 { process.pid }
 
     /// Why no sandbox can be had.
     public struct Unavailable: Error, CustomStringConvertible {
@@ -31,11 +31,12 @@ public struct Sandbox: Sendable {
         let answer = output.fileHandleForReading.availableData
         guard !answer.isEmpty else { throw await failure(of: process) }
         defer {
+            // The first process within ends at the end of its input, and unshare with it.
             try? input.fileHandleForWriting.close()
-            end(process.processIdentifier)
             process.waitUntilExit()
         }
         let sandbox = try Sandbox(holder: process.processIdentifier)
+        defer { sandbox.end() }
         try await sandbox.prepare()
         return try await body(sandbox)
     }
@@ -57,28 +58,20 @@ public struct Sandbox: Sendable {
         return sandbox
     }
 
-    /// Ends a sandbox and everything in it.
-    public func end() {
-        // The number may be another process's by now.
-        if isAlive { Self.end(holder) }
-    }
+    /// Ends a sandbox and everything in it: `unshare --kill-child` takes the first process within along, and that one takes all
+    /// the others.
+    public func end() { process.kill() }
 
-    public var isAlive: Bool { Self.startTime(of: holder) == startTime }
+    public var isAlive: Bool { process.isRunning }
 
-    private static func end(_ holder: Int32) {
-        // unshare --kill-child takes the first process within along, and that one takes all the others.
-        kill(holder, SIGKILL)
-    }
-
-    init(holder: Int32, startTime: UInt64, hasUserNamespace: Bool) {
-        self.holder = holder
-        self.startTime = startTime
+    package init(process: ProcessIdentity, hasUserNamespace: Bool) {
+        self.process = process
         self.hasUserNamespace = hasUserNamespace
     }
 
     private init(holder: Int32) throws {
-        guard let startTime = Self.startTime(of: holder) else { throw Unavailable(description: "the sandbox ended at once") }
-        self.init(holder: holder, startTime: startTime, hasUserNamespace: geteuid() != 0)
+        guard let process = ProcessIdentity(of: holder) else { throw Unavailable(description: "the sandbox ended at once") }
+        self.init(process: process, hasUserNamespace: geteuid() != 0)
     }
 
     private static func launch(_ command: [String], input: Pipe?, output: Pipe, isDetached: Bool) throws -> Process {
@@ -111,15 +104,6 @@ public struct Sandbox: Sendable {
                 + "kernel.apparmor_restrict_unprivileged_userns=0, user.max_user_namespaces above 0. Or run it as root."
         }
         return Unavailable(description: text)
-    }
-
-    /// Field 22 of /proc/PID/stat.
-    private static func startTime(of pid: Int32) -> UInt64? {
-        guard let text = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8),
-            let end = text.lastIndex(of: ")")
-        else { return nil }
-        let fields = text[text.index(after: end)...].split(separator: " ")
-        return fields.count > 19 ? UInt64(fields[19]) : nil
     }
 
     // MARK: Working in it

@@ -2,6 +2,7 @@ import ArgumentParser
 import Captures
 import Collector
 import Foundation
+import Lab
 import Namespaces
 import Netlink
 import Ruleset
@@ -50,7 +51,7 @@ struct IptTrace: AsyncParsableCommand {
     /// Errors of our own modules, which say all in their description; the others are the argument parser's.
     private static func isOurs(_ error: any Error) -> Bool {
         error is RulesetError || error is NamespaceError || error is NetlinkError || error is CollectorFailure
-            || error is CaptureError
+            || error is CaptureError || error is LabRegisterError
     }
 
     private static func exitCode(of error: any Error) -> Int32 {

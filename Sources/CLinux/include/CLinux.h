@@ -18,3 +18,9 @@ void *ipt_remap(void *memory, unsigned long old_size, unsigned long new_size);
 
 /// Asks the processor for the cache line at `address`, which need not be valid.
 static inline void ipt_prefetch(const void *address) { __builtin_prefetch(address); }
+
+/// pidfd_open(2), which older C libraries lack.
+int ipt_pidfd_open(int pid);
+
+/// pidfd_send_signal(2), for the same reason.
+int ipt_pidfd_send_signal(int descriptor, int signal);

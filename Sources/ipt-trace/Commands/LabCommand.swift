@@ -34,7 +34,7 @@ struct LabNameArgument: ParsableArguments {
 
     /// The sandbox of the network, which has to be up.
     func sandbox() throws -> Sandbox {
-        guard let sandbox = LabRegister.sandbox(of: try network().name) else {
+        guard let sandbox = try LabRegister().sandbox(of: try network().name) else {
             throw CommandFailure(message: "\(name) is not up. Bring it up with: ipt-trace lab up \(name)")
         }
         return sandbox
@@ -131,7 +131,7 @@ struct LabRun: AsyncParsableCommand {
             await stop.wait()
             if !Task.isCancelled {
                 // The sandbox ends with this process, and everything in it with the sandbox; one to be kept is ended here.
-                if isKept { LabDown.takeDown(network.name) }
+                if isKept { try? LabDown.takeDown(network.name) }
                 Terminal.note("interrupted: the network is gone")
                 Foundation.exit(130)
             }
@@ -210,18 +210,18 @@ struct LabUp: AsyncParsableCommand {
 
     /// Sets a network up in a sandbox that outlives this process.
     static func bringUp(_ network: LabNetwork) async throws -> Sandbox {
-        guard LabRegister.sandbox(of: network.name) == nil else {
+        guard try LabRegister().sandbox(of: network.name) == nil else {
             throw CommandFailure(
                 message: "\(network.name) is up already. Take it down with: ipt-trace lab down \(network.name)")
         }
         let sandbox = try await Sandbox.detached(keeper: [Program.path, "lab", "hold"])
         do {
             // First, so that `lab down` finds it whatever happens to this process.
-            try LabRegister.add(network.name, sandbox)
+            try LabRegister().add(network.name, sandbox)
             try await network.setUp(in: sandbox)
         } catch {
             sandbox.end()
-            LabRegister.remove(network.name)
+            try? LabRegister().remove(network.name)
             throw error
         }
         return sandbox
@@ -262,14 +262,14 @@ struct LabDown: AsyncParsableCommand {
 
     func run() async throws {
         _ = try argument.sandbox()
-        Self.takeDown(try argument.network().name)
+        try Self.takeDown(try argument.network().name)
         Terminal.print("\(argument.name) is down")
     }
 
     /// Ends a network that is up.
-    static func takeDown(_ name: String) {
-        LabRegister.sandbox(of: name)?.end()
-        LabRegister.remove(name)
+    static func takeDown(_ name: String) throws {
+        try LabRegister().sandbox(of: name)?.end()
+        try LabRegister().remove(name)
     }
 }
 
