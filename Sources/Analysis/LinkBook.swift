@@ -87,7 +87,7 @@ public struct LinkBook: Sendable {
                 listed.compactMap { link in
                     guard let index = link.index else { return nil }
                     return LinkMessage(
-                        index: index, name: (link.name ?? "if\(index)").printable, kind: link.info?.kind ?? "",
+                        index: index, name: link.name ?? "if\(index)", kind: link.info?.kind ?? "",
                         mtu: link.mtu ?? 0, master: link.master.flatMap { indices[$0] },
                         peer: link.peer ?? link.link.flatMap { indices[$0] }, peerNamespace: link.peerNamespace,
                         vlan: link.info?.data?.id.map { UInt16(truncatingIfNeeded: $0) },

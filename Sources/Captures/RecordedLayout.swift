@@ -98,11 +98,11 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
             var interfaces: [UInt32: TraceModel.Interface] = [:]
             for interface in namespace.interfaces {
                 interfaces[interface.index] = TraceModel.Interface(
-                    name: interface.name.printable, segment: interface.segment, mtu: interface.mtu,
+                    name: interface.name, segment: interface.segment, mtu: interface.mtu,
                     isTunnel: interface.isTunnel ?? false)
             }
             var restored = NamespaceLayout(
-                name: namespace.name.printable, inode: namespace.inode, interfaces: interfaces,
+                name: namespace.name, inode: namespace.inode, interfaces: interfaces,
                 tracksConnections: namespace.tracksConnections,
                 decidingChains: Set(namespace.decidingChains.compactMap(\.builtIn)), medium: namespace.medium)
             restored.facts = namespace.facts
@@ -155,8 +155,8 @@ extension RecordedLayout.Probe {
         default: covered = .some
         }
         return Probe(
-            namespace: namespace, family: place.family, table: place.table, chain: chain.printable, hook: place.hook,
-            backend: place.backend, prefix: prefix, backFrom: backFrom?.printable, coverage: covered)
+            namespace: namespace, family: place.family, table: place.table, chain: chain, hook: place.hook,
+            backend: place.backend, prefix: prefix, backFrom: backFrom, coverage: covered)
     }
 }
 

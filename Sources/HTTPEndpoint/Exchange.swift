@@ -57,11 +57,11 @@ extension EndpointResponse {
     /// An error as JSON: `{"error": {"status": 404, "message": "…"}}`.
     public static func problem(_ status: HTTPResponse.Status, _ message: String) -> EndpointResponse {
         var escaped = ""
-        for scalar in message.unicodeScalars {
-            switch scalar {
-            case "\"", "\\": escaped += "\\\(scalar)"
-            case _ where scalar.value < 0x20: escaped += " "
-            default: escaped.unicodeScalars.append(scalar)
+        for unit in message.utf16 {
+            switch unit {
+            case 0x22, 0x5C: escaped += "\\\(Unicode.Scalar(UInt8(unit)))"
+            case 0x20..<0x7F: escaped.unicodeScalars.append(Unicode.Scalar(UInt8(unit)))
+            default: escaped += "\\u" + String(0x10000 | UInt32(unit), radix: 16).dropFirst()
             }
         }
         return EndpointResponse(

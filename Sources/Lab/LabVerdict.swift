@@ -54,8 +54,10 @@ public struct LabVerdict: Encodable, Sendable {
         return counts
     }
 
-    public var text: String {
-        checks.map { "\($0.holds ? "as expected" : "NOT AS EXPECTED"): \($0.what)" }.joined(separator: "\n")
+    public var text: TerminalText {
+        checks.map { check -> TerminalText in
+            "\(check.holds ? "as expected" : "NOT AS EXPECTED"): \(check.what)"
+        }.joined(separator: "\n")
     }
 }
 

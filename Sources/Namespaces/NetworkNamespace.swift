@@ -1,5 +1,6 @@
 private import CLinux
 private import Glibc
+private import TraceModel
 
 /// A network namespace, held open: it stays the same one even when its name vanishes or is given to another.
 public final class NetworkNamespace: Sendable {
@@ -48,7 +49,7 @@ public final class NetworkNamespace: Sendable {
         }
         defer {
             if ipt_setns(home.number, Int32(IPT_CLONE_NEWNET)) != 0 {
-                unsafe perror("ipt-trace: cannot return from namespace \(name)")
+                unsafe perror("ipt-trace: cannot return from namespace \(name.printable)")
                 exit(1)
             }
         }

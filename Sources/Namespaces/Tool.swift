@@ -1,5 +1,6 @@
 public import Subprocess
 private import SystemPackage
+private import TraceModel
 
 /// Runs other programs, by name and arguments and never through a shell.
 public enum Tool {
@@ -37,9 +38,10 @@ public enum Tool {
             executable(command[0]), arguments: Arguments(Array(command.dropFirst())),
             environment: searchPath.updating(
                 Dictionary(uniqueKeysWithValues: variables.map { (Environment.Key(stringLiteral: $0.key), $0.value) })),
-            input: .string(input), output: .string(limit: outputLimit), error: .string(limit: outputLimit))
+            input: .string(input), output: .bytes(limit: outputLimit), error: .bytes(limit: outputLimit))
         return Output(
-            status: result.terminationStatus, standardOutput: result.standardOutput, standardError: result.standardError)
+            status: result.terminationStatus, standardOutput: String(escapingInvalid: result.standardOutput),
+            standardError: String(escapingInvalid: result.standardError))
     }
 
     /// As `run`, but an exit code other than 0 throws `NamespaceError.toolFailed` with the program's own message.

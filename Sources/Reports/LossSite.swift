@@ -60,7 +60,7 @@ struct LossSite {
         }
         for chain in place.facts?.otherChains ?? [] where chain.hook == hook.name && lies(chain.priority) {
             guard chain.family == nil || chain.family == last.family else { continue }
-            found.append((chain.priority, "\(chain.table.printable)/\(chain.name.printable) of nftables"))
+            found.append((chain.priority, "\(chain.table)/\(chain.name) of nftables"))
         }
         var names: [String] = []
         for chain in found.sorted(by: { $0.priority < $1.priority }) where !names.contains(chain.name) {

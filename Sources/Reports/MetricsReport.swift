@@ -32,14 +32,15 @@ extension TraceSnapshot {
         text.sample("ipt_trace_behind_seconds", Double(completeness.behindUs ?? 0) / 1_000_000)
         var outcomes: [String: UInt64] = [:]
         for outcome in Outcome.allCases where outcome != .open { outcomes[outcome.name] = 0 }
-        var drops: [[String]: UInt64] = [:]
+        var drops: [[MetricsLine]: UInt64] = [:]
         var packets = [UInt64](repeating: 0, count: Outcome.allCases.count)
         // Records are large: they are not copied to be counted.
         for index in paths.indices {
             packets[Int(paths[index].outcome.rawValue)] += paths.counts(index).packets
             if paths[index].outcome == .dropped, let last = paths[index].routes.last.flatMap({ routes.steps(of: $0).last }) {
                 let place = describe(last)
-                drops[[place.netns, place.family, place.table, place.chain], default: 0] += paths.counts(index).packets
+                let labels = [place.netns, place.family, place.table, place.chain].map(MetricsLine.init(escaping:))
+                drops[labels, default: 0] += paths.counts(index).packets
             }
         }
         for outcome in Outcome.allCases where packets[Int(outcome.rawValue)] > 0 {
@@ -47,10 +48,12 @@ extension TraceSnapshot {
         }
         text.family("ipt_trace_journeys_total", .counter, "Journeys that have ended, by outcome.")
         for (outcome, count) in outcomes.sorted(by: { $0.key < $1.key }) {
-            text.sample("ipt_trace_journeys_total", count, [("outcome", outcome)])
+            text.sample("ipt_trace_journeys_total", count, [("outcome", "\(outcome)")])
         }
         text.family("ipt_trace_drops_total", .counter, "Journeys that were dropped, by the last place that saw them.")
-        for (place, count) in drops.sorted(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
+        for (place, count) in drops.sorted(by: {
+            $0.key.map(\.description).lexicographicallyPrecedes($1.key.map(\.description))
+        }) {
             text.sample("ipt_trace_drops_total", count, Array(zip(["netns", "family", "table", "chain"], place)))
         }
         text.family("ipt_trace_journeys_open", .gauge, "Journeys under way.")
@@ -60,9 +63,15 @@ extension TraceSnapshot {
         text.family("ipt_trace_flows", .gauge, "Connections that are remembered.")
         text.sample("ipt_trace_flows", flowCount)
         text.family("ipt_trace_probes", .gauge, "Probes in force, by namespace.")
+        // Several namespaces may have one label, one after the other or because of what is escaped; a series is listed once.
+        var probes: [MetricsLine: Int] = [:]
         for (index, namespace) in layout.namespaces.enumerated() {
-            let count = layout.probes.indices.count { layout.probes[$0].namespace == index && layout.isInForce[$0] }
-            text.sample("ipt_trace_probes", count, [("netns", namespace.name)])
+            probes[MetricsLine(escaping: namespace.name), default: 0] += layout.probes.indices.count {
+                layout.probes[$0].namespace == index && layout.isInForce[$0]
+            }
+        }
+        for (netns, count) in probes.sorted(by: { $0.key.description < $1.key.description }) {
+            text.sample("ipt_trace_probes", count, [("netns", netns)])
         }
         return text.text
     }
@@ -80,20 +89,8 @@ private struct MetricsText {
         text += "# HELP \(name) \(help)\n# TYPE \(name) \(kind.rawValue)\n"
     }
 
-    mutating func sample(_ name: String, _ value: some CustomStringConvertible, _ labels: [(String, String)] = []) {
-        let list = labels.map { "\($0)=\"\(Self.escaped($1))\"" }.joined(separator: ",")
-        text += "\(name)\(list.isEmpty ? "" : "{\(list)}") \(value)\n"
-    }
-
-    private static func escaped(_ value: String) -> String {
-        value.map { character in
-            switch character {
-            case "\\": "\\\\"
-            case "\"": "\\\""
-            case "\n": "\\n"
-            default: String(character)
-            }
-        }
-        .joined()
+    mutating func sample(_ name: String, _ value: some CustomStringConvertible, _ labels: [(String, MetricsLine)] = []) {
+        let list = labels.map { label, value -> MetricsLine in "\(label)=\"\(value)\"" }.joined(separator: ",")
+        text += "\(name)\(labels.isEmpty ? "" : "{\(list)}") \(value)\n"
     }
 }

@@ -78,7 +78,7 @@ public struct LinkMessage: Equatable, Sendable {
 }
 
 extension RawSpan {
-    /// The bytes of `range` up to the first NUL as text; what is not UTF-8, and what commands terminals, is replaced.
+    /// The bytes of `range` up to the first NUL as text; bytes that are not UTF-8 become `\xff`.
     package func text(_ range: Range<Int>) -> String {
         var characters: [UInt8] = []
         for offset in range {
@@ -86,6 +86,6 @@ extension RawSpan {
             if character == 0 { break }
             characters.append(character)
         }
-        return String(decoding: characters, as: UTF8.self).printable
+        return String(escapingInvalid: characters)
     }
 }

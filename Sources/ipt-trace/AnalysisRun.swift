@@ -41,9 +41,9 @@ struct AnalysisRun {
             guard isatty(STDERR_FILENO) != 0 else { return }
             // What is read in a moment needs no progress.
             try await Task.sleep(for: .seconds(1))
-            defer { FileHandle.standardError.write(Data("\r\u{1B}[K".utf8)) }
+            defer { Terminal.progress(nil) }
             while true {
-                FileHandle.standardError.write(Data("\r\u{1B}[K\(Self.text(analysis.progress))".utf8))
+                Terminal.progress("\(Self.text(analysis.progress))")
                 try await Task.sleep(for: .milliseconds(250))
             }
         }
@@ -67,7 +67,7 @@ struct AnalysisRun {
     }
 
     private func report(_ result: Analysis.Result) {
-        for message in result.problems.messages { Terminal.complain(message.printable) }
+        for message in result.problems.messages { Terminal.complain("\(message)") }
         let unsaid = result.problems.count - UInt64(result.problems.messages.count)
         if unsaid > 0 { Terminal.complain("and \(unsaid) places more that could not be read") }
         if result.snapshot.completeness.events == 0 {

@@ -38,13 +38,18 @@ struct IptTrace: AsyncParsableCommand {
                 try command.run()
             }
         } catch let error as CommandFailure {
-            Terminal.complain(error.message)
+            Terminal.complain(lines: error.message)
             Foundation.exit(error.code)
         } catch  where isOurs(error) {
-            Terminal.complain("\(error)")
+            Terminal.complain(lines: "\(error)")
             Foundation.exit(exitCode(of: error))
         } catch {
-            exit(withError: error)
+            let code = exitCode(for: error)
+            // Help and the like are text of our own; a complaint may quote what was typed.
+            if code.isSuccess { exit(withError: error) }
+            let message = fullMessage(for: error)
+            if !message.isEmpty { Terminal.note(lines: message) }
+            Foundation.exit(code.rawValue)
         }
     }
 

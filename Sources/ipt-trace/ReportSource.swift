@@ -81,22 +81,24 @@ enum ReportKind: String, ExpressibleByArgument, CaseIterable {
             message: "\(rawValue) are printed as \(formats.map(\.rawValue).joined(separator: ", "))", code: ExitStatus.usage)
     }
 
-    func text(from source: ReportSource, _ filter: PathFilter, _ format: ReportFormat, _ style: Style) async throws -> String {
+    func text(from source: ReportSource, _ filter: PathFilter, _ format: ReportFormat, _ style: Style) async throws
+        -> TerminalText
+    {
         switch self {
         case .paths:
             let report = try await source.paths(filter)
             switch format {
             case .text: return report.text(style)
-            case .markdown: return report.markdown
-            case .mermaid: return report.mermaid
+            case .markdown: return TerminalText(report.markdown)
+            case .mermaid: return TerminalText(report.mermaid)
             case .json: return try Self.json(report)
             }
         case .precedence:
             let report = try await source.precedence()
             switch format {
             case .text: return report.text(style)
-            case .markdown: return report.markdown
-            case .mermaid: return report.mermaid
+            case .markdown: return TerminalText(report.markdown)
+            case .mermaid: return TerminalText(report.mermaid)
             case .json: return try Self.json(report)
             }
         case .flows:
@@ -110,7 +112,7 @@ enum ReportKind: String, ExpressibleByArgument, CaseIterable {
             let report = try await source.findings()
             switch format {
             case .text: return report.text(style)
-            case .markdown: return report.markdown
+            case .markdown: return TerminalText(report.markdown)
             case .json: return try Self.json(report)
             case .mermaid: throw formatFailure(format)
             }
@@ -118,14 +120,14 @@ enum ReportKind: String, ExpressibleByArgument, CaseIterable {
             let report = try await source.drops(limit: filter.limit)
             switch format {
             case .text: return report.text(style)
-            case .markdown: return report.markdown
+            case .markdown: return TerminalText(report.markdown)
             case .json: return try Self.json(report)
             case .mermaid: throw formatFailure(format)
             }
         }
     }
 
-    static func json(_ report: some Encodable) throws -> String {
-        String(decoding: try ReportJSON.encode(report, isPretty: true), as: UTF8.self)
+    static func json(_ report: some Encodable) throws -> TerminalText {
+        try ReportJSON.text(report, isPretty: true)
     }
 }

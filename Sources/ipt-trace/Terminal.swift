@@ -1,6 +1,8 @@
 import ArgumentParser
 import Foundation
 import Glibc
+import Reports
+import TraceModel
 
 /// When to colour what is printed.
 enum ColorChoice: String, ExpressibleByArgument, CaseIterable {
@@ -20,14 +22,14 @@ struct ColorOption: ParsableArguments {
     }
 }
 
-/// Results go to stdout, everything else to stderr.
+/// Results go to stdout, everything else to stderr. Both take only text that is escaped.
 enum Terminal {
-    static func print(_ text: String) {
-        FileHandle.standardOutput.write(Data((text + "\n").utf8))
+    static func print(_ text: TerminalText) {
+        FileHandle.standardOutput.write(Data("\(text)\n".utf8))
     }
 
-    static func note(_ text: String) {
-        FileHandle.standardError.write(Data((text + "\n").utf8))
+    static func note(_ text: TerminalText) {
+        FileHandle.standardError.write(Data("\(text)\n".utf8))
     }
 
     /// Says why nothing happens while another process holds `ProbeLock`.
@@ -35,10 +37,21 @@ enum Terminal {
         note("waiting: another ipt-trace is putting probes in or taking them out")
     }
 
-    static func complain(_ text: String) { note("ipt-trace: \(text)") }
+    /// Writes a message that may have several lines, as those of other programs do.
+    static func note(lines text: String) { note(TerminalText(lines: text, isIndented: true)) }
+
+    static func complain(_ text: TerminalText) { note("ipt-trace: \(text)") }
+
+    static func complain(lines text: String) { note(lines: "ipt-trace: \(text)") }
+
+    /// Shows how far something has come, in place of what was shown before; nothing, in the end.
+    static func progress(_ text: TerminalText?) {
+        FileHandle.standardError.write(Data("\r\u{1B}[K\(text?.description ?? "")".utf8))
+    }
 
     /// Columns with their widest entry's width, two blanks apart.
-    static func table(_ rows: [[String]]) -> String {
+    static func table(_ cells: [[String]]) -> TerminalText {
+        let rows = cells.map { $0.map(\.printable) }
         let columns = rows.map(\.count).max() ?? 0
         let widths = (0..<columns).map { column in rows.map { column < $0.count ? $0[column].count : 0 }.max() ?? 0 }
         return rows.map { row in
@@ -47,14 +60,8 @@ enum Terminal {
                 line += cell
                 if column + 1 < row.count { line += String(repeating: " ", count: widths[column] - cell.count + 2) }
             }
-            return line
+            return TerminalText(escaping: line)
         }
         .joined(separator: "\n")
-    }
-
-    static func json(_ value: some Encodable) throws -> String {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        return String(decoding: try encoder.encode(value), as: UTF8.self)
     }
 }

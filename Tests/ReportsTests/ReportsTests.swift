@@ -82,7 +82,7 @@ func tuple(_ source: UInt32, _ destination: UInt32, _ sourcePort: UInt16 = 1000,
 }
 
 let request = tuple(0xAC10_0002, 0x0808_0808)
-private let translated = tuple(0x0A00_020F, 0x0808_0808)
+let translated = tuple(0x0A00_020F, 0x0808_0808)
 
 @Suite struct PathsReportTests {
     @Test func journeysOfOneWayAreOnePathWithItsTranslation() throws {
@@ -180,8 +180,8 @@ private let translated = tuple(0x0A00_020F, 0x0808_0808)
         scene.layout.namespaces[1].name = "a\"]; click x \"javascript:1\" | <b>"
         scene.add([scene.segment(1, ["raw/PREROUTING"], request)], .sent)
         let report = scene.snapshot.pathsReport()
-        #expect(report.mermaid.contains("a#quot;]; click x #quot;javascript:1#quot; | #lt;b#gt;"))
-        #expect(report.markdown.contains("\\| <b>"))
+        #expect("\(report.mermaid)".contains("[\"a#34;#93;#59; click x #34;javascript:1#34; #124; #60;b#62;\"]"))
+        #expect("\(report.markdown)".contains("| a\"\\]; click x \"javascript:1\" &#124; &lt;b&gt; |"))
     }
 }
 

@@ -332,7 +332,7 @@ extension Scene {
             Finding(
                 kind: "probe-missing", severity: .warning, title: "probes were taken out of \(netns)", netns: netns,
                 reason:
-                    "Another program replaced or flushed \(facts.missingProbes.sorted().map(\.printable).joined(separator: ", ")), "
+                    "Another program replaced or flushed \(facts.missingProbes.sorted().joined(separator: ", ")), "
                     + "with the probes that stood there: what happens there is not seen.",
                 packets: 0, evidence: [], remedy: scene.ownCommand("install-probes", netns))
         }

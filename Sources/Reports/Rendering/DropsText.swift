@@ -1,12 +1,12 @@
 extension DropsReport {
-    public func text(_ style: Style = .plain) -> String {
-        var lines = [Phrase.completeness(completeness)]
+    public func text(_ style: Style = .plain) -> TerminalText {
+        var lines: [TerminalText] = ["\(Phrase.completeness(completeness))"]
         if drops.isEmpty { lines.append("No packet was seen to be dropped.") }
         for drop in drops {
             lines.append("")
             lines.append(
-                style.bad(Phrase.count(drop.packets, "packet")) + " dropped "
-                    + Phrase.ending("dropped", nil, drop.endedAt, nil))
+                style.bad("\(Phrase.count(drop.packets, "packet"))")
+                    + " dropped \(Phrase.ending("dropped", nil, drop.endedAt, nil))")
             let protocols = drop.protocols.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }
             lines.append("  \(protocols.joined(separator: ", ")), \(Phrase.count(drop.bytes, "byte"))")
             let ends = Phrase.ends(
@@ -17,15 +17,15 @@ extension DropsReport {
         return lines.joined(separator: "\n")
     }
 
-    public var markdown: String {
-        var lines = [
-            "# Drops", "", Phrase.completeness(completeness) + ".", "", "| packets | where | such as |", "| --- | --- | --- |",
+    public var markdown: MarkdownText {
+        var lines: [MarkdownText] = [
+            "# Drops", "", "\(Phrase.completeness(completeness)).", "", "| packets | where | such as |", "| --- | --- | --- |",
         ]
         for drop in drops {
             let ends = Phrase.ends(
                 drop.example.source, drop.example.sourcePort, drop.example.destination, drop.example.destinationPort)
             lines.append(
-                "| \(drop.packets) | \(PathsReport.cell(Phrase.ending("dropped", nil, drop.endedAt, nil))) | "
+                "| \(drop.packets) | \(Phrase.ending("dropped", nil, drop.endedAt, nil)) | "
                     + "\(drop.example.protocol) \(ends) |")
         }
         return lines.joined(separator: "\n")

@@ -1,6 +1,6 @@
 extension FlowsReport {
-    public func text(_ style: Style = .plain) -> String {
-        var lines = [Phrase.completeness(completeness)]
+    public func text(_ style: Style = .plain) -> TerminalText {
+        var lines: [TerminalText] = ["\(Phrase.completeness(completeness))"]
         for flow in flows {
             lines += ["", style.bold("\(flow.protocol) \(Self.ends(flow.original))")]
             lines.append("  original: \(Self.summary(flow.original))")

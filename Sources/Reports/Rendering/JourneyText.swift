@@ -1,6 +1,6 @@
 extension JourneyReport {
     /// For a terminal: one journey as it ended, in two lines or, where steps are asked for, step by step.
-    public func text(_ style: Style = .plain, showsSteps: Bool = false) -> String {
+    public func text(_ style: Style = .plain, showsSteps: Bool = false) -> TerminalText {
         let time = firstSeen.dropFirst(11).dropLast()
         var title = "\(self.protocol) \(Phrase.ends(source, sourcePort, destination, destinationPort))"
         if let icmpSequence, icmpType == 8 || icmpType == 0 || icmpType == 128 || icmpType == 129 {
@@ -12,8 +12,8 @@ extension JourneyReport {
                 backFrom: $0.backFrom, in: $0.in, out: $0.out)
         }
         let ending = Phrase.ending(outcome, reason, endedAt, places.last)
-        var lines = [
-            "\(style.dim(String(time))) \(style.bold(title))  \(style.outcome(outcome)) \(ending)"
+        var lines: [TerminalText] = [
+            "\(style.dim("\(time)")) \(style.bold("\(title)"))  \(style.outcome(outcome)) \(ending)"
                 + (ambiguous ? style.notable("  (ambiguous)") : "")
         ]
         if showsSteps {
@@ -27,7 +27,7 @@ extension JourneyReport {
             }
             lines += Phrase.columns(rows)
         } else {
-            lines.append("    " + summary(places))
+            lines.append("    \(summary(places))")
         }
         return lines.joined(separator: "\n")
     }

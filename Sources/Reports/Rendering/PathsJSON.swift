@@ -128,22 +128,14 @@ private struct JSONText {
     mutating func string(_ text: String?) {
         guard let text else { return raw("null") }
         bytes.append(UInt8(ascii: "\""))
-        // Names of chains and interfaces; what has to be escaped is left to who knows how.
-        if text.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7F && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\") }) {
+        // Names of chains and interfaces; what may have to be escaped is left to the encoder.
+        if text.utf8.allSatisfy({ $0 >= 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\") }) {
             bytes.append(contentsOf: text.utf8)
-        } else if let quoted = try? JSONEncoder.plain.encode([text]) {
+        } else if let quoted = try? ReportJSON.encode([text]) {
             bytes.append(contentsOf: quoted.dropFirst(2).dropLast(2))
         }
         bytes.append(UInt8(ascii: "\""))
     }
 
     mutating func encoded(_ value: some Encodable) throws { bytes.append(contentsOf: try ReportJSON.encode(value)) }
-}
-
-extension JSONEncoder {
-    fileprivate static var plain: JSONEncoder {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = .withoutEscapingSlashes
-        return encoder
-    }
 }

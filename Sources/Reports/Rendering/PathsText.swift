@@ -1,7 +1,7 @@
 extension PathsReport {
     /// For a terminal: every path step by step.
-    public func text(_ style: Style = .plain) -> String {
-        var lines = [Phrase.completeness(completeness)]
+    public func text(_ style: Style = .plain) -> TerminalText {
+        var lines: [TerminalText] = ["\(Phrase.completeness(completeness))"]
         if paths.isEmpty {
             lines.append("No packet has ended its journey yet. Probes in place? ipt-trace probes")
         }
@@ -18,11 +18,10 @@ extension PathsReport {
         return lines.joined(separator: "\n")
     }
 
-    public var markdown: String {
-        var lines = ["# Paths", "", Phrase.completeness(completeness) + ".", ""]
+    public var markdown: MarkdownText {
+        var lines: [MarkdownText] = ["# Paths", "", "\(Phrase.completeness(completeness)).", ""]
         for (index, path) in paths.enumerated() {
-            lines.append(
-                "## \(index + 1). \(path.title), \(path.outcome)")
+            lines.append("## \(index + 1). \(path.title), \(path.outcome)")
             lines += ["", "\(Phrase.count(path.packets, "packet")), \(Phrase.count(path.bytes, "byte")).", ""]
             lines += [
                 "| # | namespace | hook | table | chain | in | out | |", "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -32,21 +31,16 @@ extension PathsReport {
                 let cells = [
                     "\(number + 1)", step.netns, step.hook, step.table, step.chainText, step.in ?? "", step.out ?? "", remark,
                 ]
-                lines.append("| " + cells.map(Self.cell).joined(separator: " | ") + " |")
+                lines.append("| \(cells.map(MarkdownText.init(escaping:)).joined(separator: " | ")) |")
             }
             lines += ["", "**\(path.outcome)**: \(path.endingText)", ""]
         }
         return lines.joined(separator: "\n")
     }
 
-    /// A name in a table's cell cannot end the cell.
-    static func cell(_ text: String) -> String {
-        text.map { $0 == "|" ? "\\|" : $0.isNewline ? " " : String($0) }.joined()
-    }
-
     /// A flow chart with a box for each namespace.
-    public var mermaid: String {
-        var lines = ["flowchart LR"]
+    public var mermaid: MermaidText {
+        var lines: [MermaidText] = ["flowchart LR"]
         for (number, path) in paths.enumerated() {
             lines.append("  %% \(path.packets) packets, \(path.outcome)")
             var previous: String?
@@ -55,39 +49,28 @@ extension PathsReport {
                 let node = "p\(number)s\(index)"
                 if openNamespace != step.netns {
                     if openNamespace != nil { lines.append("  end") }
-                    lines.append("  subgraph p\(number)n\(index)[\"\(Self.label(step.netns))\"]")
+                    lines.append("  subgraph p\(number)n\(index)[\"\(step.netns)\"]")
                     openNamespace = step.netns
                 }
-                lines.append("    \(node)[\"\(Self.label("\(step.table) \(step.chainText)"))\"]")
+                lines.append("    \(node)[\"\(step.table) \(step.chainText)\"]")
                 if let previous {
-                    let remark = path.remarks(at: index - 1).map(Self.label).joined(separator: "<br>")
-                    lines.append("    \(previous) -->\(remark.isEmpty ? "" : "|\"\(remark)\"|") \(node)")
+                    let remark = Self.label(path.remarks(at: index - 1))
+                    lines.append("    \(previous) -->\(remark) \(node)")
                 }
                 previous = node
             }
             if openNamespace != nil { lines.append("  end") }
             if let previous {
-                let remark = path.remarks(at: path.steps.count - 1).map(Self.label).joined(separator: "<br>")
-                lines.append("  \(previous) -->\(remark.isEmpty ? "" : "|\"\(remark)\"|") p\(number)end([\"\(path.outcome)\"])")
+                let remark = Self.label(path.remarks(at: path.steps.count - 1))
+                lines.append("  \(previous) -->\(remark) p\(number)end([\"\(path.outcome)\"])")
             }
         }
         return lines.joined(separator: "\n")
     }
 
-    /// Text within quotes of Mermaid: its own escapes are HTML entities.
-    static func label(_ text: String) -> String {
-        text.map { character in
-            switch character {
-            case "\"": "#quot;"
-            case "<": "#lt;"
-            case ">": "#gt;"
-            case "&": "#amp;"
-            case "#": "#35;"
-            case _ where character.isNewline: " "
-            default: String(character)
-            }
-        }
-        .joined()
+    /// The label of an arrow; nothing where there are no remarks.
+    private static func label(_ remarks: [String]) -> MermaidText {
+        remarks.isEmpty ? "" : "|\"\(remarks.map(MermaidText.init(escaping:)).joined(separator: "<br>"))\"|"
     }
 }
 
@@ -105,9 +88,9 @@ extension PathReport {
     }
 
     /// - Parameter number: its place in a list.
-    public func text(number: Int, _ style: Style = .plain) -> [String] {
-        let head = "\(number). \(title)  \(Phrase.count(packets, "packet")), \(Phrase.count(bytes, "byte"))  "
-        var lines = [style.bold(head) + style.outcome(outcome) + (medium == "log" ? "  (kernel log)" : "")]
+    public func text(number: Int, _ style: Style = .plain) -> [TerminalText] {
+        let head: TerminalText = "\(number). \(title)  \(Phrase.count(packets, "packet")), \(Phrase.count(bytes, "byte"))  "
+        var lines: [TerminalText] = [style.bold(head) + style.outcome(outcome) + (medium == "log" ? "  (kernel log)" : "")]
         if ambiguous > 0 {
             lines.append(style.notable("   \(ambiguous) of them ambiguous: another packet could have caused some events"))
         }

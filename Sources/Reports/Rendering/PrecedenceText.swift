@@ -1,9 +1,9 @@
 extension PrecedenceReport {
-    public func text(_ style: Style = .plain) -> String {
-        var lines = [Phrase.completeness(completeness)]
+    public func text(_ style: Style = .plain) -> TerminalText {
+        var lines: [TerminalText] = ["\(Phrase.completeness(completeness))"]
         if roles.isEmpty { lines.append("No packet has ended its journey yet. Probes in place? ipt-trace probes") }
         for role in roles {
-            lines += ["", style.bold(role.title)]
+            lines += ["", style.bold("\(role.title)")]
             for order in role.orders {
                 lines.append("  \(Self.name(order.direction)), \(Phrase.count(order.packets, "packet")):")
                 lines += Self.wrapped(order.chains).map { "    \($0)" }
@@ -20,8 +20,8 @@ extension PrecedenceReport {
         return lines.joined(separator: "\n")
     }
 
-    public var markdown: String {
-        var lines = ["# Precedence", "", Phrase.completeness(completeness) + ".", ""]
+    public var markdown: MarkdownText {
+        var lines: [MarkdownText] = ["# Precedence", "", "\(Phrase.completeness(completeness)).", ""]
         for role in roles {
             lines += ["## \(role.title)", ""]
             for order in role.orders {
@@ -35,14 +35,14 @@ extension PrecedenceReport {
         return lines.joined(separator: "\n")
     }
 
-    public var mermaid: String {
-        var lines = ["flowchart LR"]
+    public var mermaid: MermaidText {
+        var lines: [MermaidText] = ["flowchart LR"]
         for (roleNumber, role) in roles.enumerated() {
             for (orderNumber, order) in role.orders.enumerated() {
                 let name = "r\(roleNumber)o\(orderNumber)"
-                lines.append("  subgraph \(name)[\"\(PathsReport.label("\(role.title), \(order.direction)"))\"]")
+                lines.append("  subgraph \(name)[\"\(role.title), \(order.direction)\"]")
                 for (index, chain) in order.chains.enumerated() {
-                    lines.append("    \(name)c\(index)[\"\(PathsReport.label(chain))\"]")
+                    lines.append("    \(name)c\(index)[\"\(chain)\"]")
                     if index > 0 { lines.append("    \(name)c\(index - 1) --> \(name)c\(index)") }
                 }
                 lines.append("  end")

@@ -8,21 +8,23 @@ public struct Style: Sendable {
 
     public static let plain = Style(isColored: false)
 
-    func bold(_ text: String) -> String { wrap(text, "1") }
-    func dim(_ text: String) -> String { wrap(text, "2") }
-    func good(_ text: String) -> String { wrap(text, "32") }
-    func bad(_ text: String) -> String { wrap(text, "31") }
-    func notable(_ text: String) -> String { wrap(text, "33") }
+    func bold(_ text: TerminalText) -> TerminalText { wrap(text, "1") }
+    func dim(_ text: TerminalText) -> TerminalText { wrap(text, "2") }
+    func good(_ text: TerminalText) -> TerminalText { wrap(text, "32") }
+    func bad(_ text: TerminalText) -> TerminalText { wrap(text, "31") }
+    func notable(_ text: TerminalText) -> TerminalText { wrap(text, "33") }
 
-    func outcome(_ name: String) -> String {
+    func outcome(_ name: String) -> TerminalText {
         switch name {
-        case "delivered", "sent": good(name)
-        case "dropped": bad(name)
-        default: notable(name)
+        case "delivered", "sent": good("\(name)")
+        case "dropped": bad("\(name)")
+        default: notable("\(name)")
         }
     }
 
-    private func wrap(_ text: String, _ code: String) -> String { isColored ? "\u{1B}[\(code)m\(text)\u{1B}[0m" : text }
+    private func wrap(_ text: TerminalText, _ code: String) -> TerminalText {
+        isColored ? "\u{1B}[\(code)m\(text)\u{1B}[0m" : text
+    }
 }
 
 /// What several renderings share.
@@ -113,7 +115,8 @@ enum Phrase {
     }
 
     /// Columns with their widest cell's width, two blanks apart; no blanks at the end of a line.
-    static func columns(_ rows: [[String]]) -> [String] {
+    static func columns(_ cells: [[String]]) -> [TerminalText] {
+        let rows = cells.map { $0.map(\.printable) }
         let count = rows.map(\.count).max() ?? 0
         let widths = (0..<count).map { column in rows.map { column < $0.count ? $0[column].count : 0 }.max() ?? 0 }
         return rows.map { row in
@@ -122,7 +125,7 @@ enum Phrase {
                 line += cell + String(repeating: " ", count: widths[column] - cell.count + 2)
             }
             while line.last == " " { line.removeLast() }
-            return line
+            return TerminalText(written: line)
         }
     }
 }

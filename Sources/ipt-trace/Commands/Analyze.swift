@@ -93,7 +93,7 @@ struct Analyze: AsyncParsableCommand {
         defer { server.stop() }
         Terminal.note("serving http://\(server.address.text)/paths; Ctrl-C ends it")
         let result = try await run.finish()
-        Terminal.note(Summary.text(result.snapshot))
+        Terminal.note("\(Summary.text(result.snapshot))")
         await run.waitForStop()
     }
 
@@ -134,7 +134,7 @@ struct Analyze: AsyncParsableCommand {
             Terminal.print(try ReportKind.json(AllReports(snapshot, asked, filter)))
             return
         }
-        var texts: [String] = []
+        var texts: [TerminalText] = []
         for kind in asked {
             let text = try await kind.text(from: .snapshot(snapshot), filter, format, style)
             texts.append(asked.count > 1 && format == .text ? "== \(kind.rawValue) ==\n\(text)" : text)

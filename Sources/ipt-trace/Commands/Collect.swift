@@ -91,17 +91,17 @@ struct Collect: AsyncParsableCommand {
                     ? "No probes report yet. Put some in with: sudo ipt-trace install-probes --target log"
                     : "No probes report to group \(group) yet. Put some in with: sudo ipt-trace install-probes")
         }
-        if kernelLog, let advice = KernelLogAdvice.text(namespaces: names) { Terminal.note(advice) }
+        if kernelLog, let advice = KernelLogAdvice.text(namespaces: names) { Terminal.note("\(advice)") }
         if let recorder { Terminal.note("recording to \(recorder.path)") }
         Terminal.note("serving http://\(server.address.text)/paths; Ctrl-C ends it")
         await stop.wait(seconds: duration.seconds.map(Double.init))
         server.stop()
         if let last = collector.stop() {
-            Terminal.note(Summary.text(last))
+            Terminal.note("\(Summary.text(last))")
         }
         if let recorder {
             recorder.close()
-            Terminal.note(Summary.text(recorder))
+            Terminal.note("\(Summary.text(recorder))")
         }
     }
 
@@ -159,7 +159,7 @@ enum Log {
         }
 
         func log(event: LogEvent) {
-            Terminal.note(event.level == .info ? "\(event.message)" : "\(event.level): \(event.message)")
+            Terminal.note(lines: event.level == .info ? "\(event.message)" : "\(event.level): \(event.message)")
         }
     }
 }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Namespaces
+import Reports
 import Ruleset
 import TraceModel
 
@@ -53,7 +54,7 @@ struct InstallProbes: AsyncParsableCommand {
             for place in plan.places {
                 for input in place.inputs {
                     Terminal.print("# namespace \(place.namespace.name), \(input.title)")
-                    Terminal.print(input.text)
+                    Terminal.print(TerminalText(lines: input.text))
                 }
             }
             return
@@ -66,7 +67,7 @@ struct InstallProbes: AsyncParsableCommand {
             }
         }
         let count = plan.places.count
-        var text = "\(plan.probeCount) probes in \(count) namespace\(count == 1 ? "" : "s") (run \(plan.run)"
+        var text: TerminalText = "\(plan.probeCount) probes in \(count) namespace\(count == 1 ? "" : "s") (run \(plan.run)"
         switch target {
         case .nflog: text += ", NFLOG group \(group)"
         case .log: text += ", kernel log"

@@ -116,9 +116,9 @@ struct LabRun: AsyncParsableCommand {
         let isKept = keep
         let recording = record.map { URL(fileURLWithPath: $0).path }
         let work = Task {
-            if !isQuiet { Terminal.print("\(network.summary)\n\n\(network.drawing)\n") }
+            if !isQuiet { Terminal.print(TerminalText(lines: "\(network.summary)\n\n\(network.drawing)\n")) }
             let demonstration = Demonstration(
-                network, program: Program.path, show: { if !isQuiet { Terminal.print($0) } })
+                network, program: Program.path, show: { if !isQuiet { Terminal.print(TerminalText(lines: $0)) } })
             if isKept {
                 return try await demonstration.run(in: try await LabUp.bringUp(network), recording: recording)
             }
@@ -205,7 +205,8 @@ struct LabUp: AsyncParsableCommand {
         } catch let error as LabNetwork.Unmet {
             throw CommandFailure(message: error.description)
         }
-        Terminal.print("\(network.drawing)\n\n\(network.name) is up. Work in it with: ipt-trace lab shell \(network.name)")
+        Terminal.print(TerminalText(lines: network.drawing))
+        Terminal.print("\n\(network.name) is up. Work in it with: ipt-trace lab shell \(network.name)")
     }
 
     /// Sets a network up in a sandbox that outlives this process.

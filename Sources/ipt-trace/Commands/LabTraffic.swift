@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Glibc
+import Reports
 
 /// A server for the gallery's networks: answers every TCP connection and every UDP datagram; what comes to a group it only
 /// takes.

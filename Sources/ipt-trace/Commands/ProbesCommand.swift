@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import Reports
 import Ruleset
 import TraceModel
 
@@ -28,7 +29,7 @@ struct ProbesCommand: AsyncParsableCommand {
             rows += try await survey.rows(of: namespace, journals: journals)
         }
         if json {
-            Terminal.print(try Terminal.json(ProbeList(probes: rows)))
+            Terminal.print(try ReportKind.json(ProbeList(probes: rows)))
             return
         }
         if rows.isEmpty {

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Namespaces
+import Reports
 import Ruleset
 
 struct RemoveProbes: AsyncParsableCommand {
@@ -34,9 +35,8 @@ struct RemoveProbes: AsyncParsableCommand {
         let places = reports.filter { $0.removed > 0 }.count
         Terminal.print("\(removed) probes removed from \(places) namespace\(places == 1 ? "" : "s")")
         for report in reports where !report.emptyTables.isEmpty {
-            Terminal.note(
-                "\(report.namespace): iptables-legacy keeps these tables, empty, until the next boot: "
-                    + report.emptyTables.joined(separator: ", "))
+            let tables = report.emptyTables.joined(separator: ", ")
+            Terminal.note("\(report.namespace): iptables-legacy keeps these tables, empty, until the next boot: \(tables)")
         }
         for line in reports.flatMap(\.unprinted) {
             Terminal.note("\(line). Compared by nf_tables' own listing instead.")
@@ -66,7 +66,7 @@ struct RemoveProbes: AsyncParsableCommand {
     private func prove(_ reports: [ProbeRemover.Report], _ reading: ProbeJournal.Reading) throws {
         let damage = reports.flatMap(\.damage)
         let drift = reports.flatMap(\.drift)
-        for line in damage + drift { Terminal.print(line) }
+        for line in damage + drift { Terminal.print("\(line)") }
         if !damage.isEmpty {
             throw CommandFailure(
                 message: "the rules changed beside the probes while they were taken out", code: ExitStatus.checkFailed)

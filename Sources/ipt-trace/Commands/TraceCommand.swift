@@ -101,7 +101,7 @@ struct TraceCommand: AsyncParsableCommand {
         if let last = collector.stop() {
             // What was still under way has ended with the collector.
             if count == nil { try show(collector.feed.take().journeys) }
-            Terminal.note(Summary.text(last))
+            Terminal.note("\(Summary.text(last))")
         }
     }
 
@@ -122,7 +122,7 @@ struct TraceCommand: AsyncParsableCommand {
         let style = Style(isColored: color.isOn)
         for journey in journeys {
             if json {
-                Terminal.print(String(decoding: try ReportJSON.encode(journey), as: UTF8.self))
+                Terminal.print(try ReportJSON.text(journey))
             } else {
                 Terminal.print(journey.text(style, showsSteps: steps))
             }
