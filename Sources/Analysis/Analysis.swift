@@ -21,6 +21,9 @@ public final class Analysis: Sendable {
         /// Microseconds without an event after which a journey is closed; `nil`: what suits the files.
         public var linger: Int64?
         public var maximumJourneys: Int
+        /// Starts the packets' fingerprints in all files (`PacketParser`). Random, so that no file can be made for it; what
+        /// comes of a file does not depend on it.
+        package var seed = UInt64.random(in: 0...UInt64.max)
 
         public init(
             files: [String], rules: RuleBook = RuleBook(), links: LinkBook = LinkBook(), follows: Bool = false,
@@ -102,7 +105,7 @@ public final class Analysis: Sendable {
             engine: TraceEngine(
                 registry: registry, limits: traits.limits(options), run: traits.run, since: 0,
                 watcher: watcher),
-            lateness: traits.lateness, isAlone: inputs.count == 1, observer: observer,
+            seed: options.seed, lateness: traits.lateness, isAlone: inputs.count == 1, observer: observer,
             onMachine: { machine in self.state.withLock { $0.machine = machine } })
         let hasLog = inputs.contains { $0 is LogInput }
         state.learn(options.links, hasLog ? [.nflog, .kernelLog] : [.nflog])
@@ -223,7 +226,7 @@ public final class Analysis: Sendable {
         if let decoder = CaptureDecoder(beginning: bytes) {
             traits.isOwnRecordingOnly = traits.isOwnRecordingOnly && Self.isRecording(bytes)
             let stage = CaptureDecodeStage(
-                stream, window: window, framing: decoder, parser: PacketParser(seed: AnalysisState.seed))
+                stream, window: window, framing: decoder, parser: PacketParser(seed: options.seed))
             return CaptureInput(
                 stream, source: CaptureSource(stage, isAhead: isAhead && stream.isFile && !options.follows),
                 label: file.name ?? Self.label(file.path, options.files))

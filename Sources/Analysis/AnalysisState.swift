@@ -39,8 +39,8 @@ struct AnalysisState: ~Copyable {
     private let onMachine: (MachineIdentity) -> Void
 
     init(
-        registry: LayoutRegistry, rules: RuleBook, engine: consuming TraceEngine, lateness: Int64, isAlone: Bool,
-        observer: (any AnalysisObserver)?, onMachine: @escaping (MachineIdentity) -> Void
+        registry: LayoutRegistry, rules: RuleBook, engine: consuming TraceEngine, seed: UInt64, lateness: Int64,
+        isAlone: Bool, observer: (any AnalysisObserver)?, onMachine: @escaping (MachineIdentity) -> Void
     ) {
         self.onMachine = onMachine
         self.observer = observer
@@ -50,11 +50,8 @@ struct AnalysisState: ~Copyable {
         self.engine = engine
         if let observer { self.engine.sink.onPath = { _, journey in observer.ended(journey) } }
         self.lateness = lateness
-        logReader = LogReader(seed: Self.seed, registry: registry)
+        logReader = LogReader(seed: seed, registry: registry)
     }
-
-    /// Equal files give equal results, so that the hash has no random seed here; nobody sends packets meanwhile.
-    static let seed: UInt64 = 0x6970_745F_7472_6163
 
     // MARK: Time
 

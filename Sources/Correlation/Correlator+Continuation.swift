@@ -84,7 +84,8 @@ extension Correlator {
         // The same chain, or one that it jumped to: a head probe comes once, and before all others but head probes.
         if !place.isPassedOnce { return true }
         let last = routes.lastProbe(of: live.segments[candidate].route)
-        guard probe != last else { return false }
+        // Of a route that found no room in the table no probe is known.
+        guard probe != last, Int(last) < places.count else { return false }
         // Both backends may have a probe at the same place.
         return places[Int(last)].isPassedOnce || places[Int(last)].backend != place.backend
     }

@@ -42,6 +42,8 @@ public struct Correlator: ~Copyable {
         public var history = 1 << 15
         /// Connections with translated addresses that are remembered.
         public var translations = 1 << 16
+        /// Sequences of steps within a namespace that are kept apart (`RouteTable`).
+        public var routes = 1 << 20
 
         public init() {}
     }
@@ -77,7 +79,7 @@ public struct Correlator: ~Copyable {
     }
 
     public internal(set) var counters = Counters()
-    public internal(set) var routes = RouteTable()
+    public internal(set) var routes: RouteTable
     public internal(set) var history: EventHistory
 
     let limits: Limits
@@ -116,6 +118,7 @@ public struct Correlator: ~Copyable {
 
     public init(limits: Limits = Limits()) {
         self.limits = limits
+        routes = RouteTable(capacity: limits.routes)
         history = EventHistory(capacity: limits.history)
         translations = TranslationTable(capacity: limits.translations)
     }

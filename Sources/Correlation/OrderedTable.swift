@@ -1,15 +1,19 @@
 /// Small numbers by hash, one for each hash: open addressing in the order of the hashes (O. Amble, D. E. Knuth: Ordered hash
 /// tables, 1974), so that most look-ups read one line of memory, and those of what is not there end soon, too.
 ///
-/// Any number but the greatest may be a hash. Grows by a quarter: there may be millions, and what is free takes as much room as
-/// what is taken.
+/// Any number may be a hash; elements are not negative. Grows by a quarter: there may be millions, and what is free takes as much
+/// room as what is taken.
 package struct OrderedTable: ~Copyable {
     private struct Slot: BitwiseCopyable {
         var hash: UInt32
         var element: Int32
 
-        /// Has the greatest hash, which no element has, so that every search ends there.
+        /// Has the greatest hash, so that every search for one ends there. An element may have that hash, too: only the
+        /// number of the element tells whether a slot is free.
         static let free = Slot(hash: .max, element: -1)
+
+        @inline(__always)
+        var isFree: Bool { element < 0 }
     }
 
     private var slots: Slab<Slot>
@@ -18,10 +22,12 @@ package struct OrderedTable: ~Copyable {
     private var taken = 0
 
     private static let margin = 64
+    /// A quarter of fewer may be none.
+    private static let leastHomes = 4
 
     package init(capacity: Int) {
-        homes = UInt32(capacity)
-        slots = Slab(repeating: .free, count: capacity + Self.margin)
+        homes = UInt32(max(capacity, Self.leastHomes))
+        slots = Slab(repeating: .free, count: Int(homes) + Self.margin)
     }
 
     /// Where a hash is looked for first: homes have the order of the hashes.
@@ -30,7 +36,8 @@ package struct OrderedTable: ~Copyable {
         Int32(truncatingIfNeeded: (UInt64(hash) &* UInt64(homes)) >> 32)
     }
 
-    /// The first slot from a hash's home on that does not have a smaller one. The last slot is always free.
+    /// The first slot from a hash's home on that does not have a smaller one: that of the element with this hash, if there is
+    /// one. The last slot is always free, so that there is such a slot.
     @inline(__always)
     private func slot(of hash: UInt32) -> Int32 {
         var slot = home(hash)
@@ -58,15 +65,15 @@ package struct OrderedTable: ~Copyable {
     package func next(after found: Found?, in range: ClosedRange<UInt32>, like hash: UInt32, mask: UInt32) -> Found? {
         var slot = found.map { $0.slot &+ 1 } ?? home(range.lowerBound)
         let end = home(range.upperBound)
-        // What has found its place taken is behind the end, up to the next that is free or has a greater hash.
-        while slot <= end || slots[slot].hash <= range.upperBound {
+        while true {
             let candidate = slots[slot]
-            if (candidate.hash ^ hash) & mask == 0, range.contains(candidate.hash) {
+            // An element that finds its home taken is behind it, in front of the next slot that is free or has a greater hash.
+            if slot > end, candidate.isFree || candidate.hash > range.upperBound { return nil }
+            if !candidate.isFree, (candidate.hash ^ hash) & mask == 0, range.contains(candidate.hash) {
                 return Found(element: candidate.element, hash: candidate.hash, slot: slot)
             }
             slot &+= 1
         }
-        return nil
     }
 
     /// Tells the processor that this hash will be looked for soon.
@@ -81,7 +88,7 @@ package struct OrderedTable: ~Copyable {
         if taken * 2 >= Int(homes) { grow() }
         let slot = slot(of: hash)
         let found = slots[slot]
-        guard found.hash != hash else { return found.element }
+        guard found.hash != hash || found.isFree else { return found.element }
         taken += 1
         put(Slot(hash: hash, element: element), slot)
         return -1
@@ -92,7 +99,7 @@ package struct OrderedTable: ~Copyable {
     private mutating func put(_ new: Slot, _ slot: Int32) {
         var new = new
         var slot = slot
-        while slots[slot].element != -1 {
+        while !slots[slot].isFree {
             swap(&new, &slots[slot])
             slot &+= 1
         }
@@ -107,16 +114,21 @@ package struct OrderedTable: ~Copyable {
         for _ in 0..<Self.margin { slots.append(.free) }
     }
 
-    /// Puts another element in the place of the one with this hash.
-    package mutating func replace(_ element: Int32, _ hash: UInt32) { slots[slot(of: hash)].element = element }
+    /// Puts another element in the place of the one with this hash, if there is one.
+    package mutating func replace(_ element: Int32, _ hash: UInt32) {
+        let slot = slot(of: hash)
+        guard slots[slot].hash == hash, !slots[slot].isFree else { return }
+        slots[slot].element = element
+    }
 
-    /// Takes out what has this hash, which is in the table.
+    /// Takes out the element with this hash, if there is one.
     @inline(__always)
     package mutating func remove(_ hash: UInt32) {
+        var slot = slot(of: hash)
+        guard slots[slot].hash == hash, !slots[slot].isFree else { return }
         taken -= 1
         // Those behind it move down, as far as the next that is free or at home.
-        var slot = slot(of: hash)
-        while slots[slot &+ 1].element != -1, home(slots[slot &+ 1].hash) <= slot {
+        while !slots[slot &+ 1].isFree, home(slots[slot &+ 1].hash) <= slot {
             slots[slot] = slots[slot &+ 1]
             slot &+= 1
         }
@@ -126,7 +138,7 @@ package struct OrderedTable: ~Copyable {
     /// Slots that are looked at before the element that is found last.
     package var longestSearch: Int {
         (0..<Int32(slots.count)).reduce(0) { longest, slot in
-            slots[slot].element == -1 ? longest : max(longest, Int(slot - home(slots[slot].hash)))
+            slots[slot].isFree ? longest : max(longest, Int(slot - home(slots[slot].hash)))
         }
     }
 
@@ -137,7 +149,7 @@ package struct OrderedTable: ~Copyable {
         swap(&slots, &before)
         // In order, each goes to its home or right behind the one before.
         var next: Int32 = 0
-        for index in 0..<Int32(before.count) where before[index].element != -1 {
+        for index in 0..<Int32(before.count) where !before[index].isFree {
             next = max(next, home(before[index].hash))
             slots[next] = before[index]
             keepLastFree(next)

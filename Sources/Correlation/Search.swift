@@ -1,5 +1,5 @@
 /// What a segment is looked for as.
-enum Search: UInt8 {
+package enum Search: UInt8 {
     /// What an event may continue: by namespace, fingerprint and source, which nothing within a namespace rewrites but
     /// translation at its end.
     case place

@@ -1,4 +1,4 @@
-internal import TraceModel
+package import TraceModel
 
 /// The hashes by which segments are found in `LiveStore`.
 ///
@@ -7,16 +7,15 @@ internal import TraceModel
 /// the destination may be translated, and by its destination for what crosses from one to the next, where it was. Ports are left
 /// out for ICMP, whose query id is rewritten with either address.
 ///
-/// The lowest bits tell the search. Not all of them are set for any, so that no hash is the greatest number, which is none for
-/// `OrderedTable`.
-enum SearchHash {
+/// The lowest bits tell the search.
+package enum SearchHash {
     private static let searchBits: UInt32 = 3
     static let searchMask: UInt32 = 7
     private static let detailMask: UInt32 = 0xFF
 
     /// Where an event's segment is.
     @inline(__always)
-    static func place(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
+    package static func place(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
         hash(.place, fingerprint, key(tuple.source, tuple.isICMP ? 0 : tuple.sourcePort), UInt64(namespace))
     }
 
@@ -28,7 +27,7 @@ enum SearchHash {
 
     /// What arrives, and what leaves.
     @inline(__always)
-    static func crossing(_ search: Search, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
+    package static func crossing(_ search: Search, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
         let port = UInt64(tuple.isICMP ? 0 : tuple.sourcePort) << 48
         return hash(search, fingerprint, destination(tuple), spread(tuple.source.low ^ tuple.source.high ^ port))
     }

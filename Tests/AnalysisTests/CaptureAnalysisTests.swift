@@ -167,6 +167,35 @@ import WireFormat
         }
     }
 
+    /// Made for one seed: the second packet is looked for among hashes up to the greatest.
+    @Test("a packet whose hashes end at the greatest one is read with the seed that it was made for, and with any other")
+    func greatestHash() throws {
+        for seed in [0x6970_745F_7472_6163, nil] as [UInt64?] {
+            let result = try analyze(["\(Files.fixtures)/hash-range-end.pcapng"], seed: seed)
+            #expect(result.snapshot.completeness.events == 3 && result.snapshot.completeness.journeys == 2)
+            #expect(result.problems.messages == [])
+        }
+    }
+
+    @Test(
+        "what comes of a file does not depend on the seed of its fingerprints",
+        arguments: [
+            "ping/recording.pcapng", "ping/guest.pcap", "ping/kernel.log", "accuracy/copies.pcapng.zst",
+            "gallery/balance.pcapng.zst",
+        ])
+    func anySeed(_ file: String) throws {
+        func report(_ seed: UInt64) throws -> String {
+            let snapshot = try analyze(["\(Files.fixtures)/\(file)"], seed: seed).snapshot
+            return String(
+                decoding: try ReportJSON.encode(snapshot.pathsReport()) + ReportJSON.encode(snapshot.journeysReport()),
+                as: UTF8.self)
+        }
+        let first = try report(0)
+        for seed in [1, 0x6970_745F_7472_6163, .max, .random(in: 0...(.max))] as [UInt64] {
+            #expect(try report(seed) == first, "seed \(seed)")
+        }
+    }
+
     @Test func timesAtTheEndsOfTheirRangeDoNotOverflow() throws {
         let bytes = try Files.bytes("ping/guest.pcap")
         for seconds in [[0, 0, 0, 0], [0xFF, 0xFF, 0xFF, 0xFF]] as [[UInt8]] {

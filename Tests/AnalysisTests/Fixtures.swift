@@ -29,9 +29,13 @@ enum Files {
 }
 
 /// Reads files to their ends.
-func analyze(_ files: [String], rules: [String] = [], links: [String] = []) throws -> Analysis.Result {
-    try Analysis().run(
-        Analysis.Options(files: files, rules: try RuleBook(arguments: rules), links: try LinkBook(arguments: links)))
+func analyze(
+    _ files: [String], rules: [String] = [], links: [String] = [], seed: UInt64? = nil
+) throws -> Analysis.Result {
+    var options = Analysis.Options(
+        files: files, rules: try RuleBook(arguments: rules), links: try LinkBook(arguments: links))
+    if let seed { options.seed = seed }
+    return try Analysis().run(options)
 }
 
 /// What of a path does not depend on when and by whom it was seen.

@@ -3,6 +3,27 @@ import Testing
 import TraceModel
 
 @Suite struct InterfaceTableTests {
+    @Test("interfaces with numbers at the ends of their range are found, and no others")
+    func extremeNumbers() {
+        let numbers: [UInt32] = (0..<40 as Range<UInt32>).flatMap { number -> [UInt32] in
+            [number, .max - number, 0x8000_0000 - 20 + number, number << 26]
+        }
+        let namespaces = (0..<20 as Range<UInt32>).map { namespace -> NamespaceLayout in
+            var interfaces: [UInt32: Interface] = [:]
+            for number in numbers where (number ^ namespace) % 3 != 0 {
+                interfaces[number] = Interface(name: "eth", segment: number &* 31 &+ namespace &+ 1)
+            }
+            return NamespaceLayout(name: "n\(namespace)", inode: 1, interfaces: interfaces)
+        }
+        let table = InterfaceTable(Layout(namespaces: namespaces, probes: [], openSegments: []), joined: [])
+        for (index, namespace) in namespaces.enumerated() {
+            for number in numbers where number != 0 {
+                #expect(table[index, number].segment == namespace.interfaces[number]?.segment ?? 0)
+            }
+            #expect(table[index, 0].segment == 0)
+        }
+    }
+
     /// Interfaces have the same small numbers in every namespace; what they are looked up by must not be those alone.
     @Test func interfacesOfManyNamespacesAreFoundAtOnce() {
         let namespaces = (0..<2000).map { (namespace: UInt32) in

@@ -12,6 +12,97 @@ struct OrderedTableTests {
         }
     }
 
+    /// Hashes at which arithmetic goes wrong, for a table of any size.
+    struct Region: CustomTestStringConvertible {
+        var name: String
+        /// Of 32 random bits.
+        var hash: @Sendable (UInt32) -> UInt32
+        var testDescription: String { name }
+    }
+
+    static let regions = [
+        Region(name: "first hashes") { $0 & 0x3FF },
+        Region(name: "last hashes") { .max - ($0 & 0x3FF) },
+        Region(name: "both ends, the greatest hash often") {
+            [0, 1, .max - 1, .max, $0 & 7, .max - ($0 & 7)][Int($0 >> 8) % 6]
+        },
+        Region(name: "clusters") { [0, 0x7FFF_FF00, 0x8000_0000, 0xFFFF_FF00][Int($0 >> 16) % 4] | $0 & 0xFF },
+        Region(name: "everywhere, and the ends") {
+            $0 & 0xF00 == 0 ? ($0 & 0x1000 == 0 ? 0 : .max) : $0 & 0xFFF0_0000 | $0 >> 29
+        },
+    ]
+
+    @Test("a table holds what a dictionary holds, with every hash, through growth and removal", arguments: regions)
+    func model(_ region: Region) {
+        var table = OrderedTable(capacity: 0)
+        var expected: [UInt32: Int32] = [:]
+        var hashes = Hashes(state: 5)
+        var differences = 0
+        func check(_ found: Int32, _ expected: Int32) {
+            if found != expected { differences += 1 }
+        }
+        for number in 0..<100_000 as Range<Int32> {
+            let hash = region.hash(hashes.next())
+            // Grows, and is emptied again, several times.
+            let isShrinking = number / 10_000 % 2 == 1
+            if isShrinking || hashes.next() & 3 == 0 {
+                table.remove(hash)
+                expected[hash] = nil
+            } else {
+                check(table.insert(number, hash), expected[hash] ?? -1)
+                expected[hash] = expected[hash] ?? number
+                if number % 7 == 0 {
+                    table.replace(number, hash)
+                    expected[hash] = number
+                }
+            }
+            for other in [hash, hash ^ 1, 0, .max] as [UInt32] { check(table[other], expected[other] ?? -1) }
+            guard number % 97 == 0 else { continue }
+            for range in [hash...(.max), 0...hash, hash...hash, (hash & ~0x7FF)...(hash | 0x7FF), .max ... .max] {
+                for (like, mask) in [(hash, 7), (0, 0)] as [(UInt32, UInt32)] {
+                    var found: OrderedTable.Found?
+                    var elements: [Int32] = []
+                    repeat {
+                        found = table.next(after: found, in: range, like: like, mask: mask)
+                        if let found { elements.append(found.element) }
+                    } while found != nil
+                    let known = expected.filter { range.contains($0.key) && ($0.key ^ like) & mask == 0 }
+                    if elements != known.sorted(by: { $0.key < $1.key }).map(\.value) { differences += 1 }
+                }
+            }
+        }
+        #expect(differences == 0)
+    }
+
+    @Test("a hash that is not there can be replaced and removed without effect")
+    func absent() {
+        var table = OrderedTable(capacity: 16)
+        for hash in [0, 1, .max - 1, .max] as [UInt32] {
+            table.remove(hash)
+            table.replace(9, hash)
+            #expect(table[hash] == -1)
+        }
+        #expect(table.insert(3, .max) == -1)
+        table.remove(.max - 1)
+        table.replace(4, .max - 1)
+        #expect(table[.max] == 3 && table[.max - 1] == -1)
+    }
+
+    @Test("a range that ends at the greatest hash ends at the table's last slot", arguments: [0, 1, 16, 1 << 10])
+    func rangeToTheEnd(capacity: Int) {
+        var table = OrderedTable(capacity: capacity)
+        let range: ClosedRange<UInt32> = 0xFFFF_F800...(.max)
+        #expect(table.next(after: nil, in: range, like: 0, mask: 7) == nil)
+        for number in 0..<2048 as Range<Int32> { _ = table.insert(number, 0xFFFF_F800 + UInt32(number)) }
+        var found: OrderedTable.Found?
+        var count = 0
+        repeat {
+            found = table.next(after: found, in: range, like: 0, mask: 0)
+            if found != nil { count += 1 }
+        } while found != nil
+        #expect(count == 2048)
+    }
+
     /// Against a dictionary, with few enough hashes that most are put in and taken out many times, and at the table's end, where
     /// searches go on at its beginning.
     @Test(arguments: [0xFFFF_0000, 0xFFFF_FF00 as UInt32]) func holdsWhatADictionaryHolds(bits: UInt32) {
