@@ -190,6 +190,7 @@ public final class Analysis: Sendable {
 
         func limits(_ options: Options) -> Correlator.Limits {
             var limits = Correlator.Limits()
+            limits.doubtsGaps = true
             if !isOwnRecordingOnly {
                 limits.linger = 2_000_000
                 // Where the links are not known nothing is certain to have ended.
@@ -224,12 +225,12 @@ public final class Analysis: Sendable {
         traits.mix(window.buffer[range])
         let bytes = unsafe window.buffer.span.bytes.extracting(0..<range.upperBound)
         if let decoder = CaptureDecoder(beginning: bytes) {
-            traits.isOwnRecordingOnly = traits.isOwnRecordingOnly && Self.isRecording(bytes)
+            traits.isOwnRecordingOnly = traits.isOwnRecordingOnly && Self.isRecording(bytes, decoder)
             let stage = CaptureDecodeStage(
                 stream, window: window, framing: decoder, parser: PacketParser(seed: options.seed))
             return CaptureInput(
                 stream, source: CaptureSource(stage, isAhead: isAhead && stream.isFile && !options.follows),
-                label: file.name ?? Self.label(file.path, options.files))
+                label: file.name ?? Self.label(file.path, options.files), isOfOneNamespace: decoder.isOfOneInterface)
         }
         guard !window.buffer[range].prefix(4096).contains(0) else { throw .unknownFormat(file: stream.name) }
         traits.isOwnRecordingOnly = false
@@ -252,13 +253,19 @@ public final class Analysis: Sendable {
         return bytes.count >= 4096 || (bytes.count >= 64 && bytes.contains(0x0A) && !bytes.contains(0))
     }
 
-    /// Whether the first block behind the section header is ours.
-    private static func isRecording(_ bytes: RawSpan) -> Bool {
-        guard bytes.byteCount >= 12, bytes.native32(0) == CaptureFormat.sectionHeader else { return false }
-        let isSwapped = bytes.native32(8) != CaptureFormat.byteOrderMagic
-        func number(_ offset: Int) -> UInt32 { isSwapped ? bytes.native32(offset).byteSwapped : bytes.native32(offset) }
-        let second = Int(number(4))
-        return second <= bytes.byteCount - 4 && number(second) == CaptureFormat.traceBlock
+    /// Whether the first block that is neither damaged nor a section header is ours.
+    private static func isRecording(_ bytes: RawSpan, _ decoder: CaptureDecoder) -> Bool {
+        var decoder = decoder
+        var offset = 0
+        while let item = decoder.next(in: bytes, at: &offset, isLast: true) {
+            switch item {
+            case .trace: return true
+            case .damage: continue
+            case .other where decoder.interfaces.isEmpty: continue
+            default: return false
+            }
+        }
+        return false
     }
 
     /// What to call the namespace of a capture that does not say: the host, or, of several, what the file is called.

@@ -29,6 +29,8 @@ struct AnalysisState: ~Copyable {
     private static let firstLinkSegment: UInt32 = 1 << 29
     private static let mostRuns = 200
     private var machines: [MachineIdentity] = []
+    /// Packets of namespaces that found no room.
+    private var unfollowed: UInt64 = 0
     /// Microseconds by which records may be late.
     private let lateness: Int64
     /// Whether there is one recording only, which then says itself what was complete when.
@@ -119,8 +121,9 @@ struct AnalysisState: ~Copyable {
     /// The reader for a namespace of a capture; makes one where there is none.
     ///
     /// - Parameter index: the namespace's, where a recording has named it.
-    mutating func reader(named name: String, index: Int?) -> Int {
-        let index = index ?? registry.namespace(named: name, medium: .nflog)
+    /// - Returns: `nil` for a namespace more than there is room for.
+    mutating func reader(named name: String, index: Int?) -> Int? {
+        guard let index = index ?? registry.namespace(named: name, medium: .nflog) else { return nil }
         while readers.count <= index {
             readers.append(NFLogPlacing(namespace: readers.count, registry: registry))
         }
@@ -142,6 +145,9 @@ struct AnalysisState: ~Copyable {
     /// A packet will be taken soon.
     @inline(__always)
     mutating func expect(_ packet: Packet, reader: Int) { engine.correlator.expect(packet, namespace: reader) }
+
+    /// A packet of a namespace that found no room.
+    mutating func countUnfollowed() { unfollowed += 1 }
 
     mutating func countMalformed(reader: Int) { readers[reader].countMalformed(&engine.correlator) }
 
@@ -168,7 +174,7 @@ struct AnalysisState: ~Copyable {
         for (name, page) in rules.pages.sorted(by: { $0.key < $1.key }) {
             let probes = page.probes(.log, group: nil)
             guard !probes.isEmpty else { continue }
-            let namespace = registry.namespace(named: name, medium: .kernelLog)
+            guard let namespace = registry.namespace(named: name, medium: .kernelLog) else { continue }
             registry.add(
                 Self.moved(probes, to: namespace), tracksConnections: page.survey.tracksConnections,
                 decidingChains: page.survey.decidingChains, facts: page.survey.facts, namespace: namespace)
@@ -194,8 +200,8 @@ struct AnalysisState: ~Copyable {
 
     // MARK: Recordings
 
-    /// - Returns: the index here of each of the recording's namespaces.
-    mutating func adopt(_ recorded: RecordedLayout) -> [Int] {
+    /// - Returns: the index here of each of the recording's namespaces; `nil` for one that found no room.
+    mutating func adopt(_ recorded: RecordedLayout) -> [Int?] {
         if !machines.contains(recorded.machine) { machines.append(recorded.machine) }
         if !runs.contains(recorded.run) { runs.append(recorded.run) }
         // Of several machines none is the one.
@@ -210,7 +216,7 @@ struct AnalysisState: ~Copyable {
         if let own = recorded.ownPort {
             engine.sink.aggregate.addOwn(
                 TraceAggregate.OwnEndpoint(
-                    namespaces: own.namespaces.filter(places.indices.contains).map { places[$0] }, port: own.port))
+                    namespaces: own.namespaces.filter(places.indices.contains).compactMap { places[$0] }, port: own.port))
         }
         // As when it was live: what was under way when the rules changed is in doubt.
         _ = engine.takeLayout(isDiscovery: false)
@@ -225,7 +231,28 @@ struct AnalysisState: ~Copyable {
         engine.correlator.noteLoss(namespace: reader)
     }
 
-    mutating func take(_ note: RecordedNote, places: [Int]) {
+    /// Whether a report follows the last one of its namespace.
+    func follows(_ report: NFLogReport, reader: Int) -> Bool { readers[reader].follows(report) }
+
+    /// Records of a namespace are missing, how many is not known.
+    mutating func noteMissing(in namespace: Int, until time: Int64) {
+        engine.correlator.noteLoss(namespace: namespace, until: time)
+    }
+
+    /// The same of all namespaces that NFLOG reports of.
+    mutating func noteMissing(until time: Int64) {
+        let namespaces = registry.current.layout.namespaces
+        for index in namespaces.indices where namespaces[index].medium == .nflog { noteMissing(in: index, until: time) }
+    }
+
+    /// The layout of a recording may have changed, which is not known: its probes prove nothing by their silence until the next.
+    mutating func distrustProbes(of places: [Int?]) {
+        guard !places.isEmpty else { return }
+        registry.distrust(namespaces: Set(places.compactMap(\.self)))
+        _ = engine.takeLayout(isDiscovery: false)
+    }
+
+    mutating func take(_ note: RecordedNote, places: [Int?]) {
         func place(_ namespace: Int) -> Int? { places.indices.contains(namespace) ? places[namespace] : nil }
         switch note {
         case .connection(let namespace, let original, let reply, let isNew):
@@ -257,6 +284,8 @@ struct AnalysisState: ~Copyable {
 
     mutating func snapshot() -> TraceSnapshot {
         var counters = logReader.counters
+        counters.events += unfollowed
+        counters.unplaced += unfollowed
         var unplaced = logReader.unplaced.events.map { UnplacedPrefix(netns: nil, prefix: $0.key, events: $0.value) }
         let layout = registry.current.layout
         for reader in readers {

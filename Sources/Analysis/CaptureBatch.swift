@@ -19,6 +19,8 @@ struct CaptureBatch: Sendable {
     enum Notice: Sendable {
         case trace(TraceBlock, place: UInt64)
         case loss(interface: Int, packets: UInt64)
+        /// Records are missing up to this time, in microseconds since 1970.
+        case missing(until: Int64, mayHideLayout: Bool)
         case problem(String)
     }
 
@@ -30,6 +32,8 @@ struct CaptureBatch: Sendable {
         /// Of NFLOG; as the message says.
         var group: UInt16 = 0
         var kind = Kind.notice
+        /// Its time is not what the file says (`straightenTimes`).
+        var isDisplaced = false
         /// Where the window has the message, for who watches.
         var data: Range<Int32> = 0..<0
     }
@@ -63,6 +67,21 @@ struct CaptureBatch: Sendable {
 
     /// Records of one batch: enough to be worth handing over, and few enough to stay in the processor's cache.
     static let size = 2048
+
+    /// Sets times that later records of the batch take back to those of the latter: a damaged time, or records that stand in the
+    /// wrong place, would let time pass for everything that is under way.
+    ///
+    /// - Parameter tolerance: microseconds by which records may be out of order.
+    mutating func straightenTimes(tolerance: Int64) {
+        var earliest = Int64.max
+        for index in stride(from: count - 1, through: 0, by: -1) {
+            if records[index].time > earliest, records[index].time - earliest > tolerance {
+                records[index].time = earliest
+                records[index].isDisplaced = true
+            }
+            earliest = min(earliest, records[index].time)
+        }
+    }
 
     /// Adds a record.
     ///

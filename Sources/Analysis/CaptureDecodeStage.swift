@@ -16,8 +16,18 @@ struct CaptureDecodeStage: ~Copyable {
     /// The one that is being taken.
     private var packet = CapturedPacket(interface: 0, time: nil, data: 0..<0)
     private var damage: Range<UInt64>?
+    /// Whether the damaged bytes may have been a layout's.
+    private var mayHideLayout = false
+    /// Whether time has gone back by more than `tolerance` in the batch.
+    private var isOutOfOrder = false
+    /// Microseconds by which records of one file may be out of order: the kernel gathers messages for a second.
+    private static let tolerance: Int64 = 2_000_000
     /// What holds from the next packet on.
     private var held: [CaptureBatch.Notice] = []
+    /// What is missing in front of it, which holds from the last packet on.
+    private var missing: CaptureBatch.Notice?
+    /// Whether ipt-trace has recorded the file.
+    private var isRecording = false
     private var isExhausted = false
 
     init(_ stream: ByteStream, window: InputWindow, framing: CaptureDecoder, parser: PacketParser) {
@@ -47,6 +57,7 @@ struct CaptureDecodeStage: ~Copyable {
                 if let problem = stream.problem {
                     held.append(.problem("\(stream.name): \(problem); what was readable has been analysed"))
                 }
+                if damage != nil || stream.problem != nil { reportMissing(until: .max) }
                 reportDamage()
                 release(&batch)
                 isExhausted = true
@@ -57,6 +68,10 @@ struct CaptureDecodeStage: ~Copyable {
                     return false
                 }
             }
+        }
+        if isOutOfOrder {
+            batch.straightenTimes(tolerance: Self.tolerance)
+            isOutOfOrder = false
         }
         batch.interfaces = framing.interfaces
         batch.consumed = stream.consumed
@@ -74,7 +89,6 @@ struct CaptureDecodeStage: ~Copyable {
         while batch.count < CaptureBatch.size {
             if framing.nextPacket(in: bytes, at: &offset, into: &packet) {
                 used = offset
-                if damage != nil { reportDamage() }
                 takePacket(bytes, &batch)
                 continue
             }
@@ -82,30 +96,49 @@ struct CaptureDecodeStage: ~Copyable {
             used = offset
             switch item {
             case .packet(let next):
-                if damage != nil { reportDamage() }
                 packet = next
                 takePacket(bytes, &batch)
             case .trace(let body):
                 if let block = TraceBlock(bytes, body) {
+                    isRecording = true
                     held.append(.trace(block, place: window.position(of: body.lowerBound)))
+                } else if isRecording {
+                    addDamage(bytes, body.lowerBound - 8..<body.upperBound + 4)
                 }
             case .loss(let interface, let packets): held.append(.loss(interface: interface, packets: packets))
             case .other: break
-            case .damage(let range):
-                let place = window.position(of: range.lowerBound)..<window.position(of: range.upperBound)
-                damage = (damage?.lowerBound ?? place.lowerBound)..<place.upperBound
+            case .damage(let range): addDamage(bytes, range)
             }
         }
         window.use(upTo: used)
     }
 
+    private mutating func addDamage(_ bytes: RawSpan, _ range: Range<Int>) {
+        let place = window.position(of: range.lowerBound)..<window.position(of: range.upperBound)
+        damage = (damage?.lowerBound ?? place.lowerBound)..<place.upperBound
+        mayHideLayout = mayHideLayout || TraceBlock.mayHideLayout(bytes, range)
+    }
+
+    /// Records are missing between the last packet and one that is at `time`.
+    private mutating func reportMissing(until time: Int64) {
+        missing = .missing(until: time, mayHideLayout: mayHideLayout)
+        mayHideLayout = false
+    }
+
     @inline(__always)
     private mutating func takePacket(_ bytes: RawSpan, _ batch: inout CaptureBatch) {
-        lastTime = packet.time ?? lastTime
-        if !held.isEmpty { release(&batch) }
+        let time = packet.time ?? lastTime
+        if time < lastTime - Self.tolerance { isOutOfOrder = true }
+        if damage != nil {
+            reportMissing(until: time)
+            reportDamage()
+        }
+        if !held.isEmpty { release(&batch, next: time) }
+        lastTime = time
         while decoders.count <= packet.interface { addInterface() }
         batch.add { record, asides in
             record.time = lastTime
+            record.isDisplaced = false
             record.interface = Int32(truncatingIfNeeded: packet.interface)
             record.group = packet.data.count >= 4 ? bytes.big16(packet.data.lowerBound + 2) : 0
             record.data = Int32(truncatingIfNeeded: packet.data.lowerBound)..<Int32(truncatingIfNeeded: packet.data.upperBound)
@@ -167,14 +200,29 @@ struct CaptureDecodeStage: ~Copyable {
     }
 
     /// A packet comes, or nothing for now.
-    private mutating func release(_ batch: inout CaptureBatch) {
+    ///
+    /// - Parameter time: of the packet.
+    private mutating func release(_ batch: inout CaptureBatch, next time: Int64? = nil) {
+        let time = time ?? lastTime
+        // In front of all that lets time pass.
+        if let missing { Self.add(missing, at: lastTime == 0 ? time : min(lastTime, time), to: &batch) }
+        missing = nil
         for notice in held {
-            batch.add { record, asides in
-                record = CaptureBatch.Record(time: lastTime)
-                asides.notices.append(notice)
+            var notice = notice
+            // Everything before the packet had been received, at most.
+            if case .trace(.note(.complete(let complete)), let place) = notice, complete > time {
+                notice = .trace(.note(.complete(time)), place: place)
             }
+            Self.add(notice, at: time, to: &batch)
         }
         held.removeAll()
+    }
+
+    private static func add(_ notice: CaptureBatch.Notice, at time: Int64, to batch: inout CaptureBatch) {
+        batch.add { record, asides in
+            record = CaptureBatch.Record(time: time)
+            asides.notices.append(notice)
+        }
     }
 
     private mutating func reportDamage() {

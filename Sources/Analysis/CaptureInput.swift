@@ -7,10 +7,10 @@ final class CaptureInput: TraceInput {
     private let source: CaptureSource
     private var taker: CaptureTaker
 
-    init(_ stream: ByteStream, source: CaptureSource, label: String) {
+    init(_ stream: ByteStream, source: CaptureSource, label: String, isOfOneNamespace: Bool) {
         self.stream = stream
         self.source = source
-        taker = CaptureTaker(source, name: stream.name, label: label)
+        taker = CaptureTaker(source, name: stream.name, label: label, isOfOneNamespace: isOfOneNamespace)
     }
 
     var consumed: UInt64 { taker.consumed }

@@ -21,7 +21,7 @@ struct CaptureTaker: ~Copyable {
     /// By name, of the recording's namespaces: their indices here.
     private var namespaces: [String: Int] = [:]
     /// By namespace of the recording.
-    private var places: [Int] = []
+    private var places: [Int?] = []
 
     private var batch = CaptureBatch()
     // Of the batch, what is next.
@@ -29,16 +29,25 @@ struct CaptureTaker: ~Copyable {
     private var nextNotice = 0
     private var nextFailure = 0
     private var nextPacket = 0
+    /// Whether records were missing in front of the next one.
+    private var isAfterDamage = false
+    private let isOfOneNamespace: Bool
 
     private struct Target {
-        /// Index of the namespace; -1 for an interface whose packets say nothing of chains.
+        /// Index of the namespace, or one of the numbers below 0.
         var reader: Int
+        /// The interface's packets say nothing of chains.
+        static let foreign = -1
+        /// There is no room for the namespace.
+        static let unfollowed = -2
         var name: String
         /// The group that was seen last.
         var group: UInt16?
     }
 
-    init(_ source: CaptureSource, name: String, label: String) {
+    /// - Parameter isOfOneNamespace: whether all of the file's packets are of the namespace that is called `label`.
+    init(_ source: CaptureSource, name: String, label: String, isOfOneNamespace: Bool) {
+        self.isOfOneNamespace = isOfOneNamespace
         self.source = source
         self.name = name
         self.label = label
@@ -72,10 +81,40 @@ struct CaptureTaker: ~Copyable {
                 continue
             }
             left -= 1
-            state.move(to: time)
+            if time - state.latest > 100_000 || batch.records[nextRecord].isDisplaced || isAfterDamage {
+                doubt(kind, time, &state)
+            } else {
+                state.move(to: time)
+            }
             take(kind, time, &state)
             nextRecord += 1
         }
+    }
+
+    /// Moves the time on, past where records may be missing: what is under way is in doubt before it can end.
+    @inline(never)
+    private mutating func doubt(_ kind: CaptureBatch.Kind, _ time: Int64, _ state: inout AnalysisState) {
+        let record = batch.records[nextRecord]
+        let interface = Int(record.interface)
+        var isDoubtful = isAfterDamage || record.isDisplaced
+        if kind == .report, interface < targets.count, let reader = targets[interface]?.reader, reader >= 0 {
+            isDoubtful = isDoubtful || !state.follows(record.report, reader: reader)
+        }
+        if isDoubtful { noteMissing(until: time, &state) }
+        state.move(to: time)
+        // What has begun meanwhile, as far as other files tell, may have been here, too.
+        if isDoubtful { noteMissing(until: time, &state) }
+        isAfterDamage = false
+    }
+
+    /// Records of the file are missing: all namespaces that it may be of have lost events.
+    private mutating func noteMissing(until time: Int64, _ state: inout AnalysisState) {
+        let end = min(time, Int64.max / 4)
+        // Its interfaces' names say which namespaces a pcapng file is of, and some may be among what is missing.
+        guard isOfOneNamespace else { return state.noteMissing(until: end) }
+        makeRoom(for: 0)
+        if targets[0] == nil { targets[0] = target(0, &state) }
+        if let reader = targets[0]?.reader, reader >= 0 { state.noteMissing(in: reader, until: end) }
     }
 
     private static let recentCount = NFLogDecoder.recentCount
@@ -103,7 +142,10 @@ struct CaptureTaker: ~Copyable {
             let ahead = nextPacket + Self.ahead
             if ahead < batch.asides.packets.count { expect(batch.asides.packets[ahead], &state) }
         }
-        guard let reader = targets[interface]?.reader, reader >= 0 else { return }
+        guard let reader = targets[interface]?.reader, reader >= 0 else {
+            if targets[interface]?.reader == Target.unfollowed { state.countUnfollowed() }
+            return
+        }
         if let observer = state.observer { return show(observer, interface, reader, kind, time, &state) }
         if kind == .report {
             _ = take(report, interface, reader, time, &state)
@@ -139,7 +181,10 @@ struct CaptureTaker: ~Copyable {
         let range = Int(record.data.lowerBound)..<Int(record.data.upperBound)
         let namespace = targets[interface]?.name ?? label
         source.lend { bytes in
-            guard observer.accepts(bytes, range, namespace: namespace) else { return }
+            guard observer.accepts(bytes, range, namespace: namespace) else {
+                if record.report.isNewPacket { recalls[interface].forget(record.report.packet) }
+                return
+            }
             guard kind == .report else { return state.countMalformed(reader: reader) }
             observer.placed(bytes, range, segment: take(record.report, interface, reader, time, &state))
         }
@@ -165,18 +210,26 @@ struct CaptureTaker: ~Copyable {
     }
 
     private mutating func target(_ index: Int, _ state: inout AnalysisState) -> Target {
+        // What is known of its packets may be of another namespace.
+        recalls[index] = NFLogRecall()
         let interface = batch.interfaces[index]
         guard interface.linkType == CaptureInterface.nflog else {
             state.problems.add(
                 "\(name): interface \(interface.name ?? "\(index)") has link type \(interface.linkType); only NFLOG "
                     + "(239) says in which chain a packet was, so its packets are left out. Capture with: "
                     + "tcpdump -i nflog:5 -w FILE")
-            return Target(reader: -1, name: "")
+            return Target(reader: Target.foreign, name: "")
         }
         // tcpdump and dumpcap call it nflog:5.
         let named = interface.name.flatMap { $0.hasPrefix("nflog") || $0.isEmpty ? nil : $0 }
         let name = named ?? label
-        return Target(reader: state.reader(named: name, index: namespaces[name]), name: name)
+        guard let reader = state.reader(named: name, index: namespaces[name]) else {
+            state.problems.add(
+                "\(self.name): namespace \(name) is one more than the \(LayoutRegistry.mostNamespaces) that are followed; its "
+                    + "packets are counted as unplaced. Analyse fewer files at once")
+            return Target(reader: Target.unfollowed, name: name)
+        }
+        return Target(reader: reader, name: name)
     }
 
     private mutating func take(_ notice: CaptureBatch.Notice, _ state: inout AnalysisState) {
@@ -186,7 +239,9 @@ struct CaptureTaker: ~Copyable {
                 let layout = try RecordedLayout(json: json)
                 places = state.adopt(layout)
                 namespaces = Dictionary(
-                    zip(layout.layout.namespaces, places).filter { $0.0.medium == .nflog }.map { ($0.0.name, $0.1) },
+                    zip(layout.layout.namespaces, places).compactMap { known, place in
+                        known.medium == .nflog ? place.map { (known.name, $0) } : nil
+                    },
                     uniquingKeysWith: { $1 })
                 // Interfaces that had no packet under an earlier layout may belong elsewhere now.
                 for index in targets.indices {
@@ -195,12 +250,18 @@ struct CaptureTaker: ~Copyable {
                 }
             } catch {
                 state.problems.add("\(name): the layout at byte \(place) is not understood: \(error)")
+                noteMissing(until: state.latest, &state)
+                state.distrustProbes(of: places)
             }
         case .trace(.note(let note), _): state.take(note, places: places)
         case .loss(let interface, let packets):
             makeRoom(for: interface)
             if targets[interface] == nil { targets[interface] = target(interface, &state) }
             if let reader = targets[interface]?.reader, reader >= 0 { state.noteLoss(packets, reader: reader) }
+        case .missing(let time, let mayHideLayout):
+            noteMissing(until: time, &state)
+            isAfterDamage = true
+            if mayHideLayout { state.distrustProbes(of: places) }
         case .problem(let message): state.problems.add(message)
         }
     }

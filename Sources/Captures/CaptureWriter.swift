@@ -84,10 +84,13 @@ package struct CaptureWriter: Sendable {
         block(CaptureFormat.traceBlock) { writer in
             // Little-endian whatever the section's order is.
             writer.put32(TraceBlock.mark.littleEndian)
+            let start = writer.bytes.count
             writer.put32(kind.littleEndian)
             writer.put32(UInt32(content.count).littleEndian)
             writer.bytes += content
+            let checksum = TraceBlock.checksum(unsafe writer.bytes.span.bytes, start..<writer.bytes.count)
             writer.pad()
+            writer.put32(checksum.littleEndian)
         }
     }
 

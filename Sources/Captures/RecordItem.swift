@@ -118,10 +118,37 @@ package enum TraceBlock {
     case layout(json: [UInt8])
     case note(RecordedNote)
 
+    /// FNV-1a (draft-eastlake-fnv) with 32 bits over kind, length and content: follows the content, behind its padding.
+    package static func checksum(_ bytes: RawSpan, _ range: Range<Int>) -> UInt32 {
+        var sum: UInt32 = 0x811C_9DC5
+        for offset in range { sum = (sum ^ UInt32(bytes.byte(offset))) &* 0x0100_0193 }
+        return sum
+    }
+
+    /// Whether damaged bytes may have been a layout: they are many, or hold its mark, or a part of its text.
+    package static func mayHideLayout(_ bytes: RawSpan, _ range: Range<Int>) -> Bool {
+        if range.count > 4096 { return true }
+        var text = 0
+        for offset in range {
+            if range.upperBound - offset >= 8, bytes.little32(offset) == mark, bytes.little32(offset + 4) == 1 { return true }
+            text = (0x20..<0x7F).contains(bytes.byte(offset)) ? text + 1 : 0
+            // Longer than any prefix, which has 128 bytes at most.
+            if text > 160 { return true }
+        }
+        return false
+    }
+
+    /// - Returns: `nil` for a block that is not ours, or is damaged.
     package init?(_ bytes: RawSpan, _ body: Range<Int>) {
         guard body.count >= 12, bytes.little32(body.lowerBound) == Self.mark else { return nil }
         let length = Int(bytes.little32(body.lowerBound + 8))
         guard length <= body.count - 12 else { return nil }
+        // Recordings of earlier versions have no checksum.
+        let end = 12 + (length + 3) & ~3
+        if body.count >= end + 4 {
+            let sum = Self.checksum(bytes, body.lowerBound + 4..<body.lowerBound + 12 + length)
+            guard bytes.little32(body.lowerBound + end) == sum else { return nil }
+        }
         let content = body.lowerBound + 12..<body.lowerBound + 12 + length
         switch bytes.little32(body.lowerBound + 4) {
         case 1: self = .layout(json: content.map { bytes.byte($0) })

@@ -52,6 +52,13 @@ extension Correlator {
         }
         doubt(index)
         doubt(copy)
+        doubtEvents(of: index)
+        doubtEvents(of: copy)
+    }
+
+    /// Events of a segment's packet may have been taken for those of a copy of it, which a damaged file may hold.
+    private mutating func doubtEvents(of index: Int32) {
+        if limits.doubtsGaps { live.journeys[live.segments[index].journey].mayLackEvents = true }
     }
 
     /// A segment goes on in a namespace of which events have been lost since it began: its next event may be that of a copy.
@@ -63,7 +70,10 @@ extension Correlator {
         var looks = 0
         while candidate >= 0, looks < 256 {
             looks += 1
-            if candidate != index, isCopy(candidate, index), isRecent(candidate) { return doubt(index) }
+            if candidate != index, isCopy(candidate, index), isRecent(candidate) {
+                doubtEvents(of: candidate)
+                return doubt(index)
+            }
             candidate = live.next(&candidates)
         }
     }

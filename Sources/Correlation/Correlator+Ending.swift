@@ -280,7 +280,7 @@ extension Correlator {
     /// How the journey that ends in `leaf` ended, and why that is not known if it is not.
     private mutating func decide(_ leaf: Int32, _ own: LiveJourney, isEvicted: Bool) {
         var hasGap = false
-        var hasLoss = false
+        var hasLoss = own.mayLackEvents
         // Whether probes or namespaces have changed since.
         var isOutdated = false
         var index = leaf
@@ -328,11 +328,8 @@ extension Correlator {
             if isEvicted { return settle(.incomplete, .evicted) }
             if hasLoss { return settle(.incomplete, .eventsLost) }
             if isOutdated { return settle(.incomplete, .layoutChanged) }
-            let first = live.segments[own.firstSegment]
-            let isPutTogether =
-                first.hook != .prerouting && first.hook != .output
-                && !itinerary.fits(own.length, namespace: Int(first.namespace), interface: first.inInterface)
-            return settle(.incomplete, live.segments[leaf].isFragment || isPutTogether ? .refragmented : .stepsMissing)
+            let isRefragmented = live.segments[leaf].isFragment || isPutTogether(own.firstSegment)
+            return settle(.incomplete, isRefragmented ? .refragmented : .stepsMissing)
         }
         switch verdict(of: leaf).ending {
         case .delivered:
@@ -356,6 +353,19 @@ extension Correlator {
                 next.probes, isFiltered: next.dependsOnSource, isAnyLost: hasLoss || isLost,
                 isThinned: isThinned(own) && mayBeTranslated(leaf), patience: patience(.crossing))
         }
+    }
+
+    /// Whether a packet that was first seen here may have been put together from fragments.
+    private mutating func isPutTogether(_ first: Int32) -> Bool {
+        let segment = live.segments[first]
+        return segment.hook != .prerouting && segment.hook != .output
+            && !itinerary.fits(
+                live.journeys[segment.journey].length, namespace: Int(segment.namespace), interface: segment.inInterface)
+    }
+
+    /// Whether probes that a packet must have passed before its first event in a namespace did not report it.
+    mutating func isOrphan(_ index: Int32) -> Bool {
+        verdict(of: index).hasGap && !live.segments[index].isFragment && !isPutTogether(index)
     }
 
     /// Whether packets were left out while it was under way, or could still go on.

@@ -42,6 +42,9 @@ public struct Correlator: ~Copyable {
         public var history = 1 << 15
         /// Connections with translated addresses that are remembered.
         public var translations = 1 << 16
+        /// Whether losses may be told by nothing but what is missing, as in files that were damaged: a packet that is first seen
+        /// where none can begin is a sign of it.
+        public var doubtsGaps = false
         /// Sequences of steps within a namespace that are kept apart (`RouteTable`).
         public var routes = 1 << 20
 
@@ -172,10 +175,13 @@ public struct Correlator: ~Copyable {
     }
 
     /// Events of `namespace` were lost: journeys under way there are in doubt.
-    public mutating func noteLoss(namespace: Int) {
-        guard namespace < lossTimes.count else { return }
+    ///
+    /// - Parameter end: when the loss ends, in microseconds by the clock of `receive(at:)`, where that is later than now: packets
+    ///   that left for the namespace until then may have arrived.
+    public mutating func noteLoss(namespace: Int, until end: Int64 = .min) {
+        guard lossTimes.indices.contains(namespace) else { return }
         lossPositions[namespace] = history.next
-        lossTimes[namespace] = now
+        lossTimes[namespace] = max(lossTimes[namespace], now, end)
         lastLoss = now
     }
 
@@ -323,6 +329,7 @@ public struct Correlator: ~Copyable {
                 event.packet.carries, namespace: place.namespace, segment: position, tuple: event.packet.tuple)
         }
         if copy >= 0 { doubtCopy(of: index) }
+        if limits.doubtsGaps, isOrphan(index) { noteLoss(namespace: Int(place.namespace)) }
         translations.prefetchEntry(event.packet.tuple, in: Int(place.namespace))
         // Most that arrive have become a part of another journey by now.
         if live.segments[index].journey == journey {

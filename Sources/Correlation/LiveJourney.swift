@@ -30,6 +30,7 @@ struct LiveJourney: BitwiseCopyable {
 
         static let isAmbiguous = Flags(rawValue: 1)
         static let isFragment = Flags(rawValue: 2)
+        static let mayLackEvents = Flags(rawValue: 4)
     }
 
     init(_ packet: Packet, serial: UInt64, time: Int64, now: Int64) {
@@ -50,6 +51,12 @@ struct LiveJourney: BitwiseCopyable {
     var isAmbiguous: Bool {
         get { flags.contains(.isAmbiguous) }
         set { if newValue { flags.formUnion(.isAmbiguous) } else { flags.subtract(.isAmbiguous) } }
+    }
+
+    /// Another packet's journey may have taken some of its events while others were lost.
+    var mayLackEvents: Bool {
+        get { flags.contains(.mayLackEvents) }
+        set { if newValue { flags.formUnion(.mayLackEvents) } else { flags.subtract(.mayLackEvents) } }
     }
 
     private static func header(_ tuple: PacketTuple) -> Int64 { tuple.source.family == .ipv6 ? 40 : 0 }
@@ -83,6 +90,7 @@ struct LiveJourney: BitwiseCopyable {
         cover(other.firstSeen, other.lastSeen)
         activeFor = UInt32(clamping: max(lastActivity, other.lastActivity) &- begunAt)
         if other.isAmbiguous { isAmbiguous = true }
+        if other.mayLackEvents { mayLackEvents = true }
     }
 
     /// - Parameter timeToLive: that of its first segment's entry.

@@ -19,6 +19,8 @@ package final class LayoutRegistry: Sendable {
         var indices: [Identity: Int] = [:]
         var generation = 0
         var isSurveyWanted = false
+        /// Probes that nothing but a prefix in a file speaks of.
+        var spokenOf = 0
     }
 
     private struct Identity: Hashable {
@@ -29,6 +31,16 @@ package final class LayoutRegistry: Sendable {
         var chain: String
         var hook: Hook
         var prefix: String
+
+        init(_ probe: Probe) {
+            namespace = probe.namespace
+            family = probe.family
+            backend = probe.backend
+            table = probe.table
+            chain = probe.chain
+            hook = probe.hook
+            prefix = probe.prefix
+        }
     }
 
     private let state = Mutex(State())
@@ -90,9 +102,7 @@ package final class LayoutRegistry: Sendable {
 
     @discardableResult
     private static func add(_ probe: Probe, to state: inout State) -> Int {
-        let identity = Identity(
-            namespace: probe.namespace, family: probe.family, backend: probe.backend, table: probe.table,
-            chain: probe.chain, hook: probe.hook, prefix: probe.prefix)
+        let identity = Identity(probe)
         if let index = state.indices[identity] {
             state.layout.probes[index] = probe
             state.layout.isInForce[index] = true
@@ -116,6 +126,27 @@ package final class LayoutRegistry: Sendable {
         }
     }
 
+    /// Whether rules have been read by which the silence of a namespace's probes proves something.
+    package func hasProof(of namespace: Int) -> Bool {
+        state.withLock { state in
+            state.layout.probes.indices.contains { index in
+                guard state.layout.isInForce[index], state.layout.probes[index].namespace == namespace else { return false }
+                if case .every = state.layout.probes[index].coverage { return true }
+                return false
+            }
+        }
+    }
+
+    /// Probes of these namespaces prove nothing by their silence until they are found again.
+    package func distrust(namespaces: Set<Int>) {
+        state.withLock { state in
+            for index in state.layout.probes.indices where namespaces.contains(state.layout.probes[index].namespace) {
+                if case .every = state.layout.probes[index].coverage { state.layout.probes[index].coverage = .some }
+            }
+            state.generation += 1
+        }
+    }
+
     /// Makes room for a namespace that has just appeared.
     ///
     /// - Returns: its index.
@@ -133,12 +164,13 @@ package final class LayoutRegistry: Sendable {
     /// Takes the layout that a recording holds, which replaces what was known of its namespaces.
     ///
     /// - Parameter segmentOffset: keeps the segments of different machines apart.
-    /// - Returns: the index here of each of its namespaces.
-    package func adopt(_ recorded: Layout, segmentOffset: UInt32) -> [Int] {
+    /// - Returns: the index here of each of its namespaces; `nil` for one that found no room.
+    package func adopt(_ recorded: Layout, segmentOffset: UInt32) -> [Int?] {
         state.withLock { state in
             let places = recorded.namespaces.map { Self.namespace(named: $0.name, medium: $0.medium, &state) }
             func moved(_ segment: UInt32) -> UInt32 { segment == 0 ? 0 : segment &+ segmentOffset }
-            for (index, namespace) in zip(places, recorded.namespaces) {
+            for (place, namespace) in zip(places, recorded.namespaces) {
+                guard let index = place else { continue }
                 let before = state.layout.namespaces[index]
                 state.layout.namespaces[index] = namespace
                 state.layout.namespaces[index].interfaces = namespace.interfaces.mapValues {
@@ -150,9 +182,10 @@ package final class LayoutRegistry: Sendable {
             for index in state.layout.probes.indices where places.contains(state.layout.probes[index].namespace) {
                 state.layout.isInForce[index] = false
             }
-            let probes = recorded.probes.map { probe in
+            let probes = recorded.probes.compactMap { probe -> Probe? in
+                guard let place = places[probe.namespace] else { return nil }
                 var probe = probe
-                probe.namespace = places[probe.namespace]
+                probe.namespace = place
                 return probe
             }
             Self.add(probes, to: &state)
@@ -164,27 +197,25 @@ package final class LayoutRegistry: Sendable {
     // MARK: What readers meet
 
     /// The namespace of this name, which is made where there is none yet: of a file nothing is known but what is in it.
-    package func namespace(named name: String, medium: Medium) -> Int {
+    ///
+    /// - Returns: `nil` for one more than there is room for.
+    package func namespace(named name: String, medium: Medium) -> Int? {
         state.withLock { Self.namespace(named: name, medium: medium, &$0) }
     }
 
-    private static func namespace(named name: String, medium: Medium, _ state: inout State) -> Int {
+    private static func namespace(named name: String, medium: Medium, _ state: inout State) -> Int? {
         let known = state.layout.namespaces.firstIndex { $0.name == name && $0.medium == medium }
         if let known { return known }
         // A file may name any number of them; the layout has room for 65,536.
-        let name = state.layout.namespaces.count < mostNamespaces ? name : others
-        if name == others, let known = state.layout.namespaces.firstIndex(where: { $0.name == others && $0.medium == medium }) {
-            return known
-        }
+        guard state.layout.namespaces.count < mostNamespaces else { return nil }
         // The loopback interface has index 1 in every namespace (LOOPBACK_IFINDEX in the kernel's net/flow.h).
         let loopback = Interface(name: "lo", segment: firstLoopback + UInt32(state.layout.namespaces.count))
         return add(
             NamespaceLayout(name: name, inode: 0, interfaces: [1: loopback], medium: medium), to: &state)
     }
 
-    /// Namespaces of files that are kept apart; what else they name is one.
-    private static let mostNamespaces = 4096
-    private static let others = "(others)"
+    /// Namespaces of files that are followed.
+    package static let mostNamespaces = 4096
     /// Probes that prefixes of files alone speak of.
     private static let mostProbes = 1 << 13
 
@@ -227,10 +258,19 @@ package final class LayoutRegistry: Sendable {
             } else {
                 return nil
             }
-            let index = Self.add(probe, to: &state)
-            state.generation += 1
-            return UInt32(index)
+            return addSpokenOf([probe], to: &state).first
         }
+    }
+
+    /// Adds probes that nothing but a prefix speaks of.
+    ///
+    /// - Returns: their numbers; none where a file speaks of more than there is room for.
+    private func addSpokenOf(_ probes: [Probe], to state: inout State) -> [UInt32] {
+        let new = probes.count { state.indices[Identity($0)] == nil }
+        guard new == 0 || mode == .live || state.spokenOf + new <= Self.mostProbes else { return [] }
+        state.spokenOf += new
+        state.generation += 1
+        return probes.map { UInt32(Self.add($0, to: &state)) }
     }
 
     /// The probes that a line of the kernel log with `prefix` may belong to: of one namespace, one for each hook that the
@@ -252,21 +292,24 @@ package final class LayoutRegistry: Sendable {
                 return (fitting.isEmpty ? known : fitting).map { UInt32($0) }
             }
             state.isSurveyWanted = true
-            guard mode == .offline, state.layout.probes.count < Self.mostProbes else { return [] }
+            guard mode == .offline else { return [] }
             let found: [Probe]
             if let own = ProbePrefix(prefix) {
-                let namespace = Self.namespace(named: "ns\(own.namespace ?? 0)", medium: .kernelLog, &state)
+                guard let namespace = Self.namespace(named: "ns\(own.namespace ?? 0)", medium: .kernelLog, &state) else {
+                    return []
+                }
                 let at = Hook(name: own.chain).map { [$0] } ?? own.table.hooks.filter(hooks.contains)
                 found = at.map { Self.probe(own, namespace, family, $0, prefix) }
             } else if let words = PrefixWords(prefix) {
-                let namespace = Self.namespace(named: words.place ?? "host", medium: .kernelLog, &state)
+                guard let namespace = Self.namespace(named: words.place ?? "host", medium: .kernelLog, &state) else {
+                    return []
+                }
                 let at = Hook(name: words.chain).map { [$0] } ?? words.table.hooks.filter(hooks.contains)
                 found = at.map { Self.probe(words, namespace, family, $0, prefix) }
             } else {
                 return []
             }
-            state.generation += 1
-            return found.map { UInt32(Self.add($0, to: &state)) }
+            return addSpokenOf(found, to: &state)
         }
     }
 

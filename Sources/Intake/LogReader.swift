@@ -27,8 +27,13 @@ package struct LogReader {
         case probes([UInt32])
     }
 
-    /// - Parameter seed: as `PacketParser` takes it.
-    package init(seed: UInt64, registry: LayoutRegistry) {
+    private let mostPlacements: Int
+
+    /// - Parameters:
+    ///   - seed: as `PacketParser` takes it.
+    ///   - mostPlacements: prefixes that are remembered; 1 at least.
+    package init(seed: UInt64, registry: LayoutRegistry, mostPlacements: Int = 1 << 16) {
+        self.mostPlacements = mostPlacements
         self.seed = seed
         self.registry = registry
     }
@@ -100,15 +105,14 @@ package struct LogReader {
             correlator.update(registry.current.layout, isDiscovery: registry.isOffline)
         }
         let placement: Placement = probes.isEmpty ? .unplaced(unplaced.number(of: text)) : .probes(probes)
-        // Bounded: TRACE has a prefix for every rule, and a rule set may be large. The last one is for those past the bound.
-        if placements.count < 1 << 16 {
-            placements.append(placement)
-            prefixes.insert(
-                logged.prefix.map { bytes.byte($0) }, family: family.rawValue, hook: shape,
-                number: UInt32(placements.count - 1))
-        } else {
-            placements[placements.count - 1] = placement
+        // Bounded: TRACE has a prefix for every rule, and a rule set may be large. Past the bound all are placed anew.
+        if placements.count >= mostPlacements {
+            prefixes = PrefixTable()
+            placements.removeAll(keepingCapacity: true)
         }
+        placements.append(placement)
+        prefixes.insert(
+            logged.prefix.map { bytes.byte($0) }, family: family.rawValue, hook: shape, number: UInt32(placements.count - 1))
         return placements.count - 1
     }
 

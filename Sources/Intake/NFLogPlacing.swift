@@ -19,6 +19,10 @@ package struct NFLogRecall {
 
     package init() {}
 
+    /// A packet has taken the place of another one, and its event is not taken.
+    @inline(__always)
+    package mutating func forget(_ packet: UInt8) { fates[Int(packet)] = .unknown }
+
     @inline(never)
     fileprivate mutating func forget(_ epoch: UInt64) {
         probes.removeAll(keepingCapacity: true)
@@ -86,6 +90,8 @@ package struct NFLogPlacing {
         let number = Int(report.origin)
         var probe = number < recall.probes.count ? recall.probes[number] : Self.unknown
         if probe == Self.unknown { probe = place(number, origin(), &recall, &correlator) }
+        // Whatever was known of the place that a new packet has taken was of another packet.
+        if report.isNewPacket { recall.forget(report.packet) }
         guard probe < Self.firstUnplaced else {
             countUnplaced(probe)
             return NFLogReader.noTag
@@ -144,10 +150,20 @@ package struct NFLogPlacing {
 
     private mutating func skip(from expected: UInt32, to sequence: UInt32, _ correlator: inout Correlator) {
         let gap = sequence &- expected
-        // A number that goes back is a new instance of the group, not a gap of four billion.
-        guard gap < 1 << 31 else { return }
+        // A number that goes back is a new instance of the group, not a gap of four billion. In a file it may be a stretch of it
+        // that stands there twice.
+        guard gap < 1 << 31 else {
+            if registry.isOffline { correlator.noteLoss(namespace: namespace) }
+            return
+        }
         counters.lost += UInt64(gap)
         correlator.noteLoss(namespace: namespace)
+    }
+
+    /// Whether a report follows the last one of its namespace.
+    package func follows(_ report: NFLogReport) -> Bool {
+        guard report.hasSequence, let nextSequence else { return true }
+        return report.sequence == nextSequence
     }
 
     // MARK: Probes
@@ -163,20 +179,29 @@ package struct NFLogPlacing {
         _ number: Int, _ origin: NFLogOrigin, _ recall: inout NFLogRecall, _ correlator: inout Correlator
     ) -> UInt32 {
         let probe: UInt32
-        if let hook = Hook(rawValue: origin.hook) {
+        var isExplained = true
+        if origin.prefix == nil {
+            probe = Self.firstUnplaced + UInt32(unplaced.numberOfOthers())
+            isExplained = false
+        } else if let hook = Hook(rawValue: origin.hook), let prefix = origin.prefix {
             if let family = AddressFamily(rawValue: origin.family),
-                let placed = registry.place(prefix: origin.prefix, namespace: namespace, family: family, hook: hook)
+                let placed = registry.place(prefix: prefix, namespace: namespace, family: family, hook: hook)
             {
                 probe = placed
                 if placed >= correlator.probeCount {
                     correlator.update(registry.current.layout, isDiscovery: registry.isOffline)
+                    isExplained = false
                 }
             } else {
-                probe = Self.firstUnplaced + UInt32(unplaced.number(of: origin.prefix))
+                probe = Self.firstUnplaced + UInt32(unplaced.number(of: prefix))
+                isExplained = false
             }
         } else {
             probe = Self.impossible
+            isExplained = false
         }
+        // In a file, what no rule explains may be damaged: the event of a probe that is known is missing then.
+        if registry.isOffline, !isExplained, registry.hasProof(of: namespace) { correlator.noteLoss(namespace: namespace) }
         while recall.probes.count <= number { recall.probes.append(Self.unknown) }
         recall.probes[number] = probe
         return probe

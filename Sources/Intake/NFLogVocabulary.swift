@@ -2,7 +2,8 @@ internal import WireFormat
 
 /// Where an NFLOG message comes from, as far as it says so itself.
 package struct NFLogOrigin: Sendable {
-    package var prefix: String
+    /// `nil` for one that found no room: which prefix it has is not known.
+    package var prefix: String?
     /// `nfgen_family`, `NFPROTO_*`.
     package var family: UInt8
     /// `NF_INET_*`.
@@ -15,7 +16,7 @@ package struct NFLogVocabulary: Sendable {
     var shapes = NFLogShapes()
     private var numbers = PrefixTable()
     private var origins: [NFLogOrigin] = []
-    /// What finds no room shares this one, which no probe has.
+    /// The number of the origin without a prefix, which those share that find no room.
     private var others: UInt32?
 
     package init() {}
@@ -34,7 +35,7 @@ package struct NFLogVocabulary: Sendable {
         let number = UInt32(origins.count)
         guard hasRoom else {
             if let others { return others }
-            origins.append(NFLogOrigin(prefix: UnplacedPrefixes.others, family: message.family, hook: message.hook))
+            origins.append(NFLogOrigin(prefix: nil, family: message.family, hook: message.hook))
             others = number
             return number
         }

@@ -18,12 +18,15 @@ struct PrefixTable {
     /// All prefixes, one behind the other.
     private var text: [UInt8] = []
 
+    /// So that nobody can choose prefixes that collide.
+    private let seed = UInt64.random(in: 0...UInt64.max)
+
     init() { slots = [Int32](repeating: -1, count: 256) }
 
     /// The number that was inserted for this key; `nil` where it is new.
     @inline(__always)
     func number(_ bytes: RawSpan, _ prefix: Range<Int>, family: UInt8, hook: UInt8) -> UInt32? {
-        var slot = Int(truncatingIfNeeded: Self.hash(bytes, prefix, family, hook)) & (slots.count - 1)
+        var slot = Int(truncatingIfNeeded: hash(bytes, prefix, family, hook)) & (slots.count - 1)
         while slots[slot] >= 0 {
             let index = Int(slots[slot])
             if entries[index].family == family, entries[index].hook == hook, isEqual(index, bytes, prefix) {
@@ -52,7 +55,7 @@ struct PrefixTable {
     private mutating func place(_ index: Int) {
         let entry = entries[index]
         // Bytes have no padding, which is what makes a span's bytes unsafe in general.
-        let hash = Self.hash(unsafe text.span.bytes, entry.prefix, entry.family, entry.hook)
+        let hash = hash(unsafe text.span.bytes, entry.prefix, entry.family, entry.hook)
         var slot = Int(truncatingIfNeeded: hash) & (slots.count - 1)
         while slots[slot] >= 0 { slot = (slot + 1) & (slots.count - 1) }
         slots[slot] = Int32(index)
@@ -81,23 +84,26 @@ struct PrefixTable {
     }
 
     @inline(__always)
-    private static func hash(_ bytes: RawSpan, _ range: Range<Int>, _ family: UInt8, _ hook: UInt8) -> UInt64 {
-        var hash: UInt64 = UInt64(family) << 8 ^ UInt64(hook) ^ UInt64(range.count) << 16
+    private func hash(_ bytes: RawSpan, _ range: Range<Int>, _ family: UInt8, _ hook: UInt8) -> UInt64 {
+        // What a product of 64 bits loses would let words be chosen that collide whatever the seed is.
+        func mixed(_ hash: UInt64, _ word: UInt64) -> UInt64 {
+            let product = (hash ^ word).multipliedFullWidth(by: 0x9E37_79B9_7F4A_7C15)
+            return product.high ^ product.low ^ seed
+        }
+        var hash = mixed(seed, UInt64(family) << 8 ^ UInt64(hook) ^ UInt64(range.count) << 16)
         var offset = range.lowerBound
         while range.upperBound &- offset >= 8 {
-            hash = (hash ^ bytes.little64(offset)) &* 0x9E37_79B9_7F4A_7C15
-            hash ^= hash >> 29
+            hash = mixed(hash, bytes.little64(offset))
             offset &+= 8
         }
         if range.count >= 8 {
             // The last eight, some of them a second time.
-            hash = (hash ^ bytes.little64(range.upperBound &- 8)) &* 0x9E37_79B9_7F4A_7C15
-            return hash ^ hash >> 32
+            return mixed(hash, bytes.little64(range.upperBound &- 8))
         }
         while offset < range.upperBound {
-            hash = (hash ^ UInt64(bytes.byte(offset))) &* 0x9E37_79B9_7F4A_7C15
+            hash = mixed(hash, UInt64(bytes.byte(offset)))
             offset += 1
         }
-        return hash ^ hash >> 32
+        return hash
     }
 }

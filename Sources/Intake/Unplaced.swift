@@ -11,8 +11,14 @@ package struct UnplacedPrefixes {
     /// The number of a prefix, for `count`.
     package mutating func number(of prefix: String) -> Int {
         if let known = numbers[prefix] { return known }
-        let name = numbers.count < Self.limit ? prefix : Self.others
-        if let known = numbers[name] { return known }
+        guard numbers.count < Self.limit else { return numberOfOthers() }
+        return add(prefix)
+    }
+
+    /// The number of those that are not kept apart.
+    package mutating func numberOfOthers() -> Int { numbers[Self.others] ?? add(Self.others) }
+
+    private mutating func add(_ name: String) -> Int {
         numbers[name] = counts.count
         counts.append(0)
         return counts.count - 1

@@ -26,6 +26,11 @@ public struct CaptureInterface: Equatable, Sendable {
     /// Whether the numbers in the file have the other byte order than this machine.
     public var isSwapped: Bool
     var clock = CaptureClock()
+    /// Whether its description has been read.
+    var isDefined = true
+
+    /// Holds the place of one whose description is missing.
+    static let undefined = CaptureInterface(linkType: 0, name: nil, isSwapped: false, isDefined: false)
 }
 
 /// How a file's time stamps count.
@@ -74,16 +79,27 @@ public struct CaptureDecoder: Sendable {
     /// Those met so far; later sections add theirs.
     public private(set) var interfaces: [CaptureInterface] = []
 
-    /// - Returns: `nil` where the bytes, at least 24 of them or the whole file, are the beginning of neither format.
+    /// - Returns: `nil` where the bytes, at least 24 of them or the whole file, are the beginning of neither format, not even of
+    ///   one whose first bytes are damaged.
     public init?(beginning bytes: RawSpan) {
         if let framing = PcapFraming(bytes) {
             format = .pcap(framing)
             interfaces = [framing.interface]
         } else if bytes.byteCount >= 12, bytes.native32(0) == CaptureFormat.sectionHeader {
             format = .pcapng(PcapngFraming())
+        } else if let framing = PcapngFraming(damagedBeginning: bytes) {
+            format = .pcapng(framing)
+        } else if let framing = PcapFraming(damagedBeginning: bytes) {
+            format = .pcap(framing)
+            interfaces = [framing.interface]
         } else {
             return nil
         }
+    }
+
+    /// Whether all packets of the file are of one interface.
+    public var isOfOneInterface: Bool {
+        if case .pcap = format { true } else { false }
     }
 
     /// The item at `offset`, which moves behind it.
@@ -145,6 +161,10 @@ public enum CaptureFormat {
     public static let byteOrderMagic: UInt32 = 0x1A2B_3C4D
     /// Larger blocks are taken for damage, as Wireshark does.
     static let longestBlock = 16 << 20
+    /// Longest block of a packet or an interface that is looked for among damaged bytes.
+    static let longestPacketBlock = 1 << 19
+    /// `shb_userappl` of recordings.
+    public static let application = "ipt-trace"
     /// Larger packets are taken for damage: tcpdump's largest snapshot length.
     static let longestPacket: UInt32 = 262_144
     /// Interfaces of one file at most.

@@ -5,9 +5,11 @@ struct PcapFraming: Sendable {
 
     let interface: CaptureInterface
     private let isSwapped: Bool
-    private let fractionsPerSecond: UInt32
+    private var fractionsPerSecond: UInt32
     private var isHeaderRead = false
     private var lastSeconds: UInt32?
+    /// Where the first record stands in a file whose beginning is damaged.
+    private var firstRecord: Int?
 
     /// Recognises the magic number: micro- or nanoseconds, either byte order.
     init?(_ bytes: RawSpan) {
@@ -22,6 +24,50 @@ struct PcapFraming: Sendable {
         let linkType = isSwapped ? bytes.native32(20).byteSwapped : bytes.native32(20)
         interface = CaptureInterface(
             linkType: UInt16(truncatingIfNeeded: linkType), name: nil, isSwapped: isSwapped)
+    }
+
+    /// A file whose beginning is damaged: finds the first two records of NFLOG messages in a row, in either byte order. What is
+    /// left of the magic number tells the resolution of times, or else the times do.
+    init?(damagedBeginning bytes: RawSpan) {
+        var found: (framing: PcapFraming, position: Int)?
+        for isSwapped in [false, true] {
+            let framing = PcapFraming(isSwapped: isSwapped)
+            let end = min(found?.position ?? .max, bytes.byteCount - Self.recordHeaderLength)
+            guard end > 0, let position = (0..<end).first(where: { framing.isRow(bytes, $0, isLast: true) }) else { continue }
+            found = (framing, position)
+        }
+        guard let found else { return nil }
+        var framing = found.framing
+        let position = found.position
+        if framing.hasMicroseconds(bytes, position) { framing.fractionsPerSecond = 1_000_000 }
+        framing.isHeaderRead = true
+        framing.firstRecord = position
+        self = framing
+    }
+
+    /// With nanoseconds, which every fraction of a second fits.
+    private init(isSwapped: Bool) {
+        self.isSwapped = isSwapped
+        fractionsPerSecond = 1_000_000_000
+        interface = CaptureInterface(linkType: CaptureInterface.nflog, name: nil, isSwapped: isSwapped)
+    }
+
+    private func hasMicroseconds(_ bytes: RawSpan, _ firstRecord: Int) -> Bool {
+        func likeness(_ magic: UInt32) -> Int {
+            let word = isSwapped ? magic.byteSwapped : magic
+            return (0..<4).count { bytes.byte($0) == UInt8(truncatingIfNeeded: word.littleEndian >> UInt32($0 * 8)) }
+        }
+        let (micro, nano) = (likeness(0xA1B2_C3D4), likeness(0xA1B2_3C4D))
+        if max(micro, nano) >= 2, micro != nano { return micro > nano }
+        var offset = firstRecord
+        for _ in 0..<64 {
+            guard bytes.byteCount - offset >= Self.recordHeaderLength else { break }
+            let record = record(bytes, offset)
+            guard isSound(record) else { break }
+            if record.fraction >= 1_000_000 { return false }
+            offset += Self.recordHeaderLength + Int(record.captured)
+        }
+        return true
     }
 
     private struct Record {
@@ -45,6 +91,14 @@ struct PcapFraming: Sendable {
     }
 
     mutating func next(in bytes: RawSpan, at offset: inout Int, isLast: Bool) -> CaptureItem? {
+        if let first = firstRecord {
+            firstRecord = nil
+            if first > 0 {
+                let damage = offset..<offset + first
+                offset += first
+                return .damage(damage)
+            }
+        }
         if !isHeaderRead {
             guard bytes.byteCount - offset >= Self.headerLength else { return nil }
             isHeaderRead = true
@@ -57,7 +111,8 @@ struct PcapFraming: Sendable {
             let record = record(bytes, offset)
             if isSound(record) {
                 let length = Self.recordHeaderLength + Int(record.captured)
-                if available >= length {
+                guard available >= length || isLast else { return nil }
+                if available >= length, isMessage(bytes, offset, record) {
                     let data = offset + Self.recordHeaderLength..<offset + length
                     offset += length
                     lastSeconds = record.seconds
@@ -66,7 +121,6 @@ struct PcapFraming: Sendable {
                         CapturedPacket(
                             interface: 0, time: Int64(record.seconds) * 1_000_000 + Int64(microseconds), data: data))
                 }
-                guard isLast else { return nil }
             }
         } else if !isLast {
             return nil
@@ -79,15 +133,9 @@ struct PcapFraming: Sendable {
         let start = offset
         var position = start + 1
         while bytes.byteCount - position >= Self.recordHeaderLength {
-            if isLikely(bytes, position) {
-                let next = position + Self.recordHeaderLength + Int(record(bytes, position).captured)
-                let isFollowed =
-                    next == bytes.byteCount
-                    || (bytes.byteCount - next >= Self.recordHeaderLength && isLikely(bytes, next))
-                if isFollowed {
-                    offset = position
-                    return .damage(start..<position)
-                }
+            if isRow(bytes, position, isLast: isLast) {
+                offset = position
+                return .damage(start..<position)
             }
             position += 1
         }
@@ -102,14 +150,26 @@ struct PcapFraming: Sendable {
         return .damage(start..<offset)
     }
 
+    /// Whether a record begins at `offset`, and another one, or the end of the file, behind it.
+    private func isRow(_ bytes: RawSpan, _ offset: Int, isLast: Bool) -> Bool {
+        guard isLikely(bytes, offset) else { return false }
+        let next = offset + Self.recordHeaderLength + Int(record(bytes, offset).captured)
+        if next == bytes.byteCount { return isLast }
+        return bytes.byteCount - next >= Self.recordHeaderLength && isLikely(bytes, next)
+    }
+
     private func isLikely(_ bytes: RawSpan, _ offset: Int) -> Bool {
         let record = record(bytes, offset)
         guard isSound(record), record.captured >= 4 else { return false }
         if let lastSeconds, record.seconds &- lastSeconds &+ 86_400 > 2 * 86_400 { return false }
+        return isMessage(bytes, offset, record)
+    }
+
+    /// Whether a record holds what its link type says: NFLOG's messages begin with `struct nfgenmsg`, a family and version 0.
+    private func isMessage(_ bytes: RawSpan, _ offset: Int, _ record: Record) -> Bool {
         guard interface.linkType == CaptureInterface.nflog else { return true }
-        // struct nfgenmsg: a family, and version 0
         let data = offset + Self.recordHeaderLength
-        guard bytes.byteCount - data >= 2 else { return false }
+        guard record.captured >= 4, bytes.byteCount - data >= 2 else { return false }
         return bytes.byte(data) <= 10 && bytes.byte(data + 1) == 0
     }
 }

@@ -1,8 +1,40 @@
 /// pcapng's blocks. Each says its length at its beginning and at its end.
 struct PcapngFraming: Sendable {
-    private var isSwapped = false
+    private var isSwapped: Bool
+    /// Whether a sound block of this byte order has been read.
+    private var isOrderKnown = false
     /// Index of the section's first interface.
     private var firstInterface = 0
+    /// Whether ipt-trace wrote the section. It writes a packet of an interface right behind the interface's description.
+    private var isOwnSection = false
+    /// Whether bytes of the section could not be understood: they may have held descriptions of interfaces, so that the numbers of
+    /// those that follow are not known.
+    private var isNumberingDoubtful = false
+    /// An interface whose number the next packet tells.
+    private var pending: CaptureInterface?
+
+    /// Bytes of a section header, with the names of the machine and the program.
+    private static let longestHeader = 512
+
+    init(isSwapped: Bool = false) { self.isSwapped = isSwapped }
+
+    /// A file whose beginning is damaged: finds the first sound block that another one follows, in either byte order.
+    init?(damagedBeginning bytes: RawSpan) {
+        var candidates = [PcapngFraming(), PcapngFraming(isSwapped: true)]
+        guard bytes.byteCount >= 12 else { return nil }
+        for position in 0...bytes.byteCount - 12 {
+            for index in candidates.indices
+            where candidates[index].isLikely(bytes, position, isLast: true, isFollowed: true) {
+                self = candidates[index]
+                // Descriptions of interfaces may be missing, but for little more than a section header.
+                isNumberingDoubtful =
+                    position > Self.longestHeader || bytes.byteCount < position + 4
+                    || number32(bytes, position) != CaptureFormat.interfaceDescription
+                return
+            }
+        }
+        return nil
+    }
 
     private func number32(_ bytes: RawSpan, _ offset: Int) -> UInt32 {
         let value = bytes.native32(offset)
@@ -59,7 +91,7 @@ struct PcapngFraming: Sendable {
     ) -> Bool {
         guard bytes.has(12, at: offset), number32(bytes, offset) == CaptureFormat.enhancedPacket,
             let length = length(bytes, offset), bytes.has(length, at: offset), isClosed(bytes, offset, length),
-            fill(&packet, enhanced: offset + 8..<offset + length - 4, bytes, interfaces)
+            pending == nil, fill(&packet, enhanced: offset + 8..<offset + length - 4, bytes, interfaces)
         else { return false }
         offset += length
         return true
@@ -74,7 +106,13 @@ struct PcapngFraming: Sendable {
         switch frame(bytes, start) {
         case .block(let type, let body, let end):
             offset = end
-            guard let item = read(type, body, bytes, &interfaces) else { return .damage(start..<end) }
+            let isFirst = !isOrderKnown
+            guard Self.isAssigned(type), let item = read(type, body, bytes, &interfaces) else {
+                // At a file's beginning it was the section header.
+                isNumberingDoubtful = isNumberingDoubtful || !isFirst
+                return .damage(start..<end)
+            }
+            isOrderKnown = true
             return item
         case .unfinished where !isLast:
             isSwapped = order
@@ -85,34 +123,138 @@ struct PcapngFraming: Sendable {
         }
     }
 
-    /// Looks for the next block of a known type whose two lengths agree; blocks stand at multiples of four.
+    /// Looks for the next sound block, at every byte: what is missing or too much may be of any length.
     private mutating func resynchronise(_ bytes: RawSpan, _ offset: inout Int, _ isLast: Bool) -> CaptureItem? {
         let start = offset
-        let order = isSwapped
-        let known: Set<UInt32> = [
-            CaptureFormat.sectionHeader, CaptureFormat.interfaceDescription, CaptureFormat.obsoletePacket,
-            CaptureFormat.simplePacket, CaptureFormat.nameResolution, CaptureFormat.interfaceStatistics,
-            CaptureFormat.enhancedPacket, CaptureFormat.traceBlock,
-        ]
-        var position = start + 4
+        isNumberingDoubtful = isNumberingDoubtful || isOrderKnown
+        pending = nil
+        var position = start + 1
         while bytes.byteCount - position >= 12 {
-            if case .block(let type, _, _) = frame(bytes, position), known.contains(type) {
-                isSwapped = order
+            if isLikely(bytes, position, isLast: isLast, isFollowed: false) {
                 offset = position
                 return .damage(start..<position)
             }
-            isSwapped = order
-            position += 4
+            if !isOrderKnown {
+                isSwapped.toggle()
+                if isLikely(bytes, position, isLast: isLast, isFollowed: true) {
+                    offset = position
+                    return .damage(start..<position)
+                }
+                isSwapped.toggle()
+            }
+            position += 1
         }
         if !isLast {
-            // A block may begin here whose end is not in the window yet, at a multiple of four.
-            let kept = CaptureFormat.searchOverlap
-            guard position - start > 2 * kept else { return nil }
-            offset = position - kept
+            guard position - start > CaptureFormat.searchOverlap else { return nil }
+            // A block may begin in the last bytes, too few of which are there to tell.
+            offset = position - 32
         } else {
             offset = bytes.byteCount
         }
         return .damage(start..<offset)
+    }
+
+    /// Whether a block begins at `offset`, as far as can be told among bytes that may be anything. The byte order stays as it is.
+    ///
+    /// - Parameter isFollowed: whether another block, or the end of the file, must follow.
+    private mutating func isLikely(_ bytes: RawSpan, _ offset: Int, isLast: Bool, isFollowed: Bool) -> Bool {
+        let order = isSwapped
+        defer { isSwapped = order }
+        let type = number32(bytes, offset)
+        guard type == CaptureFormat.sectionHeader || Self.isKnown(type) else { return false }
+        switch frame(bytes, offset) {
+        case .unsound: return false
+        case .unfinished:
+            // Its end decides when it is in the window.
+            let available = bytes.byteCount - offset
+            guard !isLast, !isFollowed, !Self.isWeak(type), available >= 32, let length = length(bytes, offset) else {
+                return false
+            }
+            let longest = type == CaptureFormat.traceBlock ? CaptureFormat.longestBlock : CaptureFormat.longestPacketBlock
+            guard length <= longest else { return false }
+            return isPlausible(type, offset + 8..<offset + length - 4, bytes, optionsEnd: offset + 8)
+        case .block(let type, let body, let end):
+            guard isPlausible(type, body, bytes, optionsEnd: body.upperBound) else { return false }
+            guard isFollowed || Self.isWeak(type), end < bytes.byteCount else { return true }
+            guard bytes.byteCount - end >= 12 else { return !isLast }
+            let next = number32(bytes, end)
+            guard next == CaptureFormat.sectionHeader || Self.isAssigned(next) else { return false }
+            if case .unsound = frame(bytes, end) { return false }
+            return true
+        }
+    }
+
+    private static func isKnown(_ type: UInt32) -> Bool {
+        switch type {
+        case CaptureFormat.interfaceDescription...CaptureFormat.enhancedPacket, CaptureFormat.traceBlock: true
+        default: false
+        }
+    }
+
+    /// Types whose bodies say little about themselves.
+    private static func isWeak(_ type: UInt32) -> Bool {
+        switch type {
+        case CaptureFormat.obsoletePacket, CaptureFormat.simplePacket, CaptureFormat.nameResolution,
+            CaptureFormat.interfaceStatistics:
+            true
+        default: false
+        }
+    }
+
+    /// Types that the format and its registry know, and those for local use. Any other is that of a damaged block.
+    private static func isAssigned(_ type: UInt32) -> Bool {
+        switch type {
+        case CaptureFormat.sectionHeader, 1...0xC, 0x0101...0x010B, 0x0201...0x0221, 0x0BAD, 0x4000_0BAD,
+            0x8000_0000...UInt32.max:
+            true
+        default: false
+        }
+    }
+
+    /// Whether a block's body is what its type has.
+    ///
+    /// - Parameter optionsEnd: options are looked at up to here.
+    private func isPlausible(_ type: UInt32, _ body: Range<Int>, _ bytes: RawSpan, optionsEnd: Int) -> Bool {
+        switch type {
+        case CaptureFormat.sectionHeader: return body.count >= 16 && number16(bytes, body.lowerBound + 4) == 1
+        case CaptureFormat.interfaceDescription:
+            return body.count >= 8 && number16(bytes, body.lowerBound + 2) == 0
+                && hasOptions(bytes, body.lowerBound + 8, optionsEnd)
+        case CaptureFormat.enhancedPacket:
+            guard body.count >= 20 else { return false }
+            let captured = Int(number32(bytes, body.lowerBound + 12))
+            guard number32(bytes, body.lowerBound) < CaptureFormat.mostInterfaces, captured <= body.count - 20,
+                captured <= number32(bytes, body.lowerBound + 16)
+            else { return false }
+            return hasOptions(bytes, body.lowerBound + 20 + (captured + 3) & ~3, optionsEnd)
+        case CaptureFormat.obsoletePacket:
+            guard body.count >= 20 else { return false }
+            let captured = Int(number32(bytes, body.lowerBound + 12))
+            return captured <= body.count - 20 && captured <= number32(bytes, body.lowerBound + 16)
+        case CaptureFormat.simplePacket:
+            return body.count >= 4 && number32(bytes, body.lowerBound) <= CaptureFormat.longestPacket
+        case CaptureFormat.interfaceStatistics:
+            return body.count >= 12 && number32(bytes, body.lowerBound) < CaptureFormat.mostInterfaces
+                && hasOptions(bytes, body.lowerBound + 12, optionsEnd)
+        case CaptureFormat.nameResolution: return body.count >= 4
+        case CaptureFormat.traceBlock:
+            return body.count >= 12 && Int(bytes.little32(body.lowerBound + 8)) <= body.count - 12
+        default: return true
+        }
+    }
+
+    /// Whether options stand from `offset` to `end`, as far as the first ones tell.
+    private func hasOptions(_ bytes: RawSpan, _ offset: Int, _ end: Int) -> Bool {
+        var offset = offset
+        for _ in 0..<64 {
+            guard end - offset >= 4 else { break }
+            let code = number16(bytes, offset)
+            let length = Int(number16(bytes, offset + 2))
+            if code == 0 { return length == 0 }
+            guard length <= end - offset - 4 else { return false }
+            offset += 4 + (length + 3) & ~3
+        }
+        return true
     }
 
     /// - Returns: `nil` where the block's body contradicts its type.
@@ -122,14 +264,23 @@ struct PcapngFraming: Sendable {
         switch type {
         case CaptureFormat.sectionHeader:
             firstInterface = interfaces.count
+            isNumberingDoubtful = false
+            pending = nil
+            isOwnSection = isOwn(body, bytes)
             return .other
         case CaptureFormat.interfaceDescription:
             guard body.count >= 8, interfaces.count < CaptureFormat.mostInterfaces else { return nil }
-            interfaces.append(interface(body, bytes))
+            if !isNumberingDoubtful {
+                interfaces.append(interface(body, bytes))
+            } else {
+                guard isOwnSection else { return nil }
+                pending = interface(body, bytes)
+            }
             return .other
         case CaptureFormat.interfaceStatistics:
             return statistics(body, bytes, interfaces)
         case CaptureFormat.enhancedPacket:
+            if pending != nil, body.count >= 20 { number(Int(number32(bytes, body.lowerBound)), &interfaces) }
             var packet = CapturedPacket(interface: 0, time: nil, data: 0..<0)
             return fill(&packet, enhanced: body, bytes, interfaces) ? .packet(packet) : nil
         case CaptureFormat.obsoletePacket:
@@ -138,17 +289,42 @@ struct PcapngFraming: Sendable {
             let number = firstInterface + Int(number16(bytes, body.lowerBound))
             return fill(&packet, number, body, bytes, interfaces) ? .packet(packet) : nil
         case CaptureFormat.simplePacket:
-            guard body.count >= 4, firstInterface < interfaces.count else { return nil }
+            guard body.count >= 4, firstInterface < interfaces.count, interfaces[firstInterface].isDefined else { return nil }
             let original = Int(number32(bytes, body.lowerBound))
             let start = body.lowerBound + 4
             return .packet(
                 CapturedPacket(
                     interface: firstInterface, time: nil, data: start..<min(body.upperBound, start + original)))
         case CaptureFormat.traceBlock:
+            isOwnSection = true
             return .trace(body)
         default:
             return .other
         }
+    }
+
+    /// Whether the section's `shb_userappl` says that ipt-trace wrote it.
+    private func isOwn(_ body: Range<Int>, _ bytes: RawSpan) -> Bool {
+        var offset = body.lowerBound + 16
+        while body.upperBound - offset >= 4 {
+            let code = number16(bytes, offset)
+            let length = Int(number16(bytes, offset + 2))
+            guard code != 0, length <= body.upperBound - offset - 4 else { break }
+            if code == 4 { return bytes.text(offset + 4..<offset + 4 + length) == CaptureFormat.application }
+            offset += 4 + (length + 3) & ~3
+        }
+        return false
+    }
+
+    /// The interface described last has the number that the packet behind it names. Those between are not known.
+    private mutating func number(_ number: Int, _ interfaces: inout [CaptureInterface]) {
+        guard let new = pending else { return }
+        pending = nil
+        // Numbers begin anew: the header of the section is among what is missing.
+        if firstInterface + number < interfaces.count { firstInterface = interfaces.count }
+        guard firstInterface + number < CaptureFormat.mostInterfaces else { return }
+        while interfaces.count < firstInterface + number { interfaces.append(.undefined) }
+        interfaces.append(new)
     }
 
     @inline(__always)
@@ -169,7 +345,7 @@ struct PcapngFraming: Sendable {
     ) -> Bool {
         let captured = Int(number32(bytes, body.lowerBound + 12))
         let start = body.lowerBound + 20
-        guard number < interfaces.count, captured <= body.upperBound - start else { return false }
+        guard number < interfaces.count, captured <= body.upperBound - start, interfaces[number].isDefined else { return false }
         let ticks =
             UInt64(number32(bytes, body.lowerBound + 4)) << 32 | UInt64(number32(bytes, body.lowerBound + 8))
         packet.interface = number
@@ -182,7 +358,7 @@ struct PcapngFraming: Sendable {
     private func statistics(_ body: Range<Int>, _ bytes: RawSpan, _ interfaces: [CaptureInterface]) -> CaptureItem {
         guard body.count >= 12 else { return .other }
         let number = firstInterface + Int(number32(bytes, body.lowerBound))
-        guard number < interfaces.count else { return .other }
+        guard number < interfaces.count, interfaces[number].isDefined else { return .other }
         var lost: UInt64 = 0
         var offset = body.lowerBound + 12
         while body.upperBound - offset >= 4 {

@@ -217,10 +217,12 @@ import WireFormat
     }
 
     @Test func aRecordingOfALaterVersionIsNotMisread() throws {
-        var bytes = try laterRecording(MachineIdentity(), run: 1, seconds: 0)
-        let text = Array("\"schema\":1".utf8)
-        let place = try #require(bytes.indices.first { bytes[$0...].starts(with: text) })
-        bytes[place + text.count - 1] = UInt8(ascii: "9")
+        let json = try RecordedLayout(Layout(), run: 1, machine: MachineIdentity(), ownPort: nil).json()
+        let later = String(decoding: json, as: UTF8.self).replacing("\"schema\":1", with: "\"schema\":9")
+        var writer = CaptureWriter()
+        writer.section(application: "test")
+        writer.layout(json: Array(later.utf8))
+        let bytes = writer.bytes
         try Files.with(bytes) {
             try #expect(analyze([$0]).problems.messages.first?.contains("later version") == true)
         }

@@ -1,0 +1,174 @@
+import Analysis
+import Foundation
+import Reports
+import Testing
+import TraceModel
+
+/// Captures that were damaged on their way: what is left is read, and what is missing makes doubt.
+@Suite struct DamagedCaptureTests {
+    /// A generator of the same numbers in each run (SplitMix64).
+    struct Numbers {
+        var state: UInt64
+
+        mutating func next() -> UInt64 {
+            state &+= 0x9E37_79B9_7F4A_7C15
+            var value = state
+            value = (value ^ value >> 30) &* 0xBF58_476D_1CE4_E5B9
+            value = (value ^ value >> 27) &* 0x94D0_49BB_1331_11EB
+            return value ^ value >> 31
+        }
+
+        mutating func below(_ bound: Int) -> Int { Int(next() % UInt64(max(1, bound))) }
+    }
+
+    /// What happens to a file, at a place that the numbers choose.
+    struct Damage: CustomTestStringConvertible, Sendable {
+        var name: String
+        /// Bytes that are hit, at most.
+        var reach: Int
+        /// Whether the file's form always shows it.
+        var isNamed: Bool
+        var apply: @Sendable (inout [UInt8], inout Numbers) -> Void
+        var testDescription: String { name }
+    }
+
+    private static let single = [
+        Damage(name: "one byte cut out", reach: 1, isNamed: true) { bytes, numbers in
+            bytes.remove(at: numbers.below(bytes.count))
+        },
+        Damage(name: "up to 100 bytes cut out", reach: 100, isNamed: false) { bytes, numbers in
+            let start = numbers.below(bytes.count)
+            bytes.removeSubrange(start..<min(bytes.count, start + 1 + numbers.below(100)))
+        },
+        Damage(name: "up to 5000 bytes cut out", reach: 5000, isNamed: false) { bytes, numbers in
+            let start = numbers.below(bytes.count)
+            bytes.removeSubrange(start..<min(bytes.count, start + 1 + numbers.below(5000)))
+        },
+        Damage(name: "one byte put in", reach: 1, isNamed: true) { bytes, numbers in
+            bytes.insert(UInt8(truncatingIfNeeded: numbers.next()), at: numbers.below(bytes.count))
+        },
+        Damage(name: "up to 300 bytes put in", reach: 300, isNamed: true) { bytes, numbers in
+            let place = numbers.below(bytes.count)
+            let new = (0...numbers.below(300)).map { _ in UInt8(truncatingIfNeeded: numbers.next()) }
+            bytes.insert(contentsOf: new, at: place)
+        },
+        Damage(name: "one bit turned", reach: 1, isNamed: false) { bytes, numbers in
+            bytes[numbers.below(bytes.count)] ^= 1 << UInt8(numbers.below(8))
+        },
+        Damage(name: "up to 600 bytes zeroed", reach: 600, isNamed: false) { bytes, numbers in
+            let start = numbers.below(bytes.count)
+            for index in start..<min(bytes.count, start + 1 + numbers.below(600)) { bytes[index] = 0 }
+        },
+        Damage(name: "up to 2000 random bytes written over", reach: 2000, isNamed: false) { bytes, numbers in
+            let start = numbers.below(bytes.count)
+            for index in start..<min(bytes.count, start + 1 + numbers.below(2000)) {
+                bytes[index] = UInt8(truncatingIfNeeded: numbers.next())
+            }
+        },
+        Damage(name: "a stretch of the file put in elsewhere", reach: 3000, isNamed: false) { bytes, numbers in
+            let start = numbers.below(bytes.count)
+            let stretch = Array(bytes[start..<min(bytes.count, start + 1 + numbers.below(3000))])
+            bytes.insert(contentsOf: stretch, at: numbers.below(bytes.count))
+        },
+        Damage(name: "a stretch of the file written over another", reach: 3000, isNamed: false) { bytes, numbers in
+            let start = numbers.below(bytes.count)
+            let stretch = Array(bytes[start..<min(bytes.count, start + 1 + numbers.below(3000))])
+            let place = numbers.below(bytes.count - stretch.count)
+            bytes.replaceSubrange(place..<place + stretch.count, with: stretch)
+        },
+        Damage(name: "the end cut off", reach: .max, isNamed: false) { bytes, numbers in
+            bytes.removeLast(numbers.below(bytes.count / 2))
+        },
+    ]
+
+    static let damages =
+        single + [
+            Damage(name: "three of the smaller ones", reach: 900, isNamed: false) { bytes, numbers in
+                for _ in 0..<3 { single[[0, 1, 3, 4, 5, 6][numbers.below(6)]].apply(&bytes, &numbers) }
+            }
+        ]
+
+    /// Hears of all journeys.
+    private final class Ends: AnalysisObserver {
+        var dropped: Set<Fingerprint> = []
+        var others: Set<Fingerprint> = []
+        var examples: [Fingerprint: String] = [:]
+
+        func accepts(_ bytes: RawSpan, _ message: Range<Int>, namespace: String) -> Bool { true }
+        func placed(_ bytes: RawSpan, _ message: Range<Int>, segment: UInt64) {}
+        func ended(_ journey: Journey) {
+            if journey.outcome == .dropped {
+                dropped.insert(journey.packet.fingerprint)
+                examples[journey.packet.fingerprint] =
+                    "\(journey.packet.tuple) \(journey.segments.map { "\($0.namespace) \($0.lastHook)" })"
+            } else {
+                others.insert(journey.packet.fingerprint)
+            }
+        }
+    }
+
+    private static func read(_ files: [String], rules: [String] = [], links: [String] = []) throws -> (Ends, Analysis.Result) {
+        var options = Analysis.Options(
+            files: files, rules: try RuleBook(arguments: rules), links: try LinkBook(arguments: links))
+        options.seed = 1
+        let ends = Ends()
+        let result = try Analysis().run(options, observer: ends)
+        return (ends, result)
+    }
+
+    /// A fixture, unpacked.
+    private static func fixture(_ name: String) throws -> [UInt8] {
+        guard name.hasSuffix(".zst") else { return try Files.bytes(name) }
+        return try unpacked("\(Files.fixtures)/\(name)")
+    }
+
+    private static func unpacked(_ path: String) throws -> [UInt8] {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        process.arguments = ["zstd", "-dcq", path]
+        let output = Pipe()
+        process.standardOutput = output
+        try process.run()
+        let data = output.fileHandleForReading.readDataToEndOfFile()
+        process.waitUntilExit()
+        return Array(data)
+    }
+
+    struct Form: CustomTestStringConvertible, Sendable {
+        var name: String
+        var file: String
+        /// Places that are damaged in each way.
+        var tries: Int
+        var testDescription: String { name }
+    }
+
+    static let forms = [
+        Form(name: "recording with drops", file: "gallery/\(drops[0])", tries: 12),
+        Form(name: "recording of a balancer", file: "gallery/\(drops[1])", tries: 6),
+        Form(name: "recording of pings", file: "ping/recording.pcapng", tries: 12),
+    ]
+    private static let drops = ["blocked-host.pcapng.zst", "balance.pcapng.zst"]
+    private static let scale = ProcessInfo.processInfo.environment["DAMAGE_TRIES"].flatMap { Int($0) } ?? 1
+
+    @Test("nothing is dropped that was not, most is read, and damage is named", arguments: forms, damages)
+    func recording(_ form: Form, _ damage: Damage) throws {
+        let bytes = try Self.fixture(form.file)
+        let (whole, intact) = try Files.with(bytes) { try Self.read([$0]) }
+        let events = intact.snapshot.completeness.events
+        var numbers = Numbers(state: UInt64(damage.name.utf8.reduce(7) { $0 &* 31 &+ UInt64($1) }))
+        var poor = 0
+        for number in 0..<form.tries * Self.scale {
+            var damaged = bytes
+            damage.apply(&damaged, &numbers)
+            let (ends, result) = try Files.with(damaged) { try Self.read([$0]) }
+            let wrong = ends.dropped.subtracting(whole.dropped)
+            #expect(
+                wrong.isEmpty, "try \(number): \(wrong.compactMap { ends.examples[$0] }.prefix(3)) \(result.problems.messages)")
+            if damage.isNamed { #expect(result.problems.count > 0, "try \(number)") }
+            // Of 150 bytes and more each, and some beside those that were hit.
+            let hit = UInt64(min(damage.reach, bytes.count) / 150 + 12)
+            if result.snapshot.completeness.events + hit < events { poor += 1 }
+        }
+        if damage.reach < .max { #expect(poor * 6 <= form.tries * Self.scale, "\(poor) poor") }
+    }
+}
