@@ -168,6 +168,7 @@ extension Correlator {
             if verdict.hasGap { return false }
             if !live.segments[index].hasChildren {
                 switch verdict.ending {
+                case .delivered where rulesetChanges.isAnyOpen && mayEndUnseen(index, since: .min, until: .max): return false
                 case .delivered: break
                 case .left where arrival(of: index) == nil: break
                 default: return false
@@ -178,8 +179,24 @@ extension Correlator {
         return true
     }
 
+    /// Whether a rule that came meanwhile may have ended the packet's way behind the last probe of INPUT. Behind the security
+    /// table's there is nothing.
+    private func mayEndUnseen(_ index: Int32, since begin: Int64, until end: Int64) -> Bool {
+        let last = layout.probes[Int(routes.lastProbe(of: live.segments[index].route))]
+        return last.table != .security && rulesetChanges.overlaps(last.namespace, from: begin, to: end)
+    }
+
     private mutating func verdict(of index: Int32) -> Itinerary.Verdict {
         itinerary.verdict(live.segments[index].route, routes, conditions: live.segments[index].conditions, now: now)
+    }
+
+    /// The other namespaces that a packet has left for; none where it may have left all those being traced.
+    private mutating func neighbours(of index: Int32) -> Set<Int> {
+        let namespace = Int(live.segments[index].namespace)
+        guard !itinerary.leadsOut(of: namespace, through: live.segments[index].outInterface),
+            let link = linkSegment(of: index, live.segments[index].outInterface)
+        else { return [] }
+        return itinerary.namespaces(on: link).subtracting([namespace])
     }
 
     private mutating func comesFromOutside(_ index: Int32) -> Bool {
@@ -281,14 +298,17 @@ extension Correlator {
     private mutating func decide(_ leaf: Int32, _ own: LiveJourney, isEvicted: Bool) {
         var hasGap = false
         var hasLoss = own.mayLackEvents
-        // Whether probes or namespaces have changed since.
-        var isOutdated = false
+        var begun = own.begunAt
         var index = leaf
         while index >= 0 {
             hasGap = hasGap || verdict(of: index).hasGap
             hasLoss = hasLoss || hasLostSince(index)
-            isOutdated = isOutdated || firstEvent(of: index) < layoutPosition
+            begun = min(begun, live.begunAt(index))
             index = live.segments[index].parent
+        }
+        /// Whether probes of a namespace changed while the packet was under way, or might still have got there.
+        func isOutdated(_ namespace: Int, patience: Int64) -> Bool {
+            rulesetChanges.overlaps(namespace, from: begun, to: own.lastActivity + patience)
         }
         var isTooLarge = false
         func settle(_ outcome: Outcome, _ doubt: Doubt = .none) {
@@ -296,7 +316,8 @@ extension Correlator {
             outgoing.doubt = doubt
         }
         func drop(
-            _ expected: some Collection<UInt32>, isFiltered: Bool, isAnyLost: Bool, isThinned: Bool, patience: Int64
+            _ expected: some Collection<UInt32>, isFiltered: Bool, isAnyLost: Bool, isOutdated: Bool, isThinned: Bool,
+            patience: Int64
         ) {
             outgoing.expected.append(contentsOf: expected)
             if isFinishing, own.lastActivity + patience > now {
@@ -319,7 +340,8 @@ extension Correlator {
                 settle(.dropped)
             }
         }
-        if let origin = missingOrigin(of: own) {
+        let origin = missingOrigin(of: own)
+        if let origin {
             hasGap = true
             let begun = live.begunAt(own.firstSegment)
             hasLoss = hasLoss || origin.contains { hasLost(in: $0, since: begun) }
@@ -327,11 +349,19 @@ extension Correlator {
         if hasGap {
             if isEvicted { return settle(.incomplete, .evicted) }
             if hasLoss { return settle(.incomplete, .eventsLost) }
-            if isOutdated { return settle(.incomplete, .layoutChanged) }
+            var isAnyOutdated = origin?.contains { isOutdated($0, patience: limits.linger) } ?? false
+            index = leaf
+            while index >= 0 {
+                isAnyOutdated = isAnyOutdated || isOutdated(Int(live.segments[index].namespace), patience: limits.linger)
+                index = live.segments[index].parent
+            }
+            if isAnyOutdated { return settle(.incomplete, .layoutChanged) }
             let isRefragmented = live.segments[leaf].isFragment || isPutTogether(own.firstSegment)
             return settle(.incomplete, isRefragmented ? .refragmented : .stepsMissing)
         }
         switch verdict(of: leaf).ending {
+        case .delivered where mayEndUnseen(leaf, since: begun, until: own.lastActivity):
+            settle(.incomplete, .layoutChanged)
         case .delivered:
             settle(.delivered)
         case .undecidable:
@@ -339,10 +369,16 @@ extension Correlator {
         case .expected(let probes, let crosses):
             drop(
                 itinerary.probes[probes], isFiltered: !crosses.isEmpty, isAnyLost: hasLoss,
+                isOutdated: isOutdated(Int(live.segments[leaf].namespace), patience: patience(.lingering)),
                 isThinned: isThinned(own) && itinerary.probes[probes].contains { isTranslated(between: leaf, and: $0) },
                 patience: patience(.lingering))
         case .left:
-            guard !live.current(leaf).destination.isMulticast, let next = arrival(of: leaf) else { return settle(.sent) }
+            guard !live.current(leaf).destination.isMulticast, let next = arrival(of: leaf) else {
+                let isWatchLost =
+                    !rulesetChanges.isQuiet(since: begun)
+                    && neighbours(of: leaf).contains { isOutdated($0, patience: patience(.crossing)) }
+                return isWatchLost ? settle(.incomplete, .layoutChanged) : settle(.sent)
+            }
             // It may have left long before that was received, and what was lost then may have been its arrival.
             let departed = live.departedAfter(leaf)
             let since = departed == .min ? own.lastActivity : min(departed, own.lastActivity)
@@ -351,6 +387,7 @@ extension Correlator {
                 own.length, namespace: Int(live.segments[leaf].namespace), interface: live.segments[leaf].outInterface)
             drop(
                 next.probes, isFiltered: next.dependsOnSource, isAnyLost: hasLoss || isLost,
+                isOutdated: next.namespaces.contains { isOutdated($0, patience: patience(.crossing)) },
                 isThinned: isThinned(own) && mayBeTranslated(leaf), patience: patience(.crossing))
         }
     }

@@ -87,8 +87,7 @@ public struct Correlator: ~Copyable {
 
     let limits: Limits
     var layout = Layout()
-    /// The position in the history that the next event was to have when probes or namespaces changed last.
-    var layoutPosition: UInt64 = 0
+    var rulesetChanges = RulesetChanges()
     var itinerary = Itinerary(Layout())
     var places: [ProbePlace] = []
     // By namespace: when events were lost last, and what position in the history the next event was to have then.
@@ -139,13 +138,19 @@ public struct Correlator: ~Copyable {
 
     // MARK: What is known of the machine
 
-    /// Takes a new layout. Probes and namespaces keep their indices; journeys under way that would be `dropped` are
-    /// `incomplete` instead, since what they should have met may have changed under them.
+    /// Takes a new layout. Probes and namespaces keep their indices; journeys under way that would be `dropped` in a namespace
+    /// that is another one now are `incomplete` instead, since what they should have met may have changed under them.
     ///
     /// - Parameter isDiscovery: nothing has changed, only more is known of what was there all the time.
     public mutating func update(_ layout: Layout, isDiscovery: Bool = false) {
+        if !isDiscovery {
+            for namespace in self.layout.changedNamespaces(in: layout) where !rulesetChanges.isOpen(namespace) {
+                // When it changed is not known: everything that has not ended yet is concerned.
+                rulesetChanges.begin(namespace, since: now - limits.linger)
+                rulesetChanges.end(namespace, until: now)
+            }
+        }
         self.layout = layout
-        if !isDiscovery { layoutPosition = history.next }
         itinerary = Itinerary(layout)
         hasTunnels = layout.namespaces.contains { $0.interfaces.values.contains(where: \.isTunnel) }
         while lossTimes.count < layout.namespaces.count {
@@ -173,6 +178,16 @@ public struct Correlator: ~Copyable {
                 reportsEveryRule: probe.coverage == .everyRule)
         }
     }
+
+    /// Rules of `namespace` may have changed after `since`, by the clock of `receive(at:)`. Until `noteRulesKnown` or
+    /// `noteRulesUnchanged` a journey that ends there for want of an event is `incomplete`.
+    public mutating func noteRulesChanging(namespace: Int, since: Int64) { rulesetChanges.begin(namespace, since: since) }
+
+    /// The layout has the rules that every packet meets which is first seen in `namespace` after `time`.
+    public mutating func noteRulesKnown(namespace: Int, since time: Int64) { rulesetChanges.end(namespace, until: time) }
+
+    /// What changed in `namespace` concerns no probe.
+    public mutating func noteRulesUnchanged(namespace: Int) { rulesetChanges.cancel(namespace) }
 
     /// Events of `namespace` were lost: journeys under way there are in doubt.
     ///

@@ -23,6 +23,39 @@ public struct Layout: Sendable {
             && openSegments == other.openSegments
     }
 
+    /// The namespaces of which `newer` says something else that decides how a packet's way ends: probes that report every packet,
+    /// links, chains of INPUT that may end it.
+    public func changedNamespaces(in newer: Layout) -> Set<Int> {
+        var changed: Set<Int> = []
+        for index in 0..<max(probes.count, newer.probes.count) {
+            let before = proof(index)
+            let after = newer.proof(index)
+            if before != after { changed.formUnion([before, after].compactMap { $0?.namespace }) }
+        }
+        let open = openSegments.symmetricDifference(newer.openSegments)
+        for (index, namespace) in newer.namespaces.enumerated() where !changed.contains(index) {
+            guard index < namespaces.count else {
+                changed.insert(index)
+                continue
+            }
+            let before = namespaces[index]
+            func deciding(_ chains: Set<BuiltInChain>) -> Set<BuiltInChain> { chains.filter { $0.hook == .input } }
+            if before.interfaces != namespace.interfaces || before.tracksConnections != namespace.tracksConnections
+                || deciding(before.decidingChains) != deciding(namespace.decidingChains)
+                || namespace.interfaces.values.contains(where: { open.contains($0.segment) })
+            {
+                changed.insert(index)
+            }
+        }
+        return changed
+    }
+
+    /// A probe whose silence proves something; `nil` where there is none at this index.
+    private func proof(_ index: Int) -> Probe? {
+        guard index < probes.count, isInForce[index], case .every = probes[index].coverage else { return nil }
+        return probes[index]
+    }
+
     public func interfaceName(_ index: UInt32, namespace: Int) -> String? {
         guard index != 0 else { return nil }
         return namespaces[namespace].interfaces[index]?.name ?? "if\(index)"

@@ -289,7 +289,12 @@ private let server: UInt32 = 0x0808_0808
         correlator.update(world.layout)
         var collected = Collected(world)
         for event in world.events(host, Way.before, packet(server, 1, outside, 2), in: 3) { correlator.ingest(event) }
-        for _ in 0..<changes { correlator.update(world.layout) }
+        for _ in 0..<changes {
+            for isInForce in [false, true] {
+                for index in world.layout.isInForce.indices { world.layout.isInForce[index] = isInForce }
+                correlator.update(world.layout)
+            }
+        }
         correlator.advance(to: 3_000_000, into: &collected)
         #expect(collected.journeys.map(\.doubt) == [.layoutChanged])
     }
