@@ -209,14 +209,23 @@ extension Correlator {
         else { return nil }
         // One copy of a multicast packet for each receiver; another is a packet of its own.
         if live.segments[departed].hasChildren, hasChild(departed, like: arrived) { return nil }
-        let isSameTimeToLive = live.segments[departed].timeToLive == live.segments[arrived].entryTimeToLive
+        let hops = Int(live.segments[departed].timeToLive) - Int(live.segments[arrived].entryTimeToLive)
+        // The kernel counts down before FORWARD.
+        let isSameTimeToLive =
+            hops == 0
+            || hops == 1 && live.segments[arrived].hook != .input
+                && itinerary.begins(behindRoutingIn: Int(live.segments[arrived].namespace), from.source.family)
         let outInterface = live.segments[departed].outInterface
         var score = 0
         if let out = linkSegment(of: departed, outInterface), out != 0, link != 0 {
-            guard out == link else { return nil }
-            // Links do not count down: another hop on the same link does, or a rule behind the last probe.
-            guard isLate || isSameTimeToLive else { return nil }
-            score += 8
+            if out == link {
+                // Links do not count down: another hop on the same link does, or a rule behind the last probe.
+                guard isLate || isSameTimeToLive else { return nil }
+                score += 8
+            } else {
+                // A router whose probes are gone lies between.
+                guard hops == 1, itinerary.passes(unwatchedFrom: out, to: link, from.source.family) else { return nil }
+            }
             // Nothing comes back through the interface that it left by, but on loopback.
             if live.segments[departed].namespace == live.segments[arrived].namespace,
                 outInterface == live.segments[arrived].inInterface,

@@ -66,6 +66,7 @@ struct Itinerary: Sendable {
     /// Of all verdicts.
     private(set) var probes: [UInt32] = []
     private var arrivals: [ArrivalKey: Arrival?] = [:]
+    private var passages: [Passage: Bool] = [:]
     private var latestArrival: (key: ArrivalKey, arrival: Arrival?)?
     /// When probes expire, in microseconds since 1970, in order; what is cached holds until the next one.
     private var expiries: [Int64] = []
@@ -260,6 +261,32 @@ struct Itinerary: Sendable {
 
     /// The namespaces with an interface on `link`.
     func namespaces(on link: UInt32) -> Set<Int> { namespacesBySegment[link] ?? [] }
+
+    private struct Passage: Hashable {
+        var from: UInt32
+        var to: UInt32
+        var family: AddressFamily
+    }
+
+    private func isWatched(_ namespace: Int, _ family: AddressFamily, _ hook: Hook) -> Bool {
+        points[Key(namespace: namespace, family: family, hook: hook)] != nil
+    }
+
+    /// Whether packets that a namespace receives from a link and forwards are first seen behind the routing decision.
+    func begins(behindRoutingIn namespace: Int, _ family: AddressFamily) -> Bool {
+        !isWatched(namespace, family, .prerouting) && isWatched(namespace, family, .forward)
+    }
+
+    /// Whether a namespace without probes lies between two links.
+    mutating func passes(unwatchedFrom from: UInt32, to: UInt32, _ family: AddressFamily) -> Bool {
+        let passage = Passage(from: from, to: to, family: family)
+        if let known = passages[passage] { return known }
+        let isUnwatched = namespaces(on: from).intersection(namespaces(on: to)).contains { namespace in
+            ![Hook.prerouting, .forward, .postrouting].contains { isWatched(namespace, family, $0) }
+        }
+        passages[passage] = isUnwatched
+        return isUnwatched
+    }
 
     /// The namespaces that must have seen a packet which arrived in `namespace` through `interface`.
     ///
