@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -22,3 +23,17 @@ void *ipt_remap(void *memory, unsigned long old_size, unsigned long new_size) {
 int ipt_pidfd_open(int pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
 
 int ipt_pidfd_send_signal(int descriptor, int signal) { return (int)syscall(SYS_pidfd_send_signal, descriptor, signal, 0, 0); }
+
+int ipt_epoll_create(void) { return epoll_create1(EPOLL_CLOEXEC); }
+
+int ipt_epoll_add(int epoll, int descriptor, unsigned long long key) {
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = key};
+    return epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, &event);
+}
+
+int ipt_epoll_ready(int epoll, unsigned long long *keys, int count) {
+    struct epoll_event events[64];
+    int ready = epoll_wait(epoll, events, count < 64 ? count : 64, 0);
+    for (int index = 0; index < ready; index++) keys[index] = events[index].data.u64;
+    return ready;
+}

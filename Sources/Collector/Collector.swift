@@ -56,6 +56,7 @@ public final class Collector: Sendable {
     private let mailbox = Mailbox<LoopMessage>()
     private let exchange: SnapshotExchange
     private let survey: MachineSurvey
+    private let ruleset = RulesetWatch(clock: EventLoop.clock)
     private let media: MediaNumbering
     private let parser: PacketParser
     /// Identifies this run.
@@ -68,6 +69,7 @@ public final class Collector: Sendable {
         /// By layout index.
         var places: [Place]
         var watcher: Task<Void, Never>?
+        var rulesetWatcher: Task<Void, Never>?
     }
 
     /// A namespace that is or was traced. An open descriptor alone keeps a namespace alive, so that it is given up with the
@@ -117,7 +119,8 @@ public final class Collector: Sendable {
         }
         guard !traced.isEmpty else { throw CollectorFailure.noNamespaces }
         state = Mutex(State(places: traced.map(Self.place)))
-        await survey.update(registry, state.withLock { $0.places })
+        for (index, namespace) in traced.enumerated() { watchRules(of: namespace, at: index) }
+        await surveyRules()
         // Opened here, so that a failure ends the attempt; the thread's alone from then on.
         let log =
             options.followsKernelLog
@@ -149,10 +152,11 @@ public final class Collector: Sendable {
             }
         }
         let recorder = options.recorder
-        let thread = Thread { [limits, mailbox, registry, exchange, feed, run, finished, ownEndpoint, thinning] in
+        let thread = Thread { [limits, mailbox, registry, exchange, feed, run, finished, ownEndpoint, thinning, ruleset] in
             let loop = EventLoop(
                 mailbox: mailbox, registry: registry, exchange: exchange, feed: feed, limits: limits, run: run,
-                ownEndpoint: ownEndpoint, kernelLog: log?.take(), recorder: recorder, notice: thinning)
+                ownEndpoint: ownEndpoint, kernelLog: log?.take(), recorder: recorder, notice: thinning,
+                ruleset: ruleset)
             loop.runUntilStopped()
             finished.signal()
         }
@@ -168,7 +172,18 @@ public final class Collector: Sendable {
                 await watch()
             }
         }
-        state.withLock { $0.watcher = watcher }
+        // Apart from the surveys, which may take long.
+        let rulesetWatcher = Task { [ruleset, mailbox] in
+            while !Task.isCancelled {
+                ruleset.look()
+                if ruleset.isBusy { mailbox.send(.rulesRead) }
+                try? await Task.sleep(for: .milliseconds(100))
+            }
+        }
+        state.withLock {
+            $0.watcher = watcher
+            $0.rulesetWatcher = rulesetWatcher
+        }
     }
 
     /// Names of the namespaces being traced.
@@ -202,7 +217,12 @@ public final class Collector: Sendable {
 
     /// Stops receiving, closes what is under way, and gives the last snapshot.
     public func stop() -> TraceSnapshot? {
-        state.withLock { $0.watcher?.cancel() }
+        state.withLock {
+            $0.watcher?.cancel()
+            $0.rulesetWatcher?.cancel()
+        }
+        // For the last time: whether all probes were in force up to now.
+        ruleset.look()
         mailbox.send(.stop)
         finished.wait()
         return exchange.latest
@@ -218,8 +238,8 @@ public final class Collector: Sendable {
         var thinning = 0
     }
 
-    /// Five times a second: whether probes of ours were installed or removed, interfaces changed, or a prefix came up that
-    /// nothing explains. Once a second: namespaces that came or went. Every five seconds: rules, which others may have changed.
+    /// Five times a second: whether probes of ours were installed or removed, rules or interfaces changed, or a prefix came up that
+    /// nothing explains. Once a second: namespaces that came or went. Every five seconds: settings.
     private func watch() async {
         let (ticks, isJournalNew) = watched.withLock { watched in
             let journal = ProbeJournal.generation
@@ -241,17 +261,38 @@ public final class Collector: Sendable {
             mailbox.send(.layoutChanged)
         }
         var needsSurvey = isJournalNew || ticks % 25 == 24
-        needsSurvey = registry.takeSurveyWish() || needsSurvey
+        if registry.takeSurveyWish() { ruleset.wishSurvey() }
         for link in state.withLock({ $0.places.compactMap(\.link) }) where link.hasChanged() { needsSurvey = true }
         if ticks % 5 == 4, let present = try? NamespaceDirectory.resolve([.all]) {
             if options.selectors.contains(.all) { needsSurvey = take(newOf: present) || needsSurvey }
             needsSurvey = dropVanished(present) || needsSurvey
         }
-        guard needsSurvey else { return }
-        let before = registry.current.layout
-        await survey.update(registry, state.withLock { $0.places })
-        if !registry.current.layout.isSame(as: before) { mailbox.send(.layoutChanged) }
+        if needsSurvey {
+            let before = registry.current.layout
+            _ = await survey.update(registry, state.withLock { $0.places }, rulesOf: [], readsLinks: true)
+            if !registry.current.layout.isSame(as: before) { mailbox.send(.layoutChanged) }
+        }
+        await surveyRules()
     }
+
+    private func watchRules(of namespace: NetworkNamespace, at index: Int) {
+        ruleset.add(namespace, key: index, indices: media.indices(of: media.index(of: index)))
+    }
+
+    /// Surveys the rules of namespaces where they have changed, some at a time.
+    private func surveyRules() async {
+        let due = ruleset.due()
+        for start in stride(from: 0, to: due.count, by: Self.surveyBatch) {
+            let surveys = due[start..<min(due.count, start + Self.surveyBatch)].compactMap { ruleset.begin($0) }
+            let before = registry.current.layout
+            let read = await survey.update(
+                registry, state.withLock { $0.places }, rulesOf: Set(surveys.map(\.key)), readsLinks: false)
+            for survey in surveys { ruleset.end(survey, isRead: read.contains(survey.key)) }
+            mailbox.send(registry.current.layout.isSame(as: before) ? .rulesRead : .layoutChanged)
+        }
+    }
+
+    private static let surveyBatch = 8
 
     private func tellOfThinning() {
         let level = thinning.level.load(ordering: .relaxed)
@@ -286,6 +327,7 @@ public final class Collector: Sendable {
                     parser: parser, registry: registry)
             else { continue }
             state.withLock { $0.places.append(Self.place(namespace)) }
+            watchRules(of: namespace, at: index)
             // Before the first event of it can come.
             for layout in media.layouts(name: namespace.name, inode: namespace.inode) { registry.add(layout) }
             logger.info("namespace \(namespace.name) has appeared: tracing it")
@@ -313,6 +355,7 @@ public final class Collector: Sendable {
             return gone.map { ($0, state.places[$0].name) }
         }
         for (index, name) in gone {
+            ruleset.remove(key: index)
             logger.warning("namespace \(name) has vanished: no longer traced")
             mailbox.send(.remove(media.index(of: index)))
         }

@@ -20,6 +20,8 @@ enum LoopMessage: Sendable {
     case remove(Int)
     /// Readers wait for a snapshot.
     case snapshotWanted
+    /// There is news of rules that have changed.
+    case rulesRead
     case stop
 
     /// A source on its way from the thread that opened it to the loop, which alone uses it from then on.
@@ -45,6 +47,8 @@ struct EventLoop: ~Copyable {
     private var thinning = Thinning()
     private var confirmed: ConfirmedTime
     private let notice: Thinning.Notice
+    private let ruleset: RulesetWatch
+    private var isLayoutWaiting = false
 
     /// - Parameters:
     ///   - kernelLog: followed beside the sockets.
@@ -52,9 +56,10 @@ struct EventLoop: ~Copyable {
     init(
         mailbox: Mailbox<LoopMessage>, registry: LayoutRegistry, exchange: SnapshotExchange, feed: JourneyFeed,
         limits: Correlator.Limits, run: UInt64, ownEndpoint: TraceAggregate.OwnEndpoint?, kernelLog: consuming KernelLogSource?,
-        recorder: Recorder?, notice: Thinning.Notice
+        recorder: Recorder?, notice: Thinning.Notice, ruleset: RulesetWatch
     ) {
         self.notice = notice
+        self.ruleset = ruleset
         confirmed = ConfirmedTime(delay: limits.delay)
         self.mailbox = mailbox
         self.exchange = exchange
@@ -70,7 +75,7 @@ struct EventLoop: ~Copyable {
 
     /// Microseconds since 1970 that never jump: what the clock on the wall said at the beginning, and the time that has
     /// passed since. Setting the wall clock neither ends journeys nor keeps them from ending.
-    private static func clock() -> Int64 { wallClockAtBegin + microseconds(CLOCK_MONOTONIC) }
+    static func clock() -> Int64 { wallClockAtBegin + microseconds(CLOCK_MONOTONIC) }
 
     private static let wallClockAtBegin = microseconds(CLOCK_REALTIME) - microseconds(CLOCK_MONOTONIC)
 
@@ -94,8 +99,9 @@ struct EventLoop: ~Copyable {
                     pollfd(fd: source.conntrack?.socket.descriptor ?? -1, events: Int16(POLLIN), revents: 0))
             }
             descriptors.append(pollfd(fd: kernelLog?.descriptor ?? -1, events: Int16(POLLIN), revents: 0))
+            descriptors.append(pollfd(fd: ruleset.descriptor, events: Int16(POLLIN), revents: 0))
             // While journeys are under way their ends are looked for, else there is nothing to do until something comes.
-            let timeout: Int32 = engine.correlator.liveJourneys > 0 ? 10 : 1000
+            let timeout: Int32 = engine.correlator.liveJourneys > 0 || ruleset.isBusy ? 10 : 1000
             // This thread may be kept from running at any point. A socket that is not readable had nothing before poll
             // was called; what came into one that is drained before its drain began is in.
             gather(&descriptors)
@@ -116,15 +122,20 @@ struct EventLoop: ~Copyable {
                     source.hasMore = true
                 }
             }
-            if let last = descriptors.last, last.revents != 0 { drainKernelLog(&buffer, now: begun) }
+            if descriptors[descriptors.count - 2].revents != 0 { drainKernelLog(&buffer, now: begun) }
             // A loss is known from the next sequence number, if there is one; the socket's own count knows it now. One that
             // had nothing was not full.
             checkBuffers(now: begun) { descriptors[$0 * 2 + 1].revents != 0 }
             // A journey may only be closed for want of events that were received everywhere.
             var complete = begun
             for source in sources { complete = min(complete, source.drainedAt) }
-            engine.advance(to: complete, confirmed: confirmed.note(drained: complete))
-            tap?.advance(to: complete)
+            let confirmed = confirmed.note(drained: complete)
+            let rules = ruleset.turn(
+                isReadable: descriptors[descriptors.count - 1].revents != 0, asked: asked, now: begun, confirmed: confirmed)
+            for change in rules.changing { engine.correlator.noteRulesChanging(namespace: change.index, since: change.since) }
+            engine.advance(to: complete, confirmed: min(confirmed, rules.known))
+            take(rules)
+            tap?.advance(to: min(complete, rules.known))
             tap?.handOver()
             if descriptors[0].revents != 0 {
                 for message in mailbox.receive() { handle(message) }
@@ -132,6 +143,10 @@ struct EventLoop: ~Copyable {
         }
         receiveTheRest(&buffer)
         checkBuffers(now: Self.clock()) { _ in true }
+        let now = Self.clock()
+        for change in ruleset.turn(isReadable: true, asked: now, now: now, confirmed: .min).changing {
+            engine.correlator.noteRulesChanging(namespace: change.index, since: change.since)
+        }
         engine.finish()
         tap?.handOver()
         exchange.publish(snapshot())
@@ -242,6 +257,16 @@ struct EventLoop: ~Copyable {
         }
     }
 
+    /// Takes what is known of changed rules, once everything that ended before has been decided by the rules before.
+    private mutating func take(_ rules: RulesetWatch.Turn) {
+        if (isLayoutWaiting || !rules.settled.isEmpty) && rules.mayTakeLayout {
+            isLayoutWaiting = false
+            takeLayout()
+        }
+        for (index, since) in rules.settled { engine.correlator.noteRulesKnown(namespace: index, since: since) }
+        for index in rules.unchanged { engine.correlator.noteRulesUnchanged(namespace: index) }
+    }
+
     private mutating func takeLayout() {
         guard engine.takeLayout(isDiscovery: false) else { return }
         for source in sources { source.reader.layoutChanged() }
@@ -252,7 +277,8 @@ struct EventLoop: ~Copyable {
 
     private mutating func handle(_ message: LoopMessage) {
         switch message {
-        case .layoutChanged: takeLayout()
+        case .layoutChanged: isLayoutWaiting = true
+        case .rulesRead: break
         case .add(let handover):
             sources.append(handover.source)
             handover.source.reader.thinning = thinning.level

@@ -6,6 +6,10 @@ public struct TableMessage: Hashable, Sendable {
     /// `NFPROTO_*`.
     public var family: UInt8
     public var name = ""
+    /// Unique in its namespace: a table that is deleted and created again gets another one.
+    public var handle: UInt64 = 0
+    /// `NFT_TABLE_F_*`.
+    public var flags: UInt32 = 0
 
     public init(parsing bytes: RawSpan, body: Range<Int>) throws(ParseError) {
         guard body.count >= 4 else { throw .truncated(offset: body.lowerBound, needed: 4, available: body.count) }
@@ -13,8 +17,12 @@ public struct TableMessage: Hashable, Sendable {
         family = bytes.byte(body.lowerBound)
         var offset = body.lowerBound + 4
         while let attribute = try NetlinkAttribute.next(in: bytes, at: &offset, end: body.upperBound) {
-            // NFTA_TABLE_NAME
-            if attribute.type == 1 { name = bytes.text(attribute.value) }
+            switch attribute.type {
+            case 1: name = bytes.text(attribute.value)  // NFTA_TABLE_NAME
+            case 2 where attribute.value.count >= 4: flags = bytes.big32(attribute.value.lowerBound)  // NFTA_TABLE_FLAGS
+            case 4 where attribute.value.count >= 8: handle = bytes.big64(attribute.value.lowerBound)  // NFTA_TABLE_HANDLE
+            default: break
+            }
         }
     }
 }

@@ -16,6 +16,15 @@ int ipt_set_direct(int descriptor, int is_direct);
 /// mremap(2) with MREMAP_MAYMOVE, which is behind _GNU_SOURCE.
 void *ipt_remap(void *memory, unsigned long old_size, unsigned long new_size);
 
+/// epoll_create1(2) with EPOLL_CLOEXEC. Swift's Glibc has none of epoll(7).
+int ipt_epoll_create(void);
+
+/// Waits for input of `descriptor` from now on; `key` stands for it.
+int ipt_epoll_add(int epoll, int descriptor, unsigned long long key);
+
+/// Puts the keys of descriptors with input into `keys`, at most `count` and 64, without waiting, and gives their number.
+int ipt_epoll_ready(int epoll, unsigned long long *keys, int count);
+
 /// Asks the processor for the cache line at `address`, which need not be valid.
 static inline void ipt_prefetch(const void *address) { __builtin_prefetch(address); }
 
