@@ -31,6 +31,8 @@ final class RulesetWatch: Sendable {
         var isTold = false
         /// Whether the signature was another one at some time since.
         var isConcerning = false
+        /// The latest signature that was another one.
+        var signature: ProbeSignature?
     }
 
     fileprivate struct Place {
@@ -223,7 +225,7 @@ final class RulesetWatch: Sendable {
             let begun = clock()
             let isPending = place.change?.stage == .noticed
             guard isPending || begun >= place.nextReading else { continue }
-            guard let known = place.signature else {
+            guard let known = place.change?.signature ?? place.signature else {
                 if isPending { state.withLock { $0.places[key]?.change?.stage = .needsSurvey } }
                 continue
             }
@@ -246,9 +248,10 @@ final class RulesetWatch: Sendable {
                     if !isPending { current.note(since: since, until: end) }
                     current.change?.stage = .needsSurvey
                     current.change?.isConcerning = true
+                    current.change?.signature = read
                     return
                 }
-                guard current.count == place.count else { return }
+                guard current.count == place.count, place.change?.stage != .needsSurvey else { return }
                 current.signature = read
                 if read.hasLegacy { current.legacySince = begun }
                 if isPending, let change = current.change, change.stage == .noticed {
@@ -324,6 +327,11 @@ final class RulesetWatch: Sendable {
             let isSame = place.signature?.continues(in: before) ?? (place.change == nil)
             if !isSame, place.change == nil { place.note(since: place.legacySince ?? survey.begun, until: survey.begun) }
             if !isSame { place.change?.isConcerning = true }
+            if var change = place.change, let known = change.signature, !known.continues(in: before) {
+                change.until = max(change.until, survey.begun)
+                change.received = nil
+                place.change = change
+            }
             guard before.continues(in: signature) else {
                 // They changed meanwhile: which ones were surveyed is not known.
                 if place.change == nil { place.note(since: place.legacySince ?? survey.begun, until: now) }
@@ -332,6 +340,7 @@ final class RulesetWatch: Sendable {
                 return
             }
             place.signature = signature
+            place.change?.signature = nil
             place.legacySince = signature.hasLegacy ? begun : nil
             guard place.change?.isConcerning == true else { return }
             // What was noticed meanwhile is compared with what has been found.

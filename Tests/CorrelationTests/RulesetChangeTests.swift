@@ -134,4 +134,28 @@ import TraceModel
         newer.isInForce.append(true)
         #expect(world.layout.changedNamespaces(in: newer).isEmpty)
     }
+
+    @Test(
+        "a packet through a router that has lost probes is one journey",
+        arguments: [("all", [] as [Table], [] as [String]), ("those before routing", [.security], ["security/FORWARD"])])
+    func router(_ lost: String, _ tables: [Table], _ places: [String]) {
+        var world = World()
+        let client = world.addNamespace("client", interfaces: [2: Interface(name: "eth0", segment: 10)])
+        let router = world.addNamespace(
+            "router", tables: tables,
+            interfaces: [2: Interface(name: "lan", segment: 10), 3: Interface(name: "wan", segment: 11)])
+        let server = world.addNamespace("server", interfaces: [2: Interface(name: "eth0", segment: 11)])
+        let sent = packet(1, 1, 2, 2)
+        var forwarded = sent
+        forwarded.timeToLive -= 1
+        let parts = [
+            world.events(client, Way.out, sent, out: 2), world.events(router, places, forwarded, in: 2, out: 3),
+            world.events(server, Way.into, forwarded, in: 2),
+        ]
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+            let (collected, _) = correlate(world, order.flatMap { parts[$0] })
+            #expect(collected.journeys.map(\.outcome) == [.delivered], "\(order) \(collected.ways)")
+            #expect(collected.journeys.allSatisfy { !$0.isAmbiguous })
+        }
+    }
 }

@@ -5,7 +5,7 @@ import Reports
 import Testing
 
 /// Firewalls that reload their rules under traffic: a packet that arrived is never called dropped.
-@Suite(.serialized, .enabled(if: Live.obstacle == nil, "\(Live.obstacle ?? "")"))
+@Suite(.enabled(if: Live.obstacle == nil, "\(Live.obstacle ?? "")"))
 struct ReloadTests {
     struct Reload: Sendable, CustomTestStringConvertible {
         var name: String
