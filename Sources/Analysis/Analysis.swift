@@ -110,6 +110,9 @@ public final class Analysis: Sendable {
         let hasLog = inputs.contains { $0 is LogInput }
         state.learn(options.links, hasLog ? [.nflog, .kernelLog] : [.nflog])
         if hasLog { state.learnLogRules() }
+        for name in traits.damaged {
+            state.problems.add("\(name): its beginning is not that of a capture; what could be recognised behind it is read")
+        }
         try read(inputs, options, &state)
         state.finish()
         let last = state.snapshot()
@@ -177,6 +180,8 @@ public final class Analysis: Sendable {
     /// What the files are like, which decides how long packets are waited for.
     private struct Traits {
         var isOwnRecordingOnly = true
+        /// Names of files whose beginning is damaged.
+        var damaged: [String] = []
         /// Of the files' beginnings, so that the same files give the same identifiers.
         var run: UInt64 = 0xCBF2_9CE4_8422_2325
 
@@ -225,6 +230,7 @@ public final class Analysis: Sendable {
         traits.mix(window.buffer[range])
         let bytes = unsafe window.buffer.span.bytes.extracting(0..<range.upperBound)
         if let decoder = CaptureDecoder(beginning: bytes) {
+            if decoder.isBeginningDamaged { traits.damaged.append(stream.name) }
             traits.isOwnRecordingOnly = traits.isOwnRecordingOnly && Self.isRecording(bytes, decoder)
             let stage = CaptureDecodeStage(
                 stream, window: window, framing: decoder, parser: PacketParser(seed: options.seed))

@@ -76,6 +76,8 @@ public struct CaptureDecoder: Sendable {
     }
 
     private var format: Format
+    /// Whether the file does not begin as its format says.
+    public private(set) var isBeginningDamaged = false
     /// Those met so far; later sections add theirs.
     public private(set) var interfaces: [CaptureInterface] = []
 
@@ -89,9 +91,11 @@ public struct CaptureDecoder: Sendable {
             format = .pcapng(PcapngFraming())
         } else if let framing = PcapngFraming(damagedBeginning: bytes) {
             format = .pcapng(framing)
+            isBeginningDamaged = true
         } else if let framing = PcapFraming(damagedBeginning: bytes) {
             format = .pcap(framing)
             interfaces = [framing.interface]
+            isBeginningDamaged = true
         } else {
             return nil
         }

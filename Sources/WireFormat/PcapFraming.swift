@@ -26,14 +26,14 @@ struct PcapFraming: Sendable {
             linkType: UInt16(truncatingIfNeeded: linkType), name: nil, isSwapped: isSwapped)
     }
 
-    /// A file whose beginning is damaged: finds the first two records of NFLOG messages in a row, in either byte order. What is
+    /// A file whose beginning is damaged: finds the first records of NFLOG messages in a row, in either byte order. What is
     /// left of the magic number tells the resolution of times, or else the times do.
     init?(damagedBeginning bytes: RawSpan) {
         var found: (framing: PcapFraming, position: Int)?
         for isSwapped in [false, true] {
             let framing = PcapFraming(isSwapped: isSwapped)
             let end = min(found?.position ?? .max, bytes.byteCount - Self.recordHeaderLength)
-            guard end > 0, let position = (0..<end).first(where: { framing.isRow(bytes, $0, isLast: true) }) else { continue }
+            guard end > 0, let position = (0..<end).first(where: { framing.isLongRow(bytes, $0) }) else { continue }
             found = (framing, position)
         }
         guard let found else { return nil }
@@ -156,6 +156,20 @@ struct PcapFraming: Sendable {
         let next = offset + Self.recordHeaderLength + Int(record(bytes, offset).captured)
         if next == bytes.byteCount { return isLast }
         return bytes.byteCount - next >= Self.recordHeaderLength && isLikely(bytes, next)
+    }
+
+    /// Whether four records begin at `offset`, or those up to the end of the bytes, all within a day.
+    private func isLongRow(_ bytes: RawSpan, _ offset: Int) -> Bool {
+        guard isRow(bytes, offset, isLast: true) else { return false }
+        let seconds = record(bytes, offset).seconds
+        var next = offset
+        for _ in 0..<4 {
+            guard bytes.byteCount - next >= Self.recordHeaderLength else { break }
+            let record = record(bytes, next)
+            guard isLikely(bytes, next), record.seconds &- seconds &+ 86_400 <= 2 * 86_400 else { return false }
+            next += Self.recordHeaderLength + Int(record.captured)
+        }
+        return true
     }
 
     private func isLikely(_ bytes: RawSpan, _ offset: Int) -> Bool {

@@ -106,8 +106,10 @@ struct PcapngFraming: Sendable {
         switch frame(bytes, start) {
         case .block(let type, let body, let end):
             offset = end
+            // A file begins with a section header.
             let isFirst = !isOrderKnown
-            guard Self.isAssigned(type), let item = read(type, body, bytes, &interfaces) else {
+            let isPossible = isFirst ? type == CaptureFormat.sectionHeader || Self.isKnown(type) : Self.isAssigned(type)
+            guard isPossible, let item = read(type, body, bytes, &interfaces) else {
                 // At a file's beginning it was the section header.
                 isNumberingDoubtful = isNumberingDoubtful || !isFirst
                 return .damage(start..<end)

@@ -119,13 +119,13 @@ import TraceModel
     /// A fixture, unpacked.
     private static func fixture(_ name: String) throws -> [UInt8] {
         guard name.hasSuffix(".zst") else { return try Files.bytes(name) }
-        return try unpacked("\(Files.fixtures)/\(name)")
+        return try run("zstd", ["-dcq", "\(Files.fixtures)/\(name)"])
     }
 
-    private static func unpacked(_ path: String) throws -> [UInt8] {
+    private static func run(_ tool: String, _ arguments: [String]) throws -> [UInt8] {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = ["zstd", "-dcq", path]
+        process.arguments = [tool] + arguments
         let output = Pipe()
         process.standardOutput = output
         try process.run()
@@ -157,10 +157,16 @@ import TraceModel
         let events = intact.snapshot.completeness.events
         var numbers = Numbers(state: UInt64(damage.name.utf8.reduce(7) { $0 &* 31 &+ UInt64($1) }))
         var poor = 0
+        var kept = 0
+        var all = 0
         for number in 0..<form.tries * Self.scale {
             var damaged = bytes
             damage.apply(&damaged, &numbers)
             let (ends, result) = try Files.with(damaged) { try Self.read([$0]) }
+            // Between two blocks a file is cut without a trace.
+            if damage.reach == .max, result.problems.count == 0 { continue }
+            kept += ends.dropped.intersection(whole.dropped).count
+            all += whole.dropped.count
             let wrong = ends.dropped.subtracting(whole.dropped)
             #expect(
                 wrong.isEmpty, "try \(number): \(wrong.compactMap { ends.examples[$0] }.prefix(3)) \(result.problems.messages)")
@@ -170,5 +176,63 @@ import TraceModel
             if result.snapshot.completeness.events + hit < events { poor += 1 }
         }
         if damage.reach < .max { #expect(poor * 6 <= form.tries * Self.scale, "\(poor) poor") }
+        // What was dropped elsewhere is still.
+        if damage.reach <= 300, whole.dropped.count > 3 { #expect(kept * 2 >= all, "\(kept) of \(all) kept") }
+    }
+
+    @Test("captures of tcpdump that are damaged make no drops, beside others that are not", arguments: damages)
+    func captures(_ damage: Damage) throws {
+        let (whole, _) = try Self.read(SameAnswerTests.captures, rules: SameAnswerTests.rules, links: SameAnswerTests.links)
+        var numbers = Numbers(state: 11)
+        for number in 0..<9 * Self.scale {
+            var files = SameAnswerTests.captures
+            let name = ["guest", "host", "inet"][number % 3]
+            var damaged = try Files.bytes("ping/\(name).pcap")
+            damage.apply(&damaged, &numbers)
+            try Files.with(damaged) { path in
+                files[number % 3] = "\(name)=\(path)"
+                let (ends, result) = try Self.read(files, rules: SameAnswerTests.rules, links: SameAnswerTests.links)
+                if damage.reach == .max, result.problems.count == 0 { return }
+                let wrong = ends.dropped.subtracting(whole.dropped)
+                #expect(
+                    wrong.isEmpty,
+                    "try \(number): \(wrong.compactMap { ends.examples[$0] }.prefix(3)) \(result.problems.messages)")
+            }
+        }
+    }
+
+    @Test("compressed files that are damaged or cut are read up to there and said to be", arguments: ["gzip", "zstd"])
+    func compressed(_ tool: String) throws {
+        let file = "\(Files.fixtures)/ping/recording.pcapng"
+        let (whole, _) = try Self.read([file])
+        let packed = try Self.run(tool, ["-c", file])
+        var numbers = Numbers(state: 5)
+        for number in 0..<40 {
+            var damaged = packed
+            if number % 2 == 0 {
+                damaged.removeLast(1 + numbers.below(packed.count * 3 / 4))
+            } else {
+                damaged[20 + numbers.below(packed.count - 20)] ^= UInt8(1 + numbers.below(255))
+            }
+            let (ends, result) = try Files.with(damaged) { try Self.read([$0]) }
+            #expect(ends.dropped.subtracting(whole.dropped).isEmpty, "try \(number): \(result.problems.messages)")
+            #expect(result.problems.count > 0, "try \(number)")
+        }
+    }
+
+    @Test(
+        "a file whose first bytes are damaged is read", arguments: ["ping/recording.pcapng", "ping/host.pcap"],
+        [1, 4, 8, 24, 40])
+    func beginning(_ file: String, _ count: Int) throws {
+        let bytes = try Files.bytes(file)
+        let (whole, intact) = try Files.with(bytes) { try Self.read([$0]) }
+        var zeroed = bytes
+        for index in 0..<count { zeroed[index] = 0 }
+        for damaged in [zeroed, Array(bytes.dropFirst(count)), [UInt8](repeating: 7, count: count) + bytes] {
+            let (ends, result) = try Files.with(damaged) { try Self.read([$0]) }
+            #expect(result.snapshot.completeness.events + 3 >= intact.snapshot.completeness.events)
+            #expect(result.problems.count > 0)
+            #expect(ends.dropped.subtracting(whole.dropped).isEmpty)
+        }
     }
 }

@@ -124,6 +124,22 @@ private struct Fixture: ~Copyable {
         #expect(fixture.steps() == [["1 filter/INPUT INPUT tun7"]])
     }
 
+    @Test("a prefix past the bound of those remembered keeps its probe, and takes no other's")
+    func manyPrefixes() {
+        var fixture = Fixture()
+        fixture.reader = LogReader(seed: 1, registry: fixture.registry, mostPlacements: 4)
+        for number in 0..<20 {
+            fixture.read("in: ", id: number * 10)
+            fixture.read("unknown \(number): ", id: number * 10 + 1)
+            fixture.read("user ", id: number * 10 + 2)
+        }
+        let steps = fixture.steps().flatMap(\.self)
+        #expect(steps.count == 40)
+        #expect(steps.count { $0 == "1 filter/INPUT INPUT eth0" } == 20)
+        #expect(steps.count { $0.hasPrefix("1 filter/X") } == 20)
+        #expect(fixture.reader.counters.unplaced == 20)
+    }
+
     @Test func manyPrefixesAreCountedTogetherPastALimit() {
         var unplaced = UnplacedPrefixes()
         for number in 0..<1000 { unplaced.count(unplaced.number(of: "p\(number)")) }

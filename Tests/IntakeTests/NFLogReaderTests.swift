@@ -53,6 +53,37 @@ private struct Fixture: ~Copyable {
 @Suite struct NFLogReaderTests {
     static let probes = [("in-raw", Table.raw, Hook.prerouting), ("in-mangle", .mangle, .prerouting)]
 
+    @Test("a packet that is first reported by a rule nobody explains gets no event of the packet whose place it takes")
+    func placeOfAnother() {
+        var fixture = Fixture(Self.probes)
+        func datagram(_ id: UInt8) -> [UInt8] {
+            [0x45, 0, 0, 28, 0, id, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 0x03, 0xE8, 0, 53, 0, 8, 0, 0]
+        }
+        // As many as are kept, and one more, which takes the first one's place.
+        var sequence: UInt32 = 0
+        for id in 1...UInt8(NFLogDecoder.recentCount) {
+            fixture.read(logged("in-raw", hook: .prerouting, sequence: sequence, payload: datagram(id)))
+            sequence += 1
+        }
+        fixture.read(logged("foreign", hook: .prerouting, sequence: sequence, payload: datagram(99)))
+        fixture.read(logged("in-mangle", hook: .prerouting, sequence: sequence + 1, payload: datagram(99)))
+        #expect(fixture.reader.counters.unplaced == 1)
+        #expect(fixture.correlator.liveJourneys == NFLogDecoder.recentCount + 1)
+    }
+
+    @Test("namespaces past the bound of those that files may name are none, rather than one")
+    func manyNamespaces() {
+        let registry = LayoutRegistry(.offline)
+        var known: Set<Int> = []
+        for number in 0..<LayoutRegistry.mostNamespaces {
+            if let index = registry.namespace(named: "n\(number)", medium: .nflog) { known.insert(index) }
+        }
+        #expect(known.count == LayoutRegistry.mostNamespaces)
+        #expect(registry.namespace(named: "one more", medium: .nflog) == nil)
+        #expect(registry.namespace(named: "n7", medium: .nflog) == 7)
+        #expect(registry.place(logPrefix: "MORE_FILTER_INPUT ", family: .ipv4, hooks: [.input]).isEmpty)
+    }
+
     @Test func aBatchBecomesEvents() {
         var fixture = Fixture(Self.probes)
         fixture.read(logged("in-raw", hook: .prerouting, sequence: 0) + logged("in-mangle", hook: .prerouting, sequence: 1))

@@ -31,8 +31,9 @@ struct CaptureBytes {
         bytes += number(UInt64(type), 4) + length + padded + length
     }
 
-    mutating func section() {
-        block(0x0A0D_0D0A, number(0x1A2B_3C4D, 4) + number(1, 2) + number(0, 2) + number(.max, 8))
+    mutating func section(application: String? = nil) {
+        let options = application.map { option(4, Array($0.utf8)) + number(0, 4) } ?? []
+        block(0x0A0D_0D0A, number(0x1A2B_3C4D, 4) + number(1, 2) + number(0, 2) + number(.max, 8) + options)
     }
 
     func option(_ code: UInt64, _ value: [UInt8]) -> [UInt8] {
@@ -164,6 +165,62 @@ private func items(_ bytes: [UInt8], window: Int = .max) -> (
                 #expect(read.all == bytes.count)
             }
         }
+    }
+
+    @Test("a byte cut out or put in anywhere costs at most three packets", arguments: forms)
+    func otherLengths(_ form: Form) {
+        let header = form.name.hasPrefix("pcapng") ? 28 + 36 + 36 : 24
+        for position in header..<form.bytes.count {
+            for change in 0..<3 {
+                var bytes = form.bytes
+                switch change {
+                case 0: bytes.remove(at: position)
+                case 1: bytes.insert(UInt8(position & 0xFF), at: position)
+                default: bytes.insert(contentsOf: [0, 0, 0, 6, 0, 0, 7], at: position)
+                }
+                for window in [Int.max, 100] {
+                    let read = items(bytes, window: window)
+                    #expect(
+                        read.packets.filter { Self.payloads.contains($0.1) }.count >= 17, "byte \(position), change \(change)")
+                    #expect(read.all == bytes.count)
+                }
+            }
+        }
+    }
+
+    @Test("a file without its first bytes is recognised, with its times", arguments: forms)
+    func beginning(_ form: Form) {
+        for count in [1, 2, 3, 4] {
+            var bytes = form.bytes
+            for index in 0..<count { bytes[index] = 0 }
+            let read = items(bytes)
+            #expect(read.packets.map(\.1) == Self.payloads && read.damaged > 0, "\(count) bytes")
+            // Of a magic number that is gone altogether the times tell what it was.
+            #expect(read.packets.map(\.0.time) == (0..<20).map { 1_700_000_000_250_000 + Int64($0) * 1_000_000 })
+        }
+    }
+
+    @Test("interfaces whose descriptions are missing have no packets, and those behind have their own")
+    func missingInterface() {
+        var file = CaptureBytes()
+        file.section(application: CaptureFormat.application)
+        var ends = [file.bytes.count]
+        for (number, name) in ["host", "guest", "inet"].enumerated() {
+            file.interface(name)
+            ends.append(file.bytes.count)
+            for index in 0..<3 { file.packet(UInt64(number), ticks: 5, [2, 0, 0, UInt8(number), UInt8(index)]) }
+        }
+        var bytes = file.bytes
+        // The second description: its length does not agree any more.
+        bytes[ends[2] - 4] ^= 0xFF
+        guard var decoder = CaptureDecoder(beginning: unsafe bytes.span.bytes) else { return }
+        var offset = 0
+        var names: [String] = []
+        while let item = decoder.next(in: unsafe bytes.span.bytes, at: &offset, isLast: true) {
+            guard case .packet(let packet) = item else { continue }
+            names.append("\(bytes[packet.data.lowerBound + 3]) \(decoder.interfaces[packet.interface].name ?? "-")")
+        }
+        #expect(names == ["0 host", "0 host", "0 host", "2 inet", "2 inet", "2 inet"])
     }
 
     @Test func flipsInTheHeadersNeverTrap() {
