@@ -84,15 +84,17 @@ public struct CaptureDecoder: Sendable {
     /// - Returns: `nil` where the bytes, at least 24 of them or the whole file, are the beginning of neither format, not even of
     ///   one whose first bytes are damaged.
     public init?(beginning bytes: RawSpan) {
+        // Any large file has something like a record somewhere; damage at the beginning of a capture is short.
+        let searched = bytes.extracting(0..<min(bytes.byteCount, CaptureFormat.longestDamagedBeginning))
         if let framing = PcapFraming(bytes) {
             format = .pcap(framing)
             interfaces = [framing.interface]
         } else if bytes.byteCount >= 12, bytes.native32(0) == CaptureFormat.sectionHeader {
             format = .pcapng(PcapngFraming())
-        } else if let framing = PcapngFraming(damagedBeginning: bytes) {
+        } else if let framing = PcapngFraming(damagedBeginning: searched) {
             format = .pcapng(framing)
             isBeginningDamaged = true
-        } else if let framing = PcapFraming(damagedBeginning: bytes) {
+        } else if let framing = PcapFraming(damagedBeginning: searched) {
             format = .pcap(framing)
             interfaces = [framing.interface]
             isBeginningDamaged = true
@@ -175,4 +177,6 @@ public enum CaptureFormat {
     static let mostInterfaces = 1 << 14
     /// Bytes that a search for the next record leaves to be searched again with more of the file behind them.
     static let searchOverlap = 1 << 16
+    /// Bytes at the beginning of a file in which the first sound block or record is looked for.
+    static let longestDamagedBeginning = 1 << 16
 }

@@ -160,17 +160,22 @@ struct PcapFraming: Sendable {
 
     /// Whether four records begin at `offset`, or those up to the end of the bytes, all within a day.
     private func isLongRow(_ bytes: RawSpan, _ offset: Int) -> Bool {
-        guard isRow(bytes, offset, isLast: true) else { return false }
         let seconds = record(bytes, offset).seconds
+        // NFLOG came with Linux 2.6.14 in 2005. Without that, rows of small numbers in any program would do.
+        guard seconds >= Self.earliestSeconds, isRow(bytes, offset, isLast: true) else { return false }
         var next = offset
         for _ in 0..<4 {
-            guard bytes.byteCount - next >= Self.recordHeaderLength else { break }
+            // Fewer do where they end with the file.
+            guard bytes.byteCount - next >= Self.recordHeaderLength else { return next == bytes.byteCount }
             let record = record(bytes, next)
             guard isLikely(bytes, next), record.seconds &- seconds &+ 86_400 <= 2 * 86_400 else { return false }
             next += Self.recordHeaderLength + Int(record.captured)
         }
         return true
     }
+
+    /// 2005-01-01 in seconds since 1970.
+    private static let earliestSeconds: UInt32 = 1_104_537_600
 
     private func isLikely(_ bytes: RawSpan, _ offset: Int) -> Bool {
         let record = record(bytes, offset)

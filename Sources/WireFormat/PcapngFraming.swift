@@ -24,7 +24,9 @@ struct PcapngFraming: Sendable {
         guard bytes.byteCount >= 12 else { return nil }
         for position in 0...bytes.byteCount - 12 {
             for index in candidates.indices
-            where candidates[index].isLikely(bytes, position, isLast: true, isFollowed: true) {
+            where candidates[index].isLikely(bytes, position, isLast: true, isFollowed: true)
+                && candidates[index].leadsToPackets(bytes, position)
+            {
                 self = candidates[index]
                 // Descriptions of interfaces may be missing, but for little more than a section header.
                 isNumberingDoubtful =
@@ -35,6 +37,29 @@ struct PcapngFraming: Sendable {
         }
         return nil
     }
+
+    /// Whether a packet with a time stands among the first blocks from `offset` on, all of them sound. Two numbers that agree with
+    /// each other are found in most programs; a packet behind them is not.
+    private func leadsToPackets(_ bytes: RawSpan, _ offset: Int) -> Bool {
+        var framing = self
+        var offset = offset
+        for _ in 0..<Self.blocksBeforePackets {
+            guard case .block(let type, let body, let end) = framing.frame(bytes, offset) else { return false }
+            switch type {
+            case CaptureFormat.traceBlock: return true
+            case CaptureFormat.enhancedPacket:
+                return body.count >= 40 && framing.number32(bytes, body.lowerBound + 4) != 0
+                    && framing.isPlausible(type, body, bytes, optionsEnd: body.upperBound)
+            default: break
+            }
+            guard end < bytes.byteCount else { return false }
+            offset = end
+        }
+        return false
+    }
+
+    /// Descriptions of interfaces stand before the first packet, one for each namespace.
+    private static let blocksBeforePackets = 4096
 
     private func number32(_ bytes: RawSpan, _ offset: Int) -> UInt32 {
         let value = bytes.native32(offset)
