@@ -68,18 +68,30 @@ struct CaptureBatch: Sendable {
     /// Records of one batch: enough to be worth handing over, and few enough to stay in the processor's cache.
     static let size = 2048
 
-    /// Sets times that later records of the batch take back to those of the latter: a damaged time, or records that stand in the
-    /// wrong place, would let time pass for everything that is under way.
+    /// Replaces times that do not fit those of the records around them: a damaged time, or records that stand in the wrong place,
+    /// would let time pass for everything that is under way, or put a file's records before those of all others.
     ///
     /// - Parameter tolerance: microseconds by which records may be out of order.
     mutating func straightenTimes(tolerance: Int64) {
-        var earliest = Int64.max
-        for index in stride(from: count - 1, through: 0, by: -1) {
-            if records[index].time > earliest, records[index].time - earliest > tolerance {
-                records[index].time = earliest
-                records[index].isDisplaced = true
-            }
-            earliest = min(earliest, records[index].time)
+        guard count > 0 else { return }
+        var times = records[..<count].map(\.time)
+        // Too late: no record behind reaches it. The last ones may be the wrong ones themselves.
+        var latest = times.suffix(8).max() ?? 0
+        for index in times.indices.reversed() {
+            if times[index] > latest, times[index] - latest > tolerance { times[index] = latest }
+            latest = max(latest, times[index])
+        }
+        // Too early.
+        latest = times[0]
+        for index in times.indices {
+            if times[index] < latest, latest - times[index] > tolerance { times[index] = latest }
+            latest = max(latest, times[index])
+        }
+        // A clock that was set back is none of these.
+        guard times.indices.count(where: { times[$0] != records[$0].time }) * 2 < count else { return }
+        for index in times.indices where times[index] != records[index].time {
+            records[index].time = times[index]
+            records[index].isDisplaced = true
         }
     }
 

@@ -128,7 +128,7 @@ struct CaptureDecodeStage: ~Copyable {
     @inline(__always)
     private mutating func takePacket(_ bytes: RawSpan, _ batch: inout CaptureBatch) {
         let time = packet.time ?? lastTime
-        if time < lastTime - Self.tolerance { isOutOfOrder = true }
+        if time < lastTime, lastTime - time > Self.tolerance { isOutOfOrder = true }
         if damage != nil {
             reportMissing(until: time)
             reportDamage()
