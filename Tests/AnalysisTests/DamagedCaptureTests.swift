@@ -151,7 +151,7 @@ import TraceModel
     private static let scale = ProcessInfo.processInfo.environment["DAMAGE_TRIES"].flatMap { Int($0) } ?? 1
 
     @Test("nothing is dropped that was not, most is read, and damage is named", arguments: forms, damages)
-    func recording(_ form: Form, _ damage: Damage) throws {
+    func recording(_ form: Form, _ damage: Damage) async throws {
         let bytes = try Self.fixture(form.file)
         let (whole, intact) = try Files.with(bytes) { try Self.read([$0]) }
         let events = intact.snapshot.completeness.events
@@ -160,6 +160,8 @@ import TraceModel
         var kept = 0
         var all = 0
         for number in 0..<form.tries * Self.scale {
+            // Other tests get their turn.
+            await Task.yield()
             var damaged = bytes
             damage.apply(&damaged, &numbers)
             let (ends, result) = try Files.with(damaged) { try Self.read([$0]) }
@@ -181,10 +183,11 @@ import TraceModel
     }
 
     @Test("captures of tcpdump that are damaged make no drops, beside others that are not", arguments: damages)
-    func captures(_ damage: Damage) throws {
+    func captures(_ damage: Damage) async throws {
         let (whole, _) = try Self.read(SameAnswerTests.captures, rules: SameAnswerTests.rules, links: SameAnswerTests.links)
         var numbers = Numbers(state: 11)
         for number in 0..<9 * Self.scale {
+            await Task.yield()
             var files = SameAnswerTests.captures
             let name = ["guest", "host", "inet"][number % 3]
             var damaged = try Files.bytes("ping/\(name).pcap")
@@ -202,12 +205,13 @@ import TraceModel
     }
 
     @Test("compressed files that are damaged or cut are read up to there and said to be", arguments: ["gzip", "zstd"])
-    func compressed(_ tool: String) throws {
+    func compressed(_ tool: String) async throws {
         let file = "\(Files.fixtures)/ping/recording.pcapng"
         let (whole, _) = try Self.read([file])
         let packed = try Self.run(tool, ["-c", file])
         var numbers = Numbers(state: 5)
         for number in 0..<40 {
+            await Task.yield()
             var damaged = packed
             if number % 2 == 0 {
                 damaged.removeLast(1 + numbers.below(packed.count * 3 / 4))
