@@ -1,13 +1,14 @@
 import Foundation
+import Glibc
 import Lab
 import Namespaces
 import Reports
 import Testing
 
 /// Firewalls that reload their rules under traffic: a packet that arrived is never called dropped.
-@Suite(.enabled(if: Live.obstacle == nil, "\(Live.obstacle ?? "")"))
+@Suite(.serialized, .enabled(if: Live.obstacle == nil, "\(Live.obstacle ?? "")"))
 struct ReloadTests {
-    struct Reload: Sendable, CustomTestStringConvertible {
+    struct Reload: Sendable {
         var name: String
         var isLegacy = false
         /// Run in the router's namespace; `/run/base` has its rules without probes, as the backend's save prints them.
@@ -15,7 +16,6 @@ struct ReloadTests {
         /// Whether the probes are there again afterwards.
         var keepsProbes = false
 
-        var testDescription: String { name }
         var tool: String { isLegacy ? "iptables-legacy" : "iptables-nft" }
     }
 
@@ -72,31 +72,30 @@ struct ReloadTests {
         try await sandbox.require(["ip", "netns", "exec", "router", "sh", "-c", script])
     }
 
-    @Test("packets that arrive while a firewall reloads are not called dropped", arguments: reloads)
-    func underTraffic(_ reload: Reload) async throws {
+    @Test("packets that arrive while a firewall reloads are not called dropped", arguments: [false, true])
+    func underTraffic(isLegacy: Bool) async throws {
+        let reloads = Self.reloads.filter { $0.isLegacy == isLegacy }
         try await Sandbox.with { sandbox in
-            try await setUp(sandbox, reload)
+            try await setUp(sandbox, reloads[0])
             try await sandbox.collecting { _ in
-                let ping = try SandboxProcess(["ping", "-q", "-i", "0.005", "-c", "900", "10.0.2.2"], in: sandbox)
-                for _ in 0..<3 {
-                    try await Task.sleep(for: .milliseconds(900))
+                let ping = try SandboxProcess(["ping", "-q", "-i", "0.005", "10.0.2.2"], in: sandbox)
+                for reload in reloads + reloads {
+                    try await Task.sleep(for: .milliseconds(500))
                     try await inRouter(sandbox, reload.script)
-                    if !reload.keepsProbes {
-                        try await Task.sleep(for: .milliseconds(400))
-                        #expect(try await sandbox.trace("install-probes", "--family", "ipv4").isSuccess)
-                    }
+                    guard !reload.keepsProbes else { continue }
+                    try await Task.sleep(for: .milliseconds(300))
+                    #expect(try await sandbox.trace("install-probes", "--family", "ipv4").isSuccess)
                 }
-                for _ in 0..<500 where ping.isRunning { try await Task.sleep(for: .milliseconds(20)) }
-                #expect(ping.output.contains("900 received"), "\(ping.output)")
+                try await Task.sleep(for: .milliseconds(500))
+                await ping.stop(signal: SIGINT)
+                #expect(ping.output.contains(" 0% packet loss"), "\(ping.output)")
                 // Until a packet that waits for its next hop would have been given up.
                 try await Task.sleep(for: .milliseconds(4500))
                 let report = try await sandbox.get(PathsReport.self, "/paths?proto=icmp&limit=1000")
                 let dropped = report.paths.filter { $0.outcome == "dropped" }
                 #expect(dropped.isEmpty, "\(dropped.map { "\($0.packets) \($0.brief)" })")
                 #expect(report.completeness.lost == 0)
-                let incomplete = report.paths.filter { $0.outcome == "incomplete" }.reduce(0) { $0 + $1.packets }
-                let delivered = report.paths.filter { $0.outcome == "delivered" }.reduce(0) { $0 + $1.packets }
-                #expect(delivered > 0 && incomplete < 1800, "\(delivered) delivered, \(incomplete) incomplete")
+                #expect(report.paths.contains { $0.outcome == "delivered" && $0.packets > 100 })
             }
         }
     }
