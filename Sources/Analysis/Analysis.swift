@@ -127,7 +127,10 @@ public final class Analysis: Sendable {
             var next: (input: any TraceInput, time: Int64)?
             var limit = Int64.max
             for input in inputs {
-                guard let time = try input.nextTime(&state.problems) else { continue }
+                guard let time = try input.nextTime(&state.problems) else {
+                    if input.isExhausted { input.close(into: &state) }
+                    continue
+                }
                 if let best = next, best.time <= time {
                     limit = min(limit, time)
                 } else {
@@ -236,7 +239,8 @@ public final class Analysis: Sendable {
                 stream, window: window, framing: decoder, parser: PacketParser(seed: options.seed))
             return CaptureInput(
                 stream, source: CaptureSource(stage, isAhead: isAhead && stream.isFile && !options.follows),
-                label: file.name ?? Self.label(file.path, options.files), isOfOneNamespace: decoder.isOfOneInterface)
+                label: file.name ?? Self.label(file.path, options.files), isOfOneNamespace: decoder.isOfOneInterface,
+                isFollowed: options.follows)
         }
         guard !window.buffer[range].prefix(4096).contains(0) else { throw .unknownFormat(file: stream.name) }
         traits.isOwnRecordingOnly = false

@@ -36,6 +36,11 @@ struct AnalysisState: ~Copyable {
     /// Whether there is one recording only, which then says itself what was complete when.
     private let isAlone: Bool
     private var isPaced = false
+    /// Up to when a recording says that it has everything.
+    private var latestComplete = Self.never
+    /// Whether a recording has said how it ends, or was cut off: what is under way then is open.
+    private var hasEnd = false
+    private var continuity = RecordingContinuity()
     let observer: (any AnalysisObserver)?
     /// Told which machine a recording is of, before its events.
     private let onMachine: (MachineIdentity) -> Void
@@ -252,6 +257,30 @@ struct AnalysisState: ~Copyable {
         _ = engine.takeLayout(isDiscovery: false)
     }
 
+    /// A recording has ended.
+    ///
+    /// - Parameters:
+    ///   - part: which of its files.
+    ///   - places: its namespaces' indices here.
+    ///   - isBroken: whether events came behind its end that are not in it.
+    mutating func noteEnd(of part: RecordingContinuity.Part, places: [Int?], isBroken: Bool) {
+        hasEnd = true
+        continuity.end(part, isBroken: isBroken)
+        guard isBroken else { return }
+        for place in places.compactMap(\.self) { engine.correlator.noteLoss(namespace: place) }
+    }
+
+    /// A file of a recording begins.
+    ///
+    /// - Parameter time: when the latest event before it was received.
+    mutating func noteBeginning(of part: RecordingContinuity.Part, at time: Int64, hasGap: Bool, places: [Int?]) {
+        guard !continuity.begin(part, hasGap: hasGap) else { return }
+        for place in places.compactMap(\.self) { engine.correlator.noteLoss(namespace: place, until: time) }
+    }
+
+    /// Events were left out of a recording here and there; each place is noted in it.
+    mutating func noteLeftOut() { continuity.isThin = true }
+
     mutating func take(_ note: RecordedNote, places: [Int?]) {
         func place(_ namespace: Int) -> Int? { places.indices.contains(namespace) ? places[namespace] : nil }
         switch note {
@@ -264,15 +293,22 @@ struct AnalysisState: ~Copyable {
             }
         case .loss(let namespace):
             if let namespace = place(namespace) { engine.correlator.noteLoss(namespace: namespace) }
-        case .complete(let time): keepPace(time)
+        case .complete(let time):
+            latestComplete = max(latestComplete, time)
+            keepPace(time)
+        case .begin, .end: break
         }
     }
 
     // MARK: Results
 
     mutating func finish() {
-        // Nothing comes behind the end of a file, so that what has not been seen until there is not under way any more.
-        if now != Self.never { letTimePass(until: Int64.max / 2) }
+        // Nothing comes behind the end of a file, so that what has not been seen until there is not under way any more; a
+        // recording says up to when that is so.
+        if now != Self.never {
+            letTimePass(until: hasEnd ? max(now, latestComplete) : Int64.max / 2)
+            if hasEnd, latestComplete > now { engine.advance(to: latestComplete) }
+        }
         engine.finish()
         let named = Set(registry.current.layout.namespaces.map(\.name))
         for name in rules.pages.keys.sorted() where !named.contains(name) {
@@ -294,8 +330,10 @@ struct AnalysisState: ~Copyable {
                 UnplacedPrefix(netns: layout.namespaces[reader.namespace].name, prefix: $0.key, events: $0.value)
             }
         }
-        return engine.snapshot(
+        var snapshot = engine.snapshot(
             now: latest, counters: counters,
             unplaced: unplaced.sorted { ($1.events, $0.prefix) < ($0.events, $1.prefix) })
+        snapshot.completeness.gaps = continuity.gaps
+        return snapshot
     }
 }

@@ -101,6 +101,7 @@ struct CaptureDecodeStage: ~Copyable {
             case .trace(let body):
                 if let block = TraceBlock(bytes, body) {
                     isRecording = true
+                    if case .note(let note) = block, let time = note.time { lastTime = max(lastTime, time) }
                     held.append(.trace(block, place: window.position(of: body.lowerBound)))
                 } else if isRecording {
                     addDamage(bytes, body.lowerBound - 8..<body.upperBound + 4)

@@ -7,10 +7,11 @@ final class CaptureInput: TraceInput {
     private let source: CaptureSource
     private var taker: CaptureTaker
 
-    init(_ stream: ByteStream, source: CaptureSource, label: String, isOfOneNamespace: Bool) {
+    init(_ stream: ByteStream, source: CaptureSource, label: String, isOfOneNamespace: Bool, isFollowed: Bool) {
         self.stream = stream
         self.source = source
-        taker = CaptureTaker(source, name: stream.name, label: label, isOfOneNamespace: isOfOneNamespace)
+        taker = CaptureTaker(
+            source, name: stream.name, label: label, isOfOneNamespace: isOfOneNamespace, isFollowed: isFollowed)
     }
 
     var consumed: UInt64 { taker.consumed }
@@ -19,6 +20,8 @@ final class CaptureInput: TraceInput {
     func begin() { source.begin() }
     func end() { source.end() }
     func stopFollowing() { source.stopFollowing() }
+
+    func close(into state: inout AnalysisState) { taker.close(into: &state) }
 
     func nextTime(_ problems: inout Problems) throws(CaptureError) -> Int64? { try taker.nextTime() }
 

@@ -22,6 +22,7 @@ struct CaptureTaker: ~Copyable {
     private var namespaces: [String: Int] = [:]
     /// By namespace of the recording.
     private var places: [Int?] = []
+    private var section: RecordedSection
 
     private var batch = CaptureBatch()
     // Of the batch, what is next.
@@ -45,9 +46,12 @@ struct CaptureTaker: ~Copyable {
         var group: UInt16?
     }
 
-    /// - Parameter isOfOneNamespace: whether all of the file's packets are of the namespace that is called `label`.
-    init(_ source: CaptureSource, name: String, label: String, isOfOneNamespace: Bool) {
+    /// - Parameters:
+    ///   - isOfOneNamespace: whether all of the file's packets are of the namespace that is called `label`.
+    ///   - isFollowed: whether the file may still be written, so that it need not have an end.
+    init(_ source: CaptureSource, name: String, label: String, isOfOneNamespace: Bool, isFollowed: Bool) {
         self.isOfOneNamespace = isOfOneNamespace
+        section = RecordedSection(name: name, isFollowed: isFollowed)
         self.source = source
         self.name = name
         self.label = label
@@ -116,6 +120,8 @@ struct CaptureTaker: ~Copyable {
         if targets[0] == nil { targets[0] = target(0, &state) }
         if let reader = targets[0]?.reader, reader >= 0 { state.noteMissing(in: reader, until: end) }
     }
+    /// Nothing comes behind what was taken.
+    mutating func close(into state: inout AnalysisState) { section.close(places: places, &state) }
 
     private static let recentCount = NFLogDecoder.recentCount
     /// Packets between asking memory for what one needs and its turn.
@@ -238,6 +244,7 @@ struct CaptureTaker: ~Copyable {
             do {
                 let layout = try RecordedLayout(json: json)
                 places = state.adopt(layout)
+                section.run = layout.run
                 namespaces = Dictionary(
                     zip(layout.layout.namespaces, places).compactMap { known, place in
                         known.medium == .nflog ? place.map { (known.name, $0) } : nil
@@ -253,7 +260,9 @@ struct CaptureTaker: ~Copyable {
                 noteMissing(until: state.latest, &state)
                 state.distrustProbes(of: places)
             }
-        case .trace(.note(let note), _): state.take(note, places: places)
+        case .trace(.note(let note), _):
+            section.take(note, places: places, &state)
+            state.take(note, places: places)
         case .loss(let interface, let packets):
             makeRoom(for: interface)
             if targets[interface] == nil { targets[interface] = target(interface, &state) }

@@ -15,6 +15,12 @@ protocol TraceInput: AnyObject {
     /// Reading begins, or ends before the end.
     func begin()
     func end()
+    /// All has been taken (`isExhausted`). Further calls do nothing.
+    func close(into state: inout AnalysisState)
     /// A file that was followed will not grow any more.
     func stopFollowing()
+}
+
+extension TraceInput {
+    func close(into state: inout AnalysisState) {}
 }

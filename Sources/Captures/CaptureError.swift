@@ -6,6 +6,10 @@ public enum CaptureError: Error, Equatable, Sendable {
     case cannotOpen(file: String, code: Int32)
     case cannotRead(file: String, code: Int32)
     case cannotWrite(file: String, code: Int32)
+    /// A recording is not written over a file that is there.
+    case exists(file: String)
+    /// A recording is not written through a symbolic link.
+    case isLink(file: String)
     /// Neither a capture nor text.
     case unknownFormat(file: String)
     case invalidRules(file: String, message: String)
@@ -20,6 +24,10 @@ extension CaptureError: CustomStringConvertible {
         case .cannotOpen(let file, let code): "cannot open \(file): \(Self.text(code))"
         case .cannotRead(let file, let code): "cannot read \(file): \(Self.text(code))"
         case .cannotWrite(let file, let code): "cannot write \(file): \(Self.text(code))"
+        case .exists(let file):
+            "cannot record to \(file): the file exists, and may be needed. Give another name, or replace it with --overwrite"
+        case .isLink(let file):
+            "cannot record to \(file): it is a symbolic link. Give the name of the file that it stands for"
         case .unknownFormat(let file):
             "\(file) is neither a capture (pcap, pcapng) nor a kernel log. Captures are made with: "
                 + "tcpdump -i nflog:5 -w FILE, or ipt-trace collect --record FILE"
@@ -28,6 +36,17 @@ extension CaptureError: CustomStringConvertible {
         case .invalidArgument(let message): message
         case .newerRecording(let schema): "it was recorded by a later version of ipt-trace (layout schema \(schema))"
         }
+    }
+
+    /// Whether a file could not be written for want of room: the disk, a quota, the largest size of a file.
+    var isNoSpace: Bool {
+        guard case .cannotWrite(_, let code) = self else { return isNoSpaceToOpen }
+        return code == ENOSPC || code == EDQUOT || code == EFBIG
+    }
+
+    private var isNoSpaceToOpen: Bool {
+        guard case .cannotOpen(_, let code) = self else { return false }
+        return code == ENOSPC || code == EDQUOT
     }
 
     private static func text(_ code: Int32) -> String { unsafe String(cString: strerror(code)) }

@@ -41,8 +41,32 @@ package struct RecordedDatagram: Sendable {
     }
 }
 
-/// What a correlator learns beside events. Its form in a file, all numbers little-endian: one byte kind, one byte flag, two
-/// bytes namespace, then two tuples for a connection, or eight bytes of time.
+/// Events that are in no file of a recording, because it could not be written for a while.
+package struct RecordingGap: Equatable, Sendable {
+    /// Microseconds since 1970: what was received before is not missing on account of this.
+    package var since: Int64
+    package var events: UInt64
+
+    package init(since: Int64, events: UInt64) {
+        self.since = since
+        self.events = events
+    }
+}
+
+/// Why a file of a recording ends.
+package enum RecordingEnd: UInt8, Sendable {
+    /// The recorder was closed.
+    case closed
+    /// Another file follows, and nothing is missing between them.
+    case continued
+    /// `RecordingLimits.total` is reached.
+    case limit
+    /// It could not be written.
+    case failed
+}
+
+/// What a correlator learns beside events, and how a recording's files belong together. Its form in a file, all numbers
+/// little-endian: one byte kind, one byte flag, two bytes namespace, then two tuples for a connection, or numbers of eight bytes.
 package enum RecordedNote: Equatable, Sendable {
     case connection(namespace: Int, original: PacketTuple, reply: PacketTuple, isNew: Bool)
     /// Events of the namespace were lost.
@@ -50,6 +74,25 @@ package enum RecordedNote: Equatable, Sendable {
     /// What was reported before this time (microseconds since 1970) was received before the events that follow, from all
     /// namespaces.
     case complete(Int64)
+    /// A section begins, and will end with `end`: one that does not was cut off. Sections of earlier versions have neither.
+    ///
+    /// - Parameters:
+    ///   - part: number of the recording's file, from 1.
+    ///   - time: when the latest event before it was received, in microseconds since 1970.
+    ///   - gap: what is missing before it.
+    case begin(part: UInt64, time: Int64, gap: RecordingGap?)
+    /// - Parameters:
+    ///   - time: microseconds since 1970.
+    ///   - leftOut: events of the whole recording so far that are in no file, because writing did not keep up.
+    case end(RecordingEnd, time: Int64, leftOut: UInt64)
+
+    /// When it was made, in microseconds since 1970; `nil` where it does not say.
+    package var time: Int64? {
+        switch self {
+        case .complete(let time), .begin(_, let time, _), .end(_, let time, _): time
+        case .connection, .loss: nil
+        }
+    }
 
     private static let tupleLength = 40
 
@@ -61,6 +104,11 @@ package enum RecordedNote: Equatable, Sendable {
             [2, 0] + Self.little(UInt64(namespace), 2)
         case .complete(let time):
             [3, 0, 0, 0] + Self.little(UInt64(bitPattern: time), 8)
+        case .begin(let part, let time, let gap):
+            [4, gap == nil ? 0 : 1, 0, 0] + Self.little(part, 8) + Self.little(UInt64(bitPattern: time), 8)
+                + Self.little(UInt64(bitPattern: gap?.since ?? 0), 8) + Self.little(gap?.events ?? 0, 8)
+        case .end(let reason, let time, let leftOut):
+            [5, reason.rawValue, 0, 0] + Self.little(UInt64(bitPattern: time), 8) + Self.little(leftOut, 8)
         }
     }
 
@@ -79,9 +127,22 @@ package enum RecordedNote: Equatable, Sendable {
         case 2: self = .loss(namespace: namespace)
         case 3:
             guard range.count >= 12 else { return nil }
-            self = .complete(TimeBounds.clamp(Int64(bitPattern: bytes.little64(start + 4))))
+            self = .complete(Self.time(bytes, start + 4))
+        case 4:
+            guard range.count >= 36 else { return nil }
+            let gap = RecordingGap(since: Self.time(bytes, start + 20), events: bytes.little64(start + 28))
+            self = .begin(
+                part: bytes.little64(start + 4), time: Self.time(bytes, start + 12),
+                gap: bytes.byte(start + 1) == 0 ? nil : gap)
+        case 5:
+            guard range.count >= 20, let reason = RecordingEnd(rawValue: bytes.byte(start + 1)) else { return nil }
+            self = .end(reason, time: Self.time(bytes, start + 4), leftOut: bytes.little64(start + 12))
         default: return nil
         }
+    }
+
+    private static func time(_ bytes: RawSpan, _ offset: Int) -> Int64 {
+        TimeBounds.clamp(Int64(bitPattern: bytes.little64(offset)))
     }
 
     private static func little(_ value: UInt64, _ count: Int) -> [UInt8] {

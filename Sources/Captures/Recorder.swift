@@ -1,5 +1,5 @@
-internal import DequeModule
 private import Foundation
+private import Glibc
 private import Synchronization
 internal import TraceModel
 private import WireFormat
@@ -7,95 +7,173 @@ private import WireFormat
 /// Writes what a collector receives into a pcapng file, on a thread of its own, behind a queue that never blocks the
 /// collector: what does not fit is left out and counted.
 ///
-/// A packet's path is known only when its journey has ended, so packets are held until then, in order and within bounds;
-/// one that had to be written before has no comment.
+/// A packet's path is known only when its journey has ended, so packets are held until then, in order and within bounds of time
+/// and memory (`RecordingPace`); one that had to be written before has no comment. A file that cannot take more is cut off behind
+/// its last whole block, and recording goes on in a new one as soon as there is room.
 public final class Recorder: Sendable {
-    /// What has become of the messages.
+    /// What has become of the events.
     public struct Counters: Sendable, Equatable {
         public var written: UInt64 = 0
-        /// Not written, because the queue was full, the limit was reached, or the file could not be written.
-        public var dropped: UInt64 = 0
+        /// Bytes of the files.
+        public var bytes: UInt64 = 0
         /// Written before their path was known.
         public var withoutPath: UInt64 = 0
+        public var drops = Drops()
 
-        package init(written: UInt64 = 0, dropped: UInt64 = 0, withoutPath: UInt64 = 0) {
+        /// Events that are in no file.
+        public var dropped: UInt64 { drops.total }
+
+        package init(written: UInt64 = 0, withoutPath: UInt64 = 0) {
             self.written = written
-            self.dropped = dropped
             self.withoutPath = withoutPath
         }
+    }
+
+    /// Events that are in no file, by reason.
+    public struct Drops: Sendable, Equatable {
+        private var counts = [UInt64](repeating: 0, count: RecordingDrop.allCases.count)
+
+        public internal(set) subscript(reason: RecordingDrop) -> UInt64 {
+            get { counts[RecordingDrop.allCases.firstIndex(of: reason) ?? 0] }
+            set { counts[RecordingDrop.allCases.firstIndex(of: reason) ?? 0] = newValue }
+        }
+
+        public var total: UInt64 { counts.reduce(0, +) }
+    }
+
+    public struct Status: Sendable {
+        public var counters = Counters()
+        public var state = RecordingState.recording
+        /// Why events are left out at present; `nil` where none are.
+        public var problem: String?
+        /// The files that hold what was recorded, as far as they were not renamed or deleted.
+        public var files: [String] = []
     }
 
     private struct State {
         var items: [RecordItem] = []
         /// Of the datagrams in `items`.
         var bytes = 0
-        var counters = Counters()
-        var failure: CaptureError?
-        var isFull = false
+        /// When the first of `items` came, in milliseconds of the monotonic clock.
+        var since: Int64?
+        /// Events that did not fit.
+        var leftOut: UInt64 = 0
+        /// Namespaces of which events were left out that came last, with the time up to which that has been noted.
+        var incomplete: [Int: Int64] = [:]
         var isClosing = false
+        var status = Status()
     }
 
     /// Bytes that may wait for the thread.
     private static let queueLimit = 16 << 20
     private static let itemLimit = 1 << 18
+    /// Microseconds after which a loss that goes on is noted again.
+    private static let lossInterval: Int64 = 200_000
 
     private let state = Mutex(State())
     private let wake = DispatchSemaphore(value: 0)
     private let finished = DispatchSemaphore(value: 0)
+    private let files: Handover
+    private let run: UInt64
+    private let system: RecordingSystem
+    private let pace: RecordingPace
     public let path: String
 
-    /// - Parameter run: names the recording, which may be several files.
-    public init(path: String, limits: RecordingLimits, run: UInt64) throws(CaptureError) {
-        self.path = path
-        let files = try RecordingFiles(path: path, limits: limits)
-        let handover = Handover(files)
-        let thread = Thread { [weak self] in
-            guard let self, let files = handover.take() else { return }
-            self.work(RecordingThread(files: files, run: run))
-        }
-        thread.name = "record"
-        thread.start()
+    /// Opens the file. Nothing is written, and no file is replaced, before `begin`.
+    ///
+    /// - Parameters:
+    ///   - run: names the recording, which may be several files.
+    ///   - overwrites: whether a file that is there already is replaced; otherwise that is an error.
+    public convenience init(
+        path: String, limits: RecordingLimits, run: UInt64, overwrites: Bool = false
+    ) throws(CaptureError) {
+        try self.init(
+            path: path, limits: limits, run: run, overwrites: overwrites, system: .kernel, pace: RecordingPace())
     }
 
-    /// Files on their way to the thread.
+    package init(
+        path: String, limits: RecordingLimits, run: UInt64, overwrites: Bool, system: RecordingSystem, pace: RecordingPace
+    ) throws(CaptureError) {
+        self.path = path
+        self.run = run
+        self.system = system
+        self.pace = pace
+        files = Handover(
+            try RecordingFiles(path: path, limits: limits, overwrites: overwrites, system: system))
+    }
+
+    /// Files on their way to the thread, taken by one thread at a time.
     private final class Handover: @unchecked Sendable {
         private var files: RecordingFiles?
         init(_ files: consuming RecordingFiles) { self.files = consume files }
         func take() -> RecordingFiles? { files.take() }
     }
 
-    public var counters: Counters { state.withLock { $0.counters } }
-
-    /// Why recording has ended before its time, if it has.
-    public var problem: String? {
-        state.withLock { state in
-            if let failure = state.failure { return "\(failure)" }
-            return state.isFull ? "\(path) has reached its limit (--record-limit); what came later is not in it" : nil
+    /// Begins to write.
+    ///
+    /// - Parameter onChange: called on the recorder's thread when something happens that should be known at once.
+    public func begin(_ onChange: @escaping @Sendable (RecordingChange) -> Void = { _ in }) throws(CaptureError) {
+        guard var files = files.take() else { return }
+        do throws(CaptureError) {
+            try files.commit()
+        } catch {
+            files.abandon()
+            throw error
         }
+        let handover = Handover(files)
+        let thread = Thread {
+            guard let files = handover.take() else { return }
+            self.work(RecordingThread(files: files, run: self.run, system: self.system, pace: self.pace), onChange)
+        }
+        thread.name = "record"
+        thread.start()
     }
+
+    public var status: Status { state.withLock { $0.status } }
 
     /// Takes items in their order; never waits.
     package func take(_ items: [RecordItem]) {
         state.withLock { state in
-            for item in items {
-                guard case .events(let datagram) = item else {
-                    // Small and few for each datagram; without bound only where the disk hangs.
-                    if state.items.count < Self.itemLimit { state.items.append(item) }
-                    continue
-                }
-                guard state.bytes + datagram.bytes.count <= Self.queueLimit else {
-                    state.counters.dropped += UInt64(datagram.tags.count)
-                    continue
-                }
-                state.bytes += datagram.bytes.count
-                state.items.append(item)
-            }
+            if state.since == nil { state.since = MonotonicClock.milliseconds }
+            for item in items { Self.add(item, to: &state) }
         }
         wake.signal()
     }
 
-    /// Writes what is left, and closes the file. Further calls do nothing.
+    private static func add(_ item: RecordItem, to state: inout State) {
+        switch item {
+        case .events(let datagram):
+            guard state.bytes + datagram.bytes.count <= queueLimit else {
+                state.leftOut += UInt64(datagram.tags.count)
+                return noteLoss(datagram.namespace, at: datagram.time, in: &state)
+            }
+            if !state.incomplete.isEmpty, state.incomplete.removeValue(forKey: datagram.namespace) != nil {
+                state.items.append(.note(.loss(namespace: datagram.namespace)))
+            }
+            state.bytes += datagram.bytes.count
+            state.items.append(item)
+        case .layout:
+            // Of many, only the last means anything to what comes behind.
+            if state.items.count >= itemLimit, case .layout = state.items.last { state.items.removeLast() }
+            state.items.append(item)
+        // Small and few for each datagram; without bound only where the disk hangs.
+        case .note(.connection(let namespace, _, _, _)) where state.items.count >= itemLimit:
+            noteLoss(namespace, at: 0, in: &state)
+        case .note, .ended:
+            if state.items.count < itemLimit { state.items.append(item) }
+        }
+    }
+
+    /// What the file's readers would conclude from the absence of events is in doubt from here on.
+    private static func noteLoss(_ namespace: Int, at time: Int64, in state: inout State) {
+        if let noted = state.incomplete[namespace], time - noted < lossInterval { return }
+        state.incomplete[namespace] = time
+        state.items.append(.note(.loss(namespace: namespace)))
+    }
+
+    /// Writes what is left, and closes the file. Further calls do nothing. A recorder that was not begun leaves no file behind.
     public func close() {
+        if var files = files.take() { return files.abandon() }
         let isFirst = state.withLock { state in
             defer { state.isClosing = true }
             return !state.isClosing
@@ -105,264 +183,51 @@ public final class Recorder: Sendable {
         finished.wait()
     }
 
-    private func work(_ thread: consuming RecordingThread) {
+    private func work(_ thread: consuming RecordingThread, _ onChange: (RecordingChange) -> Void) {
+        Self.blockWriteSignals()
         var thread = thread
         while true {
-            let isIdle = wake.wait(timeout: .now() + 1) == .timedOut
-            let (items, isClosing, bytes) = state.withLock { state in
+            _ = wake.wait(timeout: .now() + .milliseconds(Int(thread.wait)))
+            let (items, since, isClosing, bytes, leftOut) = state.withLock { state in
                 let items = state.items
                 let bytes = state.bytes
+                let since = state.since
                 state.items = []
                 state.bytes = 0
-                return (items, state.isClosing, bytes)
+                state.since = nil
+                return (items, since, state.isClosing, bytes, state.leftOut)
             }
             thread.isBehind = bytes > Self.queueLimit / 2
-            thread.take(items, isLast: isClosing, isIdle: isIdle)
-            state.withLock { state in
-                state.counters.written = thread.counters.written
-                state.counters.dropped += thread.takeDropped()
-                state.counters.withoutPath = thread.counters.withoutPath
-                state.failure = thread.failure
-                state.isFull = thread.isFull
-            }
+            thread.take(items, since: since, leftOut: leftOut, isLast: isClosing)
+            publish(&thread, isLast: isClosing)
+            for change in thread.takeChanges() { onChange(change) }
             if isClosing { break }
         }
         finished.signal()
     }
-}
 
-/// What the recorder's thread keeps.
-private struct RecordingThread: ~Copyable {
-    private var files: RecordingFiles
-    private let run: UInt64
-    private let machine = MachineIdentity.current
-    private var writer = CaptureWriter()
-    private var layout = Layout()
-    private var ownPort: OwnPort?
-    /// Of the present section: the interface of each namespace.
-    private var interfaces: [Int: UInt32] = [:]
-    private var waiting = Deque<RecordItem>()
-    private var waitingBytes = 0
-    /// Datagrams taken in all, and of those the ones that are no longer waiting.
-    private var taken: UInt64 = 0
-    private var done: UInt64 = 0
-    private var latest: Int64 = 0
-    /// `latest` when everything was last in the file.
-    private var syncedAt: Int64 = 0
-    /// Packets that were handed on since then, and may be in memory only.
-    private var unsynced: UInt64 = 0
-    /// By segment.
-    private var paths: [UInt64: UInt64] = [:]
-    /// Of the first datagram that waits: how many of its tags have a path, and the last of those.
-    private var confirmed = 0
-    private var knownTag = UInt64.max
-    /// Segments whose path is not needed once as many datagrams are done.
-    private var retired = Deque<(done: UInt64, segment: UInt64)>()
-    /// Whether the present file holds any.
-    private var hasPackets = false
-    /// Packets in `writer`.
-    private var unflushed: UInt64 = 0
-    private(set) var counters = Recorder.Counters()
-    private(set) var failure: CaptureError?
-    private(set) var isFull = false
-
-    /// Bytes of packets that wait for their path at most, and microseconds at most: what a journey can take, and a second.
-    private static let waitingLimit = 24 << 20
-    private static let patience: Int64 = 5_500_000
-    /// Bytes of blocks after which they are handed on: what a core's cache holds.
-    private static let writeSize = 1 << 18
-
-    var isBehind: Bool {
-        get { files.isBehind }
-        set { files.isBehind = newValue }
-    }
-
-    init(files: consuming RecordingFiles, run: UInt64) {
-        self.files = files
-        self.run = run
-        beginSection()
-    }
-
-    private mutating func beginSection() {
-        interfaces = [:]
-        writer.section(application: "ipt-trace")
-        writeLayout()
-    }
-
-    private mutating func writeLayout() {
-        // A layout consists of plain values; one that cannot be encoded cannot be either.
-        if let json = try? RecordedLayout(layout, run: run, machine: machine, ownPort: ownPort).json() {
-            writer.layout(json: json)
+    private func publish(_ thread: inout RecordingThread, isLast: Bool) {
+        var status = Status(
+            counters: thread.counters, state: thread.state, problem: thread.obstacle.map { "\($0)" }, files: thread.names)
+        if status.problem == nil, thread.isLagging {
+            status.problem = "\(RecordingChange.behind(file: thread.names.last ?? path))"
         }
-    }
-
-    mutating func take(_ items: [RecordItem], isLast: Bool, isIdle: Bool) {
-        for item in items {
-            switch item {
-            case .ended(let segment, let path):
-                paths[segment] = path
-                // The datagram that it ended with may be the next one.
-                retired.append((taken + 1, segment))
-            case .events(let datagram):
-                waitingBytes += datagram.bytes.count
-                latest = max(latest, datagram.time)
-                taken += 1
-                waiting.append(item)
-            case .note, .layout:
-                waiting.append(item)
+        state.withLock { state in
+            if !isLast {
+                // Counters that are watched do not go back for what was cut off: the next events make up for it.
+                status.counters.written = max(status.counters.written, state.status.counters.written)
+                status.counters.bytes = max(status.counters.bytes, state.status.counters.bytes)
             }
-        }
-        while let first = waiting.first, isLast || isDue(first) {
-            waiting.removeFirst()
-            confirmed = 0
-            knownTag = UInt64.max
-            write(first)
-        }
-        while let first = retired.first, first.done <= done {
-            retired.removeFirst()
-            paths[first.segment] = nil
-        }
-        // What comes slowly is in the file a second later.
-        guard isLast || latest - syncedAt > 1_000_000 || isIdle else { return }
-        flush()
-        sync()
-    }
-
-    /// What was left out since the last call.
-    mutating func takeDropped() -> UInt64 {
-        defer { counters.dropped = 0 }
-        return counters.dropped
-    }
-
-    private mutating func isDue(_ item: RecordItem) -> Bool {
-        guard case .events(let datagram) = item else { return true }
-        if waitingBytes > Self.waitingLimit || latest - datagram.time > Self.patience { return true }
-        while confirmed < datagram.tags.count {
-            let tag = datagram.tags[confirmed]
-            guard tag == UInt64.max || tag == knownTag || paths[tag] != nil else { return false }
-            knownTag = tag
-            confirmed += 1
-        }
-        return true
-    }
-
-    private mutating func write(_ item: RecordItem) {
-        switch item {
-        case .ended: break
-        case .note(let note):
-            if makeRoom(for: note.bytes.count + 40) { writer.note(note) }
-        case .layout(let layout, let ownPort):
-            self.layout = layout
-            self.ownPort = ownPort
-            // The next section has it in any case.
-            if makeRoom(for: layout.probes.count * 250) { writeLayout() }
-        case .events(let datagram):
-            waitingBytes -= datagram.bytes.count
-            done += 1
-            // Blocks are larger than messages by less than half.
-            guard makeRoom(for: datagram.bytes.count * 3 / 2, at: datagram.time) else {
-                counters.dropped += UInt64(datagram.tags.count)
-                return
-            }
-            write(datagram)
-            if writer.bytes.count >= Self.writeSize { flush() }
+            state.status = status
         }
     }
 
-    /// - Returns: false where nothing more is written.
-    private mutating func makeRoom(for count: Int, at time: Int64? = nil) -> Bool {
-        guard failure == nil, !isFull else { return false }
-        let seconds = time.map { $0 / 1_000_000 }
-        switch files.room(for: writer.bytes.count + count, hasPackets: hasPackets, at: seconds) {
-        case .here: break
-        case .none: isFull = true
-        case .next:
-            flush()
-            do throws(CaptureError) {
-                try files.beginNext(at: seconds)
-            } catch {
-                fail(error)
-                return false
-            }
-            unsynced = 0
-            hasPackets = false
-            beginSection()
-        }
-        return !isFull
-    }
-
-    private mutating func write(_ datagram: RecordedDatagram) {
-        hasPackets = true
-        let interface = interface(of: datagram.namespace)
-        let bytes = unsafe datagram.bytes.span.bytes
-        var offset = 0
-        var number = 0
-        // A packet's events mostly follow one another.
-        var latestTag = UInt64.max
-        var latestPath: UInt64? = 0
-        // The collector has counted what is malformed.
-        while let message = try? NetlinkMessage.next(in: bytes, at: &offset) {
-            guard message.type == NFLogMessage.packetType else { continue }
-            let tag = number < datagram.tags.count ? datagram.tags[number] : UInt64.max
-            number += 1
-            if tag != latestTag {
-                latestPath = tag == UInt64.max ? 0 : paths[tag]
-                latestTag = tag
-            }
-            let path = latestPath
-            if path == nil { counters.withoutPath += 1 }
-            let comment = path.flatMap { $0 == 0 ? nil : (prefix: "path " as StaticString, number: $0) }
-            writer.packet(interface: interface, time: datagram.time, bytes, message.body, comment: comment)
-            unflushed += 1
-        }
-    }
-
-    private mutating func interface(of namespace: Int) -> UInt32 {
-        if let known = interfaces[namespace] { return known }
-        let number = UInt32(interfaces.count)
-        interfaces[namespace] = number
-        let known = namespace < layout.namespaces.count ? layout.namespaces[namespace] : nil
-        writer.interface(
-            name: known?.name ?? "namespace \(namespace)",
-            description: "network namespace, inode \(known?.inode ?? 0)")
-        return number
-    }
-
-    private mutating func flush() {
-        defer {
-            writer.removeAll()
-            unflushed = 0
-        }
-        guard !writer.bytes.isEmpty, failure == nil else {
-            counters.dropped += unflushed
-            return
-        }
-        do throws(CaptureError) {
-            try files.write(writer.bytes)
-            counters.written += unflushed
-            unsynced += unflushed
-        } catch {
-            fail(error)
-            counters.dropped += unflushed
-        }
-    }
-
-    private mutating func sync() {
-        syncedAt = latest
-        guard failure == nil else { return }
-        do throws(CaptureError) {
-            try files.flush()
-            unsynced = 0
-        } catch {
-            fail(error)
-        }
-    }
-
-    /// What was handed on may not be in the file.
-    private mutating func fail(_ error: CaptureError) {
-        failure = error
-        counters.written -= unsynced
-        counters.dropped += unsynced
-        unsynced = 0
+    /// Errors of write(2) come as codes on this thread: SIGPIPE of a FIFO without reader, SIGXFSZ of RLIMIT_FSIZE.
+    private static func blockWriteSignals() {
+        var signals = sigset_t()
+        unsafe sigemptyset(&signals)
+        unsafe sigaddset(&signals, SIGPIPE)
+        unsafe sigaddset(&signals, SIGXFSZ)
+        unsafe pthread_sigmask(SIG_BLOCK, &signals, nil)
     }
 }

@@ -135,7 +135,7 @@ struct EventLoop: ~Copyable {
             for change in rules.changing { engine.correlator.noteRulesChanging(namespace: change.index, since: change.since) }
             engine.advance(to: complete, confirmed: min(confirmed, rules.known))
             take(rules)
-            tap?.advance(to: min(complete, rules.known))
+            tap?.advance(to: min(complete, rules.known), isIdle: engine.correlator.liveJourneys == 0)
             tap?.handOver()
             if descriptors[0].revents != 0 {
                 for message in mailbox.receive() { handle(message) }
@@ -148,7 +148,7 @@ struct EventLoop: ~Copyable {
             engine.correlator.noteRulesChanging(namespace: change.index, since: change.since)
         }
         engine.finish()
-        tap?.handOver()
+        tap?.finish()
         exchange.publish(snapshot())
         exchange.end()
     }

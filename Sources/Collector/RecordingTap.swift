@@ -10,13 +10,14 @@ final class RecordingTap {
     private var complete: Int64?
     private var noted: Int64?
 
+    /// Microseconds between two notes of what is complete while no events come: journeys that are under way end meanwhile.
+    private static let busyInterval: Int64 = 250_000
+    private static let idleInterval: Int64 = 10_000_000
+
     init(_ recorder: Recorder) { self.recorder = recorder }
 
     func add(_ datagram: RawSpan, namespace: Int, time: Int64, tags: [UInt64]) {
-        if let complete, complete != noted {
-            items.append(.note(.complete(complete)))
-            noted = complete
-        }
+        noteComplete()
         items.append(.events(RecordedDatagram(datagram, namespace: namespace, time: time, tags: tags)))
     }
 
@@ -26,7 +27,18 @@ final class RecordingTap {
     }
 
     /// What was reported before `time` has been received.
-    func advance(to time: Int64) { complete = time }
+    ///
+    /// - Parameter isIdle: whether no journey is under way.
+    func advance(to time: Int64, isIdle: Bool) {
+        complete = time
+        if time - (noted ?? 0) >= (isIdle ? Self.idleInterval : Self.busyInterval) { noteComplete() }
+    }
+
+    private func noteComplete() {
+        guard let complete, complete != noted else { return }
+        items.append(.note(.complete(complete)))
+        noted = complete
+    }
 
     func addLoss(namespace: Int) { items.append(.note(.loss(namespace: namespace))) }
 
@@ -41,5 +53,11 @@ final class RecordingTap {
         guard !items.isEmpty else { return }
         recorder.take(items)
         items.removeAll(keepingCapacity: true)
+    }
+
+    /// Hands over what is left, at the end.
+    func finish() {
+        noteComplete()
+        handOver()
     }
 }

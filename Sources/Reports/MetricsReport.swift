@@ -3,8 +3,10 @@ internal import TraceModel
 extension TraceSnapshot {
     /// `/metrics`: counters and gauges in Prometheus' text format, version 0.0.4.
     ///
-    /// Labels are bounded: outcomes, namespaces, and the places where packets were dropped.
-    public func metrics() -> String {
+    /// Labels are bounded: outcomes, namespaces, the places where packets were dropped, and why a recording left events out.
+    ///
+    /// - Parameter recording: `nil` where nothing is recorded.
+    public func metrics(recording: RecordingStatus? = nil) -> String {
         var text = MetricsText()
         text.family("ipt_trace_start_time_seconds", .gauge, "When the collection began, in seconds since 1970.")
         text.sample("ipt_trace_start_time_seconds", Double(since) / 1_000_000)
@@ -73,6 +75,7 @@ extension TraceSnapshot {
         for (netns, count) in probes.sorted(by: { $0.key.description < $1.key.description }) {
             text.sample("ipt_trace_probes", count, [("netns", netns)])
         }
+        if let recording { text.add(recording) }
         return text.text
     }
 }
@@ -92,5 +95,21 @@ private struct MetricsText {
     mutating func sample(_ name: String, _ value: some CustomStringConvertible, _ labels: [(String, MetricsLine)] = []) {
         let list = labels.map { label, value -> MetricsLine in "\(label)=\"\(value)\"" }.joined(separator: ",")
         text += "\(name)\(labels.isEmpty ? "" : "{\(list)}") \(value)\n"
+    }
+
+    mutating func add(_ recording: RecordingStatus) {
+        family("ipt_trace_recorded_events_total", .counter, "Events written into the recording's files.")
+        sample("ipt_trace_recorded_events_total", recording.events)
+        family("ipt_trace_recorded_bytes_total", .counter, "Bytes of the recording's files.")
+        sample("ipt_trace_recorded_bytes_total", recording.bytes)
+        family("ipt_trace_recording_left_out_total", .counter, "Events that are in no file of the recording, by reason.")
+        for (reason, events) in recording.leftOut {
+            sample("ipt_trace_recording_left_out_total", events, [("reason", MetricsLine(escaping: reason))])
+        }
+        family(
+            "ipt_trace_recording_state", .gauge, "1 for the recorder's state: suspended until there is room again, or ended.")
+        for state in recording.states {
+            sample("ipt_trace_recording_state", state == recording.state ? 1 : 0, [("state", MetricsLine(escaping: state))])
+        }
     }
 }

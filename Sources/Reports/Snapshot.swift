@@ -31,6 +31,9 @@ public struct Completeness: Codable, Sendable, Equatable {
     public var sampledOneIn: UInt64?
     /// Microseconds by which what has been received lags behind what has happened; `nil` where that is less than 100 ms.
     public var behindUs: UInt64?
+    /// Times for which a recording holds nothing, or not all: it was cut off, or could not be written. `nil` where there are
+    /// none. What was under way then is not known to have been dropped.
+    public var gaps: UInt64?
     /// Messages and packets that could not be parsed.
     public var malformed: UInt64 = 0
     /// Events whose prefix no rule explains.

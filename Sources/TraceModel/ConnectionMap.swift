@@ -148,6 +148,12 @@ public struct ConnectionMap<Value: Sendable & BitwiseCopyable>: Sendable {
         }
     }
 
+    /// Calls `body` with every key and its value, in no order.
+    @inlinable
+    public func forEach(_ body: (_ namespace: Int, _ tuple: PacketTuple, _ value: Value) -> Void) {
+        for entry in entries where entry.isTaken { body(Int(entry.namespace), entry.tuple, entry.value) }
+    }
+
     /// Takes out everything that is known of a namespace, and gives it.
     @inlinable @discardableResult
     public mutating func removeAll(namespace: Int) -> [(tuple: PacketTuple, value: Value)] {

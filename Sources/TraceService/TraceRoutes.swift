@@ -11,24 +11,32 @@ public struct TraceRoutes: Sendable {
     /// The probes as JSON: read from the rules, which takes a moment.
     public typealias ProbesSource = @Sendable () async throws -> [UInt8]
 
+    /// What is recorded; `nil` where nothing is. Must not wait.
+    public typealias RecordingSource = @Sendable () -> RecordingStatus?
+
     private let snapshot: SnapshotSource
     private let probes: ProbesSource
+    private let recording: RecordingSource
 
-    public init(snapshot: @escaping SnapshotSource, probes: @escaping ProbesSource) {
+    public init(
+        snapshot: @escaping SnapshotSource, probes: @escaping ProbesSource, recording: @escaping RecordingSource = { nil }
+    ) {
         self.snapshot = snapshot
         self.probes = probes
+        self.recording = recording
     }
 
     /// Answers at once what needs no snapshot; the rest is made by the server's workers.
     public func answer(_ request: HTTPRequest) -> EndpointAnswer {
         let target = Target(request.path ?? "/")
-        switch target.components.first {
-        case nil: return .now(.text(index))
-        case "healthz": return .now(.json(Array("{\"status\":\"ok\"}\n".utf8)))
-        case "probes" where target.components.count == 1: return .later { await probesAnswer() }
-        default: break
-        }
         do {
+            switch target.components.first {
+            case nil: return .now(.text(index))
+            // 200 in any case: starting the collector anew, as a probe of Kubernetes would, makes no room on a disk.
+            case "healthz": return .now(try .json(HealthReport(recording: recording())))
+            case "probes" where target.components.count == 1: return .later { await probesAnswer() }
+            default: break
+            }
             guard let render = try rendering(of: target) else {
                 return .now(.problem(.notFound, "no such resource; / lists what there is"))
             }
@@ -79,7 +87,8 @@ public struct TraceRoutes: Sendable {
         case ("metrics", 1):
             return { snapshot in
                 EndpointResponse(
-                    status: .ok, contentType: "text/plain; version=0.0.4; charset=utf-8", body: Array(snapshot.metrics().utf8))
+                    status: .ok, contentType: "text/plain; version=0.0.4; charset=utf-8",
+                    body: Array(snapshot.metrics(recording: recording()).utf8))
             }
         case ("namespaces", 1): return { try .json($0.namespacesReport()) }
         default: return nil

@@ -4,7 +4,7 @@ import Testing
 import TraceModel
 import WireFormat
 
-private let layout: Layout = {
+let layout: Layout = {
     var layout = Layout(
         namespaces: [
             NamespaceLayout(
@@ -28,10 +28,10 @@ private let layout: Layout = {
     return layout
 }()
 
-private let tuple = PacketTuple(
+let tuple = PacketTuple(
     source: IPAddress(ipv4: 0xAC10_0002), destination: IPAddress(ipv4: 0x0808_0808), sourcePort: 1000, destinationPort: 53,
     transport: 17)
-private let tuple6 = PacketTuple(
+let tuple6 = PacketTuple(
     source: IPAddress(ipv6High: 1, low: 2), destination: IPAddress(ipv6High: 3, low: 4), sourcePort: 5, destinationPort: 6,
     transport: 6)
 
@@ -43,7 +43,7 @@ private func message(_ number: UInt8, count: Int = 40) -> [UInt8] {
     return header + [2, 0, 0, 5] + [UInt8](repeating: number, count: count - 4)
 }
 
-private func datagram(_ numbers: [UInt8], time: Int64, tags: [UInt64], namespace: Int = 0, count: Int = 40) -> RecordItem {
+func datagram(_ numbers: [UInt8], time: Int64, tags: [UInt64], namespace: Int = 0, count: Int = 40) -> RecordItem {
     let bytes = numbers.flatMap { message($0, count: count) }
     return .events(RecordedDatagram(unsafe bytes.span.bytes, namespace: namespace, time: time, tags: tags))
 }
@@ -56,17 +56,18 @@ private func recording(
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(atPath: folder) }
     let recorder = try Recorder(path: "\(folder)/trace.pcapng", limits: limits, run: 9)
+    try recorder.begin()
     body(recorder)
     recorder.close()
     var files: [String: [UInt8]] = [:]
     for name in try FileManager.default.contentsOfDirectory(atPath: folder) {
         files[name] = FileManager.default.contents(atPath: "\(folder)/\(name)").map { Array($0) } ?? []
     }
-    return (files, recorder.counters, recorder.problem)
+    return (files, recorder.status.counters, recorder.status.problem)
 }
 
 /// The numbers of a capture's packets, its own blocks, and whether it is whole.
-private func read(_ bytes: [UInt8]) -> (numbers: [UInt8], blocks: [TraceBlock], names: [String?], isWhole: Bool) {
+func read(_ bytes: [UInt8]) -> (numbers: [UInt8], blocks: [TraceBlock], names: [String?], isWhole: Bool) {
     guard var decoder = CaptureDecoder(beginning: unsafe bytes.span.bytes) else { return ([], [], [], false) }
     var offset = 0
     var numbers: [UInt8] = []
@@ -96,7 +97,7 @@ private func occurrences(of text: String, in bytes: [UInt8]) -> Int {
             ])
             recorder.take([.ended(segment: 10, path: 0xABC), .ended(segment: 11, path: 0)])
         }
-        #expect(found.counters == Recorder.Counters(written: 3))
+        #expect(found.counters.written == 3 && found.counters.dropped == 0 && found.counters.withoutPath == 0)
         let bytes = try #require(found.files["trace.pcapng"])
         let capture = read(bytes)
         #expect(capture.numbers == [1, 2, 3] && capture.isWhole)
@@ -109,7 +110,7 @@ private func occurrences(of text: String, in bytes: [UInt8]) -> Int {
         let found = try recording { recorder in
             recorder.take([.layout(layout, ownPort: nil), datagram([1, 2], time: 5, tags: [1, UInt64.max])])
         }
-        #expect(found.counters == Recorder.Counters(written: 2, withoutPath: 1))
+        #expect(found.counters.written == 2 && found.counters.withoutPath == 1)
         #expect(read(try #require(found.files["trace.pcapng"])).numbers == [1, 2])
     }
 
@@ -119,7 +120,7 @@ private func occurrences(of text: String, in bytes: [UInt8]) -> Int {
             for number in 0..<100 { recorder.take([datagram([UInt8(number)], time: Int64(number), tags: [UInt64(number)])]) }
             for number in (0..<100).reversed() { recorder.take([.ended(segment: UInt64(number), path: UInt64(number + 1))]) }
         }
-        #expect(found.counters == Recorder.Counters(written: 100))
+        #expect(found.counters.written == 100 && found.counters.withoutPath == 0)
         #expect(read(try #require(found.files["trace.pcapng"])).numbers == Array(0..<100))
     }
 
@@ -176,11 +177,13 @@ private func occurrences(of text: String, in bytes: [UInt8]) -> Int {
         #expect(found.counters.dropped > 0 && found.counters.written + found.counters.dropped == 40)
     }
 
-    @Test func aFullDiskEndsItWithItsReason() throws {
+    @Test func aDeviceThatTakesNothingEndsItWithItsReason() throws {
         let recorder = try Recorder(path: "/dev/full", limits: RecordingLimits(), run: 1)
+        try recorder.begin()
         recorder.take([.layout(layout, ownPort: nil), datagram([1], time: 1, tags: [UInt64.max])])
         recorder.close()
-        #expect(recorder.problem?.contains("No space left") == true)
+        #expect(recorder.status.problem?.contains("No space left") == true)
+        #expect(recorder.status.state == .ended && recorder.status.counters.drops[.noSpace] == 1)
         #expect(throws: CaptureError.self) { try Recorder(path: "/nonexistent/x.pcapng", limits: RecordingLimits(), run: 1) }
     }
 
@@ -202,7 +205,11 @@ private func occurrences(of text: String, in bytes: [UInt8]) -> Int {
             case .layout(let json): layouts.append(try RecordedLayout(json: json))
             }
         }
-        #expect(read == notes)
+        #expect(read.dropLast() == [.begin(part: 1, time: 0, gap: nil)] + notes)
+        guard case .end(.closed, time: 1_700_000_000_123_456, leftOut: 0) = read.last else {
+            Issue.record("the last note is \(String(describing: read.last))")
+            return
+        }
         let last = try #require(layouts.last)
         #expect(last.layout.isSame(as: layout) && last.run == 9 && last.ownPort?.port == 9100)
     }

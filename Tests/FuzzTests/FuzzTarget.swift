@@ -100,12 +100,20 @@ struct FuzzTarget: Sendable, CustomTestStringConvertible {
         var writer = CaptureWriter()
         writer.note(.connection(namespace: 1, original: tuple, reply: tuple.reversed, isNew: true))
         let note = Array(writer.bytes.dropFirst(8).dropLast(4))
+        let ends: [RecordedNote] = [
+            .begin(part: 2, time: 5, gap: RecordingGap(since: 3, events: 4)), .end(.failed, time: 5, leftOut: 6),
+        ]
+        let bodies = ends.map { end in
+            writer.removeAll()
+            writer.note(end)
+            return Array(writer.bytes.dropFirst(8).dropLast(4))
+        }
         writer.removeAll()
         let json = try RecordedLayout(
             Layout(namespaces: [NamespaceLayout(name: "a", inode: 1)]), run: 1, machine: MachineIdentity(), ownPort: nil
         ).json()
         writer.layout(json: json)
-        return [note, Array(writer.bytes.dropFirst(8).dropLast(4))]
+        return [note, Array(writer.bytes.dropFirst(8).dropLast(4))] + bodies
     } body: { bytes in
         switch TraceBlock(unsafe bytes.span.bytes, 0..<bytes.count) {
         case .layout(let json):

@@ -212,6 +212,125 @@ struct RecordingTests {
         }
     }
 
+    /// Two namespaces and a ping without end between them, every event of which is delivered.
+    private static func withTraffic<Result>(
+        _ sandbox: Sandbox, _ recordingOptions: [String], _ body: (SandboxProcess, SandboxProcess) async throws -> Result
+    ) async throws -> Result {
+        try await Gallery.ping.setUp(in: sandbox)
+        try await sandbox.require([Live.program, "install-probes", "--family", "ipv4", "--netns", "host", "--netns", "guest"])
+        let collector = try SandboxProcess(
+            [Live.program, "collect", "--netns", "host", "--netns", "guest"] + recordingOptions, in: sandbox)
+        for _ in 0..<500 where !collector.output.contains("serving http") { try await Task.sleep(for: .milliseconds(20)) }
+        let traffic = try SandboxProcess(
+            ["ip", "netns", "exec", "guest", "ping", "-q", "-i", "0.005", "-c", "20000", "8.8.8.8"], in: sandbox)
+        do {
+            let result = try await body(collector, traffic)
+            await traffic.stop()
+            await collector.stop()
+            return result
+        } catch {
+            await traffic.stop()
+            await collector.stop()
+            throw error
+        }
+    }
+
+    /// What `analyze` prints of files, with what it says of them.
+    private static func analysis(_ sandbox: Sandbox, _ files: String...) async throws -> (paths: PathsReport, said: String) {
+        let output = try await sandbox.require(
+            [Live.program, "analyze"] + files + ["--report", "paths", "--format", "json"])
+        return (try ReportJSON.decode(PathsReport.self, from: Data(output.standardOutput.utf8)), output.standardError)
+    }
+
+    private static func wait(_ what: String, _ condition: () async throws -> Bool) async throws {
+        for _ in 0..<200 {
+            if try await condition() { return }
+            try await Task.sleep(for: .milliseconds(50))
+        }
+        Issue.record("waited for \(what) in vain")
+    }
+
+    @Test("a full disk is told at once, and recording goes on in a new file when there is room, with nothing called dropped")
+    func fullDisk() async throws {
+        try await Sandbox.with { sandbox in
+            let folder = "/run/recordings"
+            try await sandbox.require(["mkdir", folder])
+            try await sandbox.require(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder])
+            let file = "\(folder)/trace.pcapng"
+            try await Self.withTraffic(sandbox, ["--record", file]) { collector, traffic in
+                try await Self.wait("the full disk") { collector.output.contains("recording is suspended") }
+                #expect(collector.output.contains("warning: recording is suspended: cannot write \(file): No space left"))
+                let health = try await sandbox.sh("curl -sSf http://127.0.0.1:9100/healthz")
+                #expect(health.contains("degraded") && health.contains("No space left"))
+                try await sandbox.require(["mount", "-o", "remount,size=64m", folder])
+                try await Self.wait("room") { collector.output.contains("recording goes on in") }
+                #expect(try await sandbox.sh("curl -sSf http://127.0.0.1:9100/healthz").contains("ok"))
+                try await Task.sleep(for: .milliseconds(300))
+                let metrics = try await sandbox.sh("curl -sSf http://127.0.0.1:9100/metrics")
+                #expect(metrics.contains("ipt_trace_recording_state{state=\"recording\"} 1"))
+                #expect(!metrics.contains("ipt_trace_recording_left_out_total{reason=\"no_space\"} 0\n"))
+                await traffic.stop()
+                await collector.stop()
+            }
+            let next = "\(folder)/trace-00002.pcapng"
+            for files in [[file], [next], [file, next]] {
+                let output = try await sandbox.require(
+                    [Live.program, "analyze"] + files + ["--report", "paths", "--format", "json"])
+                let report = try ReportJSON.decode(PathsReport.self, from: Data(output.standardOutput.utf8))
+                #expect(report.completeness.gaps == 1 && report.completeness.events > 0)
+                #expect(report.paths.allSatisfy { $0.outcome != "dropped" }, "\(files)")
+                #expect(report.paths.contains { $0.outcome == "sent" || $0.outcome == "delivered" })
+            }
+            #expect(try await sandbox.sh("stat -c %a \(file) \(next)") == "600\n600\n")
+        }
+    }
+
+    @Test("killed at any moment, a recording says that it was cut off, and calls nothing dropped")
+    func killed() async throws {
+        try await Sandbox.with { sandbox in
+            let file = "/run/trace.pcapng"
+            let (received, analysis) = try await Self.withTraffic(sandbox, ["--record", file]) { collector, traffic in
+                try await Task.sleep(for: .seconds(3))
+                let metrics = try await sandbox.sh("curl -sSf http://127.0.0.1:9100/metrics")
+                await collector.stop(signal: SIGKILL)
+                await traffic.stop()
+                let received = metrics.firstMatch(of: #/\nipt_trace_events_total (\d+)/#).flatMap { UInt64($0.output.1) } ?? 0
+                return (received, try await Self.analysis(sandbox, file))
+            }
+            // Of three seconds' events one second's may be missing, and a little for a machine that is busy.
+            #expect(received > 0 && analysis.paths.completeness.events > received / 3)
+            #expect(analysis.said.contains("the recording has no end"))
+            #expect(analysis.paths.completeness.gaps == 1)
+            #expect(analysis.paths.paths.allSatisfy { $0.outcome != "dropped" })
+        }
+    }
+
+    @Test("a recording that is deleted is begun anew, and one that exists is refused unless it is to be overwritten")
+    func deletedAndExisting() async throws {
+        try await Sandbox.with { sandbox in
+            let file = "/run/trace.pcapng"
+            try await sandbox.sh("touch \(file)")
+            let refused = try await sandbox.trace("collect", "--netns", "host", "--record", file)
+            #expect(refused.exitCode == 1 && refused.standardError.contains("--overwrite"))
+            try await Self.withTraffic(sandbox, ["--record", file, "--overwrite"]) { collector, _ in
+                try await sandbox.sh("rm \(file)")
+                try await Self.wait("the deletion") { collector.output.contains("recording goes on in a new file") }
+                #expect(collector.output.contains("warning: \(file) was deleted"))
+                try await Task.sleep(for: .milliseconds(300))
+            }
+            let analysis = try await Self.analysis(sandbox, file)
+            #expect(analysis.said.contains("events are missing before its beginning"))
+            #expect(analysis.paths.completeness.events > 0)
+            #expect(analysis.paths.paths.allSatisfy { $0.outcome != "dropped" })
+            // One that could not start leaves the file that it would have replaced.
+            let before = try await sandbox.sh("stat -c %i \(file)")
+            let failed = try await sandbox.trace("collect", "--netns", "nowhere", "--record", file, "--overwrite")
+            #expect(!failed.isSuccess)
+            #expect(try await sandbox.sh("stat -c %i \(file)") == before)
+            #expect(try await sandbox.sh("ls /run").contains("trace.pcapng.new") == false)
+        }
+    }
+
     @Test func whatCannotBeRecordedOrReadIsSaid() async throws {
         try await Sandbox.with { sandbox in
             let refused = try await sandbox.trace("collect", "--record", "/nonexistent/x.pcapng")

@@ -294,6 +294,36 @@ let translated = tuple(0x0A00_020F, 0x0808_0808)
         #expect(families.count > 10)
     }
 
+    private func recording(problem: String? = nil) -> RecordingStatus {
+        RecordingStatus(
+            state: problem == nil ? "recording" : "suspended", states: ["recording", "suspended", "ended"], problem: problem,
+            events: 7, bytes: 900, leftOut: [("no_space", problem == nil ? 0 : 3), ("limit", 0)])
+    }
+
+    @Test("a recording's metrics are all there from the start, and none where nothing is recorded")
+    func recordingMetrics() {
+        let text = Scene().snapshot.metrics(recording: recording())
+        for line in [
+            "ipt_trace_recorded_events_total 7", "ipt_trace_recorded_bytes_total 900",
+            "ipt_trace_recording_left_out_total{reason=\"no_space\"} 0",
+            "ipt_trace_recording_left_out_total{reason=\"limit\"} 0", "ipt_trace_recording_state{state=\"recording\"} 1",
+            "ipt_trace_recording_state{state=\"suspended\"} 0", "ipt_trace_recording_state{state=\"ended\"} 0",
+        ] {
+            #expect(text.contains("\n\(line)\n"), "\(line)")
+        }
+        #expect(!Scene().snapshot.metrics().contains("ipt_trace_record"))
+    }
+
+    @Test("health is degraded with the reason while a recording leaves events out")
+    func health() throws {
+        func json(_ recording: RecordingStatus?) throws -> String {
+            String(decoding: try ReportJSON.encode(HealthReport(recording: recording)), as: UTF8.self)
+        }
+        #expect(try json(nil) == #"{"status":"ok"}"#)
+        #expect(try json(recording()) == #"{"status":"ok"}"#)
+        #expect(try json(recording(problem: "disk full")) == #"{"reasons":["disk full"],"status":"degraded"}"#)
+    }
+
     @Test func theDashboardAsksOnlyForWhatIsServed() throws {
         let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
             .appendingPathComponent("../../dashboards/grafana.json")

@@ -66,7 +66,7 @@ struct Collect: AsyncParsableCommand {
             throw CommandFailure(message: "\(error)", code: ExitStatus.usage)
         }
         let stop = StopSignal()
-        let recorder = try recording.start()
+        let recorder = try recording.open()
         defer { recorder?.close() }
         let collector = try await Collector(
             Collector.Options(
@@ -76,10 +76,19 @@ struct Collect: AsyncParsableCommand {
             logger: logger)
         let server: HTTPServer
         do {
-            server = try HTTPServer(address, logger: logger, handler: Self.handler(collector))
+            server = try HTTPServer(address, logger: logger, handler: Self.handler(collector, recorder))
         } catch {
             _ = collector.stop()
             throw CommandFailure(message: "\(error)")
+        }
+        do {
+            try recorder?.begin { change in
+                logger.log(level: change.isTrouble ? .warning : .info, "\(change)")
+            }
+        } catch {
+            server.stop()
+            _ = collector.stop()
+            throw error
         }
         let names = collector.namespaceNames
         Terminal.note(
@@ -105,9 +114,11 @@ struct Collect: AsyncParsableCommand {
         }
     }
 
-    private static func handler(_ collector: Collector) -> HTTPServer.Handler {
+    private static func handler(_ collector: Collector, _ recorder: Recorder?) -> HTTPServer.Handler {
         let listing = ProbeListing(collector)
-        let routes = TraceRoutes(snapshot: { await collector.snapshot($0) }, probes: { try await listing.json() })
+        let routes = TraceRoutes(
+            snapshot: { await collector.snapshot($0) }, probes: { try await listing.json() },
+            recording: { recorder.map { RecordingStatus($0.status) } })
         return { routes.answer($0) }
     }
 
@@ -180,14 +191,26 @@ enum KernelLogAdvice {
     }
 }
 
+extension RecordingStatus {
+    init(_ status: Recorder.Status) {
+        self.init(
+            state: status.state.rawValue, states: RecordingState.allCases.map(\.rawValue), problem: status.problem,
+            events: status.counters.written, bytes: status.counters.bytes,
+            leftOut: RecordingDrop.allCases.map { ($0.rawValue, status.counters.drops[$0]) })
+    }
+}
+
 /// The last words of a collection.
 enum Summary {
     static func text(_ recorder: Recorder) -> String {
-        let counters = recorder.counters
-        var text = "\(counters.written) events recorded in \(recorder.path)"
+        let status = recorder.status
+        let counters = status.counters
+        let kept = counters.written - min(counters.written, counters.drops[.fileRemoved])
+        var text = "\(kept) events recorded"
+        if !status.files.isEmpty { text += " in \(status.files.joined(separator: ", "))" }
         if counters.dropped > 0 { text += ", \(counters.dropped) left out" }
         if counters.withoutPath > 0 { text += ", \(counters.withoutPath) without their path's id" }
-        if let problem = recorder.problem { text += "; \(problem)" }
+        if let problem = status.problem { text += "; \(problem)" }
         return text
     }
 
@@ -202,6 +225,7 @@ enum Summary {
         var text = "\(seen.events) events, \(seen.journeys) journeys"
         if !parts.isEmpty { text += " (\(parts.joined(separator: ", ")))" }
         text += ", \(seen.lost) events lost"
+        if let gaps = seen.gaps { text += ", \(gaps) gap\(gaps == 1 ? "" : "s") in the recording" }
         if seen.overflows > 0 { text += " (\(seen.overflows) receive buffer overflows)" }
         if let thinned = seen.thinned { text += ", \(thinned) events of flows that were not followed" }
         if seen.own > 0 { text += "; \(seen.own) journeys were our own" }

@@ -6,8 +6,12 @@ struct RecordingOptions: ParsableArguments {
     @Option(
         name: .customLong("record"),
         help: ArgumentHelp(
-            "Write every event into a capture (pcapng) that analyze, Wireshark and tshark read.", valueName: "file"))
+            "Write every event into a capture (pcapng) that analyze, Wireshark and tshark read. A file that exists is refused.",
+            valueName: "file"))
     var path: String?
+
+    @Flag(help: "Replace the file of --record if it exists.")
+    var overwrite = false
 
     @Option(help: ArgumentHelp("Begin another file at this size: 100M, 1G.", valueName: "size"))
     var recordRotateSize: ByteSize?
@@ -21,6 +25,7 @@ struct RecordingOptions: ParsableArguments {
     var recordLimit = ByteSize(bytes: 1 << 30)
 
     func validate() throws {
+        guard path != nil || !overwrite else { throw ValidationError("--overwrite goes with --record.") }
         guard path != nil || (recordRotateSize == nil && recordRotateTime == nil) else {
             throw ValidationError("--record-rotate-size and --record-rotate-time go with --record.")
         }
@@ -29,13 +34,14 @@ struct RecordingOptions: ParsableArguments {
         }
     }
 
-    func start() throws -> Recorder? {
+    /// Opens the file; nothing is written before the recorder begins.
+    func open() throws -> Recorder? {
         guard let path else { return nil }
         return try Recorder(
             path: path,
             limits: RecordingLimits(
                 fileSize: recordRotateSize?.bytes, fileSeconds: recordRotateTime?.seconds, total: recordLimit.bytes),
-            run: UInt64.random(in: 1...UInt64.max))
+            run: UInt64.random(in: 1...UInt64.max), overwrites: overwrite)
     }
 }
 
