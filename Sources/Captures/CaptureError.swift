@@ -44,6 +44,12 @@ extension CaptureError: CustomStringConvertible {
         return code == ENOSPC || code == EDQUOT || code == EFBIG
     }
 
+    /// Whether a file has reached its process' largest size (RLIMIT_FSIZE) or its file system's.
+    var isTooLarge: Bool {
+        guard case .cannotWrite(_, let code) = self else { return false }
+        return code == EFBIG
+    }
+
     private var isNoSpaceToOpen: Bool {
         guard case .cannotOpen(_, let code) = self else { return false }
         return code == ENOSPC || code == EDQUOT

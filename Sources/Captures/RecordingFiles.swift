@@ -90,7 +90,8 @@ struct RecordingFiles: ~Copyable {
 
     /// Packets are nobody's business but their owner's.
     private mutating func create(_ name: String) throws(CaptureError) {
-        let fresh = unsafe open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        // Appending, so that a file that somebody has cut short stays short until that is noticed.
+        let fresh = unsafe open(name, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0o600)
         guard fresh >= 0 else { throw errno == EEXIST ? .exists(file: name) : .cannotOpen(file: name, code: errno) }
         // The umask may have taken the owner's rights.
         fchmod(fresh, 0o600)
@@ -174,12 +175,17 @@ struct RecordingFiles: ~Copyable {
 
     /// Begins a file with the next number that is free, after the present one was left.
     mutating func beginNext(at seconds: Int64?) throws(CaptureError) {
-        repeat { number += 1 } while FileStatus(at: Self.name(path, number)) != nil
-        try begin(Self.name(path, number), at: seconds)
+        var next = number
+        repeat { next += 1 } while FileStatus(at: Self.name(path, next)) != nil
+        try begin(Self.name(path, next), at: seconds)
+        number = next
     }
 
     /// Begins a file at the recording's path if nothing is there, else, or with rotation, as `beginNext` does.
-    mutating func beginAgain(at seconds: Int64?) throws(CaptureError) {
+    ///
+    /// - Parameter isWorthless: whether the file before was cut short by somebody, so that what is left of it has no beginning.
+    mutating func beginAgain(at seconds: Int64?, isWorthless: Bool = false) throws(CaptureError) {
+        if isWorthless { remove(name) }
         guard !limits.rotates else { return try beginNext(at: seconds) }
         if let status = FileStatus(at: path) {
             // logrotate leaves an empty file where the old one was.

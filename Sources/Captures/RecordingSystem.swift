@@ -29,9 +29,9 @@ private import Glibc
 /// How long a recorder waits, in milliseconds. What has been received is in the file after `hold` and `flush` together.
 package struct RecordingPace: Sendable {
     /// How long a packet waits at most for the path of its journey. A journey that ends for want of events takes some 600.
-    package var hold: Int64 = 750
+    package var hold: Int64 = 700
     /// How long bytes are gathered at most before they are written.
-    package var flush: Int64 = 150
+    package var flush: Int64 = 100
     /// Between two looks at whether the file is still where it was.
     package var look: Int64 = 1000
     /// Until the next try to go on after an error, at first and at most: it doubles as long as what a try gains is little.

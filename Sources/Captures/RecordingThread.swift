@@ -382,7 +382,10 @@ struct RecordingThread: ~Copyable {
     private mutating func suspend(_ error: CaptureError) {
         let reason: RecordingDrop = error.isNoSpace ? .noSpace : .writeFailed
         gap = RecordingGap(since: settled, events: 0)
-        stop(.suspended(reason: reason, nextTry: now + retryDelay, delay: retryDelay), .suspended(error))
+        // A file that is too large says nothing of the next one.
+        let isTooLarge = error.isTooLarge && retryDelay == pace.retry
+        stop(
+            .suspended(reason: reason, nextTry: isTooLarge ? now : now + retryDelay, delay: retryDelay), .suspended(error))
     }
 
     private mutating func stop(_ phase: Phase, _ change: RecordingChange) {
@@ -459,7 +462,7 @@ struct RecordingThread: ~Copyable {
     /// Begins the next file, behind one that was left.
     private mutating func goOn(at seconds: Int64?, gap: RecordingGap? = nil) -> Bool {
         do throws(CaptureError) {
-            try files.beginAgain(at: seconds)
+            try files.beginAgain(at: seconds, isWorthless: gap != nil)
         } catch {
             suspend(error)
             if let gap { self.gap = gap }
