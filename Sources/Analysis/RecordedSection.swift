@@ -27,8 +27,9 @@ struct RecordedSection {
             state.noteBeginning(of: part, at: time, hasGap: gap != nil, places: places)
             guard let gap else { return }
             state.problems.add(
-                "\(name): \(gap.events) events are missing before its beginning, received from \(Timestamp.text(gap.since)) to "
-                    + "\(Timestamp.text(time)): their file could not be written, or was removed")
+                "\(name): \(gap.events) events are missing before its beginning, received "
+                    + (gap.since > 0 ? "from \(Timestamp.text(gap.since)) " : "")
+                    + "up to \(Timestamp.text(time)): their file could not be written, or was removed")
         case .end(let end, let time, let leftOut):
             state.noteEnd(
                 of: part ?? RecordingContinuity.Part(run: run, number: 0), places: places,
