@@ -99,7 +99,7 @@ private struct Blocks {
                 check(result, gaps: 1, "cut behind block \(count)")
                 #expect(result.problems.messages.contains { $0.contains("has no end") })
                 let text = result.snapshot.pathsReport().text()
-                #expect(!text.contains("nothing lost") && text.contains("1 gap in the recording"))
+                #expect(!text.description.contains("nothing lost") && text.description.contains("1 gap in the recording"))
             }
         }
     }
