@@ -12,6 +12,7 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
         var interfaces: [Interface]
         var decidingChains: [Chain]
         var facts: NamespaceFacts?
+        var unread: String?
     }
 
     struct Interface: Codable, Sendable, Equatable {
@@ -53,6 +54,8 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
     /// Those in force.
     var probes: [Probe]
     var openSegments: [UInt32]
+    var unfollowedSegments: [UInt32]?
+    var leftOut: [LeftOutNamespace]?
     package var ownPort: OwnPort?
 
     package init(_ layout: Layout, run: UInt64, machine: MachineIdentity, ownPort: OwnPort?) {
@@ -71,10 +74,12 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
                 },
                 decidingChains: namespace.decidingChains.map {
                     Chain(family: $0.family.name, table: $0.table.name, hook: $0.hook.name, backend: $0.backend)
-                }.sorted { "\($0)" < "\($1)" }, facts: namespace.facts)
+                }.sorted { "\($0)" < "\($1)" }, facts: namespace.facts, unread: namespace.unread)
         }
         probes = layout.probes.indices.filter { layout.isInForce[$0] }.map { Probe(layout.probes[$0]) }
         openSegments = layout.openSegments.sorted()
+        unfollowedSegments = layout.unfollowedSegments.isEmpty ? nil : layout.unfollowedSegments.sorted()
+        leftOut = layout.leftOut.isEmpty ? nil : layout.leftOut
     }
 
     public init(json: [UInt8]) throws {
@@ -106,11 +111,16 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
                 tracksConnections: namespace.tracksConnections,
                 decidingChains: Set(namespace.decidingChains.compactMap(\.builtIn)), medium: namespace.medium)
             restored.facts = namespace.facts
+            restored.unread = namespace.unread?.printable
             return restored
         }
         layout.probes = probes.filter { namespaces.indices.contains($0.namespace) }.compactMap(\.probe)
         layout.isInForce = layout.probes.map { _ in true }
         layout.openSegments = Set(openSegments)
+        layout.unfollowedSegments = Set(unfollowedSegments ?? [])
+        layout.leftOut = (leftOut ?? []).prefix(4096).map {
+            LeftOutNamespace(name: $0.name.printable, inode: $0.inode, reason: $0.reason.printable)
+        }
         return layout
     }
 }

@@ -299,11 +299,13 @@ extension Correlator {
         var hasGap = false
         var hasLoss = own.mayLackEvents
         var begun = own.begunAt
+        var isUnread = false
         var index = leaf
         while index >= 0 {
             hasGap = hasGap || verdict(of: index).hasGap
             hasLoss = hasLoss || hasLostSince(index)
             begun = min(begun, live.begunAt(index))
+            isUnread = isUnread || isUnreadNamespace(Int(live.segments[index].namespace))
             index = live.segments[index].parent
         }
         /// Whether probes of a namespace changed while the packet was under way, or might still have got there.
@@ -312,8 +314,9 @@ extension Correlator {
         }
         var isTooLarge = false
         func settle(_ outcome: Outcome, _ doubt: Doubt = .none) {
-            outgoing.outcome = outcome
-            outgoing.doubt = doubt
+            let isKnown = outcome == .delivered || outcome == .sent || outcome == .dropped
+            outgoing.outcome = isKnown && isUnread ? .incomplete : outcome
+            outgoing.doubt = isKnown && isUnread ? .rulesUnread : doubt
         }
         func drop(
             _ expected: some Collection<UInt32>, isFiltered: Bool, isAnyLost: Bool, isOutdated: Bool, isThinned: Bool,
@@ -377,8 +380,10 @@ extension Correlator {
                 let isWatchLost =
                     !rulesetChanges.isQuiet(since: begun)
                     && neighbours(of: leaf).contains { isOutdated($0, patience: patience(.crossing)) }
-                return isWatchLost ? settle(.incomplete, .layoutChanged) : settle(.sent)
+                let doubt = isWatchLost ? .layoutChanged : doubtBeyond(leaf)
+                return doubt == .none ? settle(.sent) : settle(.incomplete, doubt)
             }
+            isUnread = isUnread || next.namespaces.contains { isUnreadNamespace($0) }
             // It may have left long before that was received, and what was lost then may have been its arrival.
             let departed = live.departedAfter(leaf)
             let since = departed == .min ? own.lastActivity : min(departed, own.lastActivity)
@@ -403,6 +408,19 @@ extension Correlator {
     /// Whether probes that a packet must have passed before its first event in a namespace did not report it.
     mutating func isOrphan(_ index: Int32) -> Bool {
         verdict(of: index).hasGap && !live.segments[index].isFragment && !isPutTogether(index)
+    }
+
+    @inline(__always)
+    private func isUnreadNamespace(_ namespace: Int) -> Bool { !unread.isEmpty && unread.contains(namespace) }
+
+    /// Why a packet that left may have gone on in a namespace of this machine although no probe is known that had to see it.
+    private func doubtBeyond(_ index: Int32) -> Doubt {
+        guard !unread.isEmpty || !layout.unfollowedSegments.isEmpty else { return .none }
+        let namespace = Int(live.segments[index].namespace)
+        let segment = itinerary.interfaces[namespace, live.segments[index].outInterface].segment
+        if layout.unfollowedSegments.contains(segment) { return .notFollowed }
+        let isUnread = itinerary.namespaces(on: segment).contains { $0 != namespace && unread.contains($0) }
+        return isUnread ? .rulesUnread : .none
     }
 
     /// Whether packets were left out while it was under way, or could still go on.

@@ -89,6 +89,8 @@ public struct Correlator: ~Copyable {
     var layout = Layout()
     var rulesetChanges = RulesetChanges()
     var itinerary = Itinerary(Layout())
+    /// Namespaces whose rules or interfaces could not be read.
+    var unread: Set<Int> = []
     var places: [ProbePlace] = []
     // By namespace: when events were lost last, and what position in the history the next event was to have then.
     var lossPositions: [UInt64] = []
@@ -152,6 +154,7 @@ public struct Correlator: ~Copyable {
         }
         self.layout = layout
         itinerary = Itinerary(layout)
+        unread = Set(layout.namespaces.indices.filter { layout.namespaces[$0].unread != nil })
         hasTunnels = layout.namespaces.contains { $0.interfaces.values.contains(where: \.isTunnel) }
         while lossTimes.count < layout.namespaces.count {
             lossPositions.append(0)

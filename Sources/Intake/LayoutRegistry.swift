@@ -64,7 +64,10 @@ package final class LayoutRegistry: Sendable {
     // MARK: What surveys find
 
     /// Replaces what is known: probes that were found are in force, the others are not.
-    package func update(namespaces: [NamespaceLayout], openSegments: Set<UInt32>, probes: [Probe]) {
+    package func update(
+        namespaces: [NamespaceLayout], openSegments: Set<UInt32>, unfollowedSegments: Set<UInt32> = [],
+        leftOut: [LeftOutNamespace] = [], probes: [Probe]
+    ) {
         state.withLock { state in
             let before = state.layout.namespaces
             state.layout.namespaces = namespaces
@@ -72,6 +75,8 @@ package final class LayoutRegistry: Sendable {
                 state.layout.namespaces[index].keepNames(of: before[index])
             }
             state.layout.openSegments = openSegments
+            state.layout.unfollowedSegments = unfollowedSegments
+            state.layout.leftOut = leftOut
             state.layout.isInForce = state.layout.isInForce.map { _ in false }
             Self.add(probes, to: &state)
             state.generation += 1
@@ -179,6 +184,9 @@ package final class LayoutRegistry: Sendable {
                 state.layout.namespaces[index].keepNames(of: before)
             }
             state.layout.openSegments.formUnion(recorded.openSegments.map(moved))
+            state.layout.unfollowedSegments.formUnion(recorded.unfollowedSegments.map(moved))
+            // Files of one run say it again.
+            for other in recorded.leftOut where !state.layout.leftOut.contains(other) { state.layout.leftOut.append(other) }
             for index in state.layout.probes.indices where places.contains(state.layout.probes[index].namespace) {
                 state.layout.isInForce[index] = false
             }

@@ -18,8 +18,17 @@ package enum LinkGraph {
         "vti6", "wireguard", "tun",
     ]
 
+    package struct Segments: Sendable {
+        /// By namespace and index.
+        package var interfaces: [[UInt32: Interface]] = []
+        /// Those that reach beyond the namespaces that were read.
+        package var open: Set<UInt32> = []
+        /// Of those: all that reach, or may reach, other namespaces of this machine.
+        package var toOthers: Set<UInt32> = []
+    }
+
     /// Joins the readings of all namespaces: equal segments reach one another, open ones reach outside.
-    package static func segments(_ readings: [Reading]) -> (interfaces: [[UInt32: Interface]], open: Set<UInt32>) {
+    package static func segments(_ readings: [Reading]) -> Segments {
         struct Place: Hashable {
             var namespace: Int
             var link: UInt32
@@ -43,6 +52,7 @@ package enum LinkGraph {
             return number
         }
         var open: Set<Int> = []
+        var toOthers: Set<Int> = []
         var tagged: [(own: Int, below: Int, id: UInt16)] = []
         var filtering: [Int] = []
         var tunnels: [String: Int] = [:]
@@ -65,10 +75,12 @@ package enum LinkGraph {
                         parents[root(own)] = root(number(Place(namespace: other, link: peer)))
                     } else {
                         open.insert(own)
+                        toOthers.insert(own)
                     }
                 case _ where tunnelKinds.contains(link.kind):
                     // Through whatever lies between they may reach all others of their kind, and outside.
                     open.insert(own)
+                    toOthers.insert(own)
                     parents[root(own)] = root(tunnels[link.kind] ?? own)
                     tunnels[link.kind] = own
                     if let master = link.master { tunnelPorts.insert(Place(namespace: namespace, link: master)) }
@@ -96,8 +108,10 @@ package enum LinkGraph {
         for _ in tagged {
             let outside = Set(open.map(root))
             for link in tagged where outside.contains(root(link.below)) { open.insert(link.own) }
+            let others = Set(toOthers.map(root))
+            for link in tagged where others.contains(root(link.below)) { toOthers.insert(link.own) }
         }
-        var interfaces: [[UInt32: Interface]] = []
+        var segments = Segments()
         for (namespace, reading) in readings.enumerated() {
             var named: [UInt32: Interface] = [:]
             for link in reading.links {
@@ -108,8 +122,10 @@ package enum LinkGraph {
                 named[link.index] = Interface(
                     name: link.name, segment: UInt32(segment), mtu: link.mtu, isTunnel: isTunnel)
             }
-            interfaces.append(named)
+            segments.interfaces.append(named)
         }
-        return (interfaces, Set(open.map { UInt32(root($0) + 1) }))
+        segments.open = Set(open.map { UInt32(root($0) + 1) })
+        segments.toOthers = Set(toOthers.map { UInt32(root($0) + 1) })
+        return segments
     }
 }

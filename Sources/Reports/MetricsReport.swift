@@ -32,6 +32,10 @@ extension TraceSnapshot {
         text.sample("ipt_trace_followed_one_in", completeness.followedOneIn ?? 1)
         text.family("ipt_trace_behind_seconds", .gauge, "How far receiving lags; 0 below 100 ms.")
         text.sample("ipt_trace_behind_seconds", Double(completeness.behindUs ?? 0) / 1_000_000)
+        text.family("ipt_trace_namespaces_left_out", .gauge, "Namespaces that should be followed and are not.")
+        text.sample("ipt_trace_namespaces_left_out", completeness.namespacesLeftOut ?? 0)
+        text.family("ipt_trace_namespaces_unread", .gauge, "Namespaces whose rules or interfaces cannot be read.")
+        text.sample("ipt_trace_namespaces_unread", completeness.namespacesUnread ?? 0)
         var outcomes: [String: UInt64] = [:]
         for outcome in Outcome.allCases where outcome != .open { outcomes[outcome.name] = 0 }
         var drops: [[MetricsLine]: UInt64] = [:]

@@ -1,4 +1,4 @@
-private import TraceModel
+public import TraceModel
 
 /// `/namespaces`: what is traced.
 public struct NamespacesReport: Codable, Sendable, Equatable {
@@ -20,10 +20,14 @@ public struct NamespacesReport: Codable, Sendable, Equatable {
         public var probes: Int
         @ExplicitNull public var tracksConnections: Bool?
         public var interfaces: [Interface]
+        /// Why its rules or interfaces may be out of date; absent where they were read.
+        public var unread: String?
     }
 
     public var schema = 1
     public var namespaces: [Entry]
+    /// Those that should be followed and are not; absent where there are none.
+    public var leftOut: [LeftOutNamespace]?
 }
 
 extension TraceSnapshot {
@@ -38,7 +42,7 @@ extension TraceSnapshot {
                         NamespacesReport.Entry.Interface(
                             index: Int(number), name: interface.name, segment: Int(interface.segment),
                             reachesOutside: layout.openSegments.contains(interface.segment))
-                    })
-            })
+                    }, unread: namespace.unread)
+            }, leftOut: layout.leftOut.isEmpty ? nil : layout.leftOut)
     }
 }

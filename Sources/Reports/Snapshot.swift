@@ -34,6 +34,10 @@ public struct Completeness: Codable, Sendable, Equatable {
     /// Times for which a recording holds nothing, or not all: it was cut off, or could not be written. `nil` where there are
     /// none. What was under way then is not known to have been dropped.
     public var gaps: UInt64?
+    /// Namespaces that should be followed and are not; `nil` where all are. What packets do there is in no report.
+    public var namespacesLeftOut: UInt64?
+    /// Namespaces whose rules or interfaces cannot be read at the moment; `nil` where all can.
+    public var namespacesUnread: UInt64?
     /// Messages and packets that could not be parsed.
     public var malformed: UInt64 = 0
     /// Events whose prefix no rule explains.

@@ -47,6 +47,10 @@ public enum Doubt: UInt8, Sendable, Hashable, CaseIterable {
     case evicted
     /// Some flows were not followed, and behind a translation it may have counted as one of them.
     case thinned
+    /// The rules or interfaces of a namespace on its way could not be read.
+    case rulesUnread
+    /// It left towards a namespace that is not followed although it should be.
+    case notFollowed
 
     /// A sentence for a person; `nil` for `none`.
     public var explanation: String? {
@@ -59,6 +63,8 @@ public enum Doubt: UInt8, Sendable, Hashable, CaseIterable {
         case .refragmented: "the packet was in fragments or too large for the next link, and goes on in another shape"
         case .layoutChanged: "probes or namespaces changed while the packet was under way"
         case .thinned: "more came than could be followed, and behind a translation the packet may be among the rest"
+        case .rulesUnread: "the rules or interfaces of a namespace on the packet's way could not be read"
+        case .notFollowed: "the packet left towards a namespace that is not followed"
         case .evicted: "the journey was closed early to bound memory"
         }
     }

@@ -7,6 +7,10 @@ public struct Layout: Sendable {
     public var isInForce: [Bool]
     /// Segments that reach beyond the namespaces being traced: a network card, a peer in a namespace that is not known.
     public var openSegments: Set<UInt32>
+    /// Open segments that reach a namespace which is not followed although it should be, or may reach one.
+    public var unfollowedSegments: Set<UInt32> = []
+    /// Namespaces that should be followed and are not.
+    public var leftOut: [LeftOutNamespace] = []
 
     public init(
         namespaces: [NamespaceLayout] = [], probes: [Probe] = [], isInForce: [Bool] = [], openSegments: Set<UInt32> = []
@@ -20,7 +24,8 @@ public struct Layout: Sendable {
     /// Whether `other` says the same of namespaces, interfaces and probes.
     public func isSame(as other: Layout) -> Bool {
         namespaces == other.namespaces && probes == other.probes && isInForce == other.isInForce
-            && openSegments == other.openSegments
+            && openSegments == other.openSegments && unfollowedSegments == other.unfollowedSegments
+            && leftOut == other.leftOut
     }
 
     /// The namespaces of which `newer` says something else that decides how a packet's way ends: probes that report every packet,
@@ -62,6 +67,20 @@ public struct Layout: Sendable {
     }
 }
 
+/// A namespace that should be followed and is not.
+public struct LeftOutNamespace: Codable, Sendable, Hashable {
+    public var name: String
+    public var inode: UInt64
+    /// Why, for a person.
+    public var reason: String
+
+    public init(name: String, inode: UInt64, reason: String) {
+        self.name = name
+        self.inode = inode
+        self.reason = reason
+    }
+}
+
 /// How a namespace's packets are reported. Each way is a namespace of its own to the correlator, since the kernel log says
 /// less of a packet than NFLOG does, and each has its own rules.
 public enum Medium: String, Sendable, Hashable, Codable {
@@ -83,6 +102,9 @@ public struct NamespaceLayout: Sendable, Equatable {
     public var medium: Medium
     /// `nil`: not known.
     public var facts: NamespaceFacts?
+    /// Why its rules or interfaces could not be read for a while, so that what is known of them may be out of date, or nothing
+    /// is; `nil` where they were.
+    public var unread: String?
 
     public init(
         name: String, inode: UInt64, interfaces: [UInt32: Interface] = [:], tracksConnections: Bool? = nil,

@@ -25,6 +25,9 @@ let layout: Layout = {
             coverage: .everyRule),
     ]
     layout.isInForce = [true, true, true]
+    layout.namespaces[1].unread = "too many open files"
+    layout.unfollowedSegments = [3]
+    layout.leftOut = [LeftOutNamespace(name: "other", inode: 9, reason: "too few file descriptors")]
     return layout
 }()
 

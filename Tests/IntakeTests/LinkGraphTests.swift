@@ -22,8 +22,8 @@ import WireFormat
         readings[1].links = [link(2, "down", "veth", master: master, peer: 2, elsewhere: true)] + host
         readings[0].peers = [0: 1]
         readings[1].peers = [0: 0]
-        let (interfaces, open) = LinkGraph.segments(readings)
-        return (interfaces[0], interfaces[1], open)
+        let segments = LinkGraph.segments(readings)
+        return (segments.interfaces[0], segments.interfaces[1], segments.open)
     }
 
     @Test func vlansReachTheirOwnKindOnly() {
@@ -59,5 +59,21 @@ import WireFormat
                 Self.link(9, "br0", "bridge", filtersVLANs: true), Self.link(10, "br0.10", "vlan", peer: 9, vlan: 10),
             ], master: 9)
         #expect(found.host[10]?.segment == found.guest[2]?.segment)
+    }
+
+    @Test("links into a namespace that was not read reach others of the machine, a network card does not")
+    func linksToOthers() {
+        var reading = LinkGraph.Reading()
+        reading.links = [
+            Self.link(2, "eth0", ""), Self.link(3, "stray", "veth", peer: 2, elsewhere: true),
+            Self.link(4, "stray.10", "vlan", peer: 3, vlan: 10), Self.link(5, "br0", "bridge"),
+            Self.link(6, "port", "veth", master: 5, peer: 2, elsewhere: true),
+            Self.link(7, "eth0.10", "vlan", peer: 2, vlan: 10),
+            Self.link(8, "vxlan0", "vxlan"),
+        ]
+        let segments = LinkGraph.segments([reading])
+        let reaching = segments.interfaces[0].values.filter { segments.toOthers.contains($0.segment) }.map(\.name).sorted()
+        #expect(reaching == ["br0", "port", "stray", "stray.10", "vxlan0"])
+        #expect(segments.toOthers.isSubset(of: segments.open))
     }
 }

@@ -97,6 +97,8 @@ enum Phrase {
         if let thinned = completeness.thinned { parts.append("\(thinned) events of flows that were not followed") }
         if let rate = completeness.followedOneIn { parts.append("1 flow in \(rate) is followed") }
         if let rate = completeness.sampledOneIn { parts.append("1 flow in \(rate) is reported") }
+        if let count = completeness.namespacesLeftOut { parts.append("\(Self.count(count, "namespace")) not followed") }
+        if let count = completeness.namespacesUnread { parts.append("the rules of \(Self.count(count, "namespace")) not read") }
         if let lag = completeness.behindUs { parts.append("receiving lags by \(lag / 1000) ms") }
         if completeness.overflows > 0 { parts.append(count(completeness.overflows, "receive buffer overflow")) }
         if completeness.incomplete > 0 { parts.append("\(completeness.incomplete) journeys incomplete") }
