@@ -68,6 +68,7 @@ public final class Collector: Sendable {
     private struct State {
         /// By layout index.
         var places: [Place]
+        var leftOut: LeftOut
         var watcher: Task<Void, Never>?
         var rulesetWatcher: Task<Void, Never>?
     }
@@ -86,7 +87,8 @@ public final class Collector: Sendable {
     /// Opens the sockets, reads the rules, and starts to receive.
     ///
     /// - Throws: `CollectorFailure`, `NamespaceError` or `RulesetError` where a namespace that was asked for by name
-    ///   cannot be traced. With `all`, namespaces that cannot be entered are left out with a warning.
+    ///   cannot be traced. With `all`, namespaces that cannot be entered are left out with a warning, and so are those for which
+    ///   there are too few descriptors.
     ///
     /// - Parameter namespaces: those to trace; `nil` for what the options select.
     public init(_ options: Options, in namespaces: [NetworkNamespace]? = nil, logger: Logger) async throws {
@@ -98,28 +100,33 @@ public final class Collector: Sendable {
         parser = PacketParser(seed: UInt64.random(in: 0...UInt64.max))
         media = MediaNumbering(hasKernelLog: options.followsKernelLog)
         survey = try await MachineSurvey(group: options.group, media: media)
-        var traced: [NetworkNamespace] = []
+        var places: [Place] = []
         var sources: [NamespaceSource] = []
-        for namespace in try namespaces ?? NamespaceDirectory.resolve(options.selectors) {
+        var leftOut = LeftOut()
+        let chosen = try namespaces ?? NamespaceDirectory.resolve(options.selectors)
+        for namespace in chosen {
             do {
+                try Self.checkRoom(for: namespace.name)
+                let place = try Self.place(namespace)
                 sources.append(
                     try NamespaceSource(
-                        namespace, index: media.index(of: traced.count), group: options.group, snapLength: options.snapLength,
+                        namespace, index: media.index(of: places.count), group: options.group, snapLength: options.snapLength,
                         parser: parser,
                         registry: registry))
-                traced.append(namespace)
-            } catch let error as CollectorFailure {
-                // In a namespace that was not asked for by name a group may well be somebody else's.
-                guard options.selectors == [.all], case .groupTaken = error, namespace.name != "host" else { throw error }
-                logger.warning("\(error)")
-            } catch let error as NamespaceError {
-                guard options.selectors == [.all], namespace.name != "host", !error.isPermission else { throw error }
-                logger.warning("\(error)")
+                // Takes a socket too, so before room is sought for the next namespace.
+                let index = places.count
+                ruleset.add(namespace, key: index, indices: media.indices(of: media.index(of: index)))
+                places.append(place)
+            } catch {
+                guard options.selectors == [.all], namespace.name != "host", Self.mayBeLeftOut(error) else { throw error }
+                _ = leftOut.insert(
+                    name: namespace.name, inode: namespace.inode,
+                    reason: Self.reason(error, namespaces: chosen.count))
             }
         }
-        guard !traced.isEmpty else { throw CollectorFailure.noNamespaces }
-        state = Mutex(State(places: traced.map(Self.place)))
-        for (index, namespace) in traced.enumerated() { watchRules(of: namespace, at: index) }
+        guard !places.isEmpty else { throw CollectorFailure.noNamespaces }
+        if let news = leftOut.news(followed: places.count) { logger.warning("\(news)") }
+        state = Mutex(State(places: places, leftOut: leftOut))
         await surveyRules()
         // Opened here, so that a failure ends the attempt; the thread's alone from then on.
         let log =
@@ -128,7 +135,7 @@ public final class Collector: Sendable {
                 try KernelLogSource(
                     reader: LogReader(seed: UInt64.random(in: 0...UInt64.max), registry: registry)))
             : nil
-        start(sources, log)
+        try start(sources, log)
     }
 
     /// A source on its way to the event loop.
@@ -140,14 +147,14 @@ public final class Collector: Sendable {
         func take() -> KernelLogSource? { source.take() }
     }
 
-    private func start(_ sources: [NamespaceSource], _ log: LogHandover?) {
+    private func start(_ sources: [NamespaceSource], _ log: LogHandover?) throws {
         var limits = Correlator.Limits()
         limits.linger = options.linger
         limits.settle = min(limits.settle, options.linger)
         limits.journeys = options.maximumJourneys
-        let own = try? NamespaceDirectory.host()
+        let own = try NamespaceDirectory.host().inode
         let ownEndpoint = options.ownPort.flatMap { port in
-            sources.first { $0.namespace.inode == own?.inode }.map {
+            sources.first { $0.namespace.inode == own }.map {
                 TraceAggregate.OwnEndpoint(namespaces: media.indices(of: $0.index), port: port)
             }
         }
@@ -236,6 +243,8 @@ public final class Collector: Sendable {
         var journal = ProbeJournal.generation
         var ticks = 0
         var thinning = 0
+        /// Why the namespaces could not be listed; `nil` where they could.
+        var listFailure: String?
     }
 
     /// Five times a second: whether probes of ours were installed or removed, rules or interfaces changed, or a prefix came up that
@@ -260,16 +269,19 @@ public final class Collector: Sendable {
             }
             mailbox.send(.layoutChanged)
         }
-        var needsSurvey = isJournalNew || ticks % 25 == 24
         if registry.takeSurveyWish() { ruleset.wishSurvey() }
-        for link in state.withLock({ $0.places.compactMap(\.link) }) where link.hasChanged() { needsSurvey = true }
-        if ticks % 5 == 4, let present = try? NamespaceDirectory.resolve([.all]) {
-            if options.selectors.contains(.all) { needsSurvey = take(newOf: present) || needsSurvey }
-            needsSurvey = dropVanished(present) || needsSurvey
+        var isChange = isJournalNew
+        for link in state.withLock({ $0.places.compactMap(\.link) }) where link.hasChanged() { isChange = true }
+        if ticks % 5 == 4, let present = listNamespaces() {
+            if options.selectors.contains(.all) { isChange = take(newOf: present) || isChange }
+            isChange = dropVanished(present) || isChange
+            tellOfLeftOut()
         }
-        if needsSurvey {
+        if isChange || ticks % 25 == 24 {
             let before = registry.current.layout
-            _ = await survey.update(registry, state.withLock { $0.places }, rulesOf: [], readsLinks: true)
+            let (places, leftOut) = state.withLock { ($0.places, $0.leftOut.namespaces) }
+            _ = await survey.update(
+                registry, places, leftOut: leftOut, rulesOf: [], readsLinks: true, isChange: isChange)
             if !registry.current.layout.isSame(as: before) { mailbox.send(.layoutChanged) }
         }
         await surveyRules()
@@ -285,14 +297,48 @@ public final class Collector: Sendable {
         for start in stride(from: 0, to: due.count, by: Self.surveyBatch) {
             let surveys = due[start..<min(due.count, start + Self.surveyBatch)].compactMap { ruleset.begin($0) }
             let before = registry.current.layout
+            let (places, leftOut) = state.withLock { ($0.places, $0.leftOut.namespaces) }
             let read = await survey.update(
-                registry, state.withLock { $0.places }, rulesOf: Set(surveys.map(\.key)), readsLinks: false)
+                registry, places, leftOut: leftOut, rulesOf: Set(surveys.map(\.key)), readsLinks: false, isChange: true)
             for survey in surveys { ruleset.end(survey, isRead: read.contains(survey.key)) }
             mailbox.send(registry.current.layout.isSame(as: before) ? .rulesRead : .layoutChanged)
         }
+        if let news = survey.news(state.withLock { $0.places }) { logger.warning("\(news)") }
     }
 
     private static let surveyBatch = 8
+
+    /// What `troubles` looks at.
+    var currentLayout: Layout { registry.current.layout }
+    var listFailure: String? { watched.withLock { $0.listFailure } }
+
+    /// - Returns: `nil` where the namespaces cannot be listed, which says nothing of them.
+    private func listNamespaces() -> [NamespaceDirectory.Entry]? {
+        var found: [NamespaceDirectory.Entry]?
+        var failure: String?
+        do {
+            found = try NamespaceDirectory.list()
+        } catch {
+            failure = "\(error)"
+        }
+        let hadFailed = watched.withLock { watched in
+            defer { watched.listFailure = failure.map { watched.listFailure ?? $0 } }
+            return watched.listFailure != nil
+        }
+        if let failure, !hadFailed {
+            logger.warning("cannot list the namespaces, so that none is taken up or let go: \(failure)")
+        } else if failure == nil, hadFailed {
+            logger.warning("the namespaces can be listed again")
+        }
+        return found
+    }
+
+    private func tellOfLeftOut() {
+        let news = state.withLock { state in
+            state.leftOut.news(followed: state.places.count { $0.namespace != nil })
+        }
+        if let news { logger.warning("\(news)") }
+    }
 
     private func tellOfThinning() {
         let level = thinning.level.load(ordering: .relaxed)
@@ -308,25 +354,43 @@ public final class Collector: Sendable {
         )
     }
 
-    private static func place(_ namespace: NetworkNamespace) -> Place {
-        // Without a watch interfaces are still read every five seconds.
-        Place(name: namespace.name, inode: namespace.inode, namespace: namespace, link: try? LinkWatch(namespace))
+    private static func place(_ namespace: NetworkNamespace) throws -> Place {
+        Place(name: namespace.name, inode: namespace.inode, namespace: namespace, link: try LinkWatch(namespace))
     }
 
-    private func take(newOf present: [NetworkNamespace]) -> Bool {
-        var isChanged = false
-        for namespace in present {
+    /// - Returns: whether other namespaces are followed, or left out, than before.
+    private func take(newOf present: [NamespaceDirectory.Entry]) -> Bool {
+        var isChanged = state.withLock { $0.leftOut.keep(Set(present.map(\.inode))) }
+        DescriptorLimit.raise(to: present.count * NamespaceDirectory.perNamespace + NamespaceDirectory.reserve)
+        for entry in present {
             let index: Int? = state.withLock { state in
                 // The number of one that is gone may be another's by now.
-                let isKnown = state.places.contains { $0.namespace?.inode == namespace.inode }
+                let isKnown = state.places.contains { $0.namespace?.inode == entry.inode }
                 return isKnown ? nil : state.places.count
             }
-            guard let index,
-                let source = try? NamespaceSource(
+            guard let index else { continue }
+            let namespace: NetworkNamespace
+            let source: NamespaceSource
+            let place: Place
+            do {
+                try Self.checkRoom(for: entry.name)
+                namespace = try entry.open()
+                place = try Self.place(namespace)
+                source = try NamespaceSource(
                     namespace, index: media.index(of: index), group: options.group, snapLength: options.snapLength,
                     parser: parser, registry: registry)
-            else { continue }
-            state.withLock { $0.places.append(Self.place(namespace)) }
+            } catch let error as NamespaceError where error.isAbsence {
+                continue
+            } catch {
+                let reason = Self.reason(error, namespaces: present.count)
+                isChanged =
+                    state.withLock { $0.leftOut.insert(name: entry.name, inode: entry.inode, reason: reason) } || isChanged
+                continue
+            }
+            state.withLock {
+                $0.places.append(place)
+                _ = $0.leftOut.remove(inode: entry.inode)
+            }
             watchRules(of: namespace, at: index)
             // Before the first event of it can come.
             for layout in media.layouts(name: namespace.name, inode: namespace.inode) { registry.add(layout) }
@@ -340,12 +404,14 @@ public final class Collector: Sendable {
 
     /// Lets namespaces go that nobody else has any more: not found twice in a row, since the process that one is found by may
     /// just have ended. Those that were given as a path may have no name and no process, and stay.
-    private func dropVanished(_ present: [NetworkNamespace]) -> Bool {
+    private func dropVanished(_ present: [NamespaceDirectory.Entry]) -> Bool {
         let inodes = Set(present.map(\.inode))
         let gone = state.withLock { state in
             var gone: [Int] = []
             for index in state.places.indices where state.places[index].namespace != nil {
-                let isPresent = inodes.contains(state.places[index].inode) || state.places[index].name.contains("/")
+                let name = state.places[index].name
+                let isPresent =
+                    inodes.contains(state.places[index].inode) || name.contains("/") || NamespaceDirectory.isHidden(name)
                 state.places[index].misses = isPresent ? 0 : state.places[index].misses + 1
                 guard state.places[index].misses >= 2 else { continue }
                 state.places[index].namespace = nil

@@ -19,6 +19,18 @@ struct ConntrackSocket: ~Copyable {
 
     /// The translated connections that there are already. The socket is one of its own, in the namespace of the thread.
     static func existing() throws -> [ConntrackMessage] {
+        for _ in 0..<5 {
+            do {
+                return try existingOnce()
+            } catch let error as NetlinkError where error.isInterrupted {
+                // The table was resized while it was listed.
+                continue
+            }
+        }
+        return try existingOnce()
+    }
+
+    private static func existingOnce() throws -> [ConntrackMessage] {
         let socket = try NetlinkSocket(.netfilter)
         var request = NetlinkRequest()
         // IPCTNL_MSG_CT_GET (1) in NFNL_SUBSYS_CTNETLINK (1)
@@ -26,7 +38,8 @@ struct ConntrackSocket: ~Copyable {
         var connections: [ConntrackMessage] = []
         try socket.ask(request.bytes, operation: "list connections") { (bytes, message) throws(ParseError) in
             guard message.type == ConntrackMessage.new else { return }
-            if let connection = try ConntrackMessage(parsing: bytes, body: message.body), connection.isTranslated {
+            // As in `drain`.
+            if let connection = try? ConntrackMessage(parsing: bytes, body: message.body), connection.isTranslated {
                 connections.append(connection)
             }
         }

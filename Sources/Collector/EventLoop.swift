@@ -224,7 +224,7 @@ struct EventLoop: ~Copyable {
 
     /// Connections that began before us.
     private mutating func loadTranslations(of source: NamespaceSource) {
-        for connection in (try? source.namespace.enter { try ConntrackSocket.existing() }) ?? [] {
+        for connection in source.takeConnections() {
             engine.correlator.noteTranslation(
                 namespace: source.index, original: connection.original, reply: connection.reply)
             tap?.add(connection, namespace: source.index, isNew: true)

@@ -3,7 +3,6 @@ internal import Intake
 internal import Namespaces
 internal import Ruleset
 internal import TraceModel
-private import Synchronization
 internal import WireFormat
 
 /// Reads what the layout consists of: rules and interfaces of all namespaces.
@@ -11,13 +10,7 @@ struct MachineSurvey: Sendable {
     private let probes: ProbeSurvey
     private let group: UInt16
     private let media: MediaNumbering
-    private let latest = Latest()
-
-    /// The latest rules and interfaces of each place.
-    private final class Latest: Sendable {
-        let rules = Mutex<[Int: ProbeSurvey.Result]>([:])
-        let links = Mutex<[Int: LinkGraph.Reading]>([:])
-    }
+    private let memory = SurveyMemory()
 
     init(group: UInt16, media: MediaNumbering) async throws {
         probes = try await ProbeSurvey()
@@ -26,27 +19,43 @@ struct MachineSurvey: Sendable {
     }
 
     /// Surveys `places` and puts the result into `registry`. A namespace that is gone keeps its name and has nothing in it; one
-    /// that cannot be read keeps the rules that were found last.
+    /// that cannot be read keeps what was read last, and says so.
     ///
     /// - Parameters:
+    ///   - leftOut: namespaces that should be among `places` and are not.
     ///   - rulesOf: the places whose rules are read anew; programs are started for these alone.
     ///   - readsLinks: whether interfaces are read anew, too.
+    ///   - isChange: whether something is known to have changed since the last survey.
     /// - Returns: those of `rulesOf` that could be read.
     func update(
-        _ registry: LayoutRegistry, _ places: [Collector.Place], rulesOf: Set<Int>, readsLinks: Bool
+        _ registry: LayoutRegistry, _ places: [Collector.Place], leftOut: [LeftOutNamespace], rulesOf: Set<Int>,
+        readsLinks: Bool, isChange: Bool
     ) async -> Set<Int> {
         let journals = ProbeJournal.readAll()
-        let read = await readRules(of: rulesOf, places, journals)
-        let known = latest.rules.withLock { $0 }
-        let links = readsLinks ? [:] : latest.links.withLock { $0 }
+        var read: Set<Int> = []
+        for index in rulesOf.sorted() where index < places.count {
+            guard let namespace = places[index].namespace else { continue }
+            let isRead = await memory.readRules(of: index, isChange: isChange) {
+                try await probes.survey(namespace, index: index, journals: journals)
+            }
+            if isRead { read.insert(index) }
+        }
         var layouts: [NamespaceLayout] = []
         var readings: [LinkGraph.Reading] = []
         var found: [Probe] = []
         for (index, place) in places.enumerated() {
             var own = media.layouts(name: place.name, inode: place.inode)
-            readings.append(
-                links[index] ?? (try? Topology.read(index, of: places.map(\.namespace))) ?? LinkGraph.Reading())
-            if let namespace = place.namespace, let rules = known[index] {
+            guard let namespace = place.namespace else {
+                memory.forget(index)
+                readings.append(LinkGraph.Reading())
+                layouts += own
+                continue
+            }
+            let links = memory.links(of: index, isWanted: readsLinks, isChange: isChange) {
+                try Topology.read(index, of: places.map(\.namespace))
+            }
+            readings.append(links)
+            if let rules = memory.rules(of: index) {
                 let removed = journals.runsBeingRemoved(from: namespace)
                 for rule in rules.probes {
                     guard let number = media.index(of: index, rule.target), rule.target == .log || rule.group == group else {
@@ -62,36 +71,27 @@ struct MachineSurvey: Sendable {
                 for journal in journals {
                     facts.missingProbes.formUnion(journal.missing(in: namespace, found: rules.probes))
                 }
-                Settings.read(namespace, interfaces: readings[index].links.map(\.name), into: &facts)
+                facts = memory.facts(of: index, facts, isChange: isChange) { facts in
+                    try Settings.read(namespace, interfaces: links.links.map(\.name), into: &facts)
+                }
                 for number in own.indices {
                     own[number].facts = facts
                     own[number].tracksConnections = rules.tracksConnections
                     own[number].decidingChains = rules.decidingChains
                 }
             }
+            let doubt = memory.doubt(of: index)
+            for number in own.indices { own[number].unread = doubt }
             layouts += own
         }
-        latest.links.withLock { $0 = Dictionary(uniqueKeysWithValues: readings.enumerated().map { ($0.offset, $0.element) }) }
         let segments = LinkGraph.segments(readings)
         for index in layouts.indices { layouts[index].interfaces = media.interfaces(segments.interfaces, of: index) }
-        registry.update(namespaces: layouts, openSegments: media.open(segments.open), probes: found)
+        registry.update(
+            namespaces: layouts, openSegments: media.open(segments.open),
+            unfollowedSegments: leftOut.isEmpty ? [] : media.open(segments.toOthers), leftOut: leftOut, probes: found)
         return read
     }
 
-    private func readRules(
-        of wanted: Set<Int>, _ places: [Collector.Place], _ journals: [ProbeJournal]
-    ) async -> Set<Int> {
-        var read: Set<Int> = []
-        for index in wanted.sorted() where index < places.count {
-            guard let namespace = places[index].namespace,
-                let rules = try? await probes.survey(namespace, index: index, journals: journals)
-            else { continue }
-            latest.rules.withLock { $0[index] = rules }
-            read.insert(index)
-        }
-        latest.rules.withLock { rules in
-            for (index, place) in places.enumerated() where place.namespace == nil { rules[index] = nil }
-        }
-        return read
-    }
+    /// What a person should be told of the last survey; `nil` where that is nothing new.
+    func news(_ places: [Collector.Place]) -> String? { memory.news(places.map(\.name)) }
 }

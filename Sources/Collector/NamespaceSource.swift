@@ -12,6 +12,8 @@ final class NamespaceSource {
     let log: NFLogSocket
     /// `nil` where the kernel has no ctnetlink.
     let conntrack: ConntrackHolder?
+    /// The translated connections that there were when it was opened, until the event loop takes them.
+    private var connections: [ConntrackMessage]
     var reader: NFLogReader
     /// `log.memory.drops` as it was last seen.
     var drops: UInt32 = 0
@@ -43,32 +45,50 @@ final class NamespaceSource {
         } catch let error as NetlinkError {
             throw Self.failure(error, group, namespace)
         }
-        conntrack = try namespace.enter {
+        let (socket, connections) = try namespace.enter { () -> (ConntrackHolder?, [ConntrackMessage]) in
             do {
-                return ConntrackHolder(try ConntrackSocket())
-            } catch {
-                return nil
+                // In this order, so that no connection falls between the two.
+                let socket = ConntrackHolder(try ConntrackSocket())
+                return (socket, try ConntrackSocket.existing())
+            } catch let error as NetlinkError where error.isUnsupported {
+                return (nil, [])
             }
         }
+        conntrack = socket
+        self.connections = connections
+    }
+
+    func takeConnections() -> [ConntrackMessage] {
+        defer { connections = [] }
+        return connections
     }
 
     /// The kernel answers `EPERM` both to the unprivileged and for a group that another process has (measured); only in
     /// the latter case is the group listed.
-    private static func failure(_ error: NetlinkError, _ group: UInt16, _ namespace: NetworkNamespace) -> CollectorFailure {
-        if error.isBusy { return .groupTaken(group: group, namespace: namespace.name) }
-        if error.isPermission {
-            let bound = (try? namespace.enter { boundGroups() }).flatMap { $0 }
-            // Root that may not look who has it is refused because somebody has it.
-            let isTaken = bound?.contains(group) ?? (geteuid() == 0)
-            return isTaken
-                ? .groupTaken(group: group, namespace: namespace.name) : .permission(namespace: namespace.name)
+    private static func failure(_ refusal: NetlinkError, _ group: UInt16, _ namespace: NetworkNamespace) -> CollectorFailure {
+        if refusal.isBusy { return .groupTaken(group: group, namespace: namespace.name) }
+        if refusal.isPermission {
+            do {
+                // Root that may not look who has it is refused because somebody has it.
+                let isTaken = try namespace.enter { try boundGroups() }?.contains(group) ?? (geteuid() == 0)
+                return isTaken
+                    ? .groupTaken(group: group, namespace: namespace.name) : .permission(namespace: namespace.name)
+            } catch {
+                return .cannotBind(
+                    group: group, namespace: namespace.name,
+                    message: "\(NetlinkError.text(of: refusal.code)); who has the group is not known: \(error)")
+            }
         }
-        return .cannotBind(group: group, namespace: namespace.name, message: NetlinkError.text(of: error.code))
+        return .cannotBind(group: group, namespace: namespace.name, message: NetlinkError.text(of: refusal.code))
     }
 
     /// The groups that are bound in the namespace of this thread; `nil` where the list may not be read.
-    private static func boundGroups() -> [UInt16]? {
-        guard let file = unsafe fopen("/proc/thread-self/net/netfilter/nfnetlink_log", "re") else { return nil }
+    private static func boundGroups() throws -> [UInt16]? {
+        let path = "/proc/thread-self/net/netfilter/nfnetlink_log"
+        guard let file = unsafe fopen(path, "re") else {
+            if DescriptorLimit.isShortage(errno) { throw NamespaceError.cannotOpen(path: path, code: errno) }
+            return nil
+        }
         defer { unsafe fclose(file) }
         var groups: [UInt16] = []
         var line = [CChar](repeating: 0, count: 256)

@@ -23,6 +23,7 @@ public struct Sandbox: Sendable {
     /// Makes a sandbox, runs `body` with it, and ends it, however `body` or this process ends: the first process within
     /// waits for the end of its input, which this process holds.
     public static func with<Result: Sendable>(_ body: (Sandbox) async throws -> Result) async throws -> Result {
+        try DescriptorLimit.require(DescriptorLimit.perProgram, to: "make a sandbox")
         let input = Pipe()
         let output = Pipe()
         // Nothing is written before "ready" is wanted, and nothing read behind it.
@@ -45,6 +46,7 @@ public struct Sandbox: Sendable {
     ///
     /// - Parameter keeper: a command that prints a line and then waits until it is killed.
     public static func detached(keeper: [String]) async throws -> Sandbox {
+        try DescriptorLimit.require(DescriptorLimit.perProgram, to: "make a sandbox")
         let output = Pipe()
         let process = try launch(keeper, input: nil, output: output, isDetached: true)
         guard !output.fileHandleForReading.availableData.isEmpty else { throw await failure(of: process) }

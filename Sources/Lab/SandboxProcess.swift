@@ -1,4 +1,5 @@
 private import Foundation
+internal import Namespaces
 private import Synchronization
 
 /// A program that goes on inside a sandbox until it is stopped.
@@ -13,6 +14,7 @@ public final class SandboxProcess: Sendable {
 
     /// Starts `command` inside `sandbox`.
     public init(_ command: [String], in sandbox: Sandbox) throws {
+        try DescriptorLimit.require(DescriptorLimit.perProgram, to: "start \(command.first ?? "")")
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
         process.arguments = sandbox.entry + command

@@ -2,7 +2,8 @@ private import CLinux
 private import Glibc
 private import TraceModel
 
-/// A network namespace, held open: it stays the same one even when its name vanishes or is given to another.
+/// A network namespace. It is held open, and so stays the same one even when its name vanishes or is given to another; where
+/// there are too few descriptors to hold all, it is opened by its path each time, and refused once that is another one.
 public final class NetworkNamespace: Sendable {
     /// `host`, its name under `/run/netns`, `pid:N`, or a path.
     public let name: String
@@ -10,19 +11,33 @@ public final class NetworkNamespace: Sendable {
     public let inode: UInt64
     /// Never given twice until the next boot (`NS_GET_ID`, linux/nsfs.h, since Linux 6.18); `nil` on older kernels.
     public let identity: UInt64?
-    private let descriptor: OwnedDescriptor
+    private let path: String
+    /// `nil` where it is opened by its path each time.
+    private let descriptor: OwnedDescriptor?
 
     /// Opens the namespace behind `path`, such as `/proc/self/ns/net`.
-    init(name: String, path: String) throws(NamespaceError) {
-        descriptor = try OwnedDescriptor(opening: path)
+    ///
+    /// - Parameter isHeld: whether it stays open.
+    init(name: String, path: String, isHeld: Bool = true) throws(NamespaceError) {
+        let descriptor = try OwnedDescriptor(opening: path)
         self.name = name
+        self.path = path
         guard let inode = Self.inode(ofDescriptor: descriptor.number) else {
             throw .notANetworkNamespace(path: path)
         }
         self.inode = inode
-        var identity: UInt64 = 0
-        // _IOR(0xb7, 13, __u64)
-        self.identity = unsafe ioctl(descriptor.number, 0x8008_B70D, &identity) == 0 ? identity : nil
+        identity = Self.identity(ofDescriptor: descriptor.number)
+        self.descriptor = isHeld ? descriptor : nil
+    }
+
+    /// The open descriptor, or a new one for as long as the caller keeps it.
+    func opened() throws(NamespaceError) -> OwnedDescriptor {
+        if let descriptor { return descriptor }
+        let descriptor = try OwnedDescriptor(opening: path)
+        guard let inode = Self.inode(ofDescriptor: descriptor.number),
+            isSame(inode: inode, identity: Self.identity(ofDescriptor: descriptor.number))
+        else { throw .replaced(name: name, path: path) }
+        return descriptor
     }
 
     /// Whether this is the namespace that had these numbers.
@@ -32,28 +47,36 @@ public final class NetworkNamespace: Sendable {
         return own == identity
     }
 
-    /// Its path for other programs, valid as long as this value and this process.
-    public var path: String { "/proc/\(getpid())/fd/\(descriptor.number)" }
-
-    /// Lends the open descriptor, for calls that name a namespace by one.
-    public func withDescriptor<Result>(_ body: (Int32) throws -> Result) rethrows -> Result { try body(descriptor.number) }
+    /// Lends an open descriptor, for calls that name a namespace by one.
+    public func withDescriptor<Result>(_ body: (Int32) throws -> Result) throws -> Result {
+        let descriptor = try opened()
+        return try withExtendedLifetime(descriptor) { try body(descriptor.number) }
+    }
 
     /// Runs `body` on this thread inside the namespace. Sockets opened there stay there.
     ///
     /// Ends the process if the way back fails: going on in a namespace that is not the expected one could do harm, and
     /// with the privilege that entering took there is no reason for it to fail.
     public func enter<Result: ~Copyable>(_ body: () throws -> Result) throws -> Result {
+        // The way back is open before the way in is taken.
         let home = try OwnedDescriptor(opening: "/proc/thread-self/ns/net")
-        guard ipt_setns(descriptor.number, Int32(IPT_CLONE_NEWNET)) == 0 else {
-            throw NamespaceError.cannotEnter(name: name, code: errno)
-        }
+        let descriptor = try opened()
+        let entered = withExtendedLifetime(descriptor) { ipt_setns(descriptor.number, Int32(IPT_CLONE_NEWNET)) }
+        guard entered == 0 else { throw NamespaceError.cannotEnter(name: name, code: errno) }
         defer {
-            if ipt_setns(home.number, Int32(IPT_CLONE_NEWNET)) != 0 {
+            if withExtendedLifetime(home, { ipt_setns(home.number, Int32(IPT_CLONE_NEWNET)) }) != 0 {
                 unsafe perror("ipt-trace: cannot return from namespace \(name.printable)")
-                exit(1)
+                // Not exit(3), whose handlers would run on a thread in the wrong namespace and wait for the others.
+                _exit(1)
             }
         }
         return try body()
+    }
+
+    private static func identity(ofDescriptor descriptor: Int32) -> UInt64? {
+        var identity: UInt64 = 0
+        // _IOR(0xb7, 13, __u64)
+        return unsafe ioctl(descriptor, 0x8008_B70D, &identity) == 0 ? identity : nil
     }
 
     /// `nil` unless the descriptor is a network namespace: on nsfs, and setns(2)-able as such.

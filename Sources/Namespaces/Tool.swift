@@ -1,3 +1,4 @@
+private import Glibc
 public import Subprocess
 private import SystemPackage
 private import TraceModel
@@ -23,25 +24,32 @@ public enum Tool {
     ///   - namespace: `nil` for the one this process is in.
     ///   - input: what it reads from standard input.
     ///   - variables: added to its environment.
-    /// - Throws: `NamespaceError.toolMissing`, or what the launch failed with. An exit code other than 0 does not throw.
+    /// - Throws: `NamespaceError.toolMissing`, `.descriptors` where too few are left to start it, or what the launch failed
+    ///   with. An exit code other than 0 does not throw.
     public static func run(
         _ name: String, _ arguments: [String] = [], in namespace: NetworkNamespace? = nil, input: String = "",
         variables: [String: String] = [:]
     ) async throws -> Output {
         guard await isInstalled(name) else { throw NamespaceError.toolMissing(name) }
-        var command = [name] + arguments
-        if let namespace {
-            guard await isInstalled("nsenter") else { throw NamespaceError.toolMissing("nsenter") }
-            command = ["nsenter", "--net=\(namespace.path)", "--"] + command
+        guard let namespace else { return try await launch([name] + arguments, input: input, variables: variables) }
+        guard await isInstalled("nsenter") else { throw NamespaceError.toolMissing("nsenter") }
+        let descriptor = try namespace.opened()
+        defer { withExtendedLifetime(descriptor) {} }
+        let path = "/proc/\(getpid())/fd/\(descriptor.number)"
+        return try await launch(["nsenter", "--net=\(path)", "--", name] + arguments, input: input, variables: variables)
+    }
+
+    private static func launch(_ command: [String], input: String, variables: [String: String]) async throws -> Output {
+        try await LaunchGate.pass("start \(command[0])") {
+            let result = try await Subprocess.run(
+                executable(command[0]), arguments: Arguments(Array(command.dropFirst())),
+                environment: searchPath.updating(
+                    Dictionary(uniqueKeysWithValues: variables.map { (Environment.Key(stringLiteral: $0.key), $0.value) })),
+                input: .string(input), output: .bytes(limit: outputLimit), error: .bytes(limit: outputLimit))
+            return Output(
+                status: result.terminationStatus, standardOutput: String(escapingInvalid: result.standardOutput),
+                standardError: String(escapingInvalid: result.standardError))
         }
-        let result = try await Subprocess.run(
-            executable(command[0]), arguments: Arguments(Array(command.dropFirst())),
-            environment: searchPath.updating(
-                Dictionary(uniqueKeysWithValues: variables.map { (Environment.Key(stringLiteral: $0.key), $0.value) })),
-            input: .string(input), output: .bytes(limit: outputLimit), error: .bytes(limit: outputLimit))
-        return Output(
-            status: result.terminationStatus, standardOutput: String(escapingInvalid: result.standardOutput),
-            standardError: String(escapingInvalid: result.standardError))
     }
 
     /// As `run`, but an exit code other than 0 throws `NamespaceError.toolFailed` with the program's own message.

@@ -17,6 +17,8 @@ public struct NetlinkError: Error, Equatable, Sendable {
 
     public var isPermission: Bool { code == EPERM || code == EACCES }
     public var isBusy: Bool { code == EBUSY }
+    /// The kernel has no such part.
+    public var isUnsupported: Bool { [EPROTONOSUPPORT, EOPNOTSUPP, EINVAL, ENOENT].contains(code) }
     public var isAbsent: Bool { code == ENOENT }
     /// The rules changed since the generation that a transaction was made for (`NFNL_BATCH_GENID`).
     public var isOutdated: Bool { code == ERESTART }

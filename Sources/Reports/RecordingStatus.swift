@@ -31,8 +31,9 @@ public struct HealthReport: Codable, Sendable {
     /// What is not done, for people; absent where nothing is.
     public var reasons: [String]?
 
-    public init(recording: RecordingStatus?) {
-        let reasons = [recording?.problem].compactMap { $0 }
+    /// - Parameter troubles: what else is not done, one sentence each.
+    public init(recording: RecordingStatus?, troubles: [String] = []) {
+        let reasons = [recording?.problem].compactMap { $0 } + troubles
         status = reasons.isEmpty ? "ok" : "degraded"
         self.reasons = reasons.isEmpty ? nil : reasons
     }

@@ -13,17 +13,22 @@ public struct TraceRoutes: Sendable {
 
     /// What is recorded; `nil` where nothing is. Must not wait.
     public typealias RecordingSource = @Sendable () -> RecordingStatus?
+    /// What else keeps the service from being complete, one sentence each; none where nothing does. Must not wait.
+    public typealias TroubleSource = @Sendable () -> [String]
 
     private let snapshot: SnapshotSource
     private let probes: ProbesSource
     private let recording: RecordingSource
+    private let troubles: TroubleSource
 
     public init(
-        snapshot: @escaping SnapshotSource, probes: @escaping ProbesSource, recording: @escaping RecordingSource = { nil }
+        snapshot: @escaping SnapshotSource, probes: @escaping ProbesSource, recording: @escaping RecordingSource = { nil },
+        troubles: @escaping TroubleSource = { [] }
     ) {
         self.snapshot = snapshot
         self.probes = probes
         self.recording = recording
+        self.troubles = troubles
     }
 
     /// Answers at once what needs no snapshot; the rest is made by the server's workers.
@@ -33,7 +38,7 @@ public struct TraceRoutes: Sendable {
             switch target.components.first {
             case nil: return .now(.text(index))
             // 200 in any case: starting the collector anew, as a probe of Kubernetes would, makes no room on a disk.
-            case "healthz": return .now(try .json(HealthReport(recording: recording())))
+            case "healthz": return .now(try .json(HealthReport(recording: recording(), troubles: troubles())))
             case "probes" where target.components.count == 1: return .later { await probesAnswer() }
             default: break
             }

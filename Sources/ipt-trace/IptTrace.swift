@@ -31,6 +31,9 @@ struct IptTrace: AsyncParsableCommand {
 
     static func main() async {
         do {
+            // One for each namespace and several for its sockets are more than the 1,024 that a login mostly allows.
+            DescriptorLimit.raise()
+            try DescriptorLimit.require(DescriptorLimit.minimum, to: "start")
             var command = try parseAsRoot()
             if var command = command as? any AsyncParsableCommand {
                 try await command.run()

@@ -314,14 +314,18 @@ let translated = tuple(0x0A00_020F, 0x0808_0808)
         #expect(!Scene().snapshot.metrics().contains("ipt_trace_record"))
     }
 
-    @Test("health is degraded with the reason while a recording leaves events out")
+    @Test("health is degraded with the reasons while a recording leaves events out, or something else is not done")
     func health() throws {
-        func json(_ recording: RecordingStatus?) throws -> String {
-            String(decoding: try ReportJSON.encode(HealthReport(recording: recording)), as: UTF8.self)
+        func json(_ recording: RecordingStatus?, _ troubles: [String] = []) throws -> String {
+            String(
+                decoding: try ReportJSON.encode(HealthReport(recording: recording, troubles: troubles)), as: UTF8.self)
         }
         #expect(try json(nil) == #"{"status":"ok"}"#)
         #expect(try json(recording()) == #"{"status":"ok"}"#)
         #expect(try json(recording(problem: "disk full")) == #"{"reasons":["disk full"],"status":"degraded"}"#)
+        #expect(
+            try json(recording(problem: "disk full"), ["n7 is not followed"])
+                == #"{"reasons":["disk full","n7 is not followed"],"status":"degraded"}"#)
     }
 
     @Test func theDashboardAsksOnlyForWhatIsServed() throws {

@@ -76,7 +76,8 @@ struct Collect: AsyncParsableCommand {
             logger: logger)
         let server: HTTPServer
         do {
-            server = try HTTPServer(address, logger: logger, handler: Self.handler(collector, recorder))
+            server = try HTTPServer(
+                address, limits: Self.limits(), logger: logger, handler: Self.handler(collector, recorder))
         } catch {
             _ = collector.stop()
             throw CommandFailure(message: "\(error)")
@@ -114,11 +115,20 @@ struct Collect: AsyncParsableCommand {
         }
     }
 
+    /// Clients leave the descriptors alone that reading rules takes.
+    private static func limits() -> HTTPServer.Limits {
+        var limits = HTTPServer.Limits()
+        let reserve = DescriptorLimit.perProgram + 6
+        limits.connections = max(4, DescriptorLimit.free(upTo: limits.connections + reserve) - reserve)
+        limits.connectionsPerAddress = min(limits.connectionsPerAddress, limits.connections)
+        return limits
+    }
+
     private static func handler(_ collector: Collector, _ recorder: Recorder?) -> HTTPServer.Handler {
         let listing = ProbeListing(collector)
         let routes = TraceRoutes(
             snapshot: { await collector.snapshot($0) }, probes: { try await listing.json() },
-            recording: { recorder.map { RecordingStatus($0.status) } })
+            recording: { recorder.map { RecordingStatus($0.status) } }, troubles: { collector.troubles })
         return { routes.answer($0) }
     }
 
@@ -228,6 +238,8 @@ enum Summary {
         if let gaps = seen.gaps { text += ", \(gaps) gap\(gaps == 1 ? "" : "s") in the recording" }
         if seen.overflows > 0 { text += " (\(seen.overflows) receive buffer overflows)" }
         if let thinned = seen.thinned { text += ", \(thinned) events of flows that were not followed" }
+        if let count = seen.namespacesLeftOut { text += "; \(count) namespaces were not followed" }
+        if let count = seen.namespacesUnread { text += "; the rules of \(count) namespaces could not be read" }
         if seen.own > 0 { text += "; \(seen.own) journeys were our own" }
         if seen.evicted > 0 { text += ", \(seen.evicted) journeys closed early" }
         if seen.malformed > 0 { text += ", \(seen.malformed) messages not understood" }

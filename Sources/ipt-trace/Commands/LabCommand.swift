@@ -296,6 +296,7 @@ enum Program {
     static func become(_ words: [String]) {
         var pointers: [UnsafeMutablePointer<CChar>?] = unsafe words.map { unsafe strdup($0) }
         unsafe pointers.append(nil)
+        DescriptorLimit.restore()
         unsafe execvp(words[0], pointers)
         unsafe pointers.forEach { unsafe free($0) }
     }

@@ -55,9 +55,13 @@ struct RemoveProbes: AsyncParsableCommand {
         // A namespace that was given as a path may have no name and no process.
         let paths = Set(journals.flatMap(\.places).map(\.name).filter { $0.contains("/") })
         for path in paths.sorted() {
-            // Where the path is gone, so is the namespace.
-            let more = (try? NamespaceDirectory.resolve([.path(path)])) ?? []
-            chosen += more.filter { one in !chosen.contains { $0.inode == one.inode } }
+            do {
+                let more = try NamespaceDirectory.resolve([.path(path)])
+                chosen += more.filter { one in !chosen.contains { $0.inode == one.inode } }
+            } catch let error as NamespaceError where error.isAbsence {
+                // Where the path is gone, so is the namespace.
+                continue
+            }
         }
         return chosen
     }

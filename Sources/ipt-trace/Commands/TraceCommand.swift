@@ -45,6 +45,10 @@ struct TraceCommand: AsyncParsableCommand {
 
     func run() async throws {
         let chosen = try namespaces.resolve()
+        // Before a probe is in that nobody would listen to.
+        try DescriptorLimit.require(
+            chosen.count * NamespaceDirectory.perNamespace + Collector.reserve,
+            to: "trace in \(chosen.count) namespace\(chosen.count == 1 ? "" : "s")")
         // Far from the groups that others are known to use.
         let group = self.group ?? UInt16.random(in: 20_000...60_000)
         // Should even the helper be killed, the kernel ends them.
@@ -136,6 +140,7 @@ struct Guardian {
     private let input: Pipe
 
     init(run: String) throws {
+        try DescriptorLimit.require(DescriptorLimit.perProgram, to: "start the process that takes the probes out")
         process = Process()
         input = Pipe()
         process.executableURL = URL(fileURLWithPath: Program.path)
