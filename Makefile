@@ -9,6 +9,7 @@
 # make bench-probes, bench-install, bench-readers  what probes cost, how long installing takes, how soon HTTP answers
 # make bench-captures  analyze on generated files, beside tcpdump and tshark, and on a recording, with one core and two
 # make fixtures  records the gallery's traffic anew, for the tests that need no kernel
+# make soak   probes put in and taken out by killed commands, and extreme hashes, for some twenty minutes (SOAK_SECONDS=1200, TRIES=50)
 # make fuzz   every parser on damaged input, for as long as FUZZ_ITERATIONS says
 # Each installs what is missing and builds first. VARIANT=forward-drop makes the demo's host drop what it should forward.
 
@@ -21,7 +22,7 @@ VARIANT ?=
 TIMED_TESTS = HTTPEndpointTests|ServedAnalysisTests
 
 .PHONY: all build demo test bench bench-live bench-instructions bench-load bench-overload bench-probes bench-install
-.PHONY: bench-readers bench-captures accuracy fuzz fixtures lint format install clean
+.PHONY: bench-readers bench-captures accuracy soak fuzz fixtures lint format install clean
 
 all: build
 
@@ -101,6 +102,12 @@ fuzz:
 	@sh tools/prepare build
 	$(SWIFT_BUILD) --build-tests
 	FUZZ_ITERATIONS=$${FUZZ_ITERATIONS:-1000000} swift test -c $(CONFIGURATION) --skip-build --filter FuzzTests
+
+soak:
+	@sh tools/prepare test
+	$(SWIFT_BUILD) --build-tests
+	TRIES=$${TRIES:-50} swift test -c $(CONFIGURATION) --skip-build --filter 'ProbeSafetyTests'
+	SOAK_SECONDS=$${SOAK_SECONDS:-1200} swift test -c $(CONFIGURATION) --skip-build --filter 'HashExtremesTests'
 
 fixtures:
 	@sh tools/prepare fixtures

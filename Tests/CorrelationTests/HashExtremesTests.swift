@@ -1,4 +1,5 @@
 import Correlation
+import Foundation
 import Testing
 import TraceModel
 
@@ -57,13 +58,14 @@ import TraceModel
     }
 
     /// What comes of random traffic: where packets go, which of them are dropped, which events are lost.
-    private static func run(_ region: Region?, packets: Int) -> (ways: [String], outcomes: [Outcome], events: UInt64, live: Int)
-    {
+    private static func run(_ region: Region?, packets: Int, seed: UInt64) -> (
+        ways: [String], outcomes: [Outcome], events: UInt64, live: Int
+    ) {
         var (world, guest, host) = World.guestAndHost()
         var correlator = Correlator()
         correlator.update(world.layout)
         var collected = Collected(world)
-        var numbers = Numbers(state: 1)
+        var numbers = Numbers(state: seed)
         var time: Int64 = 1_000_000
         for number in 0..<packets {
             let random = numbers.next()
@@ -97,14 +99,24 @@ import TraceModel
     }
 
     @Test("packets with extreme hashes take the same ways as others, and nothing traps", arguments: regions)
-    func ways(_ region: Region) {
-        let expected = Self.run(nil, packets: 4000)
-        let found = Self.run(region, packets: 4000)
-        #expect(found.events == expected.events && found.events > 30_000)
-        #expect(found.live == 0)
-        #expect(found.ways == expected.ways)
-        #expect(found.outcomes == expected.outcomes)
+    func ways(_ region: Region) async {
+        let end = ContinuousClock.now + .seconds(Self.soakSeconds / Double(Self.regions.count))
+        var seed: UInt64 = 1
+        repeat {
+            let expected = Self.run(nil, packets: 4000, seed: seed)
+            let found = Self.run(region, packets: 4000, seed: seed)
+            #expect(found.events == expected.events && found.events > 30_000, "seed \(seed)")
+            #expect(found.live == 0, "seed \(seed)")
+            #expect(found.ways == expected.ways, "seed \(seed)")
+            #expect(found.outcomes == expected.outcomes, "seed \(seed)")
+            seed += 1
+            await Task.yield()
+        } while ContinuousClock.now < end
+        if Self.soakSeconds > 0 { print("\(region): \(seed - 1) seeds") }
     }
+
+    /// How long all regions together take; one round of each where it is not set.
+    private static let soakSeconds = ProcessInfo.processInfo.environment["SOAK_SECONDS"].flatMap { Double($0) } ?? 0
 
     @Test("sequences of steps past the table's room are marked, and nothing traps")
     func manyRoutes() {
