@@ -17,6 +17,9 @@ struct ConntrackSocket: ~Copyable {
 
     var descriptor: Int32 { socket.descriptor }
 
+    /// Deliveries that did not fit into the receive buffer.
+    var drops: UInt32 { socket.memory.drops }
+
     /// The translated connections that there are already. The socket is one of its own, in the namespace of the thread.
     static func existing() throws -> [ConntrackMessage] {
         for _ in 0..<5 {

@@ -220,6 +220,13 @@ struct EventLoop: ~Copyable {
             }
             tap?.add(connection, namespace: source.index, isNew: isNew)
         }
+        let drops = conntrack.socket.drops
+        guard drops != source.conntrackDrops else { return }
+        // A packet whose translation is not known may not be found where it arrives.
+        bufferDrops += UInt64(drops &- source.conntrackDrops)
+        source.conntrackDrops = drops
+        engine.correlator.noteLoss(namespace: source.index)
+        tap?.addLoss(namespace: source.index)
     }
 
     /// Connections that began before us.

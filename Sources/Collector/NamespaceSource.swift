@@ -17,6 +17,8 @@ final class NamespaceSource {
     var reader: NFLogReader
     /// `log.memory.drops` as it was last seen.
     var drops: UInt32 = 0
+    /// The same of connection tracking's socket.
+    var conntrackDrops: UInt32 = 0
     /// Up to this moment everything has been received.
     var drainedAt: Int64 = 0
     /// Whether it had something in the last turn.

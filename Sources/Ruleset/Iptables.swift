@@ -29,7 +29,7 @@ public struct Iptables: Sendable {
         case .nft: return try await saveNFTables(family, in: namespace)?.dump
         case .legacy:
             // Looking at a legacy table is enough to create it, so ask first which ones there are.
-            guard try !legacyTables(family, in: namespace).isEmpty else { return nil }
+            guard try !namespace.enter({ try Self.legacyTables(family) }).isEmpty else { return nil }
             let dump = try RuleDump(parsing: try await print(family, .legacy, in: namespace).require().standardOutput)
             return dump.tables.isEmpty ? nil : dump
         }
@@ -86,18 +86,15 @@ public struct Iptables: Sendable {
             standardOutput: output.standardOutput, complaint: message.isEmpty ? "\(output.status)" : message, tool: tool)
     }
 
-    /// The tables that the legacy backend has in this namespace (`/proc/net/ip_tables_names`); none where the list may not
-    /// be read, as in a network namespace made together with its user namespace: its rules are left alone then.
-    private func legacyTables(_ family: AddressFamily, in namespace: NetworkNamespace) throws -> [String] {
+    /// The tables that the legacy backend has in the namespace of this thread (`/proc/net/ip_tables_names`); none where the list may
+    /// not be read, as in a network namespace made together with its user namespace: its rules are left alone then.
+    static func legacyTables(_ family: AddressFamily) throws -> [String] {
         let path = "/proc/thread-self/net/\(family == .ipv4 ? "ip" : "ip6")_tables_names"
-        let names = try namespace.enter {
-            do {
-                return try String(contentsOfFile: path, encoding: .utf8)
-            } catch let error as CocoaError where error.code == .fileReadNoSuchFile || error.code == .fileReadNoPermission {
-                return ""
-            }
+        do {
+            return try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n").map(String.init)
+        } catch let error as CocoaError where error.code == .fileReadNoSuchFile || error.code == .fileReadNoPermission {
+            return []
         }
-        return names.split(separator: "\n").map(String.init)
     }
 
     /// Applies `input`, one transaction per table, leaving every other rule alone.

@@ -75,18 +75,15 @@ public struct ProbeSignature: Sendable {
     {
         try namespace.enter {
             var signature = ProbeSignature()
-            signature.readLegacy()
+            try signature.readLegacy()
             if let earlier { signature.heads = earlier.heads } else { try signature.readTables() }
             return signature
         }
     }
 
-    private mutating func readLegacy() {
+    private mutating func readLegacy() throws {
         for family in AddressFamily.allCases {
-            let path = "/proc/thread-self/net/\(family == .ipv4 ? "ip" : "ip6")_tables_names"
-            // Where the list may not be read there are no probes of ours either (`Iptables.save`).
-            guard let names = try? String(contentsOfFile: path, encoding: .utf8) else { continue }
-            for name in names.split(separator: "\n").map(String.init) {
+            for name in try Iptables.legacyTables(family) {
                 guard let table = LegacyTable.read(name, family) else { continue }
                 for (hook, head) in table.heads {
                     legacyHeads[Place(family: family.rawValue, table: name, chain: hook.name)] = LegacyHead(
