@@ -9,7 +9,7 @@ internal import WireFormat
 package struct Paths: JourneySink {
     package private(set) var aggregate = TraceAggregate()
 
-    package mutating func accept(_ journey: Journey, routes: RouteTable, history: EventHistory) {
+    package mutating func accept(_ journey: Journey, routes: StepTrie, history: EventHistory) {
         aggregate.add(journey, history: history)
     }
 }
@@ -40,7 +40,7 @@ package struct Path: ~Copyable {
     package private(set) var sink = Paths()
     package private(set) var cost = Cost()
     private var readers: [NFLogReader]
-    private var vocabulary = NFLogVocabulary()
+    private var vocabulary = TemplateRegistry()
     private var now: Int64 = 1_000_000
 
     package init(_ traffic: Traffic, _ limits: Correlator.Limits) {

@@ -80,13 +80,13 @@ package struct Traffic {
             namespaces.append(
                 NamespaceLayout(
                     name: "guest\(pair)", inode: UInt64(pair * 2 + 1),
-                    interfaces: [2: Interface(name: "vGUEST", segment: link)]))
+                    interfaces: [2: Interface(name: "vGUEST", linkDomain: link)]))
             namespaces.append(
                 NamespaceLayout(
                     name: "host\(pair)", inode: UInt64(pair * 2 + 2),
-                    interfaces: [2: Interface(name: "br0", segment: link), 4: Interface(name: "eth0", segment: 1)]))
+                    interfaces: [2: Interface(name: "br0", linkDomain: link), 4: Interface(name: "eth0", linkDomain: 1)]))
         }
-        registry.update(namespaces: namespaces, openSegments: [1], probes: probes)
+        registry.update(namespaces: namespaces, openLinkDomains: [1], probes: probes)
     }
 
     package var probes: Int { registry.current.layout.probes.count }

@@ -122,7 +122,7 @@ func live(journeys: Int, isLarge: Bool, row: Int) {
     report(
         "\(underWay) journeys under way, \(path.sink.aggregate.paths.count) paths, \(size.pairs * 2) namespaces, "
             + "\(traffic.probes) probes, \(row) packets of a flow in a row", path.cost)
-    if isLarge { print("each in \(each) bytes, of two segments") }
+    if isLarge { print("each in \(each) bytes, of two legs") }
 }
 
 /// Copies of one packet, as many as are under way on a loaded machine: which event continues which cannot be told, and looking
@@ -156,7 +156,7 @@ func memory(journeys: Int) {
     path.run(&traffic, &first, rounds: journeys / (Pace.bursts * Traffic.burst), namespaces: 0..<1)
     let underWay = path.correlator.liveJourneys
     let each = (residentMemory() - before.memory) / max(1, underWay - before.journeys)
-    print("\(underWay) journeys under way: each in \(each) bytes, of one segment")
+    print("\(underWay) journeys under way: each in \(each) bytes, of one leg")
 }
 
 let journeys = words.dropFirst().first.flatMap { Int($0) } ?? 1_000_000

@@ -77,9 +77,9 @@ package final class Judge: AnalysisObserver {
     private var state: UInt64
     private var numbers: [Serial: Int32] = [:]
     private var packets: [Packet] = []
-    // By event: its packet, -2 for none, and its segment.
+    // By event: its packet, -2 for none, and its leg.
     private var owners: [Int32] = []
-    private var segments: [UInt64] = []
+    private var legs: [UInt64] = []
     private var journeyOf: [UInt64: Int32] = [:]
     private var ends: [JourneyEnd] = []
     private var removed = 0
@@ -123,16 +123,16 @@ package final class Judge: AnalysisObserver {
         return false
     }
 
-    package func placed(_ bytes: RawSpan, _ message: Range<Int>, segment: UInt64) {
+    package func placed(_ bytes: RawSpan, _ message: Range<Int>, leg: UInt64) {
         guard let logged = try? NFLogMessage(parsing: bytes, body: message) else { return }
         let owner = number(bytes, logged)
         if owner >= 0 { packets[Int(owner)].events += 1 }
         owners.append(owner)
-        segments.append(segment)
+        legs.append(leg)
     }
 
     package func ended(_ journey: Journey) {
-        for segment in journey.segments { journeyOf[segment.firstEvent] = Int32(ends.count) }
+        for leg in journey.legs { journeyOf[leg.firstEvent] = Int32(ends.count) }
         ends.append(JourneyEnd(outcome: journey.outcome, isAmbiguous: journey.isAmbiguous))
     }
 
@@ -148,8 +148,8 @@ package final class Judge: AnalysisObserver {
     // MARK: Afterwards
 
     private func judgement() -> Judgement {
-        for (owner, segment) in zip(owners, segments) {
-            guard let journey = journeyOf[segment].map(Int.init) else { continue }
+        for (owner, leg) in zip(owners, legs) {
+            guard let journey = journeyOf[leg].map(Int.init) else { continue }
             ends[journey].events += 1
             if ends[journey].packet == -1 { ends[journey].packet = owner }
             if ends[journey].packet != owner { ends[journey].isPure = false }
@@ -198,7 +198,7 @@ private final class Census: AnalysisObserver {
         messages[namespace, default: 0] += 1
         return true
     }
-    func placed(_ bytes: RawSpan, _ message: Range<Int>, segment: UInt64) {}
+    func placed(_ bytes: RawSpan, _ message: Range<Int>, leg: UInt64) {}
     func ended(_ journey: Journey) {}
 }
 

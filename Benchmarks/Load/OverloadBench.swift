@@ -11,14 +11,14 @@ enum OverloadBench {
         Bench.show(
             "\(packets) UDP packets in \(flows) flows through guest and router; collect runs \(Int(share * 100)) % of the time")
         try await Sandbox.with { sandbox in
-            try await Terrain.two.setUp(in: sandbox)
-            try await sandbox.require([Bench.program, "install-probes"] + Terrain.two.probeOptions)
-            let collector = try SandboxProcess([Bench.program, "collect"] + Terrain.two.namespaceOptions, in: sandbox)
+            try await LoadTopology.two.setUp(in: sandbox)
+            try await sandbox.require([Bench.program, "install-probes"] + LoadTopology.two.probeOptions)
+            let collector = try SandboxProcess([Bench.program, "collect"] + LoadTopology.two.namespaceOptions, in: sandbox)
             try await Bench.wait(for: "serving http", of: collector)
             guard let pid = collector.processIdentifier else { throw Failure(description: "it ended: \(collector.output)") }
             let before = try await sandbox.probePackets()
             let throttle = Throttle(pid, share: share)
-            let rate = try await Terrain.two.flood(packets, in: sandbox, ports: flows)
+            let rate = try await LoadTopology.two.flood(packets, in: sandbox, ports: flows)
             let amid = try await report(sandbox)
             throttle.end()
             // Until everything that is in the receive buffers has been taken, and journeys have ended.
@@ -55,7 +55,7 @@ enum OverloadBench {
                 Bench.show("  \(path.packets) incomplete, \(way): \(path.reason ?? "")")
             }
             for path in after.paths where path.outcome == "dropped" {
-                let last = path.endedAt.map { "\($0.after.netns) \($0.after.table)/\($0.after.chain)" } ?? "nowhere"
+                let last = path.droppedBetween.map { "\($0.after.netns) \($0.after.table)/\($0.after.chain)" } ?? "nowhere"
                 Bench.show("  \(path.packets) behind \(last), from \(path.firstSeen) to \(path.lastSeen)")
             }
             await collector.stop(seconds: 30)

@@ -31,19 +31,19 @@ enum ProbeCostBench {
         Bench.show("\(packets) UDP packets through guest and router as fast as they can be sent, in 1000 flows, nobody")
         Bench.show("listening but where it says so; medians of \(rounds) rounds in turn")
         let rates = try await Sandbox.with { sandbox in
-            try await Terrain.two.setUp(in: sandbox)
+            try await LoadTopology.two.setUp(in: sandbox)
             var rates = [[Double]](repeating: [], count: kinds.count)
             for _ in 0..<rounds {
                 for (index, kind) in kinds.enumerated() {
                     if let options = kind.options {
-                        let all = ["install-probes"] + Terrain.two.probeOptions + options
+                        let all = ["install-probes"] + LoadTopology.two.probeOptions + options
                         guard try await sandbox.run([Bench.program] + all).isSuccess else { continue }
                     }
                     let receiver =
                         kind.isReceived
-                        ? try SandboxProcess(["\(Bench.products)/drain", "5"] + Terrain.two.traced, in: sandbox) : nil
+                        ? try SandboxProcess(["\(Bench.products)/drain", "5"] + LoadTopology.two.traced, in: sandbox) : nil
                     if let receiver { try await Bench.wait(for: "draining", of: receiver) }
-                    rates[index].append(try await Terrain.two.flood(packets, in: sandbox, ports: 1000))
+                    rates[index].append(try await LoadTopology.two.flood(packets, in: sandbox, ports: 1000))
                     await receiver?.stop()
                     if kind.options != nil { try await sandbox.require([Bench.program, "remove-probes", "--verify"]) }
                 }

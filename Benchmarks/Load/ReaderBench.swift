@@ -32,7 +32,7 @@ enum ReaderBench {
 
     private static func busy(packets: Int) async throws {
         try await Sandbox.with { sandbox in
-            try await Terrain.one.setUp(in: sandbox)
+            try await LoadTopology.one.setUp(in: sandbox)
             var rules = "*mangle\n"
             for bit in 0..<bits { rules += ":B\(bit) - [0:0]\n" }
             for bit in 0..<bits {

@@ -25,7 +25,7 @@ enum Receiver: String, CaseIterable {
         var systemPerEvent: Double { events == 0 ? 0 : use.system / Double(events) * 1e6 }
     }
 
-    func run(_ packets: Int, _ terrain: Terrain, in sandbox: Sandbox) async throws -> Result {
+    func run(_ packets: Int, _ terrain: LoadTopology, in sandbox: Sandbox) async throws -> Result {
         var result = Result()
         let file = "\(NSTemporaryDirectory())ipt-trace-load-\(getpid()).pcapng"
         defer { try? FileManager.default.removeItem(atPath: file) }
@@ -75,12 +75,12 @@ enum Receiver: String, CaseIterable {
 enum LoadBench {
     private static let widths = [18, 11, 8, 10, 9, 9, 9, 8, 8, 8, 9]
 
-    static func run(packets: Int, rounds: Int, terrains: [Terrain]) async throws {
+    static func run(packets: Int, rounds: Int, terrains: [LoadTopology]) async throws {
         Bench.show("\(packets) UDP packets as fast as they can be sent; medians of \(rounds) rounds in turn")
         for terrain in terrains { try await run(terrain, packets: packets, rounds: rounds) }
     }
 
-    private static func run(_ terrain: Terrain, packets: Int, rounds: Int) async throws {
+    private static func run(_ terrain: LoadTopology, packets: Int, rounds: Int) async throws {
         let results = try await Sandbox.with { sandbox in
             try await terrain.setUp(in: sandbox)
             let installed = try await sandbox.require([Bench.program, "install-probes"] + terrain.probeOptions).standardOutput

@@ -5,13 +5,14 @@ import Lab
 enum RecordBench {
     static func run(packets: Int, to file: String) async throws {
         try await Sandbox.with { sandbox in
-            try await Terrain.two.setUp(in: sandbox)
-            try await sandbox.require([Bench.program, "install-probes"] + Terrain.two.probeOptions)
+            try await LoadTopology.two.setUp(in: sandbox)
+            try await sandbox.require([Bench.program, "install-probes"] + LoadTopology.two.probeOptions)
             let collector = try SandboxProcess(
-                [Bench.program, "collect", "--record", file, "--record-limit", "8G"] + Terrain.two.namespaceOptions, in: sandbox
+                [Bench.program, "collect", "--record", file, "--record-limit", "8G"] + LoadTopology.two.namespaceOptions,
+                in: sandbox
             )
             try await Bench.wait(for: "serving http", of: collector)
-            _ = try await Terrain.two.flood(packets, in: sandbox, ports: 1000)
+            _ = try await LoadTopology.two.flood(packets, in: sandbox, ports: 1000)
             try await Task.sleep(for: .seconds(1))
             await collector.stop(seconds: 30)
             Bench.show(collector.output.split(separator: "\n").suffix(2).joined(separator: "\n"))

@@ -32,7 +32,7 @@ let arguments = Arguments(words.dropFirst())
 do {
     switch words.first ?? "load" {
     case "load":
-        let terrains = Terrain.allCases.filter { terrain in arguments.only.map { terrain.rawValue == $0 } ?? true }
+        let terrains = LoadTopology.allCases.filter { terrain in arguments.only.map { terrain.rawValue == $0 } ?? true }
         try await LoadBench.run(packets: arguments.numbers.first ?? 300_000, rounds: arguments.rounds, terrains: terrains)
     case "probes":
         try await ProbeCostBench.run(packets: arguments.numbers.first ?? 200_000, rounds: arguments.rounds)

@@ -14,8 +14,8 @@ public final class Analysis: Sendable {
     public struct Options: Sendable {
         /// Files, `-` for standard input, `NAMESPACE=FILE` for a capture whose namespace the file does not name.
         public var files: [String]
-        public var rules: RuleBook
-        public var links: LinkBook
+        public var rules: OfflineRules
+        public var links: OfflineLinks
         /// Whether to wait for more at the end of a file.
         public var follows: Bool
         /// Microseconds without an event after which a journey is closed; `nil`: what suits the files.
@@ -26,7 +26,7 @@ public final class Analysis: Sendable {
         package var seed = UInt64.random(in: 0...UInt64.max)
 
         public init(
-            files: [String], rules: RuleBook = RuleBook(), links: LinkBook = LinkBook(), follows: Bool = false,
+            files: [String], rules: OfflineRules = OfflineRules(), links: OfflineLinks = OfflineLinks(), follows: Bool = false,
             linger: Int64? = nil,
             maximumJourneys: Int = 1 << 20
         ) {
@@ -253,7 +253,7 @@ public final class Analysis: Sendable {
 
     private static var nothingRead: TraceSnapshot {
         TraceSnapshot(
-            generatedAt: 0, since: 0, run: 0, layout: Layout(), routes: RouteTable(capacity: 1), completeness: Completeness(),
+            generatedAt: 0, since: 0, run: 0, layout: Layout(), routes: StepTrie(capacity: 1), completeness: Completeness(),
             paths: PathTable(), flows: [], journeys: [])
     }
 

@@ -8,7 +8,7 @@ package protocol AnalysisObserver: AnyObject {
     ///   - message: where in `bytes` it is: `struct nfgenmsg` and attributes.
     ///   - namespace: its name.
     func accepts(_ bytes: RawSpan, _ message: Range<Int>, namespace: String) -> Bool
-    /// The message has become part of `segment` (`JourneySegment.firstEvent`); `UInt64.max` for one that is in no journey.
-    func placed(_ bytes: RawSpan, _ message: Range<Int>, segment: UInt64)
+    /// The message has become part of `leg` (`JourneyLeg.firstEvent`); `UInt64.max` for one that is in no journey.
+    func placed(_ bytes: RawSpan, _ message: Range<Int>, leg: UInt64)
     func ended(_ journey: Journey)
 }

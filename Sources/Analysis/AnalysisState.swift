@@ -12,9 +12,9 @@ struct AnalysisState: ~Copyable {
     var logReader: LogReader
     var problems = Problems()
     private let registry: LayoutRegistry
-    private let rules: RuleBook
+    private let rules: OfflineRules
     /// By namespace; those of the kernel log get nothing to read.
-    private var readers: [NFLogPlacing] = []
+    private var readers: [ProbeResolver] = []
     /// Groups whose rules are known, by namespace.
     private var groups: [Int: Set<UInt16>] = [:]
     /// Far from overflow: nothing has come yet.
@@ -23,10 +23,10 @@ struct AnalysisState: ~Copyable {
     private var records: UInt64 = 0
     private var lastAdvance = Self.never
     private var firstTime: Int64?
-    /// Segment offset of each run that recordings came from.
+    /// Link domain offset of each run that recordings came from.
     private var runs: [UInt64] = []
-    /// Segments of recordings are below 1 << 29, those of loopbacks from 1 << 30 on.
-    private static let firstLinkSegment: UInt32 = 1 << 29
+    /// Link domains of recordings are below 1 << 29, those of loopbacks from 1 << 30 on.
+    private static let firstFileLinkDomain: UInt32 = 1 << 29
     private static let mostRuns = 200
     private var machines: [MachineIdentity] = []
     /// Packets of namespaces that found no room.
@@ -46,7 +46,7 @@ struct AnalysisState: ~Copyable {
     private let onMachine: (MachineIdentity) -> Void
 
     init(
-        registry: LayoutRegistry, rules: RuleBook, engine: consuming TraceEngine, seed: UInt64, lateness: Int64,
+        registry: LayoutRegistry, rules: OfflineRules, engine: consuming TraceEngine, seed: UInt64, lateness: Int64,
         isAlone: Bool, observer: (any AnalysisObserver)?, onMachine: @escaping (MachineIdentity) -> Void
     ) {
         self.onMachine = onMachine
@@ -130,7 +130,7 @@ struct AnalysisState: ~Copyable {
     mutating func reader(named name: String, index: Int?) -> Int? {
         guard let index = index ?? registry.namespace(named: name, medium: .nflog) else { return nil }
         while readers.count <= index {
-            readers.append(NFLogPlacing(namespace: readers.count, registry: registry))
+            readers.append(ProbeResolver(namespace: readers.count, registry: registry))
         }
         takeLayout()
         return index
@@ -138,7 +138,7 @@ struct AnalysisState: ~Copyable {
 
     /// Takes one decoded message of NFLOG's.
     ///
-    /// - Returns: as `NFLogPlacing.take` does.
+    /// - Returns: as `ProbeResolver.take` does.
     @inline(__always)
     mutating func take(
         _ report: NFLogReport, _ packet: @autoclosure () -> Packet, _ origin: @autoclosure () -> NFLogOrigin,
@@ -166,10 +166,10 @@ struct AnalysisState: ~Copyable {
     }
 
     /// The interfaces of all namespaces; the media's never meet.
-    mutating func learn(_ links: LinkBook, _ media: [Medium]) {
+    mutating func learn(_ links: OfflineLinks, _ media: [Medium]) {
         guard !links.links.isEmpty else { return }
         for (number, medium) in media.enumerated() {
-            _ = registry.adopt(links.layout(medium), segmentOffset: Self.firstLinkSegment + UInt32(number) << 27)
+            _ = registry.adopt(links.layout(medium), linkDomainOffset: Self.firstFileLinkDomain + UInt32(number) << 27)
         }
         layoutChanged()
     }
@@ -217,7 +217,7 @@ struct AnalysisState: ~Copyable {
             // Namespaces of another machine are others, whatever they are called.
             for index in layout.namespaces.indices { layout.namespaces[index].name += "@\(machine + 1)" }
         }
-        let places = registry.adopt(layout, segmentOffset: (number + 1) << 20)
+        let places = registry.adopt(layout, linkDomainOffset: (number + 1) << 20)
         if let own = recorded.ownPort {
             engine.sink.aggregate.addOwn(
                 TraceAggregate.OwnEndpoint(
@@ -251,9 +251,9 @@ struct AnalysisState: ~Copyable {
     }
 
     /// The layout of a recording may have changed, which is not known: its probes prove nothing by their silence until the next.
-    mutating func distrustProbes(of places: [Int?]) {
+    mutating func markProbesUnreliable(of places: [Int?]) {
         guard !places.isEmpty else { return }
-        registry.distrust(namespaces: Set(places.compactMap(\.self)))
+        registry.markUnreliable(namespaces: Set(places.compactMap(\.self)))
         _ = engine.takeLayout(isDiscovery: false)
     }
 
@@ -322,12 +322,12 @@ struct AnalysisState: ~Copyable {
         var counters = logReader.counters
         counters.events += unfollowed
         counters.unplaced += unfollowed
-        var unplaced = logReader.unplaced.events.map { UnplacedPrefix(netns: nil, prefix: $0.key, events: $0.value) }
+        var unplaced = logReader.unplaced.events.map { UnresolvedPrefix(netns: nil, prefix: $0.key, events: $0.value) }
         let layout = registry.current.layout
         for reader in readers {
             counters.add(reader.counters)
             unplaced += reader.unplaced.events.map {
-                UnplacedPrefix(netns: layout.namespaces[reader.namespace].name, prefix: $0.key, events: $0.value)
+                UnresolvedPrefix(netns: layout.namespaces[reader.namespace].name, prefix: $0.key, events: $0.value)
             }
         }
         var snapshot = engine.snapshot(

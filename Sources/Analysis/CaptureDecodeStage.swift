@@ -10,7 +10,7 @@ struct CaptureDecodeStage: ~Copyable {
     private let parser: PacketParser
     // By interface of the file.
     private var decoders: [NFLogDecoder] = []
-    private var vocabulary = NFLogVocabulary()
+    private var vocabulary = TemplateRegistry()
     private var kinds: [InterfaceKind] = []
     private var lastTime: Int64 = 0
     /// The one that is being taken.
@@ -176,7 +176,7 @@ struct CaptureDecodeStage: ~Copyable {
     /// - Parameter decoder: lent for writing, since an array's element that is lent for reading is copied.
     @inline(never)
     private static func keep(
-        _ news: NFLogNews, of decoder: inout NFLogDecoder, _ report: NFLogReport, _ interface: Int, _ place: UInt64,
+        _ news: MessageChanges, of decoder: inout NFLogDecoder, _ report: NFLogReport, _ interface: Int, _ place: UInt64,
         _ asides: inout CaptureBatch.Asides
     ) {
         if news.contains(.packet) { asides.packets.append((interface, decoder.packet(report.packet))) }

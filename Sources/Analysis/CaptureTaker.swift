@@ -192,7 +192,7 @@ struct CaptureTaker: ~Copyable {
                 return
             }
             guard kind == .report else { return state.countMalformed(reader: reader) }
-            observer.placed(bytes, range, segment: take(record.report, interface, reader, time, &state))
+            observer.placed(bytes, range, leg: take(record.report, interface, reader, time, &state))
         }
         if kind == .failure || !record.report.hasPacket { fail(&state) }
     }
@@ -258,7 +258,7 @@ struct CaptureTaker: ~Copyable {
             } catch {
                 state.problems.add("\(name): the layout at byte \(place) is not understood: \(error)")
                 noteMissing(until: state.latest, &state)
-                state.distrustProbes(of: places)
+                state.markProbesUnreliable(of: places)
             }
         case .trace(.note(let note), _):
             section.take(note, places: places, &state)
@@ -270,7 +270,7 @@ struct CaptureTaker: ~Copyable {
         case .missing(let time, let mayHideLayout):
             noteMissing(until: time, &state)
             isAfterDamage = true
-            if mayHideLayout { state.distrustProbes(of: places) }
+            if mayHideLayout { state.markProbesUnreliable(of: places) }
         case .problem(let message): state.problems.add(message)
         }
     }

@@ -8,8 +8,8 @@ package enum RecordItem: Sendable {
     case note(RecordedNote)
     /// - Parameter ownPort: of the collector's endpoint, with the namespace that it is in.
     case layout(Layout, ownPort: OwnPort?)
-    /// A segment (`JourneySegment.firstEvent`) is part of a journey that took `path`; 0 for one that is in no report.
-    case ended(segment: UInt64, path: UInt64)
+    /// A leg (`JourneyLeg.firstEvent`) is part of a journey that took `path`; 0 for one that is in no report.
+    case ended(leg: UInt64, path: UInt64)
 }
 
 /// Where the collector served HTTP on loopback: that traffic is in no report.
@@ -30,7 +30,7 @@ package struct RecordedDatagram: Sendable {
     package var namespace: Int
     /// Microseconds since 1970: when it was received.
     package var time: Int64
-    /// The segment of each message, `UInt64.max` for one that belongs to none.
+    /// The leg of each message, `UInt64.max` for one that belongs to none.
     package var tags: [UInt64]
 
     package init(_ bytes: RawSpan, namespace: Int, time: Int64, tags: [UInt64]) {

@@ -18,9 +18,15 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
     struct Interface: Codable, Sendable, Equatable {
         var index: UInt32
         var name: String
-        var segment: UInt32
+        var linkDomain: UInt32
         var mtu: UInt32
         var isTunnel: Bool?
+
+        /// Names in the file, which earlier recordings have too.
+        enum CodingKeys: String, CodingKey {
+            case index, name, mtu, isTunnel
+            case linkDomain = "segment"
+        }
     }
 
     struct Chain: Codable, Sendable, Equatable {
@@ -53,10 +59,16 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
     var namespaces: [Namespace]
     /// Those in force.
     var probes: [Probe]
-    var openSegments: [UInt32]
-    var unfollowedSegments: [UInt32]?
+    var openLinkDomains: [UInt32]
+    var unfollowedLinkDomains: [UInt32]?
     var leftOut: [LeftOutNamespace]?
     package var ownPort: OwnPort?
+
+    /// Names in the file, which earlier recordings have too.
+    enum CodingKeys: String, CodingKey {
+        case schema, run, machine, namespaces, probes, unfollowedLinkDomains, leftOut, ownPort
+        case openLinkDomains = "openSegments"
+    }
 
     package init(_ layout: Layout, run: UInt64, machine: MachineIdentity, ownPort: OwnPort?) {
         self.ownPort = ownPort
@@ -69,7 +81,7 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
                 tracksConnections: namespace.tracksConnections,
                 interfaces: namespace.interfaces.sorted { $0.key < $1.key }.map {
                     Interface(
-                        index: $0.key, name: $0.value.name, segment: $0.value.segment, mtu: $0.value.mtu,
+                        index: $0.key, name: $0.value.name, linkDomain: $0.value.linkDomain, mtu: $0.value.mtu,
                         isTunnel: $0.value.isTunnel ? true : nil)
                 },
                 decidingChains: namespace.decidingChains.map {
@@ -77,8 +89,8 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
                 }.sorted { "\($0)" < "\($1)" }, facts: namespace.facts, unread: namespace.unread)
         }
         probes = layout.probes.indices.filter { layout.isInForce[$0] }.map { Probe(layout.probes[$0]) }
-        openSegments = layout.openSegments.sorted()
-        unfollowedSegments = layout.unfollowedSegments.isEmpty ? nil : layout.unfollowedSegments.sorted()
+        openLinkDomains = layout.openLinkDomains.sorted()
+        unfollowedLinkDomains = layout.unfollowedLinkDomains.isEmpty ? nil : layout.unfollowedLinkDomains.sorted()
         leftOut = layout.leftOut.isEmpty ? nil : layout.leftOut
     }
 
@@ -103,7 +115,7 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
             var interfaces: [UInt32: TraceModel.Interface] = [:]
             for interface in namespace.interfaces {
                 interfaces[interface.index] = TraceModel.Interface(
-                    name: interface.name, segment: interface.segment, mtu: interface.mtu,
+                    name: interface.name, linkDomain: interface.linkDomain, mtu: interface.mtu,
                     isTunnel: interface.isTunnel ?? false)
             }
             var restored = NamespaceLayout(
@@ -116,8 +128,8 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
         }
         layout.probes = probes.filter { namespaces.indices.contains($0.namespace) }.compactMap(\.probe)
         layout.isInForce = layout.probes.map { _ in true }
-        layout.openSegments = Set(openSegments)
-        layout.unfollowedSegments = Set(unfollowedSegments ?? [])
+        layout.openLinkDomains = Set(openLinkDomains)
+        layout.unfollowedLinkDomains = Set(unfollowedLinkDomains ?? [])
         layout.leftOut = (leftOut ?? []).prefix(4096).map {
             LeftOutNamespace(name: $0.name.printable, inode: $0.inode, reason: $0.reason.printable)
         }

@@ -24,13 +24,13 @@ struct RecordingThread: ~Copyable {
     /// Datagrams taken in all, and of those the ones that are no longer waiting.
     private var taken: UInt64 = 0
     private var done: UInt64 = 0
-    /// By segment.
+    /// By leg.
     private var paths: [UInt64: UInt64] = [:]
     /// Of the first datagram that waits: how many of its tags have a path, and the last of those.
     private var confirmed = 0
     private var knownTag = UInt64.max
-    /// Segments whose path is not needed once as many datagrams are done.
-    private var retired = Deque<(done: UInt64, segment: UInt64)>()
+    /// Legs whose path is not needed once as many datagrams are done.
+    private var retired = Deque<(done: UInt64, leg: UInt64)>()
 
     private enum Phase {
         case recording
@@ -136,7 +136,7 @@ struct RecordingThread: ~Copyable {
         }
         while let first = retired.first, first.done <= done {
             retired.removeFirst()
-            paths[first.segment] = nil
+            paths[first.leg] = nil
         }
         let oldest = [pendingSince, files.gatheredSince].compactMap { $0 }.min()
         if isLast {
@@ -163,10 +163,10 @@ struct RecordingThread: ~Copyable {
 
     private mutating func add(_ item: RecordItem, _ time: Int64) {
         switch item {
-        case .ended(let segment, let path):
-            paths[segment] = path
+        case .ended(let leg, let path):
+            paths[leg] = path
             // The datagram that it ended with may be the next one.
-            retired.append((taken + 1, segment))
+            retired.append((taken + 1, leg))
         case .events(let datagram):
             waitingBytes += datagram.bytes.count
             taken += 1

@@ -55,15 +55,15 @@ public final class Collector: Sendable {
     private let registry = LayoutRegistry()
     private let mailbox = Mailbox<LoopMessage>()
     private let exchange: SnapshotExchange
-    private let survey: MachineSurvey
+    private let survey: HostScanner
     private let ruleset = RulesetWatch(clock: EventLoop.clock)
-    private let media: MediaNumbering
+    private let media: NamespaceIndexing
     private let parser: PacketParser
     /// Identifies this run.
     private let run = UInt64.random(in: 1...UInt64.max)
     private let state: Mutex<State>
     private let finished = DispatchSemaphore(value: 0)
-    private let thinning = Thinning.Notice()
+    private let thinning = FlowSampling.Notice()
 
     private struct State {
         /// By layout index.
@@ -98,8 +98,8 @@ public final class Collector: Sendable {
             mailbox.send(.snapshotWanted)
         }
         parser = PacketParser(seed: UInt64.random(in: 0...UInt64.max))
-        media = MediaNumbering(hasKernelLog: options.followsKernelLog)
-        survey = try await MachineSurvey(group: options.group, media: media)
+        media = NamespaceIndexing(hasKernelLog: options.followsKernelLog)
+        survey = try await HostScanner(group: options.group, media: media)
         var places: [Place] = []
         var sources: [NamespaceSource] = []
         var leftOut = LeftOut()
@@ -265,7 +265,9 @@ public final class Collector: Sendable {
             for (index, place) in state.withLock({ $0.places }).enumerated() {
                 guard let namespace = place.namespace else { continue }
                 let runs = journals.runsBeingRemoved(from: namespace)
-                for layout in media.indices(of: media.index(of: index)) { registry.distrust(runs: runs, namespace: layout) }
+                for layout in media.indices(of: media.index(of: index)) {
+                    registry.markUnreliable(runs: runs, namespace: layout)
+                }
             }
             mailbox.send(.layoutChanged)
         }

@@ -37,16 +37,16 @@ struct EventLoop: ~Copyable {
     private var sources: [NamespaceSource] = []
     private var kernelLog: KernelLogSource?
     private var tap: RecordingTap?
-    private var vocabulary = NFLogVocabulary()
+    private var vocabulary = TemplateRegistry()
     private var engine: TraceEngine
     /// Deliveries that were dropped because a receive buffer was full.
     private var bufferDrops: UInt64 = 0
     /// Counts of namespaces that have vanished.
     private var departed = IntakeCounters()
     private var isStopping = false
-    private var thinning = Thinning()
+    private var thinning = FlowSampling()
     private var confirmed: ConfirmedTime
-    private let notice: Thinning.Notice
+    private let notice: FlowSampling.Notice
     private let ruleset: RulesetWatch
     private var isLayoutWaiting = false
 
@@ -56,7 +56,7 @@ struct EventLoop: ~Copyable {
     init(
         mailbox: Mailbox<LoopMessage>, registry: LayoutRegistry, exchange: SnapshotExchange, feed: JourneyFeed,
         limits: Correlator.Limits, run: UInt64, ownEndpoint: TraceAggregate.OwnEndpoint?, kernelLog: consuming KernelLogSource?,
-        recorder: Recorder?, notice: Thinning.Notice, ruleset: RulesetWatch
+        recorder: Recorder?, notice: FlowSampling.Notice, ruleset: RulesetWatch
     ) {
         self.notice = notice
         self.ruleset = ruleset
@@ -310,17 +310,17 @@ struct EventLoop: ~Copyable {
 
     private mutating func snapshot(_ scope: TraceSnapshot.Scope = .all) -> TraceSnapshot {
         var counters = departed
-        var unplaced: [UnplacedPrefix] = []
+        var unplaced: [UnresolvedPrefix] = []
         let layout = engine.registry.current.layout
         for source in sources {
             counters.add(source.reader.counters)
             unplaced += source.reader.unplaced.events.map {
-                UnplacedPrefix(netns: layout.namespaces[source.index].name, prefix: $0.key, events: $0.value)
+                UnresolvedPrefix(netns: layout.namespaces[source.index].name, prefix: $0.key, events: $0.value)
             }
         }
         counters.add(kernelLog?.reader.counters ?? IntakeCounters())
         unplaced += (kernelLog?.reader.unplaced.events ?? [:]).map {
-            UnplacedPrefix(netns: nil, prefix: $0.key, events: $0.value)
+            UnresolvedPrefix(netns: nil, prefix: $0.key, events: $0.value)
         }
         return engine.snapshot(
             scope, now: Self.clock(), counters: counters, overflows: bufferDrops + (kernelLog?.overruns ?? 0),

@@ -46,7 +46,7 @@ final class RecordingTap {
 
     /// A journey has ended: its events belong to `path`, 0 for one that is in no report.
     func note(_ path: UInt64, _ journey: Journey) {
-        for segment in journey.segments { items.append(.ended(segment: segment.firstEvent, path: path)) }
+        for leg in journey.legs { items.append(.ended(leg: leg.firstEvent, path: path)) }
     }
 
     func handOver() {

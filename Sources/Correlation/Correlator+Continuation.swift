@@ -1,11 +1,11 @@
 internal import TraceModel
 
-/// Which live segment an event continues: within one namespace.
+/// Which live leg an event continues: within one namespace.
 ///
 /// Functions that change nothing are `mutating` here all the same: the compiler copies a correlator, 1.1 KB, to lend it to one that
 /// is not and that it does not inline, and of copies of one packet hundreds are looked at for each event.
 extension Correlator {
-    /// The segment that `event` continues; -1 for none.
+    /// The leg that `event` continues; -1 for none.
     @inline(__always)
     mutating func continuation(of event: Event, at place: ProbePlace) -> Int32 {
         let candidates = live.atPlace(place.namespace, event.packet.fingerprint, event.packet.tuple)
@@ -21,7 +21,7 @@ extension Correlator {
 
     @inline(never)
     private mutating func choose(from candidates: Candidates, for event: Event, at place: ProbePlace) -> Int32 {
-        var choice = Choice()
+        var choice = BestMatch()
         copy = -1
         var candidates = candidates
         var candidate = live.next(&candidates)
@@ -50,7 +50,7 @@ extension Correlator {
     /// Whether it is the same packet in the same namespace, from the same source.
     @inline(__always)
     private mutating func isCandidate(_ candidate: Int32, _ event: Event, _ place: ProbePlace) -> Bool {
-        live.segments[candidate].namespace == place.namespace && live.fingerprint(candidate) == event.packet.fingerprint
+        live.legs[candidate].namespace == place.namespace && live.fingerprint(candidate) == event.packet.fingerprint
             && live.current(candidate).hasSource(of: event.packet.tuple)
     }
 
@@ -58,8 +58,8 @@ extension Correlator {
     @inline(__always)
     private mutating func fit(of candidate: Int32, for event: Event, at place: ProbePlace) -> Int? {
         guard isAhead(place, event.sighting.probe, of: candidate) else { return nil }
-        let hook = live.segments[candidate].hook
-        let priority = live.segments[candidate].priority
+        let hook = live.legs[candidate].hook
+        let priority = live.legs[candidate].priority
         let isSame = live.current(candidate) == event.packet.tuple
         if !isSame {
             let current = live.current(candidate)
@@ -70,20 +70,20 @@ extension Correlator {
         }
         // Priorities lie between -400 and 150; 1 << 12 keeps stages apart.
         let nearness = Int(hook.stage) << 12 + Int(priority)
-        return (isSame ? 1 << 20 : 0) + (live.segments[candidate].inInterface == event.sighting.inInterface ? 1 << 16 : 0)
+        return (isSame ? 1 << 20 : 0) + (live.legs[candidate].inInterface == event.sighting.inInterface ? 1 << 16 : 0)
             + nearness
     }
 
     /// Whether a packet last seen where `candidate` is can be seen at `place` next.
     @inline(__always)
     mutating func isAhead(_ place: ProbePlace, _ probe: UInt32, of candidate: Int32) -> Bool {
-        let hook = live.segments[candidate].hook
+        let hook = live.legs[candidate].hook
         guard place.hook == hook else { return hook.leads(to: place.hook) }
-        let priority = live.segments[candidate].priority
+        let priority = live.legs[candidate].priority
         if place.priority != priority { return place.priority > priority }
         // The same chain, or one that it jumped to: a head probe comes once, and before all others but head probes.
         if !place.isPassedOnce { return true }
-        let last = routes.lastProbe(of: live.segments[candidate].route)
+        let last = routes.lastProbe(of: live.legs[candidate].route)
         // Of a route that found no room in the table no probe is known.
         guard probe != last, Int(last) < places.count else { return false }
         // Both backends may have a probe at the same place.
@@ -93,18 +93,18 @@ extension Correlator {
     /// The kernel carries a packet to its end before it takes the next: of two that fit alike, the one that moved last.
     @inline(__always)
     private func movedLater(_ one: Int32, than other: Int32) -> Bool {
-        live.segments[one].lastOrder &- live.segments[other].lastOrder < 1 << 31
+        live.legs[one].lastOrder &- live.legs[other].lastOrder < 1 << 31
     }
 
     /// Behind the source translation of INPUT and POSTROUTING a packet has another source: it is found by where it goes.
     private mutating func continuationBehindSourceTranslation(of event: Event, at place: ProbePlace) -> Int32 {
-        var choice = Choice()
+        var choice = BestMatch()
         var candidates = live.translated(place.namespace, event.packet.fingerprint, event.packet.tuple)
         var candidate = live.next(&candidates)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
-            let from = (live.segments[candidate].hook, Int32(live.segments[candidate].priority))
-            if live.segments[candidate].namespace == place.namespace, live.fingerprint(candidate) == event.packet.fingerprint,
+            let from = (live.legs[candidate].hook, Int32(live.legs[candidate].priority))
+            if live.legs[candidate].namespace == place.namespace, live.fingerprint(candidate) == event.packet.fingerprint,
                 live.current(candidate).destination == event.packet.tuple.destination,
                 live.current(candidate).transport == event.packet.tuple.transport,
                 isAhead(place, event.sighting.probe, of: candidate),

@@ -9,11 +9,11 @@ extension Correlator {
 
     /// Whether it may be under way still, or what it has done may be told by events that are not in yet.
     @inline(__always)
-    private func isRecent(_ index: Int32) -> Bool { live.journeys[live.segments[index].journey].lastActivity >= horizon }
+    private func isRecent(_ index: Int32) -> Bool { live.journeys[live.legs[index].journey].lastActivity >= horizon }
 
-    private mutating func doubt(_ index: Int32) { live.journeys[live.segments[index].journey].isAmbiguous = true }
+    private mutating func doubt(_ index: Int32) { live.journeys[live.legs[index].journey].isAmbiguous = true }
 
-    /// A segment has left its namespace. Where a copy of it did so shortly before, what arrived and was joined to that copy may
+    /// A leg has left its namespace. Where a copy of it did so shortly before, what arrived and was joined to that copy may
     /// have been this one, which had left by then but was not received.
     mutating func doubtDepartures(of index: Int32) {
         guard live.sharesPlace(index), !live.current(index).destination.isMulticast else { return }
@@ -25,7 +25,7 @@ extension Correlator {
             // As many copies as that are not told apart by anything.
             guard looks <= 256 else { return doubt(index) }
             if candidate != index, isCopy(candidate, index), isRecent(candidate),
-                live.segments[candidate].awaitsChild || live.segments[candidate].hasChildren
+                live.legs[candidate].awaitsChild || live.legs[candidate].hasChildren
                     || hasLostSince(candidate)
             {
                 doubt(index)
@@ -38,15 +38,15 @@ extension Correlator {
 
     @inline(__always)
     private func isCopy(_ candidate: Int32, _ own: Int32) -> Bool {
-        live.segments[candidate].namespace == live.segments[own].namespace
+        live.legs[candidate].namespace == live.legs[own].namespace
             && live.fingerprint(candidate) == live.fingerprint(own)
-            && live.current(candidate) == live.current(own) && live.segments[candidate].journey != live.segments[own].journey
+            && live.current(candidate) == live.current(own) && live.legs[candidate].journey != live.legs[own].journey
     }
 
-    /// A segment has begun beside a copy of it (`copy`): where events are being lost at that, either may have got the other's
+    /// A leg has begun beside a copy of it (`copy`): where events are being lost at that, either may have got the other's
     /// beginning.
     mutating func doubtCopy(of index: Int32) {
-        guard lastLoss + limits.linger * 2 >= now, live.segments[copy].journey != live.segments[index].journey, isRecent(copy)
+        guard lastLoss + limits.linger * 2 >= now, live.legs[copy].journey != live.legs[index].journey, isRecent(copy)
         else {
             return
         }
@@ -56,12 +56,12 @@ extension Correlator {
         doubtEvents(of: copy)
     }
 
-    /// Events of a segment's packet may have been taken for those of a copy of it, which a damaged file may hold.
+    /// Events of a leg's packet may have been taken for those of a copy of it, which a damaged file may hold.
     private mutating func doubtEvents(of index: Int32) {
-        if limits.doubtsGaps { live.journeys[live.segments[index].journey].mayLackEvents = true }
+        if limits.doubtsGaps { live.journeys[live.legs[index].journey].mayLackEvents = true }
     }
 
-    /// A segment goes on in a namespace of which events have been lost since it began: its next event may be that of a copy.
+    /// A leg goes on in a namespace of which events have been lost since it began: its next event may be that of a copy.
     mutating func doubtContinuation(of index: Int32) {
         // Nothing holds a packet up within a namespace but a queue to a program.
         guard isRecent(index) else { return doubt(index) }
@@ -78,10 +78,10 @@ extension Correlator {
         }
     }
 
-    /// A segment is joined that had left long before: where events of its namespace were lost meanwhile, the one that really
+    /// A leg is joined that had left long before: where events of its namespace were lost meanwhile, the one that really
     /// left may be a copy whose departure was lost.
     mutating func doubtCrossing(from index: Int32) {
-        let left = live.journeys[live.segments[index].journey].lastActivity
-        if !isRecent(index), hasLost(in: Int(live.segments[index].namespace), since: left) { doubt(index) }
+        let left = live.journeys[live.legs[index].journey].lastActivity
+        if !isRecent(index), hasLost(in: Int(live.legs[index].namespace), since: left) { doubt(index) }
     }
 }

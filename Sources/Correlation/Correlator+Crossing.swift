@@ -1,41 +1,41 @@
 internal import TraceModel
 
-/// How segments of different namespaces become one journey.
+/// How legs of different namespaces become one journey.
 extension Correlator {
-    /// The segment of the network that an interface is on; `nil` where it has none to cross, 0 where that is not known.
+    /// The link domain that an interface is on; `nil` where it has none to cross, 0 where that is not known.
     @inline(__always)
-    func linkSegment(of index: Int32, _ interface: UInt32) -> UInt32? {
+    func linkDomain(of index: Int32, _ interface: UInt32) -> UInt32? {
         guard interface != 0 else { return nil }
-        return self.interface(of: index, interface).segment
+        return self.interface(of: index, interface).linkDomain
     }
 
     @inline(__always)
     private func interface(of index: Int32, _ number: UInt32) -> InterfaceTable.Interface {
-        itinerary.interfaces[Int(live.segments[index].namespace), number]
+        expectedProbes.interfaces[Int(live.legs[index].namespace), number]
     }
 
-    /// A segment is about to leave: if through a tunnel, a packet that carries it will follow.
+    /// A leg is about to leave: if through a tunnel, a packet that carries it will follow.
     private mutating func enterTunnel(_ index: Int32) {
-        let segment = live.segments[index]
-        guard interface(of: index, segment.outInterface).isTunnel else { return }
+        let leg = live.legs[index]
+        guard interface(of: index, leg.outInterface).isTunnel else { return }
         // Behind the last probe it may be given another source.
         for tuple in [live.current(index), expectedArrival(of: index)] {
-            carriage.enter(
-                Packet.identity(live.fingerprint(index), tuple), namespace: segment.namespace, segment: firstEvent(of: index),
+            tunnelLinks.enter(
+                Packet.identity(live.fingerprint(index), tuple), namespace: leg.namespace, leg: firstEvent(of: index),
                 tuple: tuple)
         }
     }
 
-    /// A segment has reached a hook: it may leave from there, or end there.
+    /// A leg has reached a hook: it may leave from there, or end there.
     mutating func enterHook(_ index: Int32, _ place: ProbePlace) {
         if hasTunnels, place.isLastOnTheWayOut { enterTunnel(index) }
-        if live.segments[index].awaitsParent, place.hook == .forward || place.hook == .postrouting { insertBridge(index) }
-        guard !live.segments[index].hasChildren else { return }
+        if live.legs[index].awaitsParent, place.hook == .forward || place.hook == .postrouting { insertBridge(index) }
+        guard !live.legs[index].hasChildren else { return }
         // To be found behind the source translation of INPUT or POSTROUTING.
-        if place.leadsBehindTranslation, !live.segments[index].awaitsTranslation {
+        if place.leadsBehindTranslation, !live.legs[index].awaitsTranslation {
             live.awaitTranslation(index)
         }
-        if live.segments[index].awaitsChild {
+        if live.legs[index].awaitsChild {
             if place.hook == .input {
                 // What goes to a local process does not leave.
                 live.stopAwaitingChild(index)
@@ -45,18 +45,18 @@ extension Correlator {
                 if !arrivals.isEmpty { joinChildren(of: index, among: arrivals) }
             }
         } else if place.isLastOnTheWayOut {
-            let interface = interface(of: index, live.segments[index].outInterface)
+            let interface = interface(of: index, live.legs[index].outInterface)
             guard interface.hasOtherEnd else { return }
-            let link = interface.segment
+            let link = interface.linkDomain
             live.depart(index, after: horizon)
             doubtDepartures(of: index)
             let arrivals = live.awaitChild(index, as: knownTranslation(of: index))
-            if isLateAtOnce(link) { live.segments[index].isChildLate = true }
+            if isLateAtOnce(link) { live.legs[index].isChildLate = true }
             if !arrivals.isEmpty { joinChildren(of: index, among: arrivals) }
         }
     }
 
-    /// As what a segment that leaves will arrive, as far as connection tracking has told.
+    /// As what a leg that leaves will arrive, as far as connection tracking has told.
     private mutating func expectedArrival(of index: Int32) -> PacketTuple {
         knownTranslation(of: index) ?? live.current(index)
     }
@@ -64,8 +64,8 @@ extension Correlator {
     /// The packet behind all translation, where connection tracking has told.
     mutating func knownTranslation(of index: Int32) -> PacketTuple? {
         translations.translation(
-            of: live.entry(index), in: Int(live.segments[index].namespace),
-            at: live.journeys[live.segments[index].journey].firstSeen)?.translated
+            of: live.entry(index), in: Int(live.legs[index].namespace),
+            at: live.journeys[live.legs[index].journey].firstSeen)?.translated
     }
 
     /// Whether what fits less well is looked for as soon as one of the two is looked at again. Else the other will have been
@@ -73,10 +73,10 @@ extension Correlator {
     @inline(__always)
     private func isLateAtOnce(_ link: UInt32) -> Bool { link == 0 || limits.settle >= limits.linger }
 
-    /// `index` has arrived: joins it to the segment that left for it, or lets it wait for one.
+    /// `index` has arrived: joins it to the leg that left for it, or lets it wait for one.
     mutating func joinParent(of index: Int32, through link: UInt32) {
-        guard interface(of: index, live.segments[index].inInterface).hasOtherEnd else { return }
-        var choice = Choice()
+        guard interface(of: index, live.legs[index].inInterface).hasOtherEnd else { return }
+        var choice = BestMatch()
         var candidates = live.departures(for: index)
         var candidate = live.next(&candidates)
         while candidate >= 0, !choice.isExhausted {
@@ -88,9 +88,9 @@ extension Correlator {
         }
         guard choice.best >= 0 else {
             // Where not all were looked at, the right one may be among the others.
-            if choice.isExhausted { live.journeys[live.segments[index].journey].isAmbiguous = true }
+            if choice.isExhausted { live.journeys[live.legs[index].journey].isAmbiguous = true }
             live.awaitParent(index)
-            if isLateAtOnce(link) { live.segments[index].isParentLate = true }
+            if isLateAtOnce(link) { live.legs[index].isParentLate = true }
             return
         }
         if !areCopies(choice) { markAmbiguous(choice) }
@@ -100,12 +100,12 @@ extension Correlator {
 
     /// Whether all that fit alike are copies of one multicast packet, sent by one interface: which of them arrived makes no
     /// difference, since nothing is said of the others.
-    private mutating func areCopies(_ choice: Choice) -> Bool {
+    private mutating func areCopies(_ choice: BestMatch) -> Bool {
         guard live.current(choice.best).destination.isMulticast, !choice.isExhausted else { return false }
-        let best = live.segments[choice.best]
+        let best = live.legs[choice.best]
         let current = live.current(choice.best)
         return choice.tied.allSatisfy {
-            live.segments[$0].namespace == best.namespace && live.segments[$0].outInterface == best.outInterface
+            live.legs[$0].namespace == best.namespace && live.legs[$0].outInterface == best.outInterface
                 && live.current($0) == current
         }
     }
@@ -114,27 +114,27 @@ extension Correlator {
     /// between two others on the same link. Where those two were joined before the bridge's events were read, it belongs
     /// between them.
     private mutating func insertBridge(_ index: Int32) {
-        guard live.segments[index].inInterface != 0, live.segments[index].inInterface == live.segments[index].outInterface
+        guard live.legs[index].inInterface != 0, live.legs[index].inInterface == live.legs[index].outInterface
         else { return }
-        let bridged = live.segments[index]
+        let bridged = live.legs[index]
         let fingerprint = live.fingerprint(index)
         let entry = live.entry(index)
         guard bridged.entryTimeToLive == bridged.timeToLive, !entry.destination.isMulticast,
-            let link = linkSegment(of: index, bridged.inInterface), link != 0
+            let link = linkDomain(of: index, bridged.inInterface), link != 0
         else { return }
-        var choice = Choice()
-        for namespace in itinerary.namespaces(on: link) where namespace != Int(bridged.namespace) {
+        var choice = BestMatch()
+        for namespace in expectedProbes.namespaces(on: link) where namespace != Int(bridged.namespace) {
             var candidates = live.atPlace(UInt16(namespace), fingerprint, entry)
             var candidate = live.next(&candidates)
             while candidate >= 0, !choice.isExhausted {
                 choice.look()
-                let from = live.segments[candidate]
+                let from = live.legs[candidate]
                 if Int(from.namespace) == namespace, live.fingerprint(candidate) == fingerprint,
                     live.current(candidate) == entry,
-                    from.journey != bridged.journey, linkSegment(of: candidate, from.outInterface) == link,
+                    from.journey != bridged.journey, linkDomain(of: candidate, from.outInterface) == link,
                     from.timeToLive == bridged.entryTimeToLive, let child = onlyChild(of: candidate),
-                    live.segments[child].namespace != bridged.namespace,
-                    linkSegment(of: child, live.segments[child].inInterface) == link
+                    live.legs[child].namespace != bridged.namespace,
+                    linkDomain(of: child, live.legs[child].inInterface) == link
                 {
                     choice.consider(candidate, fit: 0) { isOlder($0, than: $1) }
                 }
@@ -143,18 +143,18 @@ extension Correlator {
         }
         guard choice.best >= 0, let child = onlyChild(of: choice.best) else { return }
         markAmbiguous(choice)
-        live.segments[child].parent = index
+        live.legs[child].parent = index
         join(choice.best, index)
-        live.segments[index].hasChildren = true
+        live.legs[index].hasChildren = true
         live.stopAwaitingChild(index)
     }
 
     private mutating func onlyChild(of departed: Int32) -> Int32? {
-        guard live.segments[departed].hasChildren else { return nil }
-        var index = live.journeys[live.segments[departed].journey].firstSegment
+        guard live.legs[departed].hasChildren else { return nil }
+        var index = live.journeys[live.legs[departed].journey].firstLeg
         while index >= 0 {
-            if live.segments[index].parent == departed { return index }
-            index = live.segments[index].nextInJourney
+            if live.legs[index].parent == departed { return index }
+            index = live.legs[index].nextInJourney
         }
         return nil
     }
@@ -165,18 +165,18 @@ extension Correlator {
         let isMulticast = live.current(index).destination.isMulticast
         var candidates = arrivals
         while true {
-            var choice = Choice()
+            var choice = BestMatch()
             var candidate = live.next(&candidates)
             while candidate >= 0, !choice.isExhausted {
                 choice.look()
-                let link = linkSegment(of: candidate, live.segments[candidate].inInterface) ?? 0
+                let link = linkDomain(of: candidate, live.legs[candidate].inInterface) ?? 0
                 if let fit = crossingFit(from: index, to: candidate, link) {
                     choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
                 }
                 candidate = live.next(&candidates)
             }
             guard choice.best >= 0 else {
-                if choice.isExhausted { live.journeys[live.segments[index].journey].isAmbiguous = true }
+                if choice.isExhausted { live.journeys[live.legs[index].journey].isAmbiguous = true }
                 return
             }
             if !isMulticast { markAmbiguous(choice) }
@@ -189,7 +189,7 @@ extension Correlator {
     /// Links keep the order of packets: of two that fit alike, the one that has waited longer.
     @inline(__always)
     private func isOlder(_ one: Int32, than other: Int32) -> Bool {
-        live.journeys[live.segments[one].journey].serial &- live.journeys[live.segments[other].journey].serial >= 1 << 31
+        live.journeys[live.legs[one].journey].serial &- live.journeys[live.legs[other].journey].serial >= 1 << 31
     }
 
     /// How well two ends of a crossing fit, `nil` where they cannot: addresses that are the same or translated as connection
@@ -198,8 +198,8 @@ extension Correlator {
     /// Where the addresses are others, or the links are not known and the times to live differ, it may still fit when nothing
     /// better can come (`isLate`).
     private mutating func crossingFit(from departed: Int32, to arrived: Int32, _ link: UInt32, isLate: Bool = false) -> Int? {
-        guard live.fingerprint(departed) == live.fingerprint(arrived), live.segments[departed].hook != .input,
-            departed != arrived, live.segments[departed].journey != live.segments[arrived].journey,
+        guard live.fingerprint(departed) == live.fingerprint(arrived), live.legs[departed].hook != .input,
+            departed != arrived, live.legs[departed].journey != live.legs[arrived].journey,
             isLate || live.begunAt(arrived) >= live.departedAfter(departed)
         else { return nil }
         let from = live.current(departed)
@@ -208,33 +208,33 @@ extension Correlator {
             from.destinationPort == to.destinationPort || from.isICMP
         else { return nil }
         // One copy of a multicast packet for each receiver; another is a packet of its own.
-        if live.segments[departed].hasChildren, hasChild(departed, like: arrived) { return nil }
-        let hops = Int(live.segments[departed].timeToLive) - Int(live.segments[arrived].entryTimeToLive)
+        if live.legs[departed].hasChildren, hasChild(departed, like: arrived) { return nil }
+        let hops = Int(live.legs[departed].timeToLive) - Int(live.legs[arrived].entryTimeToLive)
         // The kernel counts down before FORWARD.
         let isSameTimeToLive =
             hops == 0
-            || hops == 1 && live.segments[arrived].hook != .input
-                && itinerary.begins(behindRoutingIn: Int(live.segments[arrived].namespace), from.source.family)
-        let outInterface = live.segments[departed].outInterface
+            || hops == 1 && live.legs[arrived].hook != .input
+                && expectedProbes.begins(behindRoutingIn: Int(live.legs[arrived].namespace), from.source.family)
+        let outInterface = live.legs[departed].outInterface
         var score = 0
-        if let out = linkSegment(of: departed, outInterface), out != 0, link != 0 {
+        if let out = linkDomain(of: departed, outInterface), out != 0, link != 0 {
             if out == link {
                 // Links do not count down: another hop on the same link does, or a rule behind the last probe.
                 guard isLate || isSameTimeToLive else { return nil }
                 score += 8
             } else {
                 // A router whose probes are gone lies between.
-                guard hops == 1, itinerary.passes(unwatchedFrom: out, to: link, from.source.family) else { return nil }
+                guard hops == 1, expectedProbes.passes(unwatchedFrom: out, to: link, from.source.family) else { return nil }
             }
             // Nothing comes back through the interface that it left by, but on loopback.
-            if live.segments[departed].namespace == live.segments[arrived].namespace,
-                outInterface == live.segments[arrived].inInterface,
+            if live.legs[departed].namespace == live.legs[arrived].namespace,
+                outInterface == live.legs[arrived].inInterface,
                 !interface(of: departed, outInterface).isLoopback
             {
                 return nil
             }
         } else {
-            guard live.segments[departed].namespace != live.segments[arrived].namespace else { return nil }
+            guard live.legs[departed].namespace != live.legs[arrived].namespace else { return nil }
             // Routers count down, links do not.
             if isSameTimeToLive {
                 score += 2
@@ -257,14 +257,14 @@ extension Correlator {
 
     /// Whether the packet has already arrived where `arrived` has.
     private mutating func hasChild(_ departed: Int32, like arrived: Int32) -> Bool {
-        var index = live.journeys[live.segments[departed].journey].firstSegment
+        var index = live.journeys[live.legs[departed].journey].firstLeg
         while index >= 0 {
-            if live.segments[index].parent == departed, live.segments[index].namespace == live.segments[arrived].namespace,
-                live.segments[index].inInterface == live.segments[arrived].inInterface
+            if live.legs[index].parent == departed, live.legs[index].namespace == live.legs[arrived].namespace,
+                live.legs[index].inInterface == live.legs[arrived].inInterface
             {
                 return true
             }
-            index = live.segments[index].nextInJourney
+            index = live.legs[index].nextInJourney
         }
         return false
     }
@@ -277,17 +277,17 @@ extension Correlator {
     ///   what has been confirmed meanwhile is joined.
     /// - Returns: whether the journey has become part of another, or another of it.
     mutating func joinLate(_ journey: Int32, isFirst: Bool) -> Bool {
-        var index = live.journeys[journey].firstSegment
+        var index = live.journeys[journey].firstLeg
         while index >= 0 {
-            let next = live.segments[index].nextInJourney
-            if live.segments[index].awaitsParent {
-                live.segments[index].isParentLate = true
+            let next = live.legs[index].nextInJourney
+            if live.legs[index].awaitsParent {
+                live.legs[index].isParentLate = true
                 if joinParentLate(of: index, isFirst) { return true }
             }
-            if live.segments[index].awaitsChild, live.segments[index].hook != .input, !live.segments[index].hasChildren,
-                interface(of: index, live.segments[index].outInterface).hasOtherEnd
+            if live.legs[index].awaitsChild, live.legs[index].hook != .input, !live.legs[index].hasChildren,
+                interface(of: index, live.legs[index].outInterface).hasOtherEnd
             {
-                live.segments[index].isChildLate = true
+                live.legs[index].isChildLate = true
                 if joinChildLate(of: index, isFirst) { return true }
             }
             index = next
@@ -296,13 +296,13 @@ extension Correlator {
     }
 
     private mutating func joinParentLate(of index: Int32, _ isFirst: Bool) -> Bool {
-        let link = linkSegment(of: index, live.segments[index].inInterface) ?? 0
-        var choice = Choice()
+        let link = linkDomain(of: index, live.legs[index].inInterface) ?? 0
+        var choice = BestMatch()
         var candidates = live.departuresFromAnywhere(for: index)
         var candidate = live.next(&candidates)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
-            if live.segments[candidate].isChildLate,
+            if live.legs[candidate].isChildLate,
                 let fit = crossingFit(from: candidate, to: index, link, isLate: !isFirst || isLateAtOnce(link))
             {
                 choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
@@ -316,13 +316,13 @@ extension Correlator {
     }
 
     private mutating func joinChildLate(of index: Int32, _ isFirst: Bool) -> Bool {
-        var choice = Choice()
+        var choice = BestMatch()
         var candidates = live.arrivalsFromAnywhere(for: index)
         var candidate = live.next(&candidates)
         while candidate >= 0, !choice.isExhausted {
             choice.look()
-            let link = linkSegment(of: candidate, live.segments[candidate].inInterface) ?? 0
-            if live.segments[candidate].isParentLate,
+            let link = linkDomain(of: candidate, live.legs[candidate].inInterface) ?? 0
+            if live.legs[candidate].isParentLate,
                 let fit = crossingFit(from: index, to: candidate, link, isLate: !isFirst || isLateAtOnce(link))
             {
                 choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
@@ -336,12 +336,12 @@ extension Correlator {
     }
 
     private mutating func joinInDoubt(_ departed: Int32, _ arrived: Int32) {
-        let from = live.segments[departed]
-        let to = live.segments[arrived]
+        let from = live.legs[departed]
+        let to = live.legs[arrived]
         let entry = live.entry(arrived)
         let known = knownTranslation(of: departed)
         let isKnownLink =
-            (linkSegment(of: departed, from.outInterface) ?? 0) != 0 && (linkSegment(of: arrived, to.inInterface) ?? 0) != 0
+            (linkDomain(of: departed, from.outInterface) ?? 0) != 0 && (linkDomain(of: arrived, to.inInterface) ?? 0) != 0
         // A hop less to live than the link explains: a router that was not watched lies between the two, or none that belongs
         // here. Where the link is known a rule may have set another value.
         let hops = Int(from.timeToLive) - Int(to.entryTimeToLive)
@@ -357,12 +357,12 @@ extension Correlator {
     }
 
     private mutating func join(_ departed: Int32, _ arrived: Int32) {
-        let upstream = live.segments[departed].journey
-        let downstream = live.segments[arrived].journey
+        let upstream = live.legs[departed].journey
+        let downstream = live.legs[arrived].journey
         live.stopAwaitingParent(arrived)
         if !live.current(departed).destination.isMulticast { live.stopAwaitingChild(departed) }
-        live.segments[departed].hasChildren = true
-        live.segments[arrived].parent = departed
+        live.legs[departed].hasChildren = true
+        live.legs[arrived].parent = departed
         live.unite(upstream, downstream)
     }
 }

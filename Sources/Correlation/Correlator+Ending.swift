@@ -15,53 +15,53 @@ extension Correlator {
         complete = max(complete, time)
         while let deadline = settling.nextDeadline, deadline <= time, let first = settling.popFirst() {
             prefetchNext()
-            look(first, .settling, time, into: &sink)
+            expire(first, .settling, time, into: &sink)
         }
         while let deadline = lingering.nextDeadline, deadline <= confirmed, let first = lingering.popFirst() {
-            look(first, .lingering, confirmed, into: &sink)
+            expire(first, .lingering, confirmed, into: &sink)
         }
         while let deadline = crossing.nextDeadline, deadline <= confirmed, let first = crossing.popFirst() {
-            look(first, .crossing, confirmed, into: &sink)
+            expire(first, .crossing, confirmed, into: &sink)
         }
         if mustEvict { evict(into: &sink) }
     }
 
     /// What has not been looked at for a while is not in the processor's cache any more: it is asked for while others are looked
-    /// at, first the journey, then its segments, then where they are found.
+    /// at, first the journey, then its legs, then where they are found.
     @inline(__always)
     private mutating func prefetchNext() {
         if settling.count > 12 { live.journeys.prefetch(settling.journey(12)) }
         if settling.count > 8 {
-            let first = live.journeys[settling.journey(8)].firstSegment
-            if first >= 0 { live.segments.prefetch(first) }
+            let first = live.journeys[settling.journey(8)].firstLeg
+            if first >= 0 { live.legs.prefetch(first) }
         }
         if settling.count > 6 {
-            let first = live.journeys[settling.journey(6)].firstSegment
-            if first >= 0, live.segments[first].nextInJourney >= 0 {
-                live.segments.prefetch(live.segments[first].nextInJourney)
+            let first = live.journeys[settling.journey(6)].firstLeg
+            if first >= 0, live.legs[first].nextInJourney >= 0 {
+                live.legs.prefetch(live.legs[first].nextInJourney)
             }
         }
         if settling.count > 4 {
             forFirstTwo(of: settling.journey(4)) {
                 $0.live.prefetchTables($1)
-                $0.translations.prefetch($0.live.entry($1), in: Int($0.live.segments[$1].namespace))
+                $0.translations.prefetch($0.live.entry($1), in: Int($0.live.legs[$1].namespace))
             }
         }
         if settling.count > 2 {
             forFirstTwo(of: settling.journey(2)) {
-                $0.translations.prefetchEntry($0.live.entry($1), in: Int($0.live.segments[$1].namespace))
+                $0.translations.prefetchEntry($0.live.entry($1), in: Int($0.live.legs[$1].namespace))
             }
         }
     }
 
-    /// Most journeys have no more segments.
+    /// Most journeys have no more legs.
     @inline(__always)
     private mutating func forFirstTwo(of journey: Int32, _ body: (inout Self, Int32) -> Void) {
-        let first = live.journeys[journey].firstSegment
-        guard first >= 0, live.segments[first].journey >= 0 else { return }
+        let first = live.journeys[journey].firstLeg
+        guard first >= 0, live.legs[first].journey >= 0 else { return }
         body(&self, first)
-        let second = live.segments[first].nextInJourney
-        if second >= 0, live.segments[second].journey >= 0 { body(&self, second) }
+        let second = live.legs[first].nextInJourney
+        if second >= 0, live.legs[second].journey >= 0 { body(&self, second) }
     }
 
     /// Closes everything that is still under way. What has not been silent for long enough to be called lost stays `open`.
@@ -86,7 +86,7 @@ extension Correlator {
         for index in 0..<Int32(live.journeys.count) where live.isLive(index) {
             guard count < limit else { return }
             count += 1
-            var leaf = nextLeaf(from: live.journeys[index].firstSegment)
+            var leaf = nextLeaf(from: live.journeys[index].firstLeg)
             var branch: UInt64 = 0
             while leaf >= 0 {
                 fill(index, endingIn: leaf, branch: branch, isEvicted: false)
@@ -95,29 +95,29 @@ extension Correlator {
                 outgoing.expected.removeAll(keepingCapacity: true)
                 body(outgoing)
                 branch += 1
-                leaf = nextLeaf(from: live.segments[leaf].nextInJourney)
+                leaf = nextLeaf(from: live.legs[leaf].nextInJourney)
             }
         }
     }
 
-    private mutating func look(
-        _ appointment: Appointments.Appointment, _ stage: Stage, _ time: Int64, into sink: inout some JourneySink
+    private mutating func expire(
+        _ timeout: TimeoutQueue.Timeout, _ stage: Stage, _ time: Int64, into sink: inout some JourneySink
     ) {
-        let index = appointment.journey
-        guard live.journeys[index].serial == appointment.serial, live.isLive(index) else { return }
+        let index = timeout.journey
+        guard live.journeys[index].serial == timeout.serial, live.isLive(index) else { return }
         guard live.journeys[index].lastActivity + patience(stage) <= time else {
             // It moved meanwhile.
-            return wait(for: appointment.journey, stage)
+            return rearm(timeout.journey, stage)
         }
-        if joinLate(appointment.journey, isFirst: stage == .settling) {
+        if joinLate(timeout.journey, isFirst: stage == .settling) {
             // It is another's part now, or longer than it was.
-            if live.journeys[index].serial == appointment.serial, live.isLive(index) { wait(for: appointment.journey, stage) }
+            if live.journeys[index].serial == timeout.serial, live.isLive(index) { rearm(timeout.journey, stage) }
             return
         }
         switch stage {
-        case .settling where !isSettled(appointment.journey): wait(for: appointment.journey, .lingering)
-        case .lingering where isCrossing(appointment.journey): wait(for: appointment.journey, .crossing)
-        default: close(appointment.journey, isEvicted: false, into: &sink)
+        case .settling where !isSettled(timeout.journey): rearm(timeout.journey, .lingering)
+        case .lingering where isCrossing(timeout.journey): rearm(timeout.journey, .crossing)
+        default: close(timeout.journey, isEvicted: false, into: &sink)
         }
     }
 
@@ -130,51 +130,51 @@ extension Correlator {
         }
     }
 
-    private mutating func wait(for journey: Int32, _ stage: Stage) {
-        let appointment = Appointments.Appointment(journey: journey, serial: live.journeys[journey].serial)
+    private mutating func rearm(_ journey: Int32, _ stage: Stage) {
+        let timeout = TimeoutQueue.Timeout(journey: journey, serial: live.journeys[journey].serial)
         let deadline = live.journeys[journey].lastActivity + patience(stage)
         switch stage {
-        case .settling: settling.append(appointment, deadline: deadline)
-        case .lingering: lingering.append(appointment, deadline: deadline)
-        case .crossing: crossing.append(appointment, deadline: deadline)
+        case .settling: settling.append(timeout, deadline: deadline)
+        case .lingering: lingering.append(timeout, deadline: deadline)
+        case .crossing: crossing.append(timeout, deadline: deadline)
         }
     }
 
     /// Whether it has left for a namespace being traced and was not seen there.
     private mutating func isCrossing(_ journey: Int32) -> Bool {
-        var index = live.journeys[journey].firstSegment
+        var index = live.journeys[journey].firstLeg
         while index >= 0 {
             // What does not fit through goes on in pieces, which are journeys of their own.
-            let fits = itinerary.fits(
-                live.journeys[journey].length, namespace: Int(live.segments[index].namespace),
-                interface: live.segments[index].outInterface)
-            if !live.segments[index].hasChildren, !live.current(index).destination.isMulticast, fits,
-                arrival(of: index) != nil, case .left = verdict(of: index).ending
+            let fits = expectedProbes.fits(
+                live.journeys[journey].length, namespace: Int(live.legs[index].namespace),
+                interface: live.legs[index].outInterface)
+            if !live.legs[index].hasChildren, !live.current(index).destination.isMulticast, fits,
+                arrival(of: index) != nil, case .left = assessment(of: index).ending
             {
                 return true
             }
-            index = live.segments[index].nextInJourney
+            index = live.legs[index].nextInJourney
         }
         return false
     }
 
     /// Whether nothing more can come: one way from a known entry to a certain end.
     private mutating func isSettled(_ journey: Int32) -> Bool {
-        var index = live.journeys[journey].firstSegment
-        if live.segments[index].awaitsParent, live.segments[index].hook != .output, !comesFromOutside(index) { return false }
+        var index = live.journeys[journey].firstLeg
+        if live.legs[index].awaitsParent, live.legs[index].hook != .output, !comesFromOutside(index) { return false }
         while index >= 0 {
             if live.current(index).destination.isMulticast { return false }
-            let verdict = verdict(of: index)
-            if verdict.hasGap { return false }
-            if !live.segments[index].hasChildren {
-                switch verdict.ending {
+            let assessment = assessment(of: index)
+            if assessment.hasGap { return false }
+            if !live.legs[index].hasChildren {
+                switch assessment.ending {
                 case .delivered where rulesetChanges.isAnyOpen && mayEndUnseen(index, since: .min, until: .max): return false
                 case .delivered: break
                 case .left where arrival(of: index) == nil: break
                 default: return false
                 }
             }
-            index = live.segments[index].nextInJourney
+            index = live.legs[index].nextInJourney
         }
         return true
     }
@@ -182,49 +182,49 @@ extension Correlator {
     /// Whether a rule that came meanwhile may have ended the packet's way behind the last probe of INPUT. Behind the security
     /// table's there is nothing.
     private func mayEndUnseen(_ index: Int32, since begin: Int64, until end: Int64) -> Bool {
-        let last = layout.probes[Int(routes.lastProbe(of: live.segments[index].route))]
+        let last = layout.probes[Int(routes.lastProbe(of: live.legs[index].route))]
         return last.table != .security && rulesetChanges.overlaps(last.namespace, from: begin, to: end)
     }
 
-    private mutating func verdict(of index: Int32) -> Itinerary.Verdict {
-        itinerary.verdict(live.segments[index].route, routes, conditions: live.segments[index].conditions, now: now)
+    private mutating func assessment(of index: Int32) -> ExpectedProbes.Assessment {
+        expectedProbes.assessment(live.legs[index].route, routes, conditions: live.legs[index].conditions, now: now)
     }
 
     /// The other namespaces that a packet has left for; none where it may have left all those being traced.
     private mutating func neighbours(of index: Int32) -> Set<Int> {
-        let namespace = Int(live.segments[index].namespace)
-        guard !itinerary.leadsOut(of: namespace, through: live.segments[index].outInterface),
-            let link = linkSegment(of: index, live.segments[index].outInterface)
+        let namespace = Int(live.legs[index].namespace)
+        guard !expectedProbes.leadsOut(of: namespace, through: live.legs[index].outInterface),
+            let link = linkDomain(of: index, live.legs[index].outInterface)
         else { return [] }
-        return itinerary.namespaces(on: link).subtracting([namespace])
+        return expectedProbes.namespaces(on: link).subtracting([namespace])
     }
 
     private mutating func comesFromOutside(_ index: Int32) -> Bool {
-        guard let link = linkSegment(of: index, live.segments[index].inInterface), link != 0 else { return true }
-        return layout.openSegments.contains(link)
+        guard let link = linkDomain(of: index, live.legs[index].inInterface), link != 0 else { return true }
+        return layout.openLinkDomains.contains(link)
     }
 
-    private mutating func arrival(of index: Int32) -> Itinerary.Arrival? {
-        itinerary.arrival(
-            from: Int(live.segments[index].namespace), through: live.segments[index].outInterface,
-            family: live.current(index).source.family, conditions: live.segments[index].conditions, now: now)
+    private mutating func arrival(of index: Int32) -> ExpectedProbes.Arrival? {
+        expectedProbes.arrival(
+            from: Int(live.legs[index].namespace), through: live.legs[index].outInterface,
+            family: live.current(index).source.family, conditions: live.legs[index].conditions, now: now)
     }
 
     private mutating func evict(into sink: inout some JourneySink) {
         mustEvict = false
         while live.liveJourneys > limits.journeys {
-            let appointment = crossing.popFirst() ?? lingering.popFirst() ?? settling.popFirst()
-            guard let appointment else { return }
-            let index = appointment.journey
-            guard live.journeys[index].serial == appointment.serial, live.isLive(index) else { continue }
+            let timeout = crossing.popFirst() ?? lingering.popFirst() ?? settling.popFirst()
+            guard let timeout else { return }
+            let index = timeout.journey
+            guard live.journeys[index].serial == timeout.serial, live.isLive(index) else { continue }
             counters.evicted += 1
             lastEviction = now
-            close(appointment.journey, isEvicted: true, into: &sink)
+            close(timeout.journey, isEvicted: true, into: &sink)
         }
     }
 
     private mutating func close(_ journey: Int32, isEvicted: Bool, into sink: inout some JourneySink) {
-        var leaf = nextLeaf(from: live.journeys[journey].firstSegment)
+        var leaf = nextLeaf(from: live.journeys[journey].firstLeg)
         var branch: UInt64 = 0
         while leaf >= 0 {
             fill(journey, endingIn: leaf, branch: branch, isEvicted: isEvicted)
@@ -232,23 +232,23 @@ extension Correlator {
             if outgoing.isAmbiguous { counters.ambiguous += 1 }
             sink.accept(outgoing, routes: routes, history: history)
             branch += 1
-            leaf = nextLeaf(from: live.segments[leaf].nextInJourney)
+            leaf = nextLeaf(from: live.legs[leaf].nextInJourney)
         }
-        var index = live.journeys[journey].firstSegment
+        var index = live.journeys[journey].firstLeg
         while index >= 0 {
-            let next = live.segments[index].nextInJourney
-            if !carriage.isEmpty { carriage.forget(firstEvent(of: index)) }
+            let next = live.legs[index].nextInJourney
+            if !tunnelLinks.isEmpty { tunnelLinks.forget(firstEvent(of: index)) }
             live.remove(index)
             index = next
         }
         live.release(journey)
     }
 
-    /// The next segment behind which nothing comes. A multicast packet has several, and each ends a journey.
+    /// The next leg behind which nothing comes. A multicast packet has several, and each ends a journey.
     @inline(__always)
-    private func nextLeaf(from segment: Int32) -> Int32 {
-        var leaf = segment
-        while leaf >= 0, live.segments[leaf].hasChildren { leaf = live.segments[leaf].nextInJourney }
+    private func nextLeaf(from leg: Int32) -> Int32 {
+        var leaf = leg
+        while leaf >= 0, live.legs[leaf].hasChildren { leaf = live.legs[leaf].nextInJourney }
         return leaf
     }
 
@@ -257,36 +257,36 @@ extension Correlator {
         let own = live.journeys[journey]
         // Branches past the first get serials of their own from the top of the range.
         outgoing.serial = serial(of: own) | branch << 56
-        outgoing.packet = own.packet(timeToLive: live.segments[own.firstSegment].entryTimeToLive)
+        outgoing.packet = own.packet(timeToLive: live.legs[own.firstLeg].entryTimeToLive)
         outgoing.firstSeen = own.firstSeen
         outgoing.lastSeen = own.lastSeen
         outgoing.isAmbiguous = own.isAmbiguous
-        outgoing.timeToLive = live.segments[leaf].timeToLive
-        outgoing.segments.removeAll(keepingCapacity: true)
+        outgoing.timeToLive = live.legs[leaf].timeToLive
+        outgoing.legs.removeAll(keepingCapacity: true)
         if !outgoing.expected.isEmpty { outgoing.expected.removeAll(keepingCapacity: true) }
         outgoing.carries = nil
         outgoing.carriedBy = nil
         var index = leaf
         while index >= 0 {
-            outgoing.segments.append(described(index))
-            if !carriage.isEmpty {
+            outgoing.legs.append(described(index))
+            if !tunnelLinks.isEmpty {
                 let name = firstEvent(of: index)
-                outgoing.carries = carriage.carried(by: name) ?? outgoing.carries
-                outgoing.carriedBy = carriage.carrier(of: name) ?? outgoing.carriedBy
+                outgoing.carries = tunnelLinks.carried(by: name) ?? outgoing.carries
+                outgoing.carriedBy = tunnelLinks.carrier(of: name) ?? outgoing.carriedBy
             }
-            index = live.segments[index].parent
+            index = live.legs[index].parent
         }
-        outgoing.segments.reverse()
+        outgoing.legs.reverse()
         decide(leaf, own, isEvicted: isEvicted)
     }
 
-    private mutating func described(_ index: Int32) -> JourneySegment {
-        var described = JourneySegment(
-            namespace: Int(live.segments[index].namespace), route: live.segments[index].route, entry: live.entry(index),
-            exit: live.current(index), lastHook: live.segments[index].hook,
-            opensConnection: live.segments[index].opensConnection,
-            firstEvent: firstEvent(of: index), lastEvent: history.position(endingIn: live.segments[index].lastEvent))
-        let firstSeen = live.journeys[live.segments[index].journey].firstSeen
+    private mutating func described(_ index: Int32) -> JourneyLeg {
+        var described = JourneyLeg(
+            namespace: Int(live.legs[index].namespace), route: live.legs[index].route, entry: live.entry(index),
+            exit: live.current(index), lastHook: live.legs[index].hook,
+            opensConnection: live.legs[index].opensConnection,
+            firstEvent: firstEvent(of: index), lastEvent: history.position(endingIn: live.legs[index].lastEvent))
+        let firstSeen = live.journeys[live.legs[index].journey].firstSeen
         if let known = translations.translation(of: described.entry, in: described.namespace, at: firstSeen) {
             described.direction = known.direction
             if described.lastHook == .postrouting { described.exit = known.translated }
@@ -302,11 +302,11 @@ extension Correlator {
         var isUnread = false
         var index = leaf
         while index >= 0 {
-            hasGap = hasGap || verdict(of: index).hasGap
+            hasGap = hasGap || assessment(of: index).hasGap
             hasLoss = hasLoss || hasLostSince(index)
             begun = min(begun, live.begunAt(index))
-            isUnread = isUnread || isUnreadNamespace(Int(live.segments[index].namespace))
-            index = live.segments[index].parent
+            isUnread = isUnread || isUnreadNamespace(Int(live.legs[index].namespace))
+            index = live.legs[index].parent
         }
         /// Whether probes of a namespace changed while the packet was under way, or might still have got there.
         func isOutdated(_ namespace: Int, patience: Int64) -> Bool {
@@ -333,7 +333,7 @@ extension Correlator {
                 settle(.incomplete, .eventsLost)
             } else if isOutdated {
                 settle(.incomplete, .layoutChanged)
-            } else if live.segments[leaf].isFragment || isTooLarge {
+            } else if live.legs[leaf].isFragment || isTooLarge {
                 settle(.incomplete, .refragmented)
             } else if isThinned {
                 settle(.incomplete, .thinned)
@@ -346,7 +346,7 @@ extension Correlator {
         let origin = missingOrigin(of: own)
         if let origin {
             hasGap = true
-            let begun = live.begunAt(own.firstSegment)
+            let begun = live.begunAt(own.firstLeg)
             hasLoss = hasLoss || origin.contains { hasLost(in: $0, since: begun) }
         }
         if hasGap {
@@ -355,14 +355,14 @@ extension Correlator {
             var isAnyOutdated = origin?.contains { isOutdated($0, patience: limits.linger) } ?? false
             index = leaf
             while index >= 0 {
-                isAnyOutdated = isAnyOutdated || isOutdated(Int(live.segments[index].namespace), patience: limits.linger)
-                index = live.segments[index].parent
+                isAnyOutdated = isAnyOutdated || isOutdated(Int(live.legs[index].namespace), patience: limits.linger)
+                index = live.legs[index].parent
             }
             if isAnyOutdated { return settle(.incomplete, .layoutChanged) }
-            let isRefragmented = live.segments[leaf].isFragment || isPutTogether(own.firstSegment)
+            let isRefragmented = live.legs[leaf].isFragment || isPutTogether(own.firstLeg)
             return settle(.incomplete, isRefragmented ? .refragmented : .stepsMissing)
         }
-        switch verdict(of: leaf).ending {
+        switch assessment(of: leaf).ending {
         case .delivered where mayEndUnseen(leaf, since: begun, until: own.lastActivity):
             settle(.incomplete, .layoutChanged)
         case .delivered:
@@ -371,9 +371,9 @@ extension Correlator {
             settle(.incomplete, isEvicted ? .evicted : .probesMissing)
         case .expected(let probes, let crosses):
             drop(
-                itinerary.probes[probes], isFiltered: !crosses.isEmpty, isAnyLost: hasLoss,
-                isOutdated: isOutdated(Int(live.segments[leaf].namespace), patience: patience(.lingering)),
-                isThinned: isThinned(own) && itinerary.probes[probes].contains { isTranslated(between: leaf, and: $0) },
+                expectedProbes.probes[probes], isFiltered: !crosses.isEmpty, isAnyLost: hasLoss,
+                isOutdated: isOutdated(Int(live.legs[leaf].namespace), patience: patience(.lingering)),
+                isThinned: isThinned(own) && expectedProbes.probes[probes].contains { isTranslated(between: leaf, and: $0) },
                 patience: patience(.lingering))
         case .left:
             guard !live.current(leaf).destination.isMulticast, let next = arrival(of: leaf) else {
@@ -388,8 +388,8 @@ extension Correlator {
             let departed = live.departedAfter(leaf)
             let since = departed == .min ? own.lastActivity : min(departed, own.lastActivity)
             let isLost = next.namespaces.contains { hasLost(in: $0, since: since) }
-            isTooLarge = !itinerary.fits(
-                own.length, namespace: Int(live.segments[leaf].namespace), interface: live.segments[leaf].outInterface)
+            isTooLarge = !expectedProbes.fits(
+                own.length, namespace: Int(live.legs[leaf].namespace), interface: live.legs[leaf].outInterface)
             drop(
                 next.probes, isFiltered: next.dependsOnSource, isAnyLost: hasLoss || isLost,
                 isOutdated: next.namespaces.contains { isOutdated($0, patience: patience(.crossing)) },
@@ -399,15 +399,15 @@ extension Correlator {
 
     /// Whether a packet that was first seen here may have been put together from fragments.
     private mutating func isPutTogether(_ first: Int32) -> Bool {
-        let segment = live.segments[first]
-        return segment.hook != .prerouting && segment.hook != .output
-            && !itinerary.fits(
-                live.journeys[segment.journey].length, namespace: Int(segment.namespace), interface: segment.inInterface)
+        let leg = live.legs[first]
+        return leg.hook != .prerouting && leg.hook != .output
+            && !expectedProbes.fits(
+                live.journeys[leg.journey].length, namespace: Int(leg.namespace), interface: leg.inInterface)
     }
 
     /// Whether probes that a packet must have passed before its first event in a namespace did not report it.
     mutating func isOrphan(_ index: Int32) -> Bool {
-        verdict(of: index).hasGap && !live.segments[index].isFragment && !isPutTogether(index)
+        assessment(of: index).hasGap && !live.legs[index].isFragment && !isPutTogether(index)
     }
 
     @inline(__always)
@@ -415,11 +415,11 @@ extension Correlator {
 
     /// Why a packet that left may have gone on in a namespace of this machine although no probe is known that had to see it.
     private func doubtBeyond(_ index: Int32) -> Doubt {
-        guard !unread.isEmpty || !layout.unfollowedSegments.isEmpty else { return .none }
-        let namespace = Int(live.segments[index].namespace)
-        let segment = itinerary.interfaces[namespace, live.segments[index].outInterface].segment
-        if layout.unfollowedSegments.contains(segment) { return .notFollowed }
-        let isUnread = itinerary.namespaces(on: segment).contains { $0 != namespace && unread.contains($0) }
+        guard !unread.isEmpty || !layout.unfollowedLinkDomains.isEmpty else { return .none }
+        let namespace = Int(live.legs[index].namespace)
+        let domain = expectedProbes.interfaces[namespace, live.legs[index].outInterface].linkDomain
+        if layout.unfollowedLinkDomains.contains(domain) { return .notFollowed }
+        let isUnread = expectedProbes.namespaces(on: domain).contains { $0 != namespace && unread.contains($0) }
         return isUnread ? .rulesUnread : .none
     }
 
@@ -428,23 +428,23 @@ extension Correlator {
 
     /// Behind a source translation that is not known yet a packet may count as one of another flow, which is left out.
     private mutating func mayBeTranslated(_ index: Int32) -> Bool {
-        layout.namespaces[Int(live.segments[index].namespace)].tracksConnections != false && knownTranslation(of: index) == nil
+        layout.namespaces[Int(live.legs[index].namespace)].tracksConnections != false && knownTranslation(of: index) == nil
     }
 
     private mutating func isTranslated(between index: Int32, and probe: UInt32) -> Bool {
         let next = layout.probes[Int(probe)]
         return mayBeTranslated(index)
             && Translation.passesSource(
-                from: (live.segments[index].hook, Int32(live.segments[index].priority)), to: (next.hook, next.priority))
+                from: (live.legs[index].hook, Int32(live.legs[index].priority)), to: (next.hook, next.priority))
     }
 
     /// The namespaces that must have seen a packet before it arrived where it was first seen, but did not.
     private mutating func missingOrigin(of own: LiveJourney) -> Set<Int>? {
-        let first = own.firstSegment
-        guard live.segments[first].awaitsParent, !live.current(first).destination.isMulticast else { return nil }
-        return itinerary.origin(
-            of: Int(live.segments[first].namespace), through: live.segments[first].inInterface,
-            family: live.current(first).source.family, conditions: live.segments[first].conditions, now: now)
+        let first = own.firstLeg
+        guard live.legs[first].awaitsParent, !live.current(first).destination.isMulticast else { return nil }
+        return expectedProbes.origin(
+            of: Int(live.legs[first].namespace), through: live.legs[first].inInterface,
+            family: live.current(first).source.family, conditions: live.legs[first].conditions, now: now)
     }
 
     /// Where a packet has not been seen at all, any loss since it was due may have been its own. A loss is noticed with the

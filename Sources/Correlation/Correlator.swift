@@ -4,9 +4,9 @@ public import TraceModel
 public protocol JourneySink {
     /// - Parameters:
     ///   - journey: lent for the call; copy what is to stay.
-    ///   - routes: tells the steps of the journey's segments.
+    ///   - routes: tells the steps of the journey's legs.
     ///   - history: the latest events, with those of the journey as far as they are still there.
-    mutating func accept(_ journey: Journey, routes: RouteTable, history: EventHistory)
+    mutating func accept(_ journey: Journey, routes: StepTrie, history: EventHistory)
 }
 
 /// Puts the events of one packet back together across chains, address translation and namespaces.
@@ -16,10 +16,10 @@ public protocol JourneySink {
 /// A pure state machine: events and the time go in, journeys come out. Events of one namespace come in the order of the
 /// kernel's sequence numbers; those of different namespaces in any order, as their sockets are drained.
 ///
-/// - Within a namespace an event continues the live segment with its fingerprint that stands just before it: the one at
+/// - Within a namespace an event continues the live leg with its fingerprint that stands just before it: the one at
 ///   the nearest earlier place, and of several the one that moved last, because a packet is carried to its end before
 ///   the next one starts.
-/// - Between namespaces a segment that has left is joined with one that has arrived, by fingerprint, addresses and
+/// - Between namespaces a leg that has left is joined with one that has arrived, by fingerprint, addresses and
 ///   topology; of several the one that waited longest, because links keep the order. What connection tracking does not
 ///   confirm waits until nothing better can come.
 /// - Where more than one would have done, all of them are marked ambiguous; so are those for which one may still be
@@ -45,7 +45,7 @@ public struct Correlator: ~Copyable {
         /// Whether losses may be told by nothing but what is missing, as in files that were damaged: a packet that is first seen
         /// where none can begin is a sign of it.
         public var doubtsGaps = false
-        /// Sequences of steps within a namespace that are kept apart (`RouteTable`).
+        /// Sequences of steps within a namespace that are kept apart (`StepTrie`).
         public var routes = 1 << 20
 
         public init() {}
@@ -82,13 +82,13 @@ public struct Correlator: ~Copyable {
     }
 
     public internal(set) var counters = Counters()
-    public internal(set) var routes: RouteTable
+    public internal(set) var routes: StepTrie
     public internal(set) var history: EventHistory
 
     let limits: Limits
     var layout = Layout()
     var rulesetChanges = RulesetChanges()
-    var itinerary = Itinerary(Layout())
+    var expectedProbes = ExpectedProbes(Layout())
     /// Namespaces whose rules or interfaces could not be read.
     var unread: Set<Int> = []
     var places: [ProbePlace] = []
@@ -97,13 +97,13 @@ public struct Correlator: ~Copyable {
     var lossTimes: [Int64] = []
     var translations: TranslationTable
     var live = LiveStore()
-    var carriage = Carriage()
+    var tunnelLinks = TunnelLinks()
     /// Whether packets may carry others here.
     public internal(set) var hasTunnels = false
     // The queues of the stages.
-    var settling = Appointments()
-    var lingering = Appointments()
-    var crossing = Appointments()
+    var settling = TimeoutQueue()
+    var lingering = TimeoutQueue()
+    var crossing = TimeoutQueue()
     var serial: UInt64 = 0
     var now: Int64 = 0
     /// The time of `advance(to:)`.
@@ -122,7 +122,7 @@ public struct Correlator: ~Copyable {
 
     public init(limits: Limits = Limits()) {
         self.limits = limits
-        routes = RouteTable(capacity: limits.routes)
+        routes = StepTrie(capacity: limits.routes)
         history = EventHistory(capacity: limits.history)
         translations = TranslationTable(capacity: limits.translations)
     }
@@ -153,7 +153,7 @@ public struct Correlator: ~Copyable {
             }
         }
         self.layout = layout
-        itinerary = Itinerary(layout)
+        expectedProbes = ExpectedProbes(layout)
         unread = Set(layout.namespaces.indices.filter { layout.namespaces[$0].unread != nil })
         hasTunnels = layout.namespaces.contains { $0.interfaces.values.contains(where: \.isTunnel) }
         while lossTimes.count < layout.namespaces.count {
@@ -173,10 +173,10 @@ public struct Correlator: ~Copyable {
         places = layout.probes.enumerated().map { index, probe in
             ProbePlace(
                 namespace: UInt16(truncatingIfNeeded: probe.namespace), priority: Int16(truncatingIfNeeded: probe.priority),
-                condition: itinerary.conditionBits[index], hook: probe.hook, backend: probe.backend,
+                condition: expectedProbes.conditionBits[index], hook: probe.hook, backend: probe.backend,
                 isPassedOnce: probe.isInBaseChain && probe.coverage != .some && probe.coverage != .everyRule,
                 isNAT: probe.table == .nat,
-                isLastOnTheWayOut: itinerary.isLastOnTheWayOut(probe.hook, probe.namespace, probe.family),
+                isLastOnTheWayOut: expectedProbes.isLastOnTheWayOut(probe.hook, probe.namespace, probe.family),
                 leadsBehindTranslation: behind.contains(End(namespace: probe.namespace, hook: probe.hook)),
                 reportsEveryRule: probe.coverage == .everyRule)
         }
@@ -235,7 +235,7 @@ public struct Correlator: ~Copyable {
     /// translates addresses and ports, as far as connection tracking has told.
     public mutating func flow(of packet: Packet) -> UInt64 { translations.name(of: packet.flow) }
 
-    /// Whether a packet may be part of a segment that there is: of the same packet, or a copy of it, from the same source.
+    /// Whether a packet may be part of a leg that there is: of the same packet, or a copy of it, from the same source.
     public mutating func mayContinue(_ packet: Packet, at probe: UInt32) -> Bool {
         let namespace = places[Int(probe)].namespace
         var candidates = live.atPlace(namespace, packet.fingerprint, packet.tuple)
@@ -243,7 +243,7 @@ public struct Correlator: ~Copyable {
         var looks = 0
         while candidate >= 0, looks < 256 {
             // The look-up itself compares hashes.
-            if live.segments[candidate].namespace == namespace, live.fingerprint(candidate) == packet.fingerprint {
+            if live.legs[candidate].namespace == namespace, live.fingerprint(candidate) == packet.fingerprint {
                 return true
             }
             looks += 1
@@ -260,33 +260,33 @@ public struct Correlator: ~Copyable {
 
     /// Takes one event. Its probe is one of the layout's.
     ///
-    /// - Returns: the segment that it is part of.
+    /// - Returns: the leg that it is part of.
     @discardableResult
-    public mutating func ingest(_ event: Event) -> SegmentName {
+    public mutating func ingest(_ event: Event) -> LegName {
         counters.events += 1
         let place = places[Int(event.sighting.probe)]
-        var segment = continuation(of: event, at: place)
-        if segment >= 0 {
-            extend(segment, with: event, place)
+        var leg = continuation(of: event, at: place)
+        if leg >= 0 {
+            extend(leg, with: event, place)
         } else {
-            segment = begin(with: event, place)
+            leg = begin(with: event, place)
         }
-        return live.name(segment, firstEvent: firstEvent(of: segment))
+        return live.name(leg, firstEvent: firstEvent(of: leg))
     }
 
     /// Takes an event of the packet whose last event in the same namespace was part of `name`: the same packet in all but the
     /// hops that it has left.
     ///
-    /// - Returns: `false`, and nothing is taken, where that is not all that decides which segment it continues: then `ingest`
+    /// - Returns: `false`, and nothing is taken, where that is not all that decides which leg it continues: then `ingest`
     ///   is to be called.
     @inline(__always)
-    public mutating func extend(_ name: SegmentName, with sighting: Sighting) -> Bool {
+    public mutating func extend(_ name: LegName, with sighting: Sighting) -> Bool {
         let place = places[Int(sighting.probe)]
         guard live.isAlone(name), isAhead(place, sighting.probe, of: name.index),
             lossPositions[Int(place.namespace)] <= name.firstEvent
         else { return false }
         counters.events += 1
-        let hookBefore = live.segments[name.index].hook
+        let hookBefore = live.legs[name.index].hook
         advance(name.index, sighting, place, isRewritten: false)
         if place.hook != hookBefore { enterHook(name.index, place) }
         return true
@@ -295,36 +295,36 @@ public struct Correlator: ~Copyable {
     private mutating func extend(_ index: Int32, with event: Event, _ place: ProbePlace) {
         let isRewritten = live.current(index) != event.packet.tuple
         if isRewritten { live.rewrite(index, to: event.packet.tuple) }
-        let hookBefore = live.segments[index].hook
+        let hookBefore = live.legs[index].hook
         advance(index, event.sighting, place, isRewritten: isRewritten)
-        if event.packet.isFragment { live.segments[index].isFragment = true }
+        if event.packet.isFragment { live.legs[index].isFragment = true }
         if place.hook != hookBefore || (isRewritten && place.hook == .postrouting) { enterHook(index, place) }
     }
 
     @inline(__always)
     private mutating func advance(_ index: Int32, _ sighting: Sighting, _ place: ProbePlace, isRewritten: Bool) {
-        let routeBefore = live.segments[index].route
-        let journey = live.segments[index].journey
+        let routeBefore = live.legs[index].route
+        let journey = live.legs[index].journey
         var route = routeBefore
-        var position = history.position(endingIn: live.segments[index].lastEvent)
-        if !place.reportsEveryRule || routes.lastProbe(of: live.segments[index].route) != sighting.probe {
+        var position = history.position(endingIn: live.legs[index].lastEvent)
+        if !place.reportsEveryRule || routes.lastProbe(of: live.legs[index].route) != sighting.probe {
             route = routes.advance(routeBefore, by: sighting.step)
             // There is no room for this sequence of steps: what is shown of it would be wrong.
             if route == routeBefore { live.journeys[journey].isAmbiguous = true }
             position = history.append(sighting, live.current(index), isSame: !isRewritten, after: position)
         }
-        live.segments[index].advance(sighting, at: place, route: route, position: position)
+        live.legs[index].advance(sighting, at: place, route: route, position: position)
         live.journeys[journey].see(sighting.time, now)
     }
 
-    /// Position of a segment's first event in the history, which names it.
+    /// Position of a leg's first event in the history, which names it.
     @inline(__always)
-    func firstEvent(of index: Int32) -> UInt64 { history.position(endingIn: live.segments[index].firstEvent) }
+    func firstEvent(of index: Int32) -> UInt64 { history.position(endingIn: live.legs[index].firstEvent) }
 
-    /// Whether events of its namespace have been lost since a segment began.
+    /// Whether events of its namespace have been lost since a leg began.
     @inline(__always)
     func hasLostSince(_ index: Int32) -> Bool {
-        lossPositions[Int(live.segments[index].namespace)] > firstEvent(of: index)
+        lossPositions[Int(live.legs[index].namespace)] > firstEvent(of: index)
     }
 
     func serial(of journey: LiveJourney) -> UInt64 { serial &- UInt64(UInt32(truncatingIfNeeded: serial) &- journey.serial) }
@@ -335,24 +335,24 @@ public struct Correlator: ~Copyable {
         let journey = live.insert(
             LiveJourney(event.packet, serial: serial, time: event.sighting.time, now: now))
         let position = history.append(event.sighting, event.packet.tuple, isSame: false, after: EventHistory.none)
-        let route = routes.advance(RouteTable.root, by: event.sighting.step)
-        let index = live.insert(LiveSegment(event, at: place, route: route, position: position, journey: journey))
+        let route = routes.advance(StepTrie.root, by: event.sighting.step)
+        let index = live.insert(LiveLeg(event, at: place, route: route, position: position, journey: journey))
         if isCrowded { live.journeys[journey].isAmbiguous = true }
-        if place.hook != .output, let segment = linkSegment(of: index, event.sighting.inInterface) {
-            joinParent(of: index, through: segment)
+        if place.hook != .output, let domain = linkDomain(of: index, event.sighting.inInterface) {
+            joinParent(of: index, through: domain)
         }
         enterHook(index, place)
         if event.packet.carries != 0, place.hook == .output {
-            carriage.carry(
-                event.packet.carries, namespace: place.namespace, segment: position, tuple: event.packet.tuple)
+            tunnelLinks.carry(
+                event.packet.carries, namespace: place.namespace, leg: position, tuple: event.packet.tuple)
         }
         if copy >= 0 { doubtCopy(of: index) }
         if limits.doubtsGaps, isOrphan(index) { noteLoss(namespace: Int(place.namespace)) }
         translations.prefetchEntry(event.packet.tuple, in: Int(place.namespace))
         // Most that arrive have become a part of another journey by now.
-        if live.segments[index].journey == journey {
+        if live.legs[index].journey == journey {
             settling.append(
-                Appointments.Appointment(journey: journey, serial: live.journeys[journey].serial), deadline: now + limits.settle
+                TimeoutQueue.Timeout(journey: journey, serial: live.journeys[journey].serial), deadline: now + limits.settle
             )
         }
         return index
@@ -364,7 +364,7 @@ public struct Correlator: ~Copyable {
     /// Set when the last event had more candidates than are looked at: it may continue one that was not.
     var isCrowded = false
 
-    /// A segment that the last event could have been part of but for its place; -1 for none.
+    /// A leg that the last event could have been part of but for its place; -1 for none.
     var copy: Int32 = -1
 
     /// Set when a journey was begun past the limit; `advance` closes the oldest.

@@ -4,7 +4,7 @@ package import TraceModel
 package struct InterfaceTable: Sendable {
     package struct Interface: Sendable {
         /// 0: not known.
-        package var segment: UInt32 = 0
+        package var linkDomain: UInt32 = 0
         var mtu: UInt32 = 0
         var isLoopback = false
         var isTunnel = false
@@ -25,7 +25,7 @@ package struct InterfaceTable: Sendable {
     /// Open addressing; at most half of the slots are taken.
     private var slots: [Slot]
 
-    /// - Parameter joined: segments with two ends.
+    /// - Parameter joined: link domains with two ends.
     package init(_ layout: Layout, joined: Set<UInt32>) {
         let count = layout.namespaces.reduce(0) { $0 + $1.interfaces.count }
         var capacity = 16
@@ -38,14 +38,14 @@ package struct InterfaceTable: Sendable {
                 slots[slot] = Slot(
                     namespace: UInt32(truncatingIfNeeded: namespace), number: number,
                     interface: Interface(
-                        segment: interface.segment, mtu: interface.mtu, isLoopback: interface.name == "lo",
-                        isTunnel: interface.isTunnel, isOpen: layout.openSegments.contains(interface.segment),
-                        hasOtherEnd: interface.segment == 0 || joined.contains(interface.segment)))
+                        linkDomain: interface.linkDomain, mtu: interface.mtu, isLoopback: interface.name == "lo",
+                        isTunnel: interface.isTunnel, isOpen: layout.openLinkDomains.contains(interface.linkDomain),
+                        hasOtherEnd: interface.linkDomain == 0 || joined.contains(interface.linkDomain)))
             }
         }
     }
 
-    /// The interface of this number; one that is not known has segment 0.
+    /// The interface of this number; one that is not known has link domain 0.
     @inline(__always)
     package subscript(namespace: Int, number: UInt32) -> Interface {
         var slot = slot(namespace, number)

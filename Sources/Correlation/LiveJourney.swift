@@ -5,14 +5,14 @@ internal import TraceModel
 /// Times are kept as distances in microseconds, those of the packet from when the journey began: where the clocks of the kernel
 /// and of the receiver are more than 35 minutes apart, or a journey lasts for more than 71, the distance ends there.
 struct LiveJourney: BitwiseCopyable {
-    /// By the clock of `receive(at:)`; the origin of its segments' times, too.
+    /// By the clock of `receive(at:)`; the origin of its legs' times, too.
     let begunAt: Int64
     private var firstSeenAfter: Int32
     private var lastSeenAfter: Int32
     private var activeFor: UInt32 = 0
     /// -1 for a place that is free.
-    var firstSegment: Int32 = -1
-    var lastSegment: Int32 = -1
+    var firstLeg: Int32 = -1
+    var lastLeg: Int32 = -1
     /// The lower bits of its serial number.
     let serial: UInt32
     /// In bytes; without the header for IPv6, whose length field has 16 bits, too.
@@ -84,16 +84,16 @@ struct LiveJourney: BitwiseCopyable {
         lastSeenAfter = max(lastSeenAfter, Int32(clamping: last &- begunAt))
     }
 
-    /// `other` has turned out to be the rest of this one; its segments come behind those that are there.
+    /// `other` has turned out to be the rest of this one; its legs come behind those that are there.
     mutating func take(_ other: LiveJourney) {
-        lastSegment = other.lastSegment
+        lastLeg = other.lastLeg
         cover(other.firstSeen, other.lastSeen)
         activeFor = UInt32(clamping: max(lastActivity, other.lastActivity) &- begunAt)
         if other.isAmbiguous { isAmbiguous = true }
         if other.mayLackEvents { mayLackEvents = true }
     }
 
-    /// - Parameter timeToLive: that of its first segment's entry.
+    /// - Parameter timeToLive: that of its first leg's entry.
     func packet(timeToLive: UInt8) -> Packet {
         let isTCP = tuple.transport == TransportProtocol.tcp
         return Packet(

@@ -1,15 +1,15 @@
 internal import TraceModel
 
-/// Names a live segment for as long as it lives, and nothing afterwards.
-public struct SegmentName: Sendable, BitwiseCopyable {
+/// Names a live leg for as long as it lives, and nothing afterwards.
+public struct LegName: Sendable, BitwiseCopyable {
     let index: Int32
-    /// Position of its first event in the history, which no other segment shares.
+    /// Position of its first event in the history, which no other leg shares.
     public let firstEvent: UInt64
-    /// Of the segment when it got this name: as the packet was then it is not any more once that has changed.
+    /// Of the leg when it got this name: as the packet was then it is not any more once that has changed.
     let rewrites: UInt8
 }
 
-/// Segments with one hash, of which some have been looked at. None may be put in or taken out meanwhile.
+/// Legs with one hash, of which some have been looked at. None may be put in or taken out meanwhile.
 struct Candidates {
     /// The next one to be looked at, -1 for none.
     fileprivate(set) var first: Int32
@@ -26,7 +26,7 @@ struct Candidates {
     var isOne: Bool { first >= 0 && link < 0 }
 }
 
-/// The journeys and segments that are under way, by number, and where segments are found.
+/// The journeys and legs that are under way, by number, and where legs are found.
 ///
 /// Some functions that change nothing are `mutating`: the compiler copies a store, 240 bytes, to lend it to one that is not and that
 /// it does not inline, for each of the candidates that are looked at.
@@ -38,18 +38,18 @@ struct LiveStore: ~Copyable {
     }
 
     var journeys = Slab<LiveJourney>()
-    var segments = Slab<LiveSegment>()
-    /// Addresses of segments that are not their journey's.
+    var legs = Slab<LiveLeg>()
+    /// Addresses of legs that are not their journey's.
     private var addresses = Slab<Addresses>()
-    // The first of the places that are free, linked by `lastSegment`, `nextInJourney` and `next`.
+    // The first of the places that are free, linked by `lastLeg`, `nextInJourney` and `next`.
     private var freeJourney: Int32 = -1
-    private var freeSegment: Int32 = -1
+    private var freeLeg: Int32 = -1
     private var freeAddresses: Int32 = -1
     private var freeJourneys = 0
     // What is looked for, by hash; of several with one hash nothing but one of them, since `chains` has them all.
     private var bySource = OrderedTable(capacity: 1 << 10)
     private var byDestination = OrderedTable(capacity: 1 << 10)
-    private var chains = ChainTable(capacity: 1 << 8)
+    private var chains = CollisionLists(capacity: 1 << 8)
 
     // MARK: Journeys
 
@@ -57,8 +57,8 @@ struct LiveStore: ~Copyable {
 
     @inline(__always)
     func isLive(_ journey: Int32) -> Bool {
-        let first = journeys[journey].firstSegment
-        return first >= 0 && segments[first].journey == journey
+        let first = journeys[journey].firstLeg
+        return first >= 0 && legs[first].journey == journey
     }
 
     mutating func insert(_ journey: LiveJourney) -> Int32 {
@@ -67,17 +67,17 @@ struct LiveStore: ~Copyable {
             journeys.append(journey)
             return Int32(journeys.count - 1)
         }
-        freeJourney = journeys[index].lastSegment
+        freeJourney = journeys[index].lastLeg
         journeys.prefetch(freeJourney)
         freeJourneys -= 1
         journeys[index] = journey
         return index
     }
 
-    /// Gives a journey's place back, which has no segments any more; appointments that still name it are void.
+    /// Gives a journey's place back, which has no legs any more; timeouts that still name it are void.
     mutating func release(_ journey: Int32) {
-        journeys[journey].firstSegment = -1
-        journeys[journey].lastSegment = freeJourney
+        journeys[journey].firstLeg = -1
+        journeys[journey].lastLeg = freeJourney
         freeJourney = journey
         freeJourneys += 1
     }
@@ -87,121 +87,121 @@ struct LiveStore: ~Copyable {
         let other = journeys[downstream]
         let delay = other.begunAt &- journeys[upstream].begunAt
         let isSameTuple = other.tuple == journeys[upstream].tuple
-        var index = other.firstSegment
+        var index = other.firstLeg
         while index >= 0 {
-            if !isSameTuple, !segments[index].hasEntry { keepEntry(other.tuple, index) }
-            segments[index].journey = upstream
-            segments[index].begun = Int32(clamping: Int64(segments[index].begun) &+ delay)
-            if segments[index].departure != .min {
-                segments[index].departure = Int32(clamping: Int64(segments[index].departure) &+ delay)
+            if !isSameTuple, !legs[index].hasEntry { keepEntry(other.tuple, index) }
+            legs[index].journey = upstream
+            legs[index].begun = Int32(clamping: Int64(legs[index].begun) &+ delay)
+            if legs[index].departure != .min {
+                legs[index].departure = Int32(clamping: Int64(legs[index].departure) &+ delay)
             }
-            index = segments[index].nextInJourney
+            index = legs[index].nextInJourney
         }
-        segments[journeys[upstream].lastSegment].nextInJourney = other.firstSegment
+        legs[journeys[upstream].lastLeg].nextInJourney = other.firstLeg
         journeys[upstream].take(other)
         release(downstream)
     }
 
-    // MARK: Segments
+    // MARK: Legs
 
-    /// Adds the first segment of a journey.
-    mutating func insert(_ segment: LiveSegment) -> Int32 {
-        var index = freeSegment
+    /// Adds the first leg of a journey.
+    mutating func insert(_ leg: LiveLeg) -> Int32 {
+        var index = freeLeg
         if index >= 0 {
-            freeSegment = segments[index].nextInJourney
-            segments.prefetch(freeSegment)
-            segments[index] = segment
+            freeLeg = legs[index].nextInJourney
+            legs.prefetch(freeLeg)
+            legs[index] = leg
         } else {
-            index = Int32(segments.count)
-            segments.append(segment)
+            index = Int32(legs.count)
+            legs.append(leg)
         }
-        journeys[segment.journey].firstSegment = index
-        journeys[segment.journey].lastSegment = index
+        journeys[leg.journey].firstLeg = index
+        journeys[leg.journey].lastLeg = index
         insert(index, .place)
         return index
     }
 
-    /// Takes a segment out of every table and gives its room back. Its journey still has its place.
+    /// Takes a leg out of every table and gives its room back. Its journey still has its place.
     mutating func remove(_ index: Int32) {
         remove(index, .place)
-        if segments[index].isLookedFor {
+        if legs[index].isLookedFor {
             stopAwaitingParent(index)
             stopAwaitingChild(index)
             stopAwaitingTranslation(index)
         }
-        while segments[index].addresses >= 0 {
-            let place = segments[index].addresses
-            segments[index].addresses = addresses[place].next
+        while legs[index].addresses >= 0 {
+            let place = legs[index].addresses
+            legs[index].addresses = addresses[place].next
             addresses[place].next = freeAddresses
             freeAddresses = place
         }
-        segments[index].journey = -1
-        segments[index].nextInJourney = freeSegment
-        freeSegment = index
+        legs[index].journey = -1
+        legs[index].nextInJourney = freeLeg
+        freeLeg = index
     }
 
     @inline(__always)
-    func fingerprint(_ index: Int32) -> Fingerprint { journeys[segments[index].journey].fingerprint }
+    func fingerprint(_ index: Int32) -> Fingerprint { journeys[legs[index].journey].fingerprint }
 
     /// The packet as it was first seen here.
     @inline(__always)
     func entry(_ index: Int32) -> PacketTuple {
-        segments[index].hasEntry ? addresses[segments[index].addresses].tuple : journeys[segments[index].journey].tuple
+        legs[index].hasEntry ? addresses[legs[index].addresses].tuple : journeys[legs[index].journey].tuple
     }
 
     /// The packet as it was last seen.
     @inline(__always)
     func current(_ index: Int32) -> PacketTuple {
-        guard segments[index].isRewritten else { return entry(index) }
-        let place = segments[index].addresses
-        return addresses[segments[index].hasEntry ? addresses[place].next : place].tuple
+        guard legs[index].isRewritten else { return entry(index) }
+        let place = legs[index].addresses
+        return addresses[legs[index].hasEntry ? addresses[place].next : place].tuple
     }
 
-    /// When a segment began, by the clock of `receive(at:)`.
+    /// When a leg began, by the clock of `receive(at:)`.
     @inline(__always)
-    func begunAt(_ index: Int32) -> Int64 { journeys[segments[index].journey].begunAt &+ Int64(segments[index].begun) }
+    func begunAt(_ index: Int32) -> Int64 { journeys[legs[index].journey].begunAt &+ Int64(legs[index].begun) }
 
     /// It did not leave before; `Int64.min` where that is not known.
     @inline(__always)
     func departedAfter(_ index: Int32) -> Int64 {
-        let departure = segments[index].departure
-        return departure == .min ? .min : journeys[segments[index].journey].begunAt &+ Int64(departure)
+        let departure = legs[index].departure
+        return departure == .min ? .min : journeys[legs[index].journey].begunAt &+ Int64(departure)
     }
 
     mutating func depart(_ index: Int32, after time: Int64) {
-        let since = journeys[segments[index].journey].begunAt
-        segments[index].departure = time < since - Int64(Int32.max) ? .min : Int32(clamping: time - since)
+        let since = journeys[legs[index].journey].begunAt
+        legs[index].departure = time < since - Int64(Int32.max) ? .min : Int32(clamping: time - since)
     }
 
-    /// Follows a translation: the segment is found by its new addresses from here on.
+    /// Follows a translation: the leg is found by its new addresses from here on.
     mutating func rewrite(_ index: Int32, to tuple: PacketTuple) {
-        let before = segments[index]
+        let before = legs[index]
         stopAwaitingChild(index)
         stopAwaitingTranslation(index)
         remove(index, .place)
         keepCurrent(tuple, index)
         insert(index, .place)
         if before.awaitsChild { _ = awaitChild(index, as: tuple) }
-        if before.isChildLate { segments[index].isChildLate = true }
+        if before.isChildLate { legs[index].isChildLate = true }
         if before.awaitsTranslation { awaitTranslation(index) }
     }
 
     private mutating func keepCurrent(_ tuple: PacketTuple, _ index: Int32) {
-        segments[index].rewrites &+= 1
-        let hasEntry = segments[index].hasEntry
-        let first = segments[index].addresses
-        if segments[index].isRewritten {
+        legs[index].rewrites &+= 1
+        let hasEntry = legs[index].hasEntry
+        let first = legs[index].addresses
+        if legs[index].isRewritten {
             addresses[hasEntry ? addresses[first].next : first].tuple = tuple
         } else {
             let place = insert(Addresses(tuple: tuple, next: -1))
-            if hasEntry { addresses[first].next = place } else { segments[index].addresses = place }
-            segments[index].isRewritten = true
+            if hasEntry { addresses[first].next = place } else { legs[index].addresses = place }
+            legs[index].isRewritten = true
         }
     }
 
     private mutating func keepEntry(_ tuple: PacketTuple, _ index: Int32) {
-        segments[index].addresses = insert(Addresses(tuple: tuple, next: segments[index].addresses))
-        segments[index].hasEntry = true
+        legs[index].addresses = insert(Addresses(tuple: tuple, next: legs[index].addresses))
+        legs[index].hasEntry = true
     }
 
     private mutating func insert(_ new: Addresses) -> Int32 {
@@ -218,16 +218,16 @@ struct LiveStore: ~Copyable {
     // MARK: Names
 
     @inline(__always)
-    func name(_ index: Int32, firstEvent: UInt64) -> SegmentName {
-        SegmentName(index: index, firstEvent: firstEvent, rewrites: segments[index].rewrites)
+    func name(_ index: Int32, firstEvent: UInt64) -> LegName {
+        LegName(index: index, firstEvent: firstEvent, rewrites: legs[index].rewrites)
     }
 
-    /// Whether a segment goes by this name and nothing else could be found where it is.
+    /// Whether a leg goes by this name and nothing else could be found where it is.
     @inline(__always)
-    func isAlone(_ name: SegmentName) -> Bool {
-        guard UInt32(bitPattern: name.index) < UInt32(truncatingIfNeeded: segments.count),
-            segments[name.index].firstEvent == UInt32(truncatingIfNeeded: name.firstEvent),
-            segments[name.index].rewrites == name.rewrites, segments[name.index].journey >= 0
+    func isAlone(_ name: LegName) -> Bool {
+        guard UInt32(bitPattern: name.index) < UInt32(truncatingIfNeeded: legs.count),
+            legs[name.index].firstEvent == UInt32(truncatingIfNeeded: name.firstEvent),
+            legs[name.index].rewrites == name.rewrites, legs[name.index].journey >= 0
         else { return false }
         return link(name.index, .place) < 0
     }
@@ -235,14 +235,14 @@ struct LiveStore: ~Copyable {
     // MARK: Waiting for one another
 
     mutating func awaitParent(_ index: Int32) {
-        segments[index].awaitsParent = true
+        legs[index].awaitsParent = true
         insert(index, .arrival)
     }
 
     /// - Parameter tuple: what it will arrive as; `nil` where nothing is known but what it is now.
     /// - Returns: those that may be what it has arrived as.
     mutating func awaitChild(_ index: Int32, as tuple: PacketTuple?) -> Candidates {
-        segments[index].awaitsChild = true
+        legs[index].awaitsChild = true
         let own = hash(index, .departure)
         let hash = tuple.map { SearchHash.crossing(.departure, fingerprint(index), $0) } ?? own
         // To another destination nothing is joined.
@@ -252,27 +252,27 @@ struct LiveStore: ~Copyable {
     }
 
     mutating func awaitTranslation(_ index: Int32) {
-        segments[index].awaitsTranslation = true
+        legs[index].awaitsTranslation = true
         insert(index, .translated)
     }
 
     mutating func stopAwaitingParent(_ index: Int32) {
-        guard segments[index].awaitsParent else { return }
-        segments[index].awaitsParent = false
-        segments[index].isParentLate = false
+        guard legs[index].awaitsParent else { return }
+        legs[index].awaitsParent = false
+        legs[index].isParentLate = false
         remove(index, .arrival)
     }
 
     mutating func stopAwaitingChild(_ index: Int32) {
-        guard segments[index].awaitsChild else { return }
-        segments[index].awaitsChild = false
-        segments[index].isChildLate = false
+        guard legs[index].awaitsChild else { return }
+        legs[index].awaitsChild = false
+        legs[index].isChildLate = false
         remove(index, .departure)
     }
 
     private mutating func stopAwaitingTranslation(_ index: Int32) {
-        guard segments[index].awaitsTranslation else { return }
-        segments[index].awaitsTranslation = false
+        guard legs[index].awaitsTranslation else { return }
+        legs[index].awaitsTranslation = false
         remove(index, .translated)
     }
 
@@ -283,7 +283,7 @@ struct LiveStore: ~Copyable {
         candidates(.place, SearchHash.place(namespace, fingerprint, tuple))
     }
 
-    /// Whether others are found where a segment is.
+    /// Whether others are found where a leg is.
     @inline(__always)
     func sharesPlace(_ index: Int32) -> Bool { link(index, .place) >= 0 }
 
@@ -346,7 +346,7 @@ struct LiveStore: ~Copyable {
         candidates.link = candidates.link < 0 ? -1 : chains.next(candidates.link)
         candidates.first = element(candidates.link)
         if candidates.first < 0, let found = candidates.found { candidates = nearCandidates(found.hash, after: found) }
-        segments.prefetch(candidates.first)
+        legs.prefetch(candidates.first)
         return first
     }
 
@@ -357,11 +357,11 @@ struct LiveStore: ~Copyable {
         byDestination.prefetch(SearchHash.crossing(.departure, fingerprint, tuple))
     }
 
-    /// A segment will be taken out soon.
+    /// A leg will be taken out soon.
     @inline(__always)
     mutating func prefetchTables(_ index: Int32) {
         bySource.prefetch(hash(index, .place))
-        if segments[index].isLookedFor { byDestination.prefetch(hash(index, .departure)) }
+        if legs[index].isLookedFor { byDestination.prefetch(hash(index, .departure)) }
     }
 
     // MARK: Tables and chains
@@ -391,7 +391,7 @@ struct LiveStore: ~Copyable {
         if chains.next(link) < 0 { unchain(other, search) }
     }
 
-    /// The hash that a segment is found by.
+    /// The hash that a leg is found by.
     @inline(__always)
     private mutating func knownHash(_ index: Int32, _ search: Search) -> UInt32 {
         let own = hash(index, search)
@@ -411,10 +411,10 @@ struct LiveStore: ~Copyable {
         return found?.hash ?? own
     }
 
-    /// The segment's link of this sort; -1 for none.
+    /// The leg's link of this sort; -1 for none.
     @inline(__always)
     private func link(_ index: Int32, _ search: Search) -> Int32 {
-        var link = segments[index].links
+        var link = legs[index].links
         while link >= 0, !search.isOf(chains[link].hash) { link = chains[link].sibling }
         return link
     }
@@ -423,22 +423,22 @@ struct LiveStore: ~Copyable {
     private func element(_ link: Int32) -> Int32 { link < 0 ? -1 : chains[link].element }
 
     private mutating func chain(_ index: Int32, _ hash: UInt32) {
-        segments[index].links = chains.insert(index, hash, sibling: segments[index].links)
+        legs[index].links = chains.insert(index, hash, sibling: legs[index].links)
     }
 
-    /// Takes out the segment's link of this sort, which is there.
+    /// Takes out the leg's link of this sort, which is there.
     private mutating func unchain(_ index: Int32, _ search: Search) {
-        var link = segments[index].links
-        if search.isOf(chains[link].hash) { return chains.remove(&segments[index].links) }
+        var link = legs[index].links
+        if search.isOf(chains[link].hash) { return chains.remove(&legs[index].links) }
         while !search.isOf(chains[chains[link].sibling].hash) { link = chains[link].sibling }
         chains.removeSibling(of: link)
     }
 
-    /// The hash that a segment has by itself.
+    /// The hash that a leg has by itself.
     private mutating func hash(_ index: Int32, _ search: Search) -> UInt32 {
         switch search {
-        case .place: SearchHash.place(segments[index].namespace, fingerprint(index), current(index))
-        case .translated: SearchHash.translated(segments[index].namespace, fingerprint(index), current(index))
+        case .place: SearchHash.place(legs[index].namespace, fingerprint(index), current(index))
+        case .translated: SearchHash.translated(legs[index].namespace, fingerprint(index), current(index))
         case .arrival: SearchHash.crossing(search, fingerprint(index), entry(index))
         case .departure: SearchHash.crossing(search, fingerprint(index), current(index))
         }

@@ -1,4 +1,4 @@
-/// What a segment is looked for as.
+/// What a leg is looked for as.
 package enum Search: UInt8 {
     /// What an event may continue: by namespace, fingerprint and source, which nothing within a namespace rewrites but
     /// translation at its end.

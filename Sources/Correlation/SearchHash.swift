@@ -1,6 +1,6 @@
 package import TraceModel
 
-/// The hashes by which segments are found in `LiveStore`.
+/// The hashes by which legs are found in `LiveStore`.
 ///
 /// Those of one table begin alike for one packet and tell its entries apart by their lower bits, so that all that is known of a
 /// packet lies side by side in memory, in whichever namespace it is: by its source for what continues within a namespace, where
@@ -13,7 +13,7 @@ package enum SearchHash {
     static let searchMask: UInt32 = 7
     private static let detailMask: UInt32 = 0xFF
 
-    /// Where an event's segment is.
+    /// Where an event's leg is.
     @inline(__always)
     package static func place(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
         hash(.place, fingerprint, key(tuple.source, tuple.isICMP ? 0 : tuple.sourcePort), UInt64(namespace))

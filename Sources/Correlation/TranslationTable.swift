@@ -13,7 +13,7 @@ struct TranslationTable: Sendable {
         var translated: PacketTuple
         var direction: Direction
         /// When the connection ended; packets that came before still show it.
-        var endedAt = Int64.max
+        var droppedBetween = Int64.max
     }
 
     private var entries = ConnectionMap<Entry>()
@@ -48,13 +48,13 @@ struct TranslationTable: Sendable {
         while let first = ended.first, first.time + Self.memory < time || ended.count > capacity {
             ended.removeFirst()
             let key = first.key
-            if let entry = entries[key.tuple, in: key.namespace], entry.endedAt == first.time {
+            if let entry = entries[key.tuple, in: key.namespace], entry.droppedBetween == first.time {
                 forget(key.tuple, entry)
                 entries[key.tuple, in: key.namespace] = nil
             }
         }
-        for tuple in [original, reply] where entries[tuple, in: namespace]?.endedAt == .max {
-            entries[tuple, in: namespace]?.endedAt = time
+        for tuple in [original, reply] where entries[tuple, in: namespace]?.droppedBetween == .max {
+            entries[tuple, in: namespace]?.droppedBetween = time
             ended.append((Key(namespace: namespace, tuple: tuple), time))
         }
     }
@@ -100,7 +100,7 @@ struct TranslationTable: Sendable {
         translated: PacketTuple, direction: Direction
     )? {
         guard namespace < isTranslating.count, isTranslating[namespace], let entry = entries[tuple, in: namespace],
-            entry.endedAt >= time
+            entry.droppedBetween >= time
         else { return nil }
         return (entry.translated, entry.direction)
     }

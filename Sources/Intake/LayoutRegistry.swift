@@ -65,7 +65,7 @@ package final class LayoutRegistry: Sendable {
 
     /// Replaces what is known: probes that were found are in force, the others are not.
     package func update(
-        namespaces: [NamespaceLayout], openSegments: Set<UInt32>, unfollowedSegments: Set<UInt32> = [],
+        namespaces: [NamespaceLayout], openLinkDomains: Set<UInt32>, unfollowedLinkDomains: Set<UInt32> = [],
         leftOut: [LeftOutNamespace] = [], probes: [Probe]
     ) {
         state.withLock { state in
@@ -74,8 +74,8 @@ package final class LayoutRegistry: Sendable {
             for index in namespaces.indices where index < before.count {
                 state.layout.namespaces[index].keepNames(of: before[index])
             }
-            state.layout.openSegments = openSegments
-            state.layout.unfollowedSegments = unfollowedSegments
+            state.layout.openLinkDomains = openLinkDomains
+            state.layout.unfollowedLinkDomains = unfollowedLinkDomains
             state.layout.leftOut = leftOut
             state.layout.isInForce = state.layout.isInForce.map { _ in false }
             Self.add(probes, to: &state)
@@ -120,7 +120,7 @@ package final class LayoutRegistry: Sendable {
     }
 
     /// Probes of these runs in one namespace prove nothing by their silence from now on.
-    package func distrust(runs: Set<String>, namespace: Int) {
+    package func markUnreliable(runs: Set<String>, namespace: Int) {
         guard !runs.isEmpty else { return }
         state.withLock { state in
             for index in state.layout.probes.indices where state.layout.probes[index].namespace == namespace {
@@ -143,7 +143,7 @@ package final class LayoutRegistry: Sendable {
     }
 
     /// Probes of these namespaces prove nothing by their silence until they are found again.
-    package func distrust(namespaces: Set<Int>) {
+    package func markUnreliable(namespaces: Set<Int>) {
         state.withLock { state in
             for index in state.layout.probes.indices where namespaces.contains(state.layout.probes[index].namespace) {
                 if case .every = state.layout.probes[index].coverage { state.layout.probes[index].coverage = .some }
@@ -168,23 +168,23 @@ package final class LayoutRegistry: Sendable {
 
     /// Takes the layout that a recording holds, which replaces what was known of its namespaces.
     ///
-    /// - Parameter segmentOffset: keeps the segments of different machines apart.
+    /// - Parameter linkDomainOffset: keeps the link domains of different machines apart.
     /// - Returns: the index here of each of its namespaces; `nil` for one that found no room.
-    package func adopt(_ recorded: Layout, segmentOffset: UInt32) -> [Int?] {
+    package func adopt(_ recorded: Layout, linkDomainOffset: UInt32) -> [Int?] {
         state.withLock { state in
             let places = recorded.namespaces.map { Self.namespace(named: $0.name, medium: $0.medium, &state) }
-            func moved(_ segment: UInt32) -> UInt32 { segment == 0 ? 0 : segment &+ segmentOffset }
+            func moved(_ linkDomain: UInt32) -> UInt32 { linkDomain == 0 ? 0 : linkDomain &+ linkDomainOffset }
             for (place, namespace) in zip(places, recorded.namespaces) {
                 guard let index = place else { continue }
                 let before = state.layout.namespaces[index]
                 state.layout.namespaces[index] = namespace
                 state.layout.namespaces[index].interfaces = namespace.interfaces.mapValues {
-                    Interface(name: $0.name, segment: moved($0.segment), mtu: $0.mtu, isTunnel: $0.isTunnel)
+                    Interface(name: $0.name, linkDomain: moved($0.linkDomain), mtu: $0.mtu, isTunnel: $0.isTunnel)
                 }
                 state.layout.namespaces[index].keepNames(of: before)
             }
-            state.layout.openSegments.formUnion(recorded.openSegments.map(moved))
-            state.layout.unfollowedSegments.formUnion(recorded.unfollowedSegments.map(moved))
+            state.layout.openLinkDomains.formUnion(recorded.openLinkDomains.map(moved))
+            state.layout.unfollowedLinkDomains.formUnion(recorded.unfollowedLinkDomains.map(moved))
             // Files of one run say it again.
             for other in recorded.leftOut where !state.layout.leftOut.contains(other) { state.layout.leftOut.append(other) }
             for index in state.layout.probes.indices where places.contains(state.layout.probes[index].namespace) {
@@ -217,7 +217,7 @@ package final class LayoutRegistry: Sendable {
         // A file may name any number of them; the layout has room for 65,536.
         guard state.layout.namespaces.count < mostNamespaces else { return nil }
         // The loopback interface has index 1 in every namespace (LOOPBACK_IFINDEX in the kernel's net/flow.h).
-        let loopback = Interface(name: "lo", segment: firstLoopback + UInt32(state.layout.namespaces.count))
+        let loopback = Interface(name: "lo", linkDomain: firstLoopback + UInt32(state.layout.namespaces.count))
         return add(
             NamespaceLayout(name: name, inode: 0, interfaces: [1: loopback], medium: medium), to: &state)
     }
@@ -227,7 +227,7 @@ package final class LayoutRegistry: Sendable {
     /// Probes that prefixes of files alone speak of.
     private static let mostProbes = 1 << 13
 
-    /// Above the segments that surveys and recordings number.
+    /// Above the link domains that surveys and recordings number.
     private static let firstLoopback: UInt32 = 1 << 30
 
     /// The number of an interface by its name; one that is not known gets one past those that the kernel gives.

@@ -27,8 +27,8 @@ package enum LinkGraph {
         package var toOthers: Set<UInt32> = []
     }
 
-    /// Joins the readings of all namespaces: equal segments reach one another, open ones reach outside.
-    package static func segments(_ readings: [Reading]) -> Segments {
+    /// Joins the readings of all namespaces: equal link domains reach one another, open ones reach outside.
+    package static func linkDomains(_ readings: [Reading]) -> Segments {
         struct Place: Hashable {
             var namespace: Int
             var link: UInt32
@@ -111,21 +111,21 @@ package enum LinkGraph {
             let others = Set(toOthers.map(root))
             for link in tagged where others.contains(root(link.below)) { toOthers.insert(link.own) }
         }
-        var segments = Segments()
+        var linkDomains = Segments()
         for (namespace, reading) in readings.enumerated() {
             var named: [UInt32: Interface] = [:]
             for link in reading.links {
-                // 0 stands for a segment that is not known.
-                let segment = root(number(Place(namespace: namespace, link: link.index))) + 1
+                // 0 stands for a link domain that is not known.
+                let linkDomain = root(number(Place(namespace: namespace, link: link.index))) + 1
                 let isTunnel =
                     tunnelKinds.contains(link.kind) || tunnelPorts.contains(Place(namespace: namespace, link: link.index))
                 named[link.index] = Interface(
-                    name: link.name, segment: UInt32(segment), mtu: link.mtu, isTunnel: isTunnel)
+                    name: link.name, linkDomain: UInt32(linkDomain), mtu: link.mtu, isTunnel: isTunnel)
             }
-            segments.interfaces.append(named)
+            linkDomains.interfaces.append(named)
         }
-        segments.open = Set(open.map { UInt32(root($0) + 1) })
-        segments.toOthers = Set(toOthers.map { UInt32(root($0) + 1) })
-        return segments
+        linkDomains.open = Set(open.map { UInt32(root($0) + 1) })
+        linkDomains.toOthers = Set(toOthers.map { UInt32(root($0) + 1) })
+        return linkDomains
     }
 }

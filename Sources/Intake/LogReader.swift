@@ -7,7 +7,7 @@ package import WireFormat
 /// One for all namespaces, since the kernel log is one and only a line's prefix says where it comes from.
 package struct LogReader {
     package private(set) var counters = IntakeCounters()
-    package private(set) var unplaced = UnplacedPrefixes()
+    package private(set) var unplaced = UnresolvedPrefixes()
     /// Messages that are not LOG's.
     package private(set) var others: UInt64 = 0
 

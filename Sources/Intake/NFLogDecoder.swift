@@ -3,7 +3,7 @@ package import WireFormat
 
 /// What one NFLOG message says, as far as it can be understood without knowing the machine that it is from.
 package struct NFLogReport: Sendable, BitwiseCopyable {
-    /// The number of the message's prefix, family and hook (`NFLogVocabulary.origin`).
+    /// The number of the message's prefix, family and hook (`TemplateRegistry.origin`).
     package var origin: UInt32
     package var inInterface: UInt32
     package var outInterface: UInt32
@@ -30,23 +30,23 @@ package struct NFLogReport: Sendable, BitwiseCopyable {
 }
 
 /// What a decoder's caller may want to keep of a message, since the next ones rest on it.
-package struct NFLogNews: OptionSet, Sendable {
+package struct MessageChanges: OptionSet, Sendable {
     package let rawValue: UInt8
 
     package init(rawValue: UInt8) { self.rawValue = rawValue }
 
     /// Its origin has just got its number.
-    package static let origin = NFLogNews(rawValue: 1)
+    package static let origin = MessageChanges(rawValue: 1)
     /// Its packet has just taken its place.
-    package static let packet = NFLogNews(rawValue: 2)
+    package static let packet = MessageChanges(rawValue: 2)
     /// Its packet cannot be understood (`NFLogDecoder.problem`).
-    package static let problem = NFLogNews(rawValue: 4)
+    package static let problem = MessageChanges(rawValue: 4)
 }
 
 /// Reads NFLOG's messages of one source, one after the other.
 ///
 /// Two things make that cheap, since a packet is reported by one chain after the other: messages of a rule have the same shape
-/// (`NFLogShapes`), and a packet that was parsed is recognised by its bytes (`RecentPackets`).
+/// (`MessageTemplates`), and a packet that was parsed is recognised by its bytes (`RecentPackets`).
 package struct NFLogDecoder: Sendable {
     private let parser: PacketParser
     private var sequence = NFLogSequence()
@@ -81,8 +81,8 @@ package struct NFLogDecoder: Sendable {
     ///   error of its message (`problem`).
     @inline(__always) @discardableResult
     package mutating func decode(
-        _ bytes: RawSpan, body: Range<Int>, with vocabulary: inout NFLogVocabulary, into report: inout NFLogReport
-    ) throws(ParseError) -> NFLogNews {
+        _ bytes: RawSpan, body: Range<Int>, with vocabulary: inout TemplateRegistry, into report: inout NFLogReport
+    ) throws(ParseError) -> MessageChanges {
         if let known = vocabulary.shapes.readExpected(bytes, body: body, &sequence) {
             return fill(&report, known.message, known.label, bytes)
         }
@@ -91,8 +91,8 @@ package struct NFLogDecoder: Sendable {
 
     @inline(never)
     private mutating func decodeSlowly(
-        _ bytes: RawSpan, _ body: Range<Int>, _ vocabulary: inout NFLogVocabulary, _ report: inout NFLogReport
-    ) throws(ParseError) -> NFLogNews {
+        _ bytes: RawSpan, _ body: Range<Int>, _ vocabulary: inout TemplateRegistry, _ report: inout NFLogReport
+    ) throws(ParseError) -> MessageChanges {
         let message: NFLogMessage
         do {
             message = try NFLogMessage(parsing: bytes, body: body)
@@ -111,7 +111,7 @@ package struct NFLogDecoder: Sendable {
     @inline(__always)
     private mutating func fill(
         _ report: inout NFLogReport, _ message: NFLogMessage, _ origin: UInt32, _ bytes: RawSpan
-    ) -> NFLogNews {
+    ) -> MessageChanges {
         report.origin = origin
         report.inInterface = message.inInterface
         report.outInterface = message.outInterface
@@ -128,7 +128,7 @@ package struct NFLogDecoder: Sendable {
     }
 
     @inline(never)
-    private mutating func parse(_ payload: Range<Int>, _ bytes: RawSpan, _ report: inout NFLogReport) -> NFLogNews {
+    private mutating func parse(_ payload: Range<Int>, _ bytes: RawSpan, _ report: inout NFLogReport) -> MessageChanges {
         do {
             let packet = try parser.parse(bytes, payload)
             report.packet = recent.insert(packet, bytes, payload)

@@ -9,18 +9,18 @@ package import WireFormat
 package struct NFLogReader {
     package private(set) var decoder: NFLogDecoder
     private var recall = NFLogRecall()
-    private var placing: NFLogPlacing
+    private var placing: ProbeResolver
     /// Of the last message.
     private var report = NFLogReport.none
 
     package init(namespace: Int, parser: PacketParser, registry: LayoutRegistry) {
         decoder = NFLogDecoder(parser: parser)
-        placing = NFLogPlacing(namespace: namespace, registry: registry)
+        placing = ProbeResolver(namespace: namespace, registry: registry)
     }
 
     package var namespace: Int { placing.namespace }
     package var counters: IntakeCounters { placing.counters }
-    package var unplaced: UnplacedPrefixes { placing.unplaced }
+    package var unplaced: UnresolvedPrefixes { placing.unplaced }
 
     /// One flow of 2 to this power is followed.
     package var thinning: Int {
@@ -42,9 +42,9 @@ package struct NFLogReader {
     /// - Parameters:
     ///   - vocabulary: always the same for one reader.
     ///   - now: microseconds since 1970, for events that the kernel did not stamp.
-    ///   - tags: where it is given, gets the segment of each message (`Correlator.ingest`), or `noTag`.
+    ///   - tags: where it is given, gets the leg of each message (`Correlator.ingest`), or `noTag`.
     package mutating func read(
-        _ bytes: RawSpan, with vocabulary: inout NFLogVocabulary, now: Int64, into correlator: inout Correlator,
+        _ bytes: RawSpan, with vocabulary: inout TemplateRegistry, now: Int64, into correlator: inout Correlator,
         tags: inout [UInt64]?
     ) {
         var offset = 0
@@ -72,14 +72,14 @@ package struct NFLogReader {
     }
 
     package mutating func read(
-        _ bytes: RawSpan, with vocabulary: inout NFLogVocabulary, now: Int64, into correlator: inout Correlator
+        _ bytes: RawSpan, with vocabulary: inout TemplateRegistry, now: Int64, into correlator: inout Correlator
     ) {
         var tags: [UInt64]?
         read(bytes, with: &vocabulary, now: now, into: &correlator, tags: &tags)
     }
 
     @inline(__always)
-    private mutating func take(_ vocabulary: NFLogVocabulary, _ now: Int64, _ correlator: inout Correlator) -> UInt64 {
+    private mutating func take(_ vocabulary: TemplateRegistry, _ now: Int64, _ correlator: inout Correlator) -> UInt64 {
         placing.take(
             report, decoder.packet(report.packet), vocabulary.origin(Int(report.origin)), &recall, now: now,
             into: &correlator)

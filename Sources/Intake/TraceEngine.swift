@@ -67,7 +67,7 @@ package struct TraceEngine: ~Copyable {
     package mutating func snapshot(
         _ scope: TraceSnapshot.Scope = .all, now: Int64, counters: IntakeCounters, overflows: UInt64 = 0,
         followedOneIn: UInt64 = 1, behind: Int64 = 0,
-        unplaced: [UnplacedPrefix]
+        unplaced: [UnresolvedPrefix]
     ) -> TraceSnapshot {
         var completeness = Completeness()
         completeness.events = counters.events
@@ -111,8 +111,8 @@ package struct TraceEngine: ~Copyable {
             guard !aggregate.isOwn(journey) else { return }
             journeys.append(
                 JourneyRecord(
-                    journey: journey, details: journey.segments.map { history.details(upTo: $0.lastEvent) },
-                    direction: journey.segments.lazy.compactMap(\.direction).first ?? .original))
+                    journey: journey, details: journey.legs.map { history.details(upTo: $0.lastEvent) },
+                    direction: journey.legs.lazy.compactMap(\.direction).first ?? .original))
         }
         return journeys
     }
@@ -135,7 +135,7 @@ package struct TraceSink: JourneySink {
         self.run = run
     }
 
-    package mutating func accept(_ journey: Journey, routes: RouteTable, history: EventHistory) {
+    package mutating func accept(_ journey: Journey, routes: StepTrie, history: EventHistory) {
         guard let added = aggregate.add(journey, history: history) else {
             onPath?(0, journey)
             return
@@ -154,7 +154,7 @@ package struct TraceSink: JourneySink {
         watcher.add(
             context.describe(
                 JourneyRecord(
-                    journey: journey, details: journey.segments.map { history.details(upTo: $0.lastEvent) },
+                    journey: journey, details: journey.legs.map { history.details(upTo: $0.lastEvent) },
                     direction: added.direction)))
     }
 }

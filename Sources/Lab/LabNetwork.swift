@@ -166,7 +166,7 @@ public struct Expectation: Sendable {
     public var reason: String?
 
     /// What lies where it was lost, for `dropped`: `security/FORWARD`, `routing`.
-    public var lostIn: [String]?
+    public var suspects: [String]?
     public var causes: [String] = []
     /// The packet that carried it: `udp 10.1.0.2 → 10.2.0.2`.
     public var carrier: String?
@@ -192,7 +192,7 @@ extension Expectation {
     /// Names what lost it.
     func lost(in suspects: String..., because causes: String...) -> Expectation {
         var changed = self
-        changed.lostIn = suspects
+        changed.suspects = suspects
         changed.causes = causes
         return changed
     }

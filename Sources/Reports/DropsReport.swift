@@ -5,7 +5,7 @@ public struct DropsReport: Codable, Sendable, Equatable {
     public struct Drop: Codable, Sendable, Equatable {
         public var netns: String
         public var family: String
-        public var endedAt: PathReport.Ending
+        public var droppedBetween: PathReport.Ending
         public var packets: UInt64
         public var bytes: UInt64
         public var firstSeen: String
@@ -31,17 +31,17 @@ extension TraceSnapshot {
         var drops: [DropsReport.Drop] = []
         // Most packets first, so that the first path of a place is its example.
         for path in pathsReport(filter).paths {
-            guard let ending = path.endedAt else { continue }
-            guard let index = drops.firstIndex(where: { $0.endedAt.isSamePlace(as: ending) }) else {
+            guard let ending = path.droppedBetween else { continue }
+            guard let index = drops.firstIndex(where: { $0.droppedBetween.isSamePlace(as: ending) }) else {
                 drops.append(
                     DropsReport.Drop(
-                        netns: ending.after.netns, family: ending.after.family, endedAt: ending, packets: path.packets,
+                        netns: ending.after.netns, family: ending.after.family, droppedBetween: ending, packets: path.packets,
                         bytes: path.bytes, firstSeen: path.firstSeen, lastSeen: path.lastSeen, protocols: path.protocols,
                         paths: [path.id], example: path.example))
                 continue
             }
-            for cause in ending.causes where !drops[index].endedAt.causes.contains(cause) {
-                drops[index].endedAt.causes.append(cause)
+            for cause in ending.causes where !drops[index].droppedBetween.causes.contains(cause) {
+                drops[index].droppedBetween.causes.append(cause)
             }
             drops[index].packets += path.packets
             drops[index].bytes += path.bytes

@@ -58,14 +58,14 @@ struct FlowTable: Sendable {
     mutating func add(_ journey: Journey, path: Int) -> (flow: Int, direction: Direction) {
         let isReplyType = Self.isReply(journey.packet)
         var found: (flow: Int, direction: Direction)?
-        for segment in journey.segments {
-            found = find(segment.entry, segment.namespace, flip: isReplyType)
-            if found == nil, segment.exit != segment.entry {
-                found = find(segment.exit, segment.namespace, flip: isReplyType)
+        for leg in journey.legs {
+            found = find(leg.entry, leg.namespace, flip: isReplyType)
+            if found == nil, leg.exit != leg.entry {
+                found = find(leg.exit, leg.namespace, flip: isReplyType)
             }
             if found != nil { break }
         }
-        let told = journey.segments.lazy.compactMap(\.direction).first
+        let told = journey.legs.lazy.compactMap(\.direction).first
         let flow: Int
         let direction: Direction
         if let found {
@@ -107,7 +107,7 @@ struct FlowTable: Sendable {
         serial += 1
         let tuple = journey.packet.tuple
         let opens =
-            journey.segments.contains(where: \.opensConnection) || journey.segments.contains { $0.direction != nil }
+            journey.legs.contains(where: \.opensConnection) || journey.legs.contains { $0.direction != nil }
             || Self.begins(journey.packet) || Self.isReply(journey.packet)
         let record = FlowRecord(
             serial: serial, original: FlowRecord.Side(tuple: direction == .original ? tuple : tuple.reversed), reply: nil,
@@ -126,9 +126,9 @@ struct FlowTable: Sendable {
     }
 
     private mutating func remember(_ journey: Journey, _ flow: Int, _ direction: Direction, flip: Bool) {
-        for segment in journey.segments {
-            remember(segment.entry, segment.namespace, flow, direction, flip: flip)
-            if segment.exit != segment.entry { remember(segment.exit, segment.namespace, flow, direction, flip: flip) }
+        for leg in journey.legs {
+            remember(leg.entry, leg.namespace, flow, direction, flip: flip)
+            if leg.exit != leg.entry { remember(leg.exit, leg.namespace, flow, direction, flip: flip) }
         }
     }
 

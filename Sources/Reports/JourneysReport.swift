@@ -49,7 +49,7 @@ public struct JourneyReport: Codable, Sendable, Equatable {
     public var id: String
     public var outcome: String
     @ExplicitNull public var reason: String?
-    @ExplicitNull public var endedAt: PathReport.Ending?
+    @ExplicitNull public var droppedBetween: PathReport.Ending?
     public var ambiguous: Bool
     public var direction: String
     public var firstSeen: String
@@ -84,10 +84,10 @@ extension TraceSnapshot {
     public func describe(_ record: JourneyRecord) -> JourneyReport {
         let journey = record.journey
         let tuple = journey.packet.tuple
-        let segmentRoutes = journey.segments.map(\.route)
+        let legRoutes = journey.legs.map(\.route)
         var steps: [JourneyReport.Step] = []
-        for (index, segment) in journey.segments.enumerated() {
-            let route = routes.steps(of: segment.route)
+        for (index, leg) in journey.legs.enumerated() {
+            let route = routes.steps(of: leg.route)
             let details = index < record.details.count ? record.details[index] : []
             // Events are missing at the front where the history has been overwritten.
             let missing = route.count - min(route.count, details.count)
@@ -97,16 +97,16 @@ extension TraceSnapshot {
             }
         }
         var ending: PathReport.Ending?
-        if journey.outcome == .dropped, let last = journey.segments.last.flatMap({ routes.steps(of: $0.route).last }) {
+        if journey.outcome == .dropped, let last = journey.legs.last.flatMap({ routes.steps(of: $0.route).last }) {
             ending = self.ending(
-                journey.segments.last.map { routes.steps(of: $0.route) } ?? [], after: last, expected: journey.expected,
+                journey.legs.last.map { routes.steps(of: $0.route) } ?? [], after: last, expected: journey.expected,
                 packets: 1, spent: journey.isSpent ? 1 : 0,
                 martian: journey.hasMartianSource ? 1 : 0)
         }
         let hasPorts = !tuple.isICMP && (tuple.sourcePort != 0 || tuple.destinationPort != 0)
         return JourneyReport(
             carries: describe(journey.carries), carriedBy: describe(journey.carriedBy), id: journeyID(journey),
-            outcome: journey.outcome.name, reason: journey.doubt.explanation, endedAt: ending,
+            outcome: journey.outcome.name, reason: journey.doubt.explanation, droppedBetween: ending,
             ambiguous: journey.isAmbiguous, direction: record.direction.name,
             firstSeen: Timestamp.text(journey.firstSeen), lastSeen: Timestamp.text(journey.lastSeen),
             protocol: TransportProtocol.name(tuple.transport), source: "\(tuple.source)",
@@ -115,7 +115,7 @@ extension TraceSnapshot {
             icmpType: tuple.isICMP ? Int(journey.packet.icmpType) : nil,
             icmpSequence: tuple.isICMP ? Int(journey.packet.icmpSequence) : nil, bytes: Int(journey.packet.length),
             steps: steps,
-            translations: journey.translations(record.direction).map { describe($0, packets: 1, routes: segmentRoutes) })
+            translations: journey.translations(record.direction).map { describe($0, packets: 1, routes: legRoutes) })
     }
 
     private func describe(_ step: Step, _ detail: StepDetail?) -> JourneyReport.Step {

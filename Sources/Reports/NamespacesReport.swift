@@ -7,8 +7,8 @@ public struct NamespacesReport: Codable, Sendable, Equatable {
             public var index: Int
             public var name: String
             /// Interfaces with the same number reach one another without routing.
-            public var segment: Int
-            /// Whether the segment reaches beyond the namespaces being traced.
+            public var linkDomain: Int
+            /// Whether the link domain reaches beyond the namespaces being traced.
             public var reachesOutside: Bool
         }
 
@@ -40,8 +40,8 @@ extension TraceSnapshot {
                     tracksConnections: namespace.tracksConnections,
                     interfaces: namespace.interfaces.sorted { $0.key < $1.key }.map { number, interface in
                         NamespacesReport.Entry.Interface(
-                            index: Int(number), name: interface.name, segment: Int(interface.segment),
-                            reachesOutside: layout.openSegments.contains(interface.segment))
+                            index: Int(number), name: interface.name, linkDomain: Int(interface.linkDomain),
+                            reachesOutside: layout.openLinkDomains.contains(interface.linkDomain))
                     }, unread: namespace.unread)
             }, leftOut: layout.leftOut.isEmpty ? nil : layout.leftOut)
     }

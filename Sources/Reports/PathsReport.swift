@@ -7,7 +7,7 @@ public struct PathsReport: Codable, Sendable, Equatable {
     public var since: String
     public var completeness: Completeness
     /// Prefixes that could not be placed, most events first.
-    public var unplaced: [UnplacedPrefix]
+    public var unplaced: [UnresolvedPrefix]
     public var paths: [PathReport]
 }
 
@@ -30,7 +30,7 @@ public struct PathReport: Codable, Sendable, Equatable {
         public var after: StepReport
         public var before: [StepReport]
         /// What lies between: `filter/FORWARD`, `routing`, …. One where it is certain.
-        public var lostIn: [String]
+        public var suspects: [String]
         /// Of what is lost in routing, what is known to drop packets there: `forwarding-disabled`, `ttl-spent`,
         /// `martian-source`, `reverse-path-filter`.
         public var causes: [String]
@@ -46,7 +46,7 @@ public struct PathReport: Codable, Sendable, Equatable {
     public var outcome: String
     /// Why the outcome cannot be told, where it is `incomplete`.
     @ExplicitNull public var reason: String?
-    @ExplicitNull public var endedAt: Ending?
+    @ExplicitNull public var droppedBetween: Ending?
     /// `original`, `reply`, or `both`.
     public var direction: String
     /// Packets that more than one journey could have been.
@@ -135,7 +135,7 @@ extension TraceSnapshot {
             id: pathID(index), packets: counts.packets, bytes: counts.bytes, firstSeen: Timestamp.text(counts.firstSeen),
             lastSeen: Timestamp.text(counts.lastSeen), medium: medium(of: path).rawValue, outcome: path.outcome.name,
             reason: path.doubt.explanation,
-            endedAt: ending, direction: counts.replies == 0 ? "original" : counts.originals == 0 ? "reply" : "both",
+            droppedBetween: ending, direction: counts.replies == 0 ? "original" : counts.originals == 0 ? "reply" : "both",
             ambiguous: counts.ambiguous, protocols: protocols, steps: steps.map(describe), translations: translations,
             example: PathReport.Example(
                 journey: journeyID(path.example.journey), protocol: TransportProtocol.name(tuple.transport),
@@ -147,7 +147,7 @@ extension TraceSnapshot {
 
     func describe(_ carried: CarriedPacket?) -> JourneyReport.Carried? {
         guard let carried else { return nil }
-        let record = journeys.first { $0.journey.segments.contains { $0.firstEvent == carried.segment } }
+        let record = journeys.first { $0.journey.legs.contains { $0.firstEvent == carried.leg } }
         return JourneyReport.Carried(
             journey: record.map { journeyID($0.journey) }, protocol: TransportProtocol.name(carried.tuple.transport),
             source: "\(carried.tuple.source)", destination: "\(carried.tuple.destination)")
@@ -166,13 +166,13 @@ extension TraceSnapshot {
 }
 
 extension PathRecord {
-    private func isOfKernelLog(_ table: RouteTable, _ layout: Layout) -> Bool {
+    private func isOfKernelLog(_ table: StepTrie, _ layout: Layout) -> Bool {
         let first = routes.first.flatMap { table.steps(of: $0).first }
         return first.map { layout.namespaces[layout.probes[Int($0.probe)].namespace].medium == .kernelLog } ?? false
     }
 
     /// The same steps and outcome have the same number in every run.
-    package func identifier(routes: RouteTable, layout: Layout) -> UInt64 {
+    package func identifier(routes: StepTrie, layout: Layout) -> UInt64 {
         var hash: UInt64 = 0xCBF2_9CE4_8422_2325  // FNV-1a, 64 bits
         func add(_ text: String) {
             for byte in text.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }

@@ -47,7 +47,7 @@ public struct Completeness: Codable, Sendable, Equatable {
 }
 
 /// A prefix of which nobody says to which chain it belongs.
-public struct UnplacedPrefix: Codable, Sendable, Equatable {
+public struct UnresolvedPrefix: Codable, Sendable, Equatable {
     /// The namespace whose events have it; `nil` for the kernel log, where only the prefix could tell.
     @ExplicitNull public var netns: String?
     public var prefix: String
@@ -62,8 +62,8 @@ public struct UnplacedPrefix: Codable, Sendable, Equatable {
 
 /// What the journeys that took one path have in common; `PathTable` has what they add up to.
 public struct PathRecord: Sendable {
-    /// By segment: the namespace is that of the route's probes.
-    public var routes: [RouteID]
+    /// By leg: the namespace is that of the route's probes.
+    public var routes: [StepPathID]
     public var outcome: Outcome
     public var doubt: Doubt
     /// Where they were dropped: the probes of which they should have reached one next.
@@ -81,7 +81,7 @@ public struct PathRecord: Sendable {
     public static let endpointLimit = 32
 
     init(example: JourneyRecord) {
-        routes = example.journey.segments.map(\.route)
+        routes = example.journey.legs.map(\.route)
         outcome = example.journey.outcome
         doubt = example.journey.doubt
         expected = example.journey.expected
@@ -101,8 +101,8 @@ public struct TranslationRecord: Sendable, Hashable {
     }
 
     public var kind: Kind
-    /// Index of the segment in the path.
-    public var segment: Int
+    /// Index of the leg in the path.
+    public var leg: Int
     public var from: IPAddress
     public var to: IPAddress
     /// 0 where ports play no role.
@@ -113,7 +113,7 @@ public struct TranslationRecord: Sendable, Hashable {
 /// A journey with what is still known of its events.
 public struct JourneyRecord: Sendable {
     public var journey: Journey
-    /// By segment; empty or shortened at the front where the history has been overwritten.
+    /// By leg; empty or shortened at the front where the history has been overwritten.
     public var details: [[StepDetail]]
     public var direction: Direction
 
@@ -144,7 +144,7 @@ public struct TraceSnapshot: Sendable {
     /// Names this run in identifiers.
     public var run: UInt64
     public var layout: Layout
-    public var routes: RouteTable
+    public var routes: StepTrie
     public var completeness: Completeness
     public var paths: PathTable
     public var flows: [FlowRecord]
@@ -152,12 +152,12 @@ public struct TraceSnapshot: Sendable {
     public var flowCount: Int
     /// The latest, oldest first, and those under way behind them.
     public var journeys: [JourneyRecord]
-    public var unplaced: [UnplacedPrefix]
+    public var unplaced: [UnresolvedPrefix]
 
     public init(
-        generatedAt: Int64, since: Int64, run: UInt64, layout: Layout, routes: RouteTable, completeness: Completeness,
+        generatedAt: Int64, since: Int64, run: UInt64, layout: Layout, routes: StepTrie, completeness: Completeness,
         paths: PathTable, flows: [FlowRecord], flowCount: Int? = nil, journeys: [JourneyRecord],
-        unplaced: [UnplacedPrefix] = []
+        unplaced: [UnresolvedPrefix] = []
     ) {
         self.unplaced = unplaced
         self.generatedAt = generatedAt

@@ -46,9 +46,9 @@ extension TraceSnapshot {
     func describe(_ step: Step) -> StepReport { layout.describe(step) }
 
     /// The step that first sees the packet behind `translation`, counted over the whole path.
-    func visibleStep(of translation: TranslationRecord, routes: [RouteID]) -> Int {
-        let before = routes.prefix(translation.segment).reduce(0) { $0 + self.routes.steps(of: $1).count }
-        let steps = self.routes.steps(of: routes[translation.segment])
+    func visibleStep(of translation: TranslationRecord, routes: [StepPathID]) -> Int {
+        let before = routes.prefix(translation.leg).reduce(0) { $0 + self.routes.steps(of: $1).count }
+        let steps = self.routes.steps(of: routes[translation.leg])
         let isDestination = translation.kind == .dnat || translation.kind == .snatReply
         let first = steps.firstIndex { step in
             let probe = layout.probes[Int(step.probe)]
@@ -63,8 +63,8 @@ extension TraceSnapshot {
         return before + (first ?? steps.count)
     }
 
-    func describe(_ translation: TranslationRecord, packets: UInt64, routes: [RouteID]) -> TranslationReport {
-        let namespace = self.routes.steps(of: routes[translation.segment]).first.map {
+    func describe(_ translation: TranslationRecord, packets: UInt64, routes: [StepPathID]) -> TranslationReport {
+        let namespace = self.routes.steps(of: routes[translation.leg]).first.map {
             layout.namespaces[layout.probes[Int($0.probe)].namespace].name
         }
         let hasPorts = translation.fromPort != 0 || translation.toPort != 0

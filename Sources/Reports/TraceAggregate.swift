@@ -34,7 +34,7 @@ public struct TraceAggregate: Sendable {
     public private(set) var ownEndpoints: [OwnEndpoint]
 
     private var index = PathIndex()
-    private var familiar = FamiliarJourneys()
+    private var familiar = AggregationCache()
     /// Of the paths and packets whose addresses were noted lately, by a few bits of the hash.
     private var noted = [UInt64](repeating: 0, count: 1 << 12)
     /// Used again for each journey.
@@ -64,7 +64,7 @@ public struct TraceAggregate: Sendable {
             return nil
         }
         if journey.outcome == .incomplete { incomplete += 1 }
-        let signature = FamiliarJourneys.signature(journey)
+        let signature = AggregationCache.signature(journey)
         if let kind = familiar.kind(signature), flowTable.flows[Int(kind.flow)].serial == kind.serial {
             flowTable.addAgain(journey, flow: Int(kind.flow), direction: kind.direction)
             paths.count(journey, kind.direction, Int(kind.path))
@@ -87,9 +87,9 @@ public struct TraceAggregate: Sendable {
         noteEndpoints(journey, path)
         keep(journey, direction)
         // What comes like it is known from here on.
-        if tallies.count <= FamiliarJourneys.mostTallies {
+        if tallies.count <= AggregationCache.mostTallies {
             familiar.insert(
-                FamiliarJourneys.Kind(
+                AggregationCache.Kind(
                     path: path, flow: flow, serial: flowTable.flows[flow].serial, direction: direction, tallies: tallies),
                 signature)
         }
@@ -118,14 +118,14 @@ public struct TraceAggregate: Sendable {
         return tuple.transport == TransportProtocol.tcp
             && (tuple.sourcePort == ownEndpoint.port || tuple.destinationPort == ownEndpoint.port)
             && tuple.source.isLoopback && tuple.destination.isLoopback
-            && journey.segments.allSatisfy { ownEndpoint.namespaces.contains($0.namespace) }
+            && journey.legs.allSatisfy { ownEndpoint.namespaces.contains($0.namespace) }
     }
 
     private mutating func path(of journey: Journey, _ history: EventHistory) -> Int? {
         if let known = index.path(of: journey) { return known }
         guard paths.count < limits.paths else { return nil }
         let example = JourneyRecord(
-            journey: journey, details: journey.segments.map { history.details(upTo: $0.lastEvent) }, direction: .original)
+            journey: journey, details: journey.legs.map { history.details(upTo: $0.lastEvent) }, direction: .original)
         index.insert(journey)
         paths.append(PathRecord(example: example))
         return paths.count - 1
@@ -133,10 +133,10 @@ public struct TraceAggregate: Sendable {
 
     /// Adds a journey's addresses and ports to those of its path, unless they are there already.
     private mutating func noteEndpoints(_ journey: Journey, _ path: Int) {
-        for index in journey.segments.indices {
-            let entry = journey.segments[index].entry
-            let exit = journey.segments[index].exit
-            if index == 0 || entry != journey.segments[index - 1].exit { noteEndpoints(entry, path) }
+        for index in journey.legs.indices {
+            let entry = journey.legs[index].entry
+            let exit = journey.legs[index].exit
+            if index == 0 || entry != journey.legs[index - 1].exit { noteEndpoints(entry, path) }
             if exit != entry { noteEndpoints(exit, path) }
         }
     }
@@ -164,7 +164,7 @@ public struct TraceAggregate: Sendable {
     public func recentJourneys(history: EventHistory) -> [JourneyRecord] {
         (recent[nextRecent...] + recent[..<nextRecent]).map { record in
             var record = record
-            record.details = record.journey.segments.map { history.details(upTo: $0.lastEvent) }
+            record.details = record.journey.legs.map { history.details(upTo: $0.lastEvent) }
             return record
         }
     }
@@ -174,8 +174,8 @@ extension Journey {
     /// Copies the values of `other` into the buffers that are there.
     fileprivate mutating func assign(_ other: Journey) {
         serial = other.serial
-        segments.removeAll(keepingCapacity: true)
-        segments.append(contentsOf: other.segments)
+        legs.removeAll(keepingCapacity: true)
+        legs.append(contentsOf: other.legs)
         outcome = other.outcome
         doubt = other.doubt
         isAmbiguous = other.isAmbiguous
@@ -189,7 +189,7 @@ extension Journey {
         carriedBy = other.carriedBy
     }
 
-    /// Where addresses or ports were rewritten: within a segment, or between its last probe and the next segment.
+    /// Where addresses or ports were rewritten: within a leg, or between its last probe and the next leg.
     ///
     /// - Parameter direction: which way of its connection the packet goes, for namespaces where connection tracking did
     ///   not say.
@@ -200,17 +200,17 @@ extension Journey {
     }
 
     fileprivate func addTranslations(_ direction: Direction, to found: inout [TranslationRecord]) {
-        for index in segments.indices {
-            let exit = index + 1 < segments.count ? segments[index + 1].entry : segments[index].exit
-            let entry = segments[index].entry
+        for index in legs.indices {
+            let exit = index + 1 < legs.count ? legs[index + 1].entry : legs[index].exit
+            let entry = legs[index].entry
             guard entry != exit else { continue }
-            let isReply = (segments[index].direction ?? direction) == .reply
+            let isReply = (legs[index].direction ?? direction) == .reply
             if entry.destination != exit.destination || hasPort(entry) && entry.destinationPort != exit.destinationPort {
                 let isPortOnly = entry.destination == exit.destination
                 let hasPortChanged = entry.destinationPort != exit.destinationPort && hasPort(entry)
                 found.append(
                     TranslationRecord(
-                        kind: isReply ? .snatReply : .dnat, segment: index, from: entry.destination, to: exit.destination,
+                        kind: isReply ? .snatReply : .dnat, leg: index, from: entry.destination, to: exit.destination,
                         fromPort: hasPortChanged && (isPortOnly || !isReply) ? entry.destinationPort : 0,
                         toPort: hasPortChanged && (isPortOnly || !isReply) ? exit.destinationPort : 0))
             }
@@ -219,7 +219,7 @@ extension Journey {
                 let hasPortChanged = entry.sourcePort != exit.sourcePort && hasPort(entry)
                 found.append(
                     TranslationRecord(
-                        kind: isReply ? .dnatReply : .snat, segment: index, from: entry.source, to: exit.source,
+                        kind: isReply ? .dnatReply : .snat, leg: index, from: entry.source, to: exit.source,
                         fromPort: hasPortChanged && (isPortOnly || isReply) ? entry.sourcePort : 0,
                         toPort: hasPortChanged && (isPortOnly || isReply) ? exit.sourcePort : 0))
             }

@@ -80,9 +80,9 @@ public enum Doubt: UInt8, Sendable, Hashable, CaseIterable {
 }
 
 /// The part of a journey within one namespace, from entry to exit.
-public struct JourneySegment: Sendable {
+public struct JourneyLeg: Sendable {
     public var namespace: Int
-    public var route: RouteID
+    public var route: StepPathID
     /// As the packet was first seen here.
     public var entry: PacketTuple
     /// As the packet left: as it was last seen here, or as connection tracking says that it was rewritten behind the
@@ -93,12 +93,12 @@ public struct JourneySegment: Sendable {
     public var opensConnection: Bool
     /// Which way of its connection the packet goes, where connection tracking says so.
     public var direction: Direction?
-    /// Positions of the segment's first and last event in the history.
+    /// Positions of the leg's first and last event in the history.
     public var firstEvent: UInt64
     public var lastEvent: UInt64
 
     public init(
-        namespace: Int, route: RouteID, entry: PacketTuple, exit: PacketTuple, lastHook: Hook, opensConnection: Bool,
+        namespace: Int, route: StepPathID, entry: PacketTuple, exit: PacketTuple, lastHook: Hook, opensConnection: Bool,
         direction: Direction? = nil, firstEvent: UInt64, lastEvent: UInt64
     ) {
         self.firstEvent = firstEvent
@@ -115,12 +115,12 @@ public struct JourneySegment: Sendable {
 
 /// A packet within another, or around it.
 public struct CarriedPacket: Sendable, Equatable {
-    /// `JourneySegment.firstEvent` of a segment of its journey.
-    public var segment: UInt64
+    /// `JourneyLeg.firstEvent` of a leg of its journey.
+    public var leg: UInt64
     public var tuple: PacketTuple
 
-    public init(segment: UInt64, tuple: PacketTuple) {
-        self.segment = segment
+    public init(leg: UInt64, tuple: PacketTuple) {
+        self.leg = leg
         self.tuple = tuple
     }
 }
@@ -130,7 +130,7 @@ public struct Journey: Sendable {
     /// Counts up from 1 within one run of the collector.
     public var serial: UInt64
     /// First to last; never empty in a journey that is handed out.
-    public var segments: [JourneySegment]
+    public var legs: [JourneyLeg]
     public var outcome: Outcome
     public var doubt: Doubt
     /// More than one packet could have caused some of its events.
@@ -151,7 +151,7 @@ public struct Journey: Sendable {
 
     public init(packet: Packet) {
         serial = 0
-        segments = []
+        legs = []
         outcome = .open
         doubt = .none
         isAmbiguous = false

@@ -5,26 +5,26 @@ public struct Layout: Sendable {
     public var probes: [Probe]
     /// Parallel to `probes`.
     public var isInForce: [Bool]
-    /// Segments that reach beyond the namespaces being traced: a network card, a peer in a namespace that is not known.
-    public var openSegments: Set<UInt32>
-    /// Open segments that reach a namespace which is not followed although it should be, or may reach one.
-    public var unfollowedSegments: Set<UInt32> = []
+    /// Link domains that reach beyond the namespaces being traced: a network card, a peer in a namespace that is not known.
+    public var openLinkDomains: Set<UInt32>
+    /// Open link domains that reach a namespace which is not followed although it should be, or may reach one.
+    public var unfollowedLinkDomains: Set<UInt32> = []
     /// Namespaces that should be followed and are not.
     public var leftOut: [LeftOutNamespace] = []
 
     public init(
-        namespaces: [NamespaceLayout] = [], probes: [Probe] = [], isInForce: [Bool] = [], openSegments: Set<UInt32> = []
+        namespaces: [NamespaceLayout] = [], probes: [Probe] = [], isInForce: [Bool] = [], openLinkDomains: Set<UInt32> = []
     ) {
         self.namespaces = namespaces
         self.probes = probes
         self.isInForce = isInForce
-        self.openSegments = openSegments
+        self.openLinkDomains = openLinkDomains
     }
 
     /// Whether `other` says the same of namespaces, interfaces and probes.
     public func isSame(as other: Layout) -> Bool {
         namespaces == other.namespaces && probes == other.probes && isInForce == other.isInForce
-            && openSegments == other.openSegments && unfollowedSegments == other.unfollowedSegments
+            && openLinkDomains == other.openLinkDomains && unfollowedLinkDomains == other.unfollowedLinkDomains
             && leftOut == other.leftOut
     }
 
@@ -37,7 +37,7 @@ public struct Layout: Sendable {
             let after = newer.proof(index)
             if before != after { changed.formUnion([before, after].compactMap { $0?.namespace }) }
         }
-        let open = openSegments.symmetricDifference(newer.openSegments)
+        let open = openLinkDomains.symmetricDifference(newer.openLinkDomains)
         for (index, namespace) in newer.namespaces.enumerated() where !changed.contains(index) {
             guard index < namespaces.count else {
                 changed.insert(index)
@@ -47,7 +47,7 @@ public struct Layout: Sendable {
             func deciding(_ chains: Set<BuiltInChain>) -> Set<BuiltInChain> { chains.filter { $0.hook == .input } }
             if before.interfaces != namespace.interfaces || before.tracksConnections != namespace.tracksConnections
                 || deciding(before.decidingChains) != deciding(namespace.decidingChains)
-                || namespace.interfaces.values.contains(where: { open.contains($0.segment) })
+                || namespace.interfaces.values.contains(where: { open.contains($0.linkDomain) })
             {
                 changed.insert(index)
             }
@@ -140,18 +140,18 @@ public struct BuiltInChain: Sendable, Hashable {
 /// A network interface, and which others a frame sent through it can reach.
 public struct Interface: Sendable, Hashable {
     public var name: String
-    /// Interfaces with the same segment, in any namespace, can reach one another without routing: the two ends of a
+    /// Interfaces with the same link domain, in any namespace, can reach one another without routing: the two ends of a
     /// veth pair, the ports of a bridge, tunnels of one kind, `lo` with itself. 0: not known.
-    public var segment: UInt32
+    public var linkDomain: UInt32
     /// In bytes; 0: not known.
     public var mtu: UInt32
     /// Puts packets into others: a tunnel, or a bridge with one as a port.
     public var isTunnel: Bool
 
-    public init(name: String, segment: UInt32 = 0, mtu: UInt32 = 0, isTunnel: Bool = false) {
+    public init(name: String, linkDomain: UInt32 = 0, mtu: UInt32 = 0, isTunnel: Bool = false) {
         self.isTunnel = isTunnel
         self.name = name
-        self.segment = segment
+        self.linkDomain = linkDomain
         self.mtu = mtu
     }
 }

@@ -21,7 +21,8 @@ struct AnalysisRun {
     ) throws {
         hasRules = !rules.isEmpty
         let options = Analysis.Options(
-            files: files, rules: try RuleBook(arguments: rules), links: try LinkBook(arguments: links), follows: follows,
+            files: files, rules: try OfflineRules(arguments: rules), links: try OfflineLinks(arguments: links),
+            follows: follows,
             linger: linger, maximumJourneys: maximumJourneys)
         self.analysis = analysis
         thread = AnalysisThread(analysis, options, consumer)

@@ -95,12 +95,12 @@ import TraceModel
         var examples: [Fingerprint: String] = [:]
 
         func accepts(_ bytes: RawSpan, _ message: Range<Int>, namespace: String) -> Bool { true }
-        func placed(_ bytes: RawSpan, _ message: Range<Int>, segment: UInt64) {}
+        func placed(_ bytes: RawSpan, _ message: Range<Int>, leg: UInt64) {}
         func ended(_ journey: Journey) {
             if journey.outcome == .dropped {
                 dropped.insert(journey.packet.fingerprint)
                 examples[journey.packet.fingerprint] =
-                    "\(journey.packet.tuple) \(journey.segments.map { "\($0.namespace) \($0.lastHook)" })"
+                    "\(journey.packet.tuple) \(journey.legs.map { "\($0.namespace) \($0.lastHook)" })"
             } else {
                 others.insert(journey.packet.fingerprint)
             }
@@ -109,7 +109,7 @@ import TraceModel
 
     private static func read(_ files: [String], rules: [String] = [], links: [String] = []) throws -> (Ends, Analysis.Result) {
         var options = Analysis.Options(
-            files: files, rules: try RuleBook(arguments: rules), links: try LinkBook(arguments: links))
+            files: files, rules: try OfflineRules(arguments: rules), links: try OfflineLinks(arguments: links))
         options.seed = 1
         let ends = Ends()
         let result = try Analysis().run(options, observer: ends)

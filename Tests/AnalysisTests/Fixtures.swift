@@ -33,7 +33,7 @@ func analyze(
     _ files: [String], rules: [String] = [], links: [String] = [], seed: UInt64? = nil
 ) throws -> Analysis.Result {
     var options = Analysis.Options(
-        files: files, rules: try RuleBook(arguments: rules), links: try LinkBook(arguments: links))
+        files: files, rules: try OfflineRules(arguments: rules), links: try OfflineLinks(arguments: links))
     if let seed { options.seed = seed }
     return try Analysis().run(options)
 }

@@ -25,7 +25,7 @@ import Testing
     func recorded(_ entry: Entry) throws {
         let path = "\(Self.directory)/\(entry.file).pcapng.zst"
         let result = try Analysis().run(Analysis.Options(files: [path]))
-        let verdict = LabVerdict(entry.network, LabReports(result.snapshot))
+        let verdict = LabAssessment(entry.network, LabReports(result.snapshot))
         #expect(verdict.checks.count > 2 && verdict.checks.filter { !$0.holds }.map(\.what) == [])
         #expect(result.problems.messages == [])
     }

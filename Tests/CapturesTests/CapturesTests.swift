@@ -8,11 +8,11 @@ let layout: Layout = {
     var layout = Layout(
         namespaces: [
             NamespaceLayout(
-                name: "host", inode: 7, interfaces: [2: Interface(name: "eth0", segment: 3, mtu: 1500)],
+                name: "host", inode: 7, interfaces: [2: Interface(name: "eth0", linkDomain: 3, mtu: 1500)],
                 tracksConnections: true,
                 decidingChains: [BuiltInChain(family: .ipv6, table: .filter, hook: .input, backend: .legacy)]),
             NamespaceLayout(name: "guest", inode: 8, medium: .kernelLog),
-        ], openSegments: [3])
+        ], openLinkDomains: [3])
     layout.probes = [
         Probe(
             namespace: 0, family: .ipv4, table: .raw, chain: "PREROUTING", hook: .prerouting, backend: .nft, prefix: "a",
@@ -26,7 +26,7 @@ let layout: Layout = {
     ]
     layout.isInForce = [true, true, true]
     layout.namespaces[1].unread = "too many open files"
-    layout.unfollowedSegments = [3]
+    layout.unfollowedLinkDomains = [3]
     layout.leftOut = [LeftOutNamespace(name: "other", inode: 9, reason: "too few file descriptors")]
     return layout
 }()
@@ -98,7 +98,7 @@ private func occurrences(of text: String, in bytes: [UInt8]) -> Int {
                 .layout(layout, ownPort: OwnPort(namespaces: [0], port: 9100)),
                 datagram([1, 2], time: 1_000_000, tags: [10, 11]), datagram([3], time: 1_000_001, tags: [10], namespace: 1),
             ])
-            recorder.take([.ended(segment: 10, path: 0xABC), .ended(segment: 11, path: 0)])
+            recorder.take([.ended(leg: 10, path: 0xABC), .ended(leg: 11, path: 0)])
         }
         #expect(found.counters.written == 3 && found.counters.dropped == 0 && found.counters.withoutPath == 0)
         let bytes = try #require(found.files["trace.pcapng"])
@@ -121,7 +121,7 @@ private func occurrences(of text: String, in bytes: [UInt8]) -> Int {
         let found = try recording { recorder in
             recorder.take([.layout(layout, ownPort: nil)])
             for number in 0..<100 { recorder.take([datagram([UInt8(number)], time: Int64(number), tags: [UInt64(number)])]) }
-            for number in (0..<100).reversed() { recorder.take([.ended(segment: UInt64(number), path: UInt64(number + 1))]) }
+            for number in (0..<100).reversed() { recorder.take([.ended(leg: UInt64(number), path: UInt64(number + 1))]) }
         }
         #expect(found.counters.written == 100 && found.counters.withoutPath == 0)
         #expect(read(try #require(found.files["trace.pcapng"])).numbers == Array(0..<100))

@@ -41,10 +41,10 @@ private struct Turns: ~Copyable {
     /// A guest, a host and what is behind it, all traced.
     private static func row() -> (World, guest: Int, host: Int, inet: Int) {
         var world = World()
-        let guest = world.addNamespace("guest", interfaces: [2: Interface(name: "up", segment: 10)])
+        let guest = world.addNamespace("guest", interfaces: [2: Interface(name: "up", linkDomain: 10)])
         let host = world.addNamespace(
-            "host", interfaces: [2: Interface(name: "br0", segment: 10), 3: Interface(name: "eth0", segment: 11)])
-        let inet = world.addNamespace("inet", interfaces: [2: Interface(name: "up0", segment: 11)])
+            "host", interfaces: [2: Interface(name: "br0", linkDomain: 10), 3: Interface(name: "eth0", linkDomain: 11)])
+        let inet = world.addNamespace("inet", interfaces: [2: Interface(name: "up0", linkDomain: 11)])
         return (world, guest, host, inet)
     }
 
@@ -60,7 +60,7 @@ private struct Turns: ~Copyable {
         turns.receive(world.events(host, Self.through, copy, in: 2, out: 3))
         turns.receive(world.events(guest, Way.out, copy, out: 2))
         turns.finish()
-        #expect(turns.collected.journeys.map(\.segments.count) == [2, 2])
+        #expect(turns.collected.journeys.map(\.legs.count) == [2, 2])
         #expect(turns.collected.journeys.allSatisfy { $0.isAmbiguous })
     }
 
@@ -74,12 +74,12 @@ private struct Turns: ~Copyable {
         }
         turns.finish()
         #expect(turns.collected.journeys.map(\.outcome) == [.sent, .sent, .sent])
-        #expect(turns.collected.journeys.allSatisfy { !$0.isAmbiguous && $0.segments.count == 2 })
+        #expect(turns.collected.journeys.allSatisfy { !$0.isAmbiguous && $0.legs.count == 2 })
     }
 
     @Test func whatArrivesIsNotTakenForACopyFromElsewhereThatLeftEarlier() {
         var (world, guest, host) = World.guestAndHost()
-        let other = world.addNamespace("other", interfaces: [2: Interface(name: "up", segment: 10)])
+        let other = world.addNamespace("other", interfaces: [2: Interface(name: "up", linkDomain: 10)])
         let copies = [packet(client, 1000, server, 53), packet(neighbour, 1000, server, 53)]
         var turns = Turns(world)
         turns.receive(world.events(guest, Way.out, copies[0], out: 2))
@@ -87,15 +87,15 @@ private struct Turns: ~Copyable {
         turns.receive(world.events(other, Way.out, copies[1], out: 2))
         turns.receive(world.events(host, Self.through, copies[0], in: 2, out: 3))
         turns.finish()
-        #expect(Set(turns.collected.journeys.map { $0.segments.map(\.namespace) }) == [[guest, host], [other, host]])
+        #expect(Set(turns.collected.journeys.map { $0.legs.map(\.namespace) }) == [[guest, host], [other, host]])
         #expect(turns.collected.journeys.allSatisfy { $0.outcome == .sent && !$0.isAmbiguous })
-        #expect(turns.collected.journeys.allSatisfy { $0.segments[0].entry == $0.segments.last?.entry })
+        #expect(turns.collected.journeys.allSatisfy { $0.legs[0].entry == $0.legs.last?.entry })
     }
 
     @Test("a translated copy is joined as connection tracking says, however late it says so", arguments: [true, false])
     func translatedCopies(_ isKnownAtOnce: Bool) {
         var (world, _, host, inet) = Self.row()
-        world.layout.openSegments = [10]
+        world.layout.openLinkDomains = [10]
         let sent = [packet(client, 1000, server, 53), packet(neighbour, 1000, server, 53)]
         let translated = [packet(outside, 1000, server, 53), packet(outside, 1024, server, 53)]
         var turns = Turns(world)
@@ -111,20 +111,20 @@ private struct Turns: ~Copyable {
         turns.receive(world.events(inet, Way.into, translated[0], in: 2))
         if !isKnownAtOnce { tell() }
         turns.finish()
-        let ends = turns.collected.journeys.map { [$0.segments.first?.entry, $0.segments.last?.entry] }
+        let ends = turns.collected.journeys.map { [$0.legs.first?.entry, $0.legs.last?.entry] }
         #expect(Set(ends) == Set(zip(sent, translated).map { [$0.tuple, $1.tuple] }))
         #expect(turns.collected.journeys.allSatisfy { $0.outcome == .delivered && !$0.isAmbiguous })
     }
 
     @Test func aTranslationThatNobodyConfirmsIsBelievedWhereNothingElseFits() {
         var (world, _, host, inet) = Self.row()
-        world.layout.openSegments = [10]
+        world.layout.openLinkDomains = [10]
         var turns = Turns(world)
         turns.receive(world.events(host, Self.through, packet(client, 1000, server, 53), in: 2, out: 3))
         turns.receive(world.events(inet, Way.into, packet(outside, 40_001, server, 53), in: 2))
         turns.finish()
         #expect(turns.collected.journeys.map(\.outcome) == [.delivered])
-        #expect(turns.collected.journeys.allSatisfy { !$0.isAmbiguous && $0.segments.count == 2 })
+        #expect(turns.collected.journeys.allSatisfy { !$0.isAmbiguous && $0.legs.count == 2 })
     }
 
     @Test func whatArrivedLongBeforeIsNotTheArrivalOfACopy() {
@@ -152,7 +152,7 @@ private struct Turns: ~Copyable {
         turns.receive(world.events(host, Self.through, request, in: 2, out: 3))
         turns.receive(world.events(guest, Way.out, request, out: 2), after: 200)
         turns.finish()
-        #expect(turns.collected.journeys.map(\.segments.count) == [2])
+        #expect(turns.collected.journeys.map(\.legs.count) == [2])
         #expect(turns.collected.journeys.allSatisfy { $0.outcome == .sent && !$0.isAmbiguous })
     }
 
@@ -194,6 +194,6 @@ private struct Turns: ~Copyable {
         turns.receive(copies.flatMap { world.events(inet, Way.into, $0, in: 2) })
         turns.finish()
         #expect(turns.collected.journeys.count == ports * hosts)
-        #expect(turns.collected.journeys.allSatisfy { $0.outcome == .delivered && !$0.isAmbiguous && $0.segments.count == 3 })
+        #expect(turns.collected.journeys.allSatisfy { $0.outcome == .delivered && !$0.isAmbiguous && $0.legs.count == 3 })
     }
 }

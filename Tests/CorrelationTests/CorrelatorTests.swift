@@ -35,8 +35,8 @@ private let server: UInt32 = 0x0808_0808
         let (collected, _) = correlate(world, events)
         #expect(collected.journeys.map(\.outcome) == [.delivered])
         let journey = try #require(collected.journeys.first)
-        #expect(journey.segments[0].entry.destination.description == "10.0.2.15")
-        #expect(journey.segments[0].exit.destination.description == "172.16.0.2")
+        #expect(journey.legs[0].entry.destination.description == "10.0.2.15")
+        #expect(journey.legs[0].exit.destination.description == "172.16.0.2")
         #expect(!journey.isAmbiguous)
     }
 
@@ -54,25 +54,25 @@ private let server: UInt32 = 0x0808_0808
     @Test func sourceTranslationOnTheWayOutIsFollowedIntoTheNextNamespace() throws {
         var world = World()
         let router = world.addNamespace(
-            "router", interfaces: [1: Interface(name: "in", segment: 10), 2: Interface(name: "out", segment: 20)])
-        let inet = world.addNamespace("inet", interfaces: [1: Interface(name: "up", segment: 20)])
-        world.layout.openSegments = [10]
+            "router", interfaces: [1: Interface(name: "in", linkDomain: 10), 2: Interface(name: "out", linkDomain: 20)])
+        let inet = world.addNamespace("inet", interfaces: [1: Interface(name: "up", linkDomain: 20)])
+        world.layout.openLinkDomains = [10]
         let events =
             world.events(router, Way.before + Way.through, packet(client, 1000, server, 53), in: 1, out: 2)
             + world.events(inet, Way.into, packet(outside, 40001, server, 53), in: 1)
         let (collected, _) = correlate(world, events)
         #expect(collected.journeys.map(\.outcome) == [.delivered])
         let journey = try #require(collected.journeys.first)
-        #expect(journey.segments.map(\.namespace) == [router, inet])
-        #expect(journey.segments[1].entry.sourcePort == 40001)
+        #expect(journey.legs.map(\.namespace) == [router, inet])
+        #expect(journey.legs[1].entry.sourcePort == 40001)
     }
 
     @Test func behindTheSourceTranslationOfInputAPacketIsStillTheSame() {
         var world = World()
         // A local process was answered through a DNAT in OUTPUT: the reply's source is put back between the nat and the
         // security table of INPUT.
-        let host = world.addNamespace("host", interfaces: [1: Interface(name: "eth0", segment: 5)])
-        world.layout.openSegments = [5]
+        let host = world.addNamespace("host", interfaces: [1: Interface(name: "eth0", linkDomain: 5)])
+        world.layout.openLinkDomains = [5]
         let events =
             world.events(
                 host, ["raw/PREROUTING", "mangle/PREROUTING", "mangle/INPUT", "filter/INPUT"], packet(server, 80, client, 1000),
@@ -92,9 +92,9 @@ private let server: UInt32 = 0x0808_0808
 
     @Test func aMulticastPacketBecomesAJourneyForEachReceiver() {
         var world = World()
-        let sender = world.addNamespace("sender", interfaces: [1: Interface(name: "eth0", segment: 9)])
+        let sender = world.addNamespace("sender", interfaces: [1: Interface(name: "eth0", linkDomain: 9)])
         let receivers = (1...3).map {
-            world.addNamespace("receiver\($0)", interfaces: [1: Interface(name: "eth0", segment: 9)])
+            world.addNamespace("receiver\($0)", interfaces: [1: Interface(name: "eth0", linkDomain: 9)])
         }
         let group = packet(client, 5000, 0xE000_0101, 5000)
         var events = world.events(sender, Way.out, group, out: 1)
@@ -168,12 +168,12 @@ private let server: UInt32 = 0x0808_0808
         #expect(collected.journeys.isEmpty)
         for event in world.events(host, Way.before + Way.through, request, in: 2, out: 3) { correlator.ingest(event) }
         correlator.advance(to: 9_000_000, into: &collected)
-        #expect(collected.journeys.map(\.outcome) == [.sent] && collected.journeys.first?.segments.count == 2)
+        #expect(collected.journeys.map(\.outcome) == [.sent] && collected.journeys.first?.legs.count == 2)
     }
 
     @Test func aPacketThatLeavesForWhereNobodyLooksIsSent() {
         var (world, guest, _) = World.guestAndHost()
-        world.layout.openSegments.insert(10)
+        world.layout.openLinkDomains.insert(10)
         let (collected, _) = correlate(world, world.events(guest, Way.out, packet(client, 1, server, 2), out: 2))
         #expect(collected.journeys.map(\.outcome) == [.sent])
     }
@@ -238,8 +238,8 @@ private let server: UInt32 = 0x0808_0808
 
     @Test func behindTheLastProbeATableWithRulesMayStillDrop() {
         var world = World()
-        let host = world.addNamespace("host", tables: [.filter], interfaces: [1: Interface(name: "eth0", segment: 1)])
-        world.layout.openSegments = [1]
+        let host = world.addNamespace("host", tables: [.filter], interfaces: [1: Interface(name: "eth0", linkDomain: 1)])
+        world.layout.openLinkDomains = [1]
         let events = world.events(host, ["filter/INPUT"], packet(server, 1, client, 2), in: 1)
         let (quiet, _) = correlate(world, events)
         #expect(quiet.journeys.map(\.outcome) == [.delivered])
@@ -252,8 +252,8 @@ private let server: UInt32 = 0x0808_0808
 
     @Test func whereNoProbeWouldTellItIsIncompleteRatherThanDropped() {
         var world = World()
-        let host = world.addNamespace("host", tables: [.raw], interfaces: [1: Interface(name: "eth0", segment: 1)])
-        world.layout.openSegments = [1]
+        let host = world.addNamespace("host", tables: [.raw], interfaces: [1: Interface(name: "eth0", linkDomain: 1)])
+        world.layout.openLinkDomains = [1]
         let (collected, _) = correlate(world, world.events(host, ["raw/PREROUTING"], packet(server, 1, client, 2), in: 1))
         #expect(collected.journeys.map(\.outcome) == [.incomplete])
         #expect(collected.journeys.map(\.doubt) == [.probesMissing])
@@ -263,8 +263,8 @@ private let server: UInt32 = 0x0808_0808
         var world = World()
         let host = world.addNamespace(
             "host", condition: Condition(text: "-d 10.0.2.15", dependence: .destination),
-            interfaces: [1: Interface(name: "eth0", segment: 1)])
-        world.layout.openSegments = [1]
+            interfaces: [1: Interface(name: "eth0", linkDomain: 1)])
+        world.layout.openLinkDomains = [1]
         let (collected, _) = correlate(world, world.events(host, Way.before, packet(server, 1, outside, 2), in: 1))
         #expect(collected.journeys.map(\.outcome) == [.incomplete])
         #expect(collected.journeys.map(\.doubt) == [.probesFiltered])
@@ -324,7 +324,7 @@ private let server: UInt32 = 0x0808_0808
         let certain = collected.journeys.filter { !$0.isAmbiguous }
         #expect(
             certain.isEmpty,
-            "\(collected.journeys.count) \(certain.prefix(3).map { "\($0.serial) \($0.outcome) \($0.doubt) \($0.segments.count)" })"
+            "\(collected.journeys.count) \(certain.prefix(3).map { "\($0.serial) \($0.outcome) \($0.doubt) \($0.legs.count)" })"
         )
     }
 
@@ -337,7 +337,7 @@ private let server: UInt32 = 0x0808_0808
         let (collected, _) = correlate(world, events)
         #expect(collected.journeys.count == 100)
         #expect(collected.journeys.allSatisfy { $0.outcome == .sent && !$0.isAmbiguous })
-        #expect(collected.journeys.allSatisfy { $0.segments[0].entry == $0.segments[1].entry })
+        #expect(collected.journeys.allSatisfy { $0.legs[0].entry == $0.legs[1].entry })
     }
 
     @Test func aPacketThatWasDroppedDoesNotTakeTheStepsOfItsCopy() {
@@ -360,7 +360,7 @@ private let server: UInt32 = 0x0808_0808
             correlator.noteTranslation(
                 namespace: host, original: request.tuple, reply: packet(server, 53, outside, 40001).tuple)
         }
-        let last = try #require(collected.journeys.first?.segments.last)
+        let last = try #require(collected.journeys.first?.legs.last)
         #expect(last.exit.source.description == "10.0.2.15" && last.exit.sourcePort == 40001)
         #expect(last.direction == .original)
     }
@@ -381,7 +381,7 @@ private let server: UInt32 = 0x0808_0808
         correlator.advance(to: 3_400_000, into: &collected)
         #expect(collected.journeys.isEmpty)
         correlator.advance(to: 7_000_000, into: &collected)
-        #expect(collected.journeys.map(\.outcome) == [.sent] && collected.journeys.first?.segments.count == 2)
+        #expect(collected.journeys.map(\.outcome) == [.sent] && collected.journeys.first?.legs.count == 2)
     }
 
     @Test func memoryIsBoundedByClosingTheOldestEarly() {
@@ -465,7 +465,7 @@ private let server: UInt32 = 0x0808_0808
             world.events(server, Way.into, hop(translated), in: 2),
         ]
         let (collected, _) = correlate(world, order.flatMap { parts[$0] }, limits: Self.limits)
-        #expect(collected.journeys.map { $0.segments.map(\.namespace) } == [[guest, router, server]])
+        #expect(collected.journeys.map { $0.legs.map(\.namespace) } == [[guest, router, server]])
         #expect(collected.journeys.map(\.isAmbiguous) == [false])
         #expect(collected.journeys.map(\.outcome) == [.delivered])
     }
@@ -476,7 +476,7 @@ private let server: UInt32 = 0x0808_0808
         let arrived = hop(packet(outside, 1000, 0x0808_0808, 53))
         let events = world.events(server, Way.into, arrived, in: 2) + world.events(guest, Way.out, sent, out: 2)
         let (collected, _) = correlate(world, events, limits: Self.limits)
-        #expect(collected.journeys.map { $0.segments.map(\.namespace) } == [[guest, server]])
+        #expect(collected.journeys.map { $0.legs.map(\.namespace) } == [[guest, server]])
         #expect(collected.journeys.map(\.isAmbiguous) == [true])
     }
 
@@ -486,6 +486,6 @@ private let server: UInt32 = 0x0808_0808
             world.events(guest, Way.out, packet(client, 1000, 0x0808_0808, 53), out: 2)
             + world.events(server, Way.into, packet(client, 1000, 0x0909_0909, 53), in: 2)
         let (collected, _) = correlate(world, events, limits: Self.limits)
-        #expect(collected.journeys.map(\.segments.count) == [1, 1])
+        #expect(collected.journeys.map(\.legs.count) == [1, 1])
     }
 }

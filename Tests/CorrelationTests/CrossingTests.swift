@@ -10,10 +10,10 @@ private let permutations = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1
 
 /// Several namespaces on one link.
 @Suite struct CrossingTests {
-    /// `names` with one interface each, number 2, on one segment.
+    /// `names` with one interface each, number 2, on one leg.
     private static func world(_ names: [String]) -> World {
         var world = World()
-        for name in names { _ = world.addNamespace(name, interfaces: [2: Interface(name: "eth0", segment: 9, mtu: 1500)]) }
+        for name in names { _ = world.addNamespace(name, interfaces: [2: Interface(name: "eth0", linkDomain: 9, mtu: 1500)]) }
         return world
     }
 
@@ -28,7 +28,7 @@ private let permutations = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1
             world.events(2, Way.into, request, in: 2),
         ]
         let (collected, _) = correlate(world, order.flatMap { parts[$0] })
-        #expect(collected.journeys.map { $0.segments.map(\.namespace) } == [[0, 1, 2]])
+        #expect(collected.journeys.map { $0.legs.map(\.namespace) } == [[0, 1, 2]])
         #expect(collected.journeys.map(\.outcome) == [.delivered])
         #expect(collected.journeys.map(\.isAmbiguous) == [false])
     }
@@ -45,7 +45,7 @@ private let permutations = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1
             world.events(2, Way.into, routed, in: 2),
         ]
         let (collected, _) = correlate(world, order.flatMap { parts[$0] })
-        #expect(collected.journeys.map { $0.segments.map(\.namespace) } == [[0, 1, 2]])
+        #expect(collected.journeys.map { $0.legs.map(\.namespace) } == [[0, 1, 2]])
         #expect(collected.journeys.map(\.isAmbiguous) == [false])
     }
 
@@ -60,7 +60,7 @@ private let permutations = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1
         ]
         let (collected, _) = correlate(world, order.flatMap { parts[$0] })
         #expect(collected.journeys.count == 4)
-        #expect(collected.journeys.allSatisfy { $0.segments.count == 2 && $0.segments[0].entry == $0.segments[1].entry })
+        #expect(collected.journeys.allSatisfy { $0.legs.count == 2 && $0.legs[0].entry == $0.legs[1].entry })
         #expect(collected.journeys.allSatisfy { !$0.isAmbiguous })
     }
 
@@ -75,12 +75,12 @@ private let permutations = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1
         let events = isReadInTurn ? sent[0] + arrived[0] + sent[1] + arrived[1] : (sent + arrived).flatMap(\.self)
         let (collected, _) = correlate(world, events)
         #expect(
-            collected.journeys.map { $0.segments.map(\.namespace) }.sorted { $0[1] < $1[1] } == [
+            collected.journeys.map { $0.legs.map(\.namespace) }.sorted { $0[1] < $1[1] } == [
                 [0, 1], [0, 1], [0, 2], [0, 2],
             ])
         #expect(collected.journeys.allSatisfy { !$0.isAmbiguous })
         // Each of the two reached both.
-        #expect(Set(collected.journeys.map { $0.segments[0].firstEvent }).count == 2)
+        #expect(Set(collected.journeys.map { $0.legs[0].firstEvent }).count == 2)
     }
 
     @Test func whatIsPutTogetherBeforeInputIsSaidToBe() {
@@ -96,9 +96,11 @@ private let permutations = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1
         "a connection's end takes nothing from packets that came before it", arguments: [(1_010_000, true), (900_000, false)])
     func endedConnection(_ end: Int64, _ isTranslated: Bool) {
         var world = World()
-        let interfaces: [UInt32: Interface] = [2: Interface(name: "in", segment: 5), 3: Interface(name: "out", segment: 6)]
+        let interfaces: [UInt32: Interface] = [
+            2: Interface(name: "in", linkDomain: 5), 3: Interface(name: "out", linkDomain: 6),
+        ]
         let host = world.addNamespace("host", interfaces: interfaces)
-        world.layout.openSegments = [5, 6]
+        world.layout.openLinkDomains = [5, 6]
         let request = packet(one, 1000, 0x0808_0808, 53)
         // At 1,000,000.
         let events = world.events(host, Way.before + Way.through, request, in: 2, out: 3)
@@ -113,6 +115,6 @@ private let permutations = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1
         for event in events { correlator.ingest(event) }
         correlator.advance(to: 3_000_000, into: &collected)
         let source = isTranslated ? "10.0.2.15" : "172.16.0.2"
-        #expect(collected.journeys.map { $0.segments.last?.exit.source.description } == [source])
+        #expect(collected.journeys.map { $0.legs.last?.exit.source.description } == [source])
     }
 }

@@ -4,8 +4,8 @@ import TraceModel
 @Suite struct RouteTableTests {
     @Test("a table holds the sequences that fit, and stays where it is past its room", arguments: [1, 2, 3, 64, 1000])
     func model(capacity: Int) {
-        var table = RouteTable(capacity: capacity)
-        var known: [[Step]: RouteID] = [[]: RouteTable.root]
+        var table = StepTrie(capacity: capacity)
+        var known: [[Step]: StepPathID] = [[]: StepTrie.root]
         var state: UInt64 = 9
         var left = 0
         for _ in 0..<5000 {

@@ -125,7 +125,7 @@ import TraceModel
         for index in newer.probes.indices where newer.probes[index].namespace == guest { newer.isInForce[index] = false }
         #expect(world.layout.changedNamespaces(in: newer) == [guest])
         newer = world.layout
-        newer.openSegments = []
+        newer.openLinkDomains = []
         #expect(world.layout.changedNamespaces(in: newer) == [host])
         newer = world.layout
         // A probe that proves nothing by its silence.
@@ -140,11 +140,11 @@ import TraceModel
         arguments: [("all", [] as [Table], [] as [String]), ("those before routing", [.security], ["security/FORWARD"])])
     func router(_ lost: String, _ tables: [Table], _ places: [String]) {
         var world = World()
-        let client = world.addNamespace("client", interfaces: [2: Interface(name: "eth0", segment: 10)])
+        let client = world.addNamespace("client", interfaces: [2: Interface(name: "eth0", linkDomain: 10)])
         let router = world.addNamespace(
             "router", tables: tables,
-            interfaces: [2: Interface(name: "lan", segment: 10), 3: Interface(name: "wan", segment: 11)])
-        let server = world.addNamespace("server", interfaces: [2: Interface(name: "eth0", segment: 11)])
+            interfaces: [2: Interface(name: "lan", linkDomain: 10), 3: Interface(name: "wan", linkDomain: 11)])
+        let server = world.addNamespace("server", interfaces: [2: Interface(name: "eth0", linkDomain: 11)])
         let sent = packet(1, 1, 2, 2)
         var forwarded = sent
         forwarded.timeToLive -= 1

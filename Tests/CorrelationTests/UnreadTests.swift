@@ -34,12 +34,12 @@ import TraceModel
             Case(
                 testDescription: "the link may reach a namespace that is left out",
                 change: {
-                    $0.openSegments.insert(10)
-                    $0.unfollowedSegments = [10]
+                    $0.openLinkDomains.insert(10)
+                    $0.unfollowedLinkDomains = [10]
                 }, ending: "incomplete notFollowed"),
             Case(
                 testDescription: "another link may reach a namespace that is left out",
-                sender: "host", way: Way.before + Way.through, change: { $0.unfollowedSegments = [10] }, ending: "sent none"),
+                sender: "host", way: Way.before + Way.through, change: { $0.unfollowedLinkDomains = [10] }, ending: "sent none"),
             Case(
                 testDescription: "the host's rules could not be read",
                 change: { $0.namespaces[1].unread = "too many open files" },
@@ -60,7 +60,7 @@ import TraceModel
     func unread(_ example: Case) {
         // A packet that comes from the guest must have been seen there: it comes from elsewhere then.
         let endings = Self.ending(example.way, of: example.sender) { layout in
-            if example.sender == "host" { layout.openSegments.insert(10) }
+            if example.sender == "host" { layout.openLinkDomains.insert(10) }
             example.change(&layout)
         }
         #expect(endings == [example.ending])

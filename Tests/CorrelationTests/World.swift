@@ -53,20 +53,20 @@ struct World {
         }
     }
 
-    /// A guest behind a host that forwards to the outside: interface 2 of the guest on a segment with interface 2 of the
+    /// A guest behind a host that forwards to the outside: interface 2 of the guest on a leg with interface 2 of the
     /// host; interface 3 of the host leads outside.
     static func guestAndHost(backend: Backend = .nft) -> (World, guest: Int, host: Int) {
         var world = World()
         let guest = world.addNamespace(
             "guest", backend: backend,
-            interfaces: [1: Interface(name: "lo", segment: 1), 2: Interface(name: "vGUEST", segment: 10)])
+            interfaces: [1: Interface(name: "lo", linkDomain: 1), 2: Interface(name: "vGUEST", linkDomain: 10)])
         let host = world.addNamespace(
             "host", backend: backend,
             interfaces: [
-                1: Interface(name: "lo", segment: 2), 2: Interface(name: "br0", segment: 10),
-                3: Interface(name: "eth0", segment: 11),
+                1: Interface(name: "lo", linkDomain: 2), 2: Interface(name: "br0", linkDomain: 10),
+                3: Interface(name: "eth0", linkDomain: 11),
             ])
-        world.layout.openSegments = [11]
+        world.layout.openLinkDomains = [11]
         return (world, guest, host)
     }
 }
@@ -98,15 +98,15 @@ struct Collected: JourneySink {
 
     init(_ world: World) { layout = world.layout }
 
-    mutating func accept(_ journey: Journey, routes: RouteTable, history: EventHistory) {
+    mutating func accept(_ journey: Journey, routes: StepTrie, history: EventHistory) {
         journeys.append(journey)
         ways.append(
-            journey.segments.map { segment in
-                let places = routes.steps(of: segment.route).map { step in
+            journey.legs.map { leg in
+                let places = routes.steps(of: leg.route).map { step in
                     let probe = layout.probes[Int(step.probe)]
                     return "\(probe.table.name)/\(probe.chain)"
                 }
-                return "\(layout.namespaces[segment.namespace].name):" + places.joined(separator: ",")
+                return "\(layout.namespaces[leg.namespace].name):" + places.joined(separator: ",")
             }
             .joined(separator: " > "))
     }
@@ -142,7 +142,7 @@ func correlate(
 
 /// Where the latest packets of each namespace were found last.
 private struct RecentNames {
-    private var names: [[(packet: Packet, name: SegmentName)]]
+    private var names: [[(packet: Packet, name: LegName)]]
     private let layout: Layout
 
     init(_ world: World) {

@@ -147,7 +147,7 @@ struct FuzzTarget: Sendable, CustomTestStringConvertible {
     private static let links = FuzzTarget(name: "ip -json link") {
         try [file("ping/host.links")]
     } body: { bytes in
-        var book = LinkBook()
+        var book = OfflineLinks()
         return (try? book.add(bytes, namespace: "a", file: "sample")) != nil
     }
 

@@ -20,10 +20,10 @@ private struct Fixture: ~Copyable {
             namespaces: [
                 NamespaceLayout(name: "host", inode: 1),
                 NamespaceLayout(
-                    name: "host", inode: 1, interfaces: [7: Interface(name: "eth0", segment: 1)], medium: .kernelLog),
+                    name: "host", inode: 1, interfaces: [7: Interface(name: "eth0", linkDomain: 1)], medium: .kernelLog),
                 NamespaceLayout(name: "guest", inode: 2, medium: .kernelLog),
             ],
-            openSegments: [],
+            openLinkDomains: [],
             probes: [
                 probe(0, .filter, "INPUT", .input, "nflog only"), probe(1, .filter, "INPUT", .input, "in: "),
                 probe(1, .filter, "X", .input, "user "), probe(1, .filter, "X", .forward, "user "),
@@ -47,7 +47,7 @@ private struct Fixture: ~Copyable {
         let routes = correlator.routes
         correlator.forEachOpen(limit: 100) { journey in
             found.append(
-                journey.segments.flatMap { routes.steps(of: $0.route) }.map { step in
+                journey.legs.flatMap { routes.steps(of: $0.route) }.map { step in
                     let probe = layout.probes[Int(step.probe)]
                     let input = layout.interfaceName(step.inInterface, namespace: probe.namespace) ?? "-"
                     return "\(probe.namespace) \(probe.table.name)/\(probe.chain) \(probe.hook.name) \(input)"
@@ -107,7 +107,7 @@ private struct Fixture: ~Copyable {
             Probe(
                 namespace: 2, family: .ipv4, table: .raw, chain: "PREROUTING", hook: .prerouting, backend: .nft,
                 prefix: "late ", coverage: .some))
-        fixture.registry.update(namespaces: layout.namespaces, openSegments: [], probes: layout.probes)
+        fixture.registry.update(namespaces: layout.namespaces, openLinkDomains: [], probes: layout.probes)
         fixture.correlator.update(fixture.registry.current.layout)
         fixture.reader.layoutChanged()
         fixture.read("late ")
@@ -119,8 +119,8 @@ private struct Fixture: ~Copyable {
         fixture.read("in: ", "tun7")
         let layout = fixture.registry.current.layout
         var fresh = layout.namespaces
-        fresh[1].interfaces = [7: Interface(name: "eth0", segment: 1)]
-        fixture.registry.update(namespaces: fresh, openSegments: [], probes: layout.probes)
+        fresh[1].interfaces = [7: Interface(name: "eth0", linkDomain: 1)]
+        fixture.registry.update(namespaces: fresh, openLinkDomains: [], probes: layout.probes)
         #expect(fixture.steps() == [["1 filter/INPUT INPUT tun7"]])
     }
 
@@ -141,10 +141,10 @@ private struct Fixture: ~Copyable {
     }
 
     @Test func manyPrefixesAreCountedTogetherPastALimit() {
-        var unplaced = UnplacedPrefixes()
+        var unplaced = UnresolvedPrefixes()
         for number in 0..<1000 { unplaced.count(unplaced.number(of: "p\(number)")) }
-        #expect(unplaced.events.count == UnplacedPrefixes.limit + 1)
+        #expect(unplaced.events.count == UnresolvedPrefixes.limit + 1)
         #expect(unplaced.events.values.reduce(0, +) == 1000)
-        #expect(unplaced.events[UnplacedPrefixes.others] == UInt64(1000 - UnplacedPrefixes.limit))
+        #expect(unplaced.events[UnresolvedPrefixes.others] == UInt64(1000 - UnresolvedPrefixes.limit))
     }
 }

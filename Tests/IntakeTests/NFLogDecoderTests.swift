@@ -81,7 +81,7 @@ private struct Messages {
     /// What finds no room is nobody's, rather than somebody else's.
     @Test func prefixesPastTheBoundShareAnOriginOfTheirOwn() throws {
         var decoder = NFLogDecoder(parser: PacketParser(), mostOrigins: 2)
-        var vocabulary = NFLogVocabulary()
+        var vocabulary = TemplateRegistry()
         var report = NFLogReport.none
         let packet: [UInt8] =
             [0x45, 0, 0, 28, 0, 1, 0, 0, 64, 17, 0, 0] + big(1) + big(2) + big(1000, 2) + big(53, 2) + [0, 8, 0, 0]
@@ -110,7 +110,7 @@ private struct Messages {
         var messages = Messages(seed: seed)
         let parser = PacketParser(seed: 7)
         var decoders = (0..<3).map { _ in NFLogDecoder(parser: parser) }
-        var vocabulary = NFLogVocabulary()
+        var vocabulary = TemplateRegistry()
         var report = NFLogReport.none
         var understood = 0
         var recognised = 0

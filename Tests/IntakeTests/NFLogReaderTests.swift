@@ -8,8 +8,8 @@ import WireFormat
 private func registry(_ prefixes: [(String, Table, Hook)]) -> LayoutRegistry {
     let registry = LayoutRegistry()
     registry.update(
-        namespaces: [NamespaceLayout(name: "host", inode: 1, interfaces: [2: Interface(name: "eth0", segment: 1)])],
-        openSegments: [1],
+        namespaces: [NamespaceLayout(name: "host", inode: 1, interfaces: [2: Interface(name: "eth0", linkDomain: 1)])],
+        openLinkDomains: [1],
         probes: prefixes.map { prefix, table, hook in
             Probe(
                 namespace: 0, family: .ipv4, table: table, chain: hook.name, hook: hook, backend: .nft, prefix: prefix,
@@ -39,7 +39,7 @@ private func logged(_ prefix: String, hook: Hook, sequence: UInt32, payload: [UI
 private struct Fixture: ~Copyable {
     var correlator = Correlator()
     var reader: NFLogReader
-    var vocabulary = NFLogVocabulary()
+    var vocabulary = TemplateRegistry()
 
     init(_ prefixes: [(String, Table, Hook)]) {
         let registry = registry(prefixes)

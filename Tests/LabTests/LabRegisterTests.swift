@@ -25,7 +25,7 @@ struct LabRegisterTests {
     func fallback() throws {
         try Fixture.with { fixture in
             try fixture.change("chmod 1777 \(fixture.parent)")
-            let register = LabRegister(parents: [fixture.parent, "/nonexistent"], fallback: fixture.parent)
+            let register = LabRegistry(parents: [fixture.parent, "/nonexistent"], fallback: fixture.parent)
             try register.add("ping", fixture.sandbox)
             var status = stat()
             let path = "\(fixture.parent)/ipt-trace-\(geteuid())"
@@ -97,7 +97,7 @@ private struct Fixture {
     let parent: String
     let sleeper: Process
     let sandbox: Sandbox
-    let register: LabRegister
+    let register: LabRegistry
 
     static func with(_ body: (Fixture) throws -> Void) throws {
         let parent = FileManager.default.temporaryDirectory.appendingPathComponent("ipt-trace-\(UUID().uuidString)").path
@@ -117,7 +117,7 @@ private struct Fixture {
         try body(
             Fixture(
                 parent: parent, sleeper: sleeper, sandbox: Sandbox(process: process, hasUserNamespace: false),
-                register: LabRegister(parents: [parent], fallback: "/nonexistent")))
+                register: LabRegistry(parents: [parent], fallback: "/nonexistent")))
     }
 
     func change(_ command: String) throws {

@@ -136,14 +136,14 @@ struct CureTests {
                 // A drop is certain some time after.
                 try await Task.sleep(for: .seconds(1.5))
                 let findings = try await sandbox.get(FindingsReport.self, "/findings").findings.filter { $0.kind != "one-way" }
-                let kinds = Dictionary(findings.map { ($0.kind, $0.remedy != nil) }) { $0 && $1 }
+                let kinds = Dictionary(findings.map { ($0.kind, $0.cures.first?.command != nil) }) { $0 && $1 }
                 #expect(kinds == test.findings, "\(test): \(findings)")
                 for finding in findings {
-                    guard let remedy = finding.remedy else { continue }
+                    guard let remedy = finding.cures.first?.command else { continue }
                     let output = try await sandbox.run(["sh", "-c", remedy])
                     #expect(output.isSuccess, "\(test): \(remedy): \(output.standardError)")
                 }
-                #expect(try await shell(test.request), "\(test): \(findings.compactMap(\.remedy))")
+                #expect(try await shell(test.request), "\(test): \(findings.flatMap(\.cures).map(\.command))")
                 // Nothing was put before a probe.
                 let probes = try await sandbox.trace("probes", "--netns", "r").standardOutput
                 #expect(!probes.contains("covered"), "\(test): \(probes)")
@@ -178,7 +178,7 @@ struct CureTests {
             try await sandbox.collecting("--netns", "host") { _ in
                 try await sandbox.sh("ping -c 1 -W 1 127.0.0.1")
                 try await Task.sleep(for: .seconds(1))
-                let remedies = try await sandbox.get(FindingsReport.self, "/findings").findings.compactMap(\.remedy)
+                let remedies = try await sandbox.get(FindingsReport.self, "/findings").findings.flatMap(\.cures).map(\.command)
                 #expect(remedies.count == Self.comments.count + 5, "\(remedies)")
                 for remedy in remedies {
                     let output = try await sandbox.run(["sh", "-c", remedy])

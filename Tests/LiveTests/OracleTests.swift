@@ -229,11 +229,11 @@ struct Oracle {
     private func drops(in netns: String, _ journeys: [JourneyReport], late: Set<String>, _ trace: KernelTrace) {
         var seen: [KernelTrace.Visit: Int] = [:]
         var certain: [KernelTrace.Visit: Int] = [:]
-        for journey in journeys where journey.outcome == "dropped" && journey.endedAt?.after.netns == netns {
+        for journey in journeys where journey.outcome == "dropped" && journey.droppedBetween?.after.netns == netns {
             guard let last = journey.steps.last(where: \.isBuiltIn) else { continue }
             let visit = KernelTrace.Visit(last, of: journey)
             seen[visit, default: 0] += 1
-            if journey.endedAt?.lostIn == ["\(last.table)/\(last.chain)"], last.table != "nat",
+            if journey.droppedBetween?.suspects == ["\(last.table)/\(last.chain)"], last.table != "nat",
                 !late.contains(journey.id)
             {
                 certain[visit, default: 0] += 1

@@ -79,8 +79,8 @@ struct PingTests {
                 let report = try await sandbox.paths("?proto=icmp") { !$0.paths.isEmpty }
                 let path = try #require(report.paths.first)
                 #expect(path.outcome == "dropped" && report.paths.count == 1)
-                #expect(path.endedAt?.after.table == "filter" && path.endedAt?.after.chain == "FORWARD")
-                #expect(path.endedAt?.before.map(\.table) == ["security"])
+                #expect(path.droppedBetween?.after.table == "filter" && path.droppedBetween?.after.chain == "FORWARD")
+                #expect(path.droppedBetween?.before.map(\.table) == ["security"])
                 let text = try await sandbox.trace("report", "paths", "--outcome", "dropped").standardOutput
                 #expect(text.contains("dropped: behind filter/FORWARD in host, before security/FORWARD in host"))
             }

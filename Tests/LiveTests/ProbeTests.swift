@@ -84,8 +84,8 @@ struct ProbeTests {
                 _ = try await sandbox.run(["ping", "-c", "1", "-W", "1", "127.0.0.9"])
                 let report = try await sandbox.paths { $0.paths.contains { $0.outcome == "dropped" } }
                 let path = try #require(report.paths.first { $0.outcome == "dropped" })
-                #expect(path.endedAt?.lostIn == ["mangle/POSTROUTING"])
-                #expect(path.endedAt?.before.map(\.chain) == ["POSTROUTING-before-nat"])
+                #expect(path.droppedBetween?.suspects == ["mangle/POSTROUTING"])
+                #expect(path.droppedBetween?.before.map(\.chain) == ["POSTROUTING-before-nat"])
                 #expect(report.completeness.events == (try await sandbox.probePackets()))
             }
             #expect(try await sandbox.trace("remove-probes", "--verify").isSuccess)

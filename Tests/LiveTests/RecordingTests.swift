@@ -408,7 +408,7 @@ struct KernelLogTests {
                     _ = try await sandbox.run(["ip", "netns", "exec", "guest", "ping", "-c", "1", "-W", "1", "8.8.8.8"])
                     let report = try await sandbox.paths("?proto=icmp") { !$0.paths.isEmpty }
                     #expect(report.paths.map(\.outcome) == ["dropped"])
-                    #expect(report.paths.first?.endedAt?.after.table == "filter")
+                    #expect(report.paths.first?.droppedBetween?.after.table == "filter")
                     let drops = try await sandbox.get(DropsReport.self, "/drops")
                     #expect(drops.drops.map(\.packets) == [1])
                 }

@@ -20,7 +20,7 @@ extension Scene {
                 deletion: deletion)
         ]
         layout.namespaces[1].facts = facts
-        add([segment(1, ["raw/PREROUTING", "filter/FORWARD"], tuple(1, 2))], .sent)
+        add([leg(1, ["raw/PREROUTING", "filter/FORWARD"], tuple(1, 2))], .sent)
     }
 
     /// A chain of filter whose policy drops an answer.
@@ -30,9 +30,9 @@ extension Scene {
         facts.exemptsFromTracking = exempts
         layout.namespaces[1].facts = facts
         layout.namespaces[1].decidingChains = [BuiltInChain(family: .ipv4, table: .filter, hook: .forward, backend: .nft)]
-        add([segment(1, ["nat/PREROUTING", "filter/FORWARD"], tuple(1, 2))], .sent)
+        add([leg(1, ["nat/PREROUTING", "filter/FORWARD"], tuple(1, 2))], .sent)
         let security = try #require(probe(1, "security/FORWARD"))
-        add([segment(1, ["filter/FORWARD"], tuple(2, 1, 53, 1000))], .dropped, expected: [security])
+        add([leg(1, ["filter/FORWARD"], tuple(2, 1, 53, 1000))], .dropped, expected: [security])
     }
 }
 
@@ -61,7 +61,7 @@ private func words(_ command: String) throws -> [String] {
         let rule = ["-p", "udp", "-m", "comment", "--comment", comment, "-j", "DROP"]
         var scene = Scene()
         scene.addShadow(deletion: rule)
-        let remedy = try #require(scene.findings("shadowed-rule").first?.remedy)
+        let remedy = try #require(scene.findings("shadowed-rule").first?.cures.first?.command)
         #expect(try words(remedy) == ["iptables-nft", "-t", "filter", "-D", "FORWARD"] + rule)
     }
 
@@ -72,7 +72,7 @@ private func words(_ command: String) throws -> [String] {
         var scene = Scene()
         scene.addShadow(deletion: ["-m", "comment", "--comment", comment, "-j", "DROP"])
         let finding = try #require(scene.findings("shadowed-rule").first)
-        #expect(finding.remedy == nil)
+        #expect(finding.cures.first?.command == nil)
     }
 
     @Test(
@@ -91,7 +91,7 @@ private func words(_ command: String) throws -> [String] {
         scene.addShadow(deletion: ["-p", "udp", "-j", "DROP"])
         if name == "guest" { scene.layout.namespaces[0].facts = scene.layout.namespaces[1].facts }
         let finding = try #require(scene.findings("shadowed-rule").first)
-        #expect(finding.remedy == prefix.map { "\($0) -D FORWARD -p udp -j DROP" })
+        #expect(finding.cures.first?.command == prefix.map { "\($0) -D FORWARD -p udp -j DROP" })
     }
 
     @Test("a rule whose deletion may change something, or whose backend is not known, is left to its owner")
@@ -99,11 +99,11 @@ private func words(_ command: String) throws -> [String] {
         for (deletion, backend) in [(nil, Backend.nft), (["-j", "DROP"], nil)] as [([String]?, Backend?)] {
             var scene = Scene()
             scene.addShadow(deletion: deletion, backend: backend)
-            #expect(try #require(scene.findings("shadowed-rule").first).remedy == nil)
+            #expect(try #require(scene.findings("shadowed-rule").first).cures.first?.command == nil)
         }
         var scene = Scene()
         scene.addShadow(deletion: ["-p", "udp", "-j", "DROP"], backend: .legacy)
-        #expect(try #require(scene.findings("shadowed-rule").first).remedy?.hasPrefix("iptables-legacy ") == true)
+        #expect(try #require(scene.findings("shadowed-rule").first).cures.first?.command.hasPrefix("iptables-legacy ") == true)
     }
 
     @Test(
@@ -119,8 +119,8 @@ private func words(_ command: String) throws -> [String] {
         facts.coveredProbes = ["filter/INPUT"]
         facts.missingProbes = ["filter/INPUT"]
         scene.layout.namespaces[1].facts = facts
-        #expect(try #require(scene.findings("probe-covered").first).remedy == remedy)
-        #expect(try #require(scene.findings("probe-missing").first).remedy == remedy)
+        #expect(try #require(scene.findings("probe-covered").first).cures.first?.command == remedy)
+        #expect(try #require(scene.findings("probe-missing").first).cures.first?.command == remedy)
     }
 
     struct Answers: CustomTestStringConvertible, Sendable {
@@ -160,7 +160,7 @@ private func words(_ command: String) throws -> [String] {
         try scene.addDroppedAnswer(test.chain, exempts: test.exempts)
         let found = scene.findings("replies-dropped")
         #expect(found.count == (test.isFound ? 1 : 0))
-        #expect(found.first?.remedy == test.remedy)
+        #expect(found.first?.cures.first?.command == test.remedy)
     }
 
     struct Local: CustomTestStringConvertible, Sendable {
@@ -213,15 +213,15 @@ private func words(_ command: String) throws -> [String] {
         ]
         scene.layout.namespaces[1].facts = facts
         let asked = tuple(test.source, 0x0A00_0101, 1000, 8080)
-        scene.add([scene.segment(1, ["raw/OUTPUT", "nat/OUTPUT", "filter/INPUT"], asked)], .delivered)
+        scene.add([scene.leg(1, ["raw/OUTPUT", "nat/OUTPUT", "filter/INPUT"], asked)], .delivered)
         if test.isAnswered {
             scene.add(
-                [scene.segment(1, ["raw/OUTPUT", "filter/INPUT"], tuple(0x0A00_0101, test.source, 8080, 1000))], .delivered)
+                [scene.leg(1, ["raw/OUTPUT", "filter/INPUT"], tuple(0x0A00_0101, test.source, 8080, 1000))], .delivered)
         }
         let found = scene.findings("dnat-missing-for-local")
         #expect(found.count == (test.isFound ? 1 : 0))
         let remedy = "iptables-nft -t nat -I OUTPUT 2 -d 10.0.1.1/32 -j DNAT --to-destination 10.0.2.2"
-        #expect(found.allSatisfy { $0.remedy == remedy && $0.packets == 1 && $0.evidence.count == 1 })
+        #expect(found.allSatisfy { $0.cures.first?.command == remedy && $0.packets == 1 && $0.journeys.count == 1 })
     }
 
     @Test(
@@ -237,13 +237,13 @@ private func words(_ command: String) throws -> [String] {
         facts.strictInterfaces = [interface]
         scene.layout.namespaces[1].facts = facts
         let next = ["mangle/INPUT", "mangle/FORWARD"].compactMap { scene.probe(1, $0) }
-        scene.add([scene.segment(1, ["raw/PREROUTING", "mangle/PREROUTING"], request)], .dropped, expected: next)
-        #expect(try #require(scene.findings("reverse-path-filter").first).remedy == remedy)
+        scene.add([scene.leg(1, ["raw/PREROUTING", "mangle/PREROUTING"], request)], .dropped, expected: next)
+        #expect(try #require(scene.findings("reverse-path-filter").first).cures.first?.command == remedy)
         // A table with rules before the routing decision may have been it.
         scene.layout.namespaces[1].decidingChains = [
             BuiltInChain(family: .ipv4, table: .mangle, hook: .prerouting, backend: .nft)
         ]
-        #expect(try #require(scene.findings("reverse-path-filter").first).remedy == nil)
+        #expect(try #require(scene.findings("reverse-path-filter").first).cures.first?.command == nil)
     }
 
     @Test("facts of older recordings, which knew no negation, are read")

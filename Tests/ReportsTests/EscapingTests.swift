@@ -37,15 +37,16 @@ private struct Samples {
     init() throws {
         var scene = Scene()
         let after = try #require(scene.probe(1, "security/FORWARD"))
-        scene.add([scene.segment(1, ["raw/PREROUTING", "filter/FORWARD"], request)], .dropped, expected: [after])
+        scene.add([scene.leg(1, ["raw/PREROUTING", "filter/FORWARD"], request)], .dropped, expected: [after])
         scene.add(
             [
-                scene.segment(0, ["raw/OUTPUT"], request),
-                scene.segment(1, ["raw/PREROUTING", "nat/POSTROUTING"], request, translated),
+                scene.leg(0, ["raw/OUTPUT"], request),
+                scene.leg(1, ["raw/PREROUTING", "nat/POSTROUTING"], request, translated),
             ], .sent)
         var snapshot = scene.snapshot
         snapshot.unplaced = [
-            UnplacedPrefix(netns: "guest", prefix: "prefix", events: 2), UnplacedPrefix(netns: nil, prefix: "log", events: 1),
+            UnresolvedPrefix(netns: "guest", prefix: "prefix", events: 2),
+            UnresolvedPrefix(netns: nil, prefix: "log", events: 1),
         ]
         paths = try Self.object(snapshot.pathsReport())
         journeys = try Self.object(snapshot.journeysReport())
@@ -67,7 +68,7 @@ private struct Samples {
         findings["findings"] = ["notice", "warning", "problem"].map { severity in
             [
                 "kind": "kind", "severity": severity, "title": "title", "netns": "netns", "reason": "reason", "packets": 1,
-                "evidence": ["1"], "remedy": "command",
+                "journeys": ["1"], "cures": [["netns": "a", "command": "command", "reason": "why"]],
             ]
         }
         precedence["conflicts"] = [
@@ -239,9 +240,9 @@ private struct Samples {
                 coverage: .some)
         }
         let step = UInt32(try #require(scene.layout.probes.firstIndex { $0.namespace == 1 }))
-        var segment = scene.segment(1, [], request)
-        segment.route = scene.routes.advance(RouteTable.root, by: Step(probe: step, inInterface: 1, outInterface: 1))
-        scene.add([segment], .dropped)
+        var leg = scene.leg(1, [], request)
+        leg.route = scene.routes.advance(StepTrie.root, by: Step(probe: step, inInterface: 1, outInterface: 1))
+        scene.add([leg], .dropped)
         let page = scene.snapshot.metrics()
         #expect(page.unicodeScalars.allSatisfy { $0 == "\n" || !$0.isInvisible })
         var series: Set<String> = []
@@ -273,7 +274,7 @@ private struct Samples {
         facts.coveredProbes = [text]
         scene.layout.namespaces[1].facts = facts
         let after = try #require(scene.probe(1, "security/FORWARD"))
-        scene.add([scene.segment(1, ["raw/PREROUTING", "filter/FORWARD"], request)], .dropped, expected: [after])
+        scene.add([scene.leg(1, ["raw/PREROUTING", "filter/FORWARD"], request)], .dropped, expected: [after])
         let snapshot = scene.snapshot
         let paths = snapshot.pathsReport()
         #expect(paths.paths.first?.steps.first?.netns == text && paths.paths.first?.steps.first?.in == text)

@@ -6,7 +6,7 @@ import TraceModel
 /// A snapshot over one namespace with hand-made journeys.
 struct Scene {
     var layout = Layout()
-    var routes = RouteTable()
+    var routes = StepTrie()
     var aggregate = TraceAggregate()
     var serial: UInt64 = 0
 
@@ -37,27 +37,27 @@ struct Scene {
         .map { UInt32($0) }
     }
 
-    mutating func segment(_ namespace: Int, _ places: [String], _ entry: PacketTuple, _ exit: PacketTuple? = nil)
-        -> JourneySegment
+    mutating func leg(_ namespace: Int, _ places: [String], _ entry: PacketTuple, _ exit: PacketTuple? = nil)
+        -> JourneyLeg
     {
-        var route = RouteTable.root
+        var route = StepTrie.root
         for place in places {
             guard let probe = probe(namespace, place) else { continue }
             route = routes.advance(route, by: Step(probe: probe, inInterface: 2, outInterface: 1))
         }
-        return JourneySegment(
+        return JourneyLeg(
             namespace: namespace, route: route, entry: entry, exit: exit ?? entry, lastHook: .postrouting,
             opensConnection: places.contains { $0.hasPrefix("nat") }, firstEvent: EventHistory.none,
             lastEvent: EventHistory.none)
     }
 
-    mutating func add(_ segments: [JourneySegment], _ outcome: Outcome, expected: [UInt32] = []) {
+    mutating func add(_ legs: [JourneyLeg], _ outcome: Outcome, expected: [UInt32] = []) {
         serial += 1
         var journey = Journey(
             packet: Packet(
-                tuple: segments[0].entry, fingerprint: Fingerprint(header: 0, payload: 0), length: 84, timeToLive: 64))
+                tuple: legs[0].entry, fingerprint: Fingerprint(header: 0, payload: 0), length: 84, timeToLive: 64))
         journey.serial = serial
-        journey.segments = segments
+        journey.legs = legs
         journey.outcome = outcome
         journey.expected = expected
         journey.firstSeen = 1_000_000 * Int64(serial)
@@ -90,8 +90,8 @@ let translated = tuple(0x0A00_020F, 0x0808_0808)
         for _ in 0..<3 {
             scene.add(
                 [
-                    scene.segment(0, ["raw/OUTPUT", "mangle/POSTROUTING"], request),
-                    scene.segment(1, ["raw/PREROUTING", "mangle/POSTROUTING", "nat/POSTROUTING"], request, translated),
+                    scene.leg(0, ["raw/OUTPUT", "mangle/POSTROUTING"], request),
+                    scene.leg(1, ["raw/PREROUTING", "mangle/POSTROUTING", "nat/POSTROUTING"], request, translated),
                 ], .sent)
         }
         let report = scene.snapshot.pathsReport()
@@ -110,7 +110,7 @@ let translated = tuple(0x0A00_020F, 0x0808_0808)
     @Test func theJSONHasTheFieldsThatOthersRelyOn() throws {
         var scene = Scene()
         scene.add(
-            [scene.segment(1, ["raw/PREROUTING"], request)], .dropped,
+            [scene.leg(1, ["raw/PREROUTING"], request)], .dropped,
             expected: [try #require(scene.probe(1, "mangle/PREROUTING"))])
         let report = scene.snapshot.pathsReport()
         #expect(
@@ -119,7 +119,7 @@ let translated = tuple(0x0A00_020F, 0x0808_0808)
         let text = String(decoding: try ReportJSON.encode(scene.snapshot.pathsReport()), as: UTF8.self)
         for field in [
             "\"schema\":1", "\"generated_at\":\"2026-11-21T08:09:12.499217Z\"", "\"completeness\":{", "\"outcome\":\"dropped\"",
-            "\"ended_at\":{\"after\":",
+            "\"dropped_between\":{\"after\":",
             "\"steps\":[{\"chain\":\"PREROUTING\",\"family\":\"ipv4\",\"hook\":\"PREROUTING\",\"in\":\"br0\"",
             "\"example\":{\"destination\":\"8.8.8.8\",\"destination_port\":53,\"journey\":\"0000000000000abc0000000000000001\"",
         ] {
@@ -131,18 +131,18 @@ let translated = tuple(0x0A00_020F, 0x0808_0808)
         func id(_ prepare: (inout Scene) -> Void) -> String? {
             var scene = Scene()
             prepare(&scene)
-            scene.add([scene.segment(1, ["raw/PREROUTING"], request)], .dropped)
+            scene.add([scene.leg(1, ["raw/PREROUTING"], request)], .dropped)
             return scene.snapshot.pathsReport().paths.last?.id
         }
         let plain = id { _ in }
-        let behindOthers = id { $0.add([$0.segment(0, ["raw/OUTPUT"], request)], .sent) }
+        let behindOthers = id { $0.add([$0.leg(0, ["raw/OUTPUT"], request)], .sent) }
         #expect(plain != nil && plain == behindOthers)
     }
 
     @Test func filtersChoosePaths() {
         var scene = Scene()
-        scene.add([scene.segment(0, ["raw/OUTPUT"], request)], .sent)
-        scene.add([scene.segment(1, ["raw/PREROUTING"], tuple(1, 2, 3, 4))], .dropped)
+        scene.add([scene.leg(0, ["raw/OUTPUT"], request)], .sent)
+        scene.add([scene.leg(1, ["raw/PREROUTING"], tuple(1, 2, 3, 4))], .dropped)
         let snapshot = scene.snapshot
         func count(_ change: (inout PathFilter) -> Void) -> Int {
             var filter = PathFilter()
@@ -162,7 +162,7 @@ let translated = tuple(0x0A00_020F, 0x0808_0808)
     @Test func theTextShowsEachStepAndWhereAPacketWasLost() throws {
         var scene = Scene()
         scene.add(
-            [scene.segment(1, ["raw/PREROUTING", "filter/FORWARD"], request)], .dropped,
+            [scene.leg(1, ["raw/PREROUTING", "filter/FORWARD"], request)], .dropped,
             expected: [try #require(scene.probe(1, "security/FORWARD"))])
         #expect(
             scene.snapshot.pathsReport().text() == """
@@ -178,7 +178,7 @@ let translated = tuple(0x0A00_020F, 0x0808_0808)
     @Test func namesCannotBreakOutOfMermaidOrMarkdown() {
         var scene = Scene()
         scene.layout.namespaces[1].name = "a\"]; click x \"javascript:1\" | <b>"
-        scene.add([scene.segment(1, ["raw/PREROUTING"], request)], .sent)
+        scene.add([scene.leg(1, ["raw/PREROUTING"], request)], .sent)
         let report = scene.snapshot.pathsReport()
         #expect("\(report.mermaid)".contains("[\"a#34;#93;#59; click x #34;javascript:1#34; #124; #60;b#62;\"]"))
         #expect("\(report.markdown)".contains("| a\"\\]; click x \"javascript:1\" &#124; &lt;b&gt; |"))
@@ -192,14 +192,14 @@ let translated = tuple(0x0A00_020F, 0x0808_0808)
         let restored = tuple(0x0808_0808, 0xAC10_0002, 53, 1000)
         scene.add(
             [
-                scene.segment(0, ["raw/OUTPUT"], request),
-                scene.segment(1, ["raw/PREROUTING", "nat/POSTROUTING"], request, translated),
+                scene.leg(0, ["raw/OUTPUT"], request),
+                scene.leg(1, ["raw/PREROUTING", "nat/POSTROUTING"], request, translated),
             ],
             .sent)
         scene.add(
             [
-                scene.segment(1, ["raw/PREROUTING", "mangle/FORWARD"], arriving, restored),
-                scene.segment(0, ["mangle/INPUT"], restored),
+                scene.leg(1, ["raw/PREROUTING", "mangle/FORWARD"], arriving, restored),
+                scene.leg(0, ["mangle/INPUT"], restored),
             ],
             .delivered)
         let flows = scene.snapshot.flowsReport().flows
@@ -216,7 +216,7 @@ let translated = tuple(0x0A00_020F, 0x0808_0808)
         limits.flows = 8
         var scene = Scene()
         scene.aggregate = TraceAggregate(limits: limits)
-        for port in 0..<100 { scene.add([scene.segment(0, ["raw/OUTPUT"], tuple(1, 2, UInt16(port), 9))], .sent) }
+        for port in 0..<100 { scene.add([scene.leg(0, ["raw/OUTPUT"], tuple(1, 2, UInt16(port), 9))], .sent) }
         #expect(scene.snapshot.flowsReport(limit: 1000).flows.count == 8)
         #expect(scene.snapshot.flowsReport(limit: 1000).flows.compactMap(\.original.sourcePort).min() == 92)
     }
@@ -226,8 +226,8 @@ let translated = tuple(0x0A00_020F, 0x0808_0808)
     @Test func packetsThatPassedDifferentChainsGiveOneOrder() throws {
         var scene = Scene()
         let first = ["raw/OUTPUT", "mangle/OUTPUT", "nat/OUTPUT", "filter/OUTPUT", "mangle/POSTROUTING", "nat/POSTROUTING"]
-        scene.add([scene.segment(1, first, request)], .sent)
-        scene.add([scene.segment(1, first.filter { !$0.hasPrefix("nat") }, request)], .sent)
+        scene.add([scene.leg(1, first, request)], .sent)
+        scene.add([scene.leg(1, first.filter { !$0.hasPrefix("nat") }, request)], .sent)
         let report = scene.snapshot.precedenceReport()
         let role = try #require(report.roles.first)
         #expect(role.netns == "host" && role.role == "client")
@@ -239,8 +239,8 @@ let translated = tuple(0x0A00_020F, 0x0808_0808)
 
     @Test func packetsThatDisagreeAreAConflict() throws {
         var scene = Scene()
-        for _ in 0..<2 { scene.add([scene.segment(1, ["filter/INPUT", "nat/INPUT"], request)], .delivered) }
-        scene.add([scene.segment(1, ["nat/INPUT", "filter/INPUT"], request)], .delivered)
+        for _ in 0..<2 { scene.add([scene.leg(1, ["filter/INPUT", "nat/INPUT"], request)], .delivered) }
+        scene.add([scene.leg(1, ["nat/INPUT", "filter/INPUT"], request)], .delivered)
         let report = scene.snapshot.precedenceReport()
         let conflict = try #require(report.conflicts.first)
         #expect(report.conflicts.count == 1)
@@ -251,16 +251,16 @@ let translated = tuple(0x0A00_020F, 0x0808_0808)
     @Test func rolesFollowFromWhatPacketsDid() {
         var scene = Scene()
         scene.add(
-            [scene.segment(0, ["raw/OUTPUT"], request), scene.segment(1, ["raw/PREROUTING", "mangle/FORWARD"], request)], .sent)
+            [scene.leg(0, ["raw/OUTPUT"], request), scene.leg(1, ["raw/PREROUTING", "mangle/FORWARD"], request)], .sent)
         #expect(scene.snapshot.precedenceReport().roles.map(\.role) == ["client", "router"])
         var other = Scene()
-        other.add([other.segment(1, ["raw/PREROUTING", "mangle/INPUT"], request)], .delivered)
+        other.add([other.leg(1, ["raw/PREROUTING", "mangle/INPUT"], request)], .delivered)
         #expect(other.snapshot.precedenceReport().roles.map(\.role) == ["server"])
     }
 
     @Test func aSilentNatIsExplained() {
         var scene = Scene()
-        scene.add([scene.segment(0, ["raw/OUTPUT"], request)], .sent)
+        scene.add([scene.leg(0, ["raw/OUTPUT"], request)], .sent)
         #expect(scene.snapshot.precedenceReport().notes.contains { $0.hasPrefix("guest: the nat chains saw nothing: no rule") })
         #expect(scene.snapshot.precedenceReport().notes.contains("host: no packet has passed it"))
         for index in scene.layout.probes.indices where scene.layout.probes[index].namespace == 1 {
@@ -274,7 +274,7 @@ let translated = tuple(0x0A00_020F, 0x0808_0808)
     @Test func everySampleHasAFamilyAndHostileNamesStayWithinTheirLabel() throws {
         var scene = Scene()
         scene.layout.namespaces[1].name = "a\"b\\c\nd"
-        scene.add([scene.segment(1, ["raw/PREROUTING"], request)], .dropped)
+        scene.add([scene.leg(1, ["raw/PREROUTING"], request)], .dropped)
         let text = scene.snapshot.metrics()
         #expect(text.contains("ipt_trace_journeys_total{outcome=\"dropped\"} 1\n"))
         #expect(
@@ -378,23 +378,23 @@ let translated = tuple(0x0A00_020F, 0x0808_0808)
         var tuple = Self.tuple
         if let source { tuple.source = source }
         let probes = expected.compactMap { scene.probe(1, $0) }
-        scene.add([scene.segment(1, places, tuple)], .dropped, expected: probes)
-        return try #require(scene.snapshot.pathsReport().paths.first?.endedAt)
+        scene.add([scene.leg(1, places, tuple)], .dropped, expected: probes)
+        return try #require(scene.snapshot.pathsReport().paths.first?.droppedBetween)
     }
 
     @Test func betweenTwoTablesItIsTheFirst() throws {
-        #expect(try ending(["filter/FORWARD"], ["security/FORWARD"]).lostIn == ["filter/FORWARD"])
+        #expect(try ending(["filter/FORWARD"], ["security/FORWARD"]).suspects == ["filter/FORWARD"])
     }
 
     @Test func whereNoTableHasRulesItIsRouting() throws {
         let found = try ending(["raw/PREROUTING", "mangle/PREROUTING"], ["mangle/INPUT", "mangle/FORWARD"], deciding: [])
-        #expect(found.lostIn == ["routing"] && found.causes == [])
+        #expect(found.suspects == ["routing"] && found.causes == [])
     }
 
     @Test func aTableWithRulesBeforeRoutingMayHaveBeenIt() throws {
         let found = try ending(
             ["raw/PREROUTING", "mangle/PREROUTING"], ["mangle/INPUT", "mangle/FORWARD"], deciding: ["mangle/PREROUTING"])
-        #expect(found.lostIn == ["mangle/PREROUTING", "routing"])
+        #expect(found.suspects == ["mangle/PREROUTING", "routing"])
     }
 
     @Test func anotherProgramsChainMayHaveBeenIt() throws {
@@ -406,7 +406,7 @@ let translated = tuple(0x0A00_020F, 0x0808_0808)
                 NamespaceFacts.OtherChain(family: nil, table: "late", name: "forward", hook: "FORWARD", priority: 200),
             ]
         }
-        #expect(found.lostIn == ["firewalld/filter_FORWARD of nftables"])
+        #expect(found.suspects == ["firewalld/filter_FORWARD of nftables"])
     }
 
     @Test func whatRoutingDropsIsNamedAsFarAsItIsKnown() throws {

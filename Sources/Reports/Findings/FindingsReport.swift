@@ -31,17 +31,42 @@ public struct Finding: Codable, Sendable, Equatable {
     /// Packets that show it.
     public var packets: UInt64
     /// Ids of journeys that show it; the first ones, at most ten.
-    public var evidence: [String]
-    /// A shell command that mends it; `nil` where none is certain to, or where it is a matter of choice.
-    @ExplicitNull public var remedy: String?
+    public var journeys: [String]
+    /// What mends it; empty where nothing is certain to, or where it is a matter of choice.
+    public var cures: [Cure]
+
+    /// - Parameter remedy: the command of the only cure; `nil` for none.
+    init(
+        kind: String, severity: Severity, title: String, netns: String, reason: String, packets: UInt64, journeys: [String],
+        remedy: String?
+    ) {
+        self.kind = kind
+        self.severity = severity
+        self.title = title
+        self.netns = netns
+        self.reason = reason
+        self.packets = packets
+        self.journeys = journeys
+        cures = remedy.map { [Cure(netns: netns, command: $0, reason: title)] } ?? []
+    }
+}
+
+/// A command that mends what a finding tells.
+public struct Cure: Codable, Sendable, Equatable {
+    /// The namespace that it changes.
+    public var netns: String
+    /// As a shell takes it, in the namespace of ipt-trace itself.
+    public var command: String
+    /// What is wrong without it.
+    public var reason: String
 }
 
 extension TraceSnapshot {
     public func findingsReport() -> FindingsReport {
         var all = PathFilter()
         all.limit = .max
-        let scene = Scene(layout: layout, paths: pathsReport(all).paths, flows: flowsReport(limit: 1000).flows)
-        let found = Scene.rules.flatMap { $0(scene) }
+        let input = DiagnosisInput(layout: layout, paths: pathsReport(all).paths, flows: flowsReport(limit: 1000).flows)
+        let found = DiagnosisInput.rules.flatMap { $0(input) }
         return FindingsReport(
             generatedAt: Timestamp.text(generatedAt), completeness: completeness,
             findings: found.sorted {
@@ -51,7 +76,7 @@ extension TraceSnapshot {
 }
 
 /// What the rules look at.
-struct Scene {
+struct DiagnosisInput {
     var layout: Layout
     var paths: [PathReport]
     var flows: [FlowReport]
@@ -75,6 +100,6 @@ struct Scene {
         guard !shown.isEmpty else { return nil }
         return Finding(
             kind: kind, severity: severity, title: title, netns: netns, reason: reason,
-            packets: shown.reduce(0) { $0 + $1.packets }, evidence: shown.prefix(10).map(\.example.journey), remedy: remedy)
+            packets: shown.reduce(0) { $0 + $1.packets }, journeys: shown.prefix(10).map(\.example.journey), remedy: remedy)
     }
 }

@@ -6,7 +6,7 @@ extension DropsReport {
             lines.append("")
             lines.append(
                 style.bad("\(Phrase.count(drop.packets, "packet"))")
-                    + " dropped \(Phrase.ending("dropped", nil, drop.endedAt, nil))")
+                    + " dropped \(Phrase.ending("dropped", nil, drop.droppedBetween, nil))")
             let protocols = drop.protocols.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }
             lines.append("  \(protocols.joined(separator: ", ")), \(Phrase.count(drop.bytes, "byte"))")
             let ends = Phrase.ends(
@@ -25,7 +25,7 @@ extension DropsReport {
             let ends = Phrase.ends(
                 drop.example.source, drop.example.sourcePort, drop.example.destination, drop.example.destinationPort)
             lines.append(
-                "| \(drop.packets) | \(Phrase.ending("dropped", nil, drop.endedAt, nil)) | "
+                "| \(drop.packets) | \(Phrase.ending("dropped", nil, drop.droppedBetween, nil)) | "
                     + "\(drop.example.protocol) \(ends) |")
         }
         return lines.joined(separator: "\n")

@@ -7,9 +7,9 @@ extension FindingsReport {
             lines += ["", "\(severity): \(style.bold("\(finding.title)"))", "  \(finding.reason)"]
             if finding.packets > 0 {
                 lines.append(
-                    "  shown by \(Phrase.count(finding.packets, "packet")), such as journey \(finding.evidence.first ?? "")")
+                    "  shown by \(Phrase.count(finding.packets, "packet")), such as journey \(finding.journeys.first ?? "")")
             }
-            if let remedy = finding.remedy { lines.append("  to mend it: \(remedy)") }
+            for cure in finding.cures { lines.append("  to mend it: \(cure.command)") }
         }
         return lines.joined(separator: "\n")
     }
@@ -19,7 +19,7 @@ extension FindingsReport {
         if findings.isEmpty { lines.append("Nothing was found to be wrong.") }
         for finding in findings {
             lines += ["## \(finding.severity.rawValue): \(finding.title)", "", "\(finding.reason)", ""]
-            if let remedy = finding.remedy { lines += ["    \(code: remedy)", ""] }
+            for cure in finding.cures { lines += ["    \(code: cure.command)", ""] }
         }
         return lines.joined(separator: "\n")
     }

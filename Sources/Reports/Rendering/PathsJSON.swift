@@ -34,8 +34,8 @@ extension PathReport {
         text.raw(String(bytes))
         text.raw(",\"direction\":")
         text.string(direction)
-        text.raw(",\"ended_at\":")
-        if let endedAt { try text.encoded(endedAt) } else { text.raw("null") }
+        text.raw(",\"dropped_between\":")
+        if let droppedBetween { try text.encoded(droppedBetween) } else { text.raw("null") }
         text.raw(",\"example\":")
         try example.write(to: &text)
         text.raw(",\"first_seen\":")

@@ -80,7 +80,7 @@ extension PathReport {
         return "\(example.protocol) \(ends)"
     }
 
-    var endingText: String { Phrase.ending(outcome, reason, endedAt, steps.last) }
+    var endingText: String { Phrase.ending(outcome, reason, droppedBetween, steps.last) }
 
     /// Translations that happened behind the step at `index`: the next one sees the packet rewritten.
     func remarks(at index: Int) -> [String] {

@@ -73,7 +73,7 @@ enum Phrase {
             guard let ending else { return "" }
             let causes = ending.causes.compactMap { RoutingLoss(rawValue: $0)?.explanation }
             return "behind \(place(ending.after)), before " + ending.before.map(place).joined(separator: " or ")
-                + (ending.lostIn.isEmpty ? "" : ": lost in " + ending.lostIn.joined(separator: " or "))
+                + (ending.suspects.isEmpty ? "" : ": lost in " + ending.suspects.joined(separator: " or "))
                 + (causes.isEmpty ? "" : " (\(causes.joined(separator: "; ")))")
         case "incomplete": return reason ?? ""
         default: return "may still go on"

@@ -34,7 +34,7 @@ struct LabNameArgument: ParsableArguments {
 
     /// The sandbox of the network, which has to be up.
     func sandbox() throws -> Sandbox {
-        guard let sandbox = try LabRegister().sandbox(of: try network().name) else {
+        guard let sandbox = try LabRegistry().sandbox(of: try network().name) else {
             throw CommandFailure(message: "\(name) is not up. Bring it up with: ipt-trace lab up \(name)")
         }
         return sandbox
@@ -151,7 +151,7 @@ struct LabRun: AsyncParsableCommand {
         } else {
             reports = LabReports(try await AnalysisRun(files: [recording ?? ""]).finish().snapshot)
         }
-        let verdict = LabVerdict(network, reports, traffic: result.traffic)
+        let verdict = LabAssessment(network, reports, traffic: result.traffic)
         Terminal.print(json ? try ReportKind.json(verdict) : verdict.text)
         if keep {
             Terminal.note(
@@ -182,7 +182,7 @@ struct LabJudge: AsyncParsableCommand {
     func run() async throws {
         let plain = try argument.network()
         let network = plain.with(try option.resolve(plain))
-        let verdict = LabVerdict(network, LabReports(try await AnalysisRun(files: [file]).finish().snapshot))
+        let verdict = LabAssessment(network, LabReports(try await AnalysisRun(files: [file]).finish().snapshot))
         Terminal.print(json ? try ReportKind.json(verdict) : verdict.text)
         if !verdict.asExpected { throw ExitCode(ExitStatus.checkFailed) }
     }
@@ -211,18 +211,18 @@ struct LabUp: AsyncParsableCommand {
 
     /// Sets a network up in a sandbox that outlives this process.
     static func bringUp(_ network: LabNetwork) async throws -> Sandbox {
-        guard try LabRegister().sandbox(of: network.name) == nil else {
+        guard try LabRegistry().sandbox(of: network.name) == nil else {
             throw CommandFailure(
                 message: "\(network.name) is up already. Take it down with: ipt-trace lab down \(network.name)")
         }
         let sandbox = try await Sandbox.detached(keeper: [Program.path, "lab", "hold"])
         do {
             // First, so that `lab down` finds it whatever happens to this process.
-            try LabRegister().add(network.name, sandbox)
+            try LabRegistry().add(network.name, sandbox)
             try await network.setUp(in: sandbox)
         } catch {
             sandbox.end()
-            try? LabRegister().remove(network.name)
+            try? LabRegistry().remove(network.name)
             throw error
         }
         return sandbox
@@ -269,8 +269,8 @@ struct LabDown: AsyncParsableCommand {
 
     /// Ends a network that is up.
     static func takeDown(_ name: String) throws {
-        try LabRegister().sandbox(of: name)?.end()
-        try LabRegister().remove(name)
+        try LabRegistry().sandbox(of: name)?.end()
+        try LabRegistry().remove(name)
     }
 }
 

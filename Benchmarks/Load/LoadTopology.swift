@@ -2,7 +2,7 @@ import Lab
 import Namespaces
 
 /// The networks that a flood goes through: those of `lab up ping`, with what is said here added.
-enum Terrain: String, CaseIterable {
+enum LoadTopology: String, CaseIterable {
     case two = "2 namespaces"
     case one = "1 namespace"
     case twenty = "20 namespaces"

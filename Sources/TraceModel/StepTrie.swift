@@ -11,28 +11,28 @@
     }
 }
 
-/// A sequence of steps within one namespace, by number: the node of a `RouteTable` at which it ends.
-public typealias RouteID = UInt32
+/// A sequence of steps within one namespace, by number: the node of a `StepTrie` at which it ends.
+public typealias StepPathID = UInt32
 
 /// All step sequences seen so far, as a tree: a packet's way is one number, and advancing it by a step is one look-up.
 ///
 /// Grows with the number of distinct sequences, not with traffic; `capacity` bounds it.
-public struct RouteTable: Sendable {
+public struct StepTrie: Sendable {
     /// Half a line of memory, since going on from a node is all that is done with it most of the time.
     private struct Node: Sendable, BitwiseCopyable {
         var step: Step
-        var parent: RouteID
+        var parent: StepPathID
         // The child that was taken last: on real traffic mostly the next one too.
-        var recentStep = RouteTable.noStep
-        var recentChild: RouteID = 0
+        var recentStep = StepTrie.noStep
+        var recentChild: StepPathID = 0
     }
 
     /// The empty sequence.
-    public static let root: RouteID = 0
+    public static let root: StepPathID = 0
 
     private var nodes: [Node]
     /// Nodes by parent and step, in open addressing; 0, which is nobody's child, in a free slot. At most two thirds are taken.
-    private var children = [RouteID](repeating: 0, count: 64)
+    private var children = [StepPathID](repeating: 0, count: 64)
     private let capacity: Int
     /// So that nobody can send packets whose ways collide.
     private let seed = (UInt64.random(in: 1...(.max)), UInt64.random(in: 1...(.max)))
@@ -47,7 +47,7 @@ public struct RouteTable: Sendable {
     private static let noStep = Step(probe: .max, inInterface: 0, outInterface: 0)
 
     /// For telling steps only.
-    public var forReading: RouteTable {
+    public var forReading: StepTrie {
         var table = self
         table.children = []
         return table
@@ -57,7 +57,7 @@ public struct RouteTable: Sendable {
     public private(set) var overflows = 0
 
     /// The sequence `route` with one step more.
-    public mutating func advance(_ route: RouteID, by step: Step) -> RouteID {
+    public mutating func advance(_ route: StepPathID, by step: Step) -> StepPathID {
         let index = Int(route)
         if nodes[index].recentStep == step { return nodes[index].recentChild }
         var slot = slot(route, step)
@@ -68,7 +68,7 @@ public struct RouteTable: Sendable {
                 overflows += 1
                 return route
             }
-            child = RouteID(nodes.count)
+            child = StepPathID(nodes.count)
             nodes.append(Node(step: step, parent: route))
             children[slot] = child
             if nodes.count * 3 > children.count * 2 { grow() }
@@ -78,11 +78,11 @@ public struct RouteTable: Sendable {
         return child
     }
 
-    private func isChild(_ child: RouteID, of route: RouteID, _ step: Step) -> Bool {
+    private func isChild(_ child: StepPathID, of route: StepPathID, _ step: Step) -> Bool {
         nodes[Int(child)].parent == route && nodes[Int(child)].step == step
     }
 
-    private func slot(_ route: RouteID, _ step: Step) -> Int {
+    private func slot(_ route: StepPathID, _ step: Step) -> Int {
         let one = UInt64(route) << 32 | UInt64(step.probe)
         let other = UInt64(step.inInterface) << 32 | UInt64(step.outInterface)
         let product = (one ^ seed.0).multipliedFullWidth(by: other ^ seed.1)
@@ -90,19 +90,19 @@ public struct RouteTable: Sendable {
     }
 
     private mutating func grow() {
-        children = [RouteID](repeating: 0, count: children.count * 2)
+        children = [StepPathID](repeating: 0, count: children.count * 2)
         for node in 1..<nodes.count {
             var slot = slot(nodes[node].parent, nodes[node].step)
             while children[slot] != 0 { slot = (slot + 1) & (children.count - 1) }
-            children[slot] = RouteID(node)
+            children[slot] = StepPathID(node)
         }
     }
 
     /// The probe of the last step of a sequence; that of no probe for the empty one.
-    public func lastProbe(of route: RouteID) -> UInt32 { nodes[Int(route)].step.probe }
+    public func lastProbe(of route: StepPathID) -> UInt32 { nodes[Int(route)].step.probe }
 
     /// The steps of a sequence, first to last.
-    public func steps(of route: RouteID) -> [Step] {
+    public func steps(of route: StepPathID) -> [Step] {
         var steps: [Step] = []
         var node = Int(route)
         while node != 0 {

@@ -1,8 +1,8 @@
 internal import TraceModel
 
 /// One rule after the other: what the packets show, and what in rules and settings explains it.
-extension Scene {
-    static let rules: [@Sendable (Scene) -> [Finding]] = [
+extension DiagnosisInput {
+    static let rules: [@Sendable (DiagnosisInput) -> [Finding]] = [
         forwardingDisabled, reversePath, repliesDropped, localWithoutTranslation, loopbackLeaves, hairpin, untracked,
         unevenBalance, shadowedRules, bothBackends, coveredProbes, missingProbes, oneWay,
     ]
@@ -11,20 +11,20 @@ extension Scene {
     /// packet goes no further than that wherever nobody wants it.
     private var lostInRouting: [PathReport] {
         paths.filter { path in
-            path.outcome == "dropped" && path.endedAt?.after.hook == "PREROUTING"
-                && path.endedAt?.before.contains { $0.hook == "FORWARD" } == true && !path.isMulticast
+            path.outcome == "dropped" && path.droppedBetween?.after.hook == "PREROUTING"
+                && path.droppedBetween?.before.contains { $0.hook == "FORWARD" } == true && !path.isMulticast
         }
     }
 
-    private static let forwardingDisabled: @Sendable (Scene) -> [Finding] = { scene in
-        scene.known.flatMap { netns, facts in
+    private static let forwardingDisabled: @Sendable (DiagnosisInput) -> [Finding] = { input in
+        input.known.flatMap { netns, facts in
             [("ipv4", facts.forwardsIPv4, "net.ipv4.ip_forward"), ("ipv6", facts.forwardsIPv6, "net.ipv6.conf.all.forwarding")]
                 .compactMap { family, forwards, setting in
                     guard forwards == false else { return nil }
-                    let shown = scene.lostInRouting.filter {
-                        $0.endedAt?.after.netns == netns && $0.endedAt?.after.family == family && !$0.comesBack
+                    let shown = input.lostInRouting.filter {
+                        $0.droppedBetween?.after.netns == netns && $0.droppedBetween?.after.family == family && !$0.comesBack
                     }
-                    return scene.finding(
+                    return input.finding(
                         "forwarding-disabled", .problem, "\(netns) does not forward packets", in: netns, shown,
                         because: "Packets for others arrived and vanished where they are routed, behind PREROUTING and before "
                             + "FORWARD; \(setting) is 0 there."
@@ -32,46 +32,50 @@ extension Scene {
                                 ? " (A router keeps a default route that it learned from another only by interfaces with "
                                     + "accept_ra=2.)" : ""),
                         remedy: shown.allSatisfy(\.isLostInRoutingAlone)
-                            ? scene.command(netns, ["sysctl", "-w", "\(setting)=1"]) : nil)
+                            ? input.command(netns, ["sysctl", "-w", "\(setting)=1"]) : nil)
                 }
         }
     }
 
-    private static let reversePath: @Sendable (Scene) -> [Finding] = { scene in
-        scene.known.flatMap { netns, facts in
+    private static let reversePath: @Sendable (DiagnosisInput) -> [Finding] = { input in
+        input.known.flatMap { netns, facts in
             facts.strictInterfaces.sorted().compactMap { interface in
                 guard facts.forwardsIPv4 != false else { return nil }
-                let shown = scene.lostInRouting.filter {
-                    $0.endedAt?.after.netns == netns && $0.endedAt?.after.family == "ipv4" && $0.endedAt?.after.in == interface
+                let shown = input.lostInRouting.filter {
+                    $0.droppedBetween?.after.netns == netns && $0.droppedBetween?.after.family == "ipv4"
+                        && $0.droppedBetween?.after.in == interface
                         && !$0.comesBack
                 }
                 // The greater of the interface's setting and that of all decides, so that 2 is enough.
-                let isCertain = shown.allSatisfy { $0.isLostInRoutingAlone && $0.endedAt?.causes == ["reverse-path-filter"] }
-                return scene.finding(
+                let isCertain = shown.allSatisfy {
+                    $0.isLostInRoutingAlone && $0.droppedBetween?.causes == ["reverse-path-filter"]
+                }
+                return input.finding(
                     "reverse-path-filter", .warning, "the reverse-path filter of \(interface) in \(netns) may drop packets",
                     in: netns, shown,
                     because: "Packets that arrived by \(interface) vanished where they are routed. Its reverse-path filter is "
                         + "strict: it drops what comes by another interface than answers would leave by.",
-                    remedy: isCertain ? scene.interfaceSetting(netns, interface, "rp_filter", 2) : nil)
+                    remedy: isCertain ? input.interfaceSetting(netns, interface, "rp_filter", 2) : nil)
             }
         }
     }
 
-    private static let repliesDropped: @Sendable (Scene) -> [Finding] = { scene in
-        scene.known.flatMap { netns, facts in
+    private static let repliesDropped: @Sendable (DiagnosisInput) -> [Finding] = { input in
+        input.known.flatMap { netns, facts in
             ["INPUT", "FORWARD"].flatMap { name in
                 AddressFamily.allCases.compactMap { family in
                     let chains = facts.chains?.filter { $0.table == "filter" && $0.name == name && $0.family == family }
                     let accepts = chains?.contains(where: \.acceptsEstablished) ?? facts.acceptsEstablished.contains(name)
                     guard !accepts, chains?.isEmpty != true else { return nil }
-                    let shown = scene.paths.filter {
-                        $0.outcome == "dropped" && $0.direction == "reply" && $0.endedAt?.after.netns == netns
-                            && $0.endedAt?.after.table == "filter" && $0.endedAt?.after.chain == name
-                            && $0.endedAt?.after.family == family.name && $0.endedAt?.lostIn.contains("filter/\(name)") == true
+                    let shown = input.paths.filter {
+                        $0.outcome == "dropped" && $0.direction == "reply" && $0.droppedBetween?.after.netns == netns
+                            && $0.droppedBetween?.after.table == "filter" && $0.droppedBetween?.after.chain == name
+                            && $0.droppedBetween?.after.family == family.name
+                            && $0.droppedBetween?.suspects.contains("filter/\(name)") == true
                     }
-                    let isCertain = shown.allSatisfy { $0.endedAt?.lostIn == ["filter/\(name)"] }
+                    let isCertain = shown.allSatisfy { $0.droppedBetween?.suspects == ["filter/\(name)"] }
                     let chain = chains?.count == 1 ? chains?.first : nil
-                    return scene.finding(
+                    return input.finding(
                         "replies-dropped", .problem, "\(netns) drops the answers to connections that it let out", in: netns,
                         shown,
                         because:
@@ -81,7 +85,7 @@ extension Scene {
                         remedy: isCertain && !facts.exemptsFromTracking
                             ? chain.flatMap { chain in
                                 chain.dropsTheRestOnly
-                                    ? scene.insertion(
+                                    ? input.insertion(
                                         netns, chain,
                                         ["-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT"]) : nil
                             } : nil)
@@ -90,11 +94,11 @@ extension Scene {
         }
     }
 
-    private static let localWithoutTranslation: @Sendable (Scene) -> [Finding] = { scene in
-        let paths = Dictionary(scene.paths.map { ($0.id, $0) }) { first, _ in first }
+    private static let localWithoutTranslation: @Sendable (DiagnosisInput) -> [Finding] = { input in
+        let paths = Dictionary(input.paths.map { ($0.id, $0) }) { first, _ in first }
         /// Flows that a process of a namespace began to the namespace itself, and that came to nothing.
         func failed(in netns: String) -> [FlowReport] {
-            scene.flows.filter { flow in
+            input.flows.filter { flow in
                 let own = flow.original.paths.compactMap { paths[$0] }
                 return !flow.isAnswered && flow.directionKnown
                     && !flow.translations.contains { $0.kind == "dnat" && $0.netns == netns }
@@ -103,7 +107,7 @@ extension Scene {
                     }
             }
         }
-        return scene.known.flatMap { netns, facts in
+        return input.known.flatMap { netns, facts in
             let forwarded = facts.redirections.filter { $0.chain == "PREROUTING" && $0.match.namesDestination }
             guard !forwarded.isEmpty else { return [Finding]() }
             let failed = failed(in: netns)
@@ -128,23 +132,24 @@ extension Scene {
                         "nat/PREROUTING rewrites \(place.joined(separator: ":")), but what a local process sends passes OUTPUT "
                         + "instead, where no such rule stands.",
                     packets: shown.reduce(0) { $0 + $1.original.packets },
-                    evidence: shown.prefix(10).map(\.original.latestJourney),
+                    journeys: shown.prefix(10).map(\.original.latestJourney),
                     remedy: chain.flatMap { chain in
-                        rule.outputArguments.flatMap { scene.insertion(netns, chain, $0) }
+                        rule.outputArguments.flatMap { input.insertion(netns, chain, $0) }
                     })
             }
         }
     }
 
-    private static let loopbackLeaves: @Sendable (Scene) -> [Finding] = { scene in
-        let shown = scene.paths.filter { path in
+    private static let loopbackLeaves: @Sendable (DiagnosisInput) -> [Finding] = { input in
+        let shown = input.paths.filter { path in
             let isLoopback = path.example.source.hasPrefix("127.") || path.example.source == "::1"
             guard isLoopback, let first = path.steps.first, first.hook == "OUTPUT" else { return false }
             let isRewritten =
                 path.translations.contains { $0.kind == "dnat" && $0.netns == first.netns }
-                || (path.outcome == "dropped" && path.endedAt?.after.table == "nat" && path.endedAt?.after.hook == "OUTPUT")
+                || (path.outcome == "dropped" && path.droppedBetween?.after.table == "nat"
+                    && path.droppedBetween?.after.hook == "OUTPUT")
             let isMasked = path.translations.contains { $0.kind == "snat" }
-            return isRewritten && (first.family == "ipv6" ? scene.losesAnswers(path) : !isMasked && path.outcome != "delivered")
+            return isRewritten && (first.family == "ipv6" ? input.losesAnswers(path) : !isMasked && path.outcome != "delivered")
         }
         return Dictionary(grouping: shown) { [$0.steps.first?.netns ?? "", $0.steps.first?.family ?? ""] }
             .sorted { ($0.key[0], $0.key[1]) < ($1.key[0], $1.key[1]) }.compactMap { place, shown in
@@ -157,7 +162,7 @@ extension Scene {
                         + "makes of its address."
                     : "no other machine answers and the kernel does not let out of a loopback interface. (MASQUERADE and "
                         + "route_localnet would change that, and open what listens on 127.0.0.1 to the neighbours.)"
-                return scene.finding(
+                return input.finding(
                     "loopback-source-leaves", .problem, "packets from \(address) are sent elsewhere", in: netns, shown,
                     because: "DNAT in OUTPUT changes where a packet goes after its source was chosen: it is \(address), which "
                         + rest + " Use another address of the machine instead.",
@@ -170,7 +175,7 @@ extension Scene {
         !flows.contains { $0.original.paths.contains(path.id) && $0.reply?.outcomes["delivered"] != nil }
     }
 
-    private static let hairpin: @Sendable (Scene) -> [Finding] = { scene in
+    private static let hairpin: @Sendable (DiagnosisInput) -> [Finding] = { input in
         /// What one rule would mend.
         struct Turn: Hashable, Comparable {
             var netns: String
@@ -186,13 +191,13 @@ extension Scene {
             }
         }
         var shown: [Turn: [PathReport]] = [:]
-        for path in scene.paths {
+        for path in input.paths {
             for translation in path.translations where translation.kind == "dnat" {
                 let netns = translation.netns
                 let step = path.steps.first { $0.netns == netns && $0.hook == "FORWARD" && $0.in != nil && $0.in == $0.out }
                 let isMasked = path.translations.contains { $0.kind == "snat" && $0.netns == netns }
                 guard let step, let interface = step.out, let family = AddressFamily(name: step.family), !isMasked,
-                    !scene.isMasked(path, netns)
+                    !input.isMasked(path, netns)
                 else { continue }
                 let turn = Turn(
                     netns: netns, family: family, interface: interface, transport: path.example.protocol,
@@ -201,7 +206,7 @@ extension Scene {
             }
         }
         return shown.sorted { $0.key < $1.key }.compactMap { turn, paths in
-            let facts = scene.facts(turn.netns)
+            let facts = input.facts(turn.netns)
             // Where two backends hold nat tables, a rule of the one may be passed over for the other's.
             let chains = facts?.chains?.filter { $0.family == turn.family && $0.table == "nat" && $0.name == "POSTROUTING" }
             let chain = chains?.count == 1 ? chains?.first : nil
@@ -210,13 +215,13 @@ extension Scene {
             let rule =
                 ["-o", turn.interface, "-d", turn.server] + transport
                 + ["-m", "conntrack", "--ctstate", "DNAT", "-j", "MASQUERADE"]
-            return scene.finding(
+            return input.finding(
                 "hairpin-without-masquerade", .problem, "\(turn.netns) sends packets back to where they came from, unmasked",
                 in: turn.netns,
                 paths,
                 because: "A forwarded port leads back into the network of the client. The answer goes from the server to the "
                     + "client directly, and the client refuses it: it comes from an address that it did not ask.",
-                remedy: chain.flatMap { scene.insertion(turn.netns, $0, rule) })
+                remedy: chain.flatMap { input.insertion(turn.netns, $0, rule) })
         }
     }
 
@@ -229,15 +234,15 @@ extension Scene {
             }
     }
 
-    private static let untracked: @Sendable (Scene) -> [Finding] = { scene in
-        scene.known.compactMap { netns, facts in
+    private static let untracked: @Sendable (DiagnosisInput) -> [Finding] = { input in
+        input.known.compactMap { netns, facts in
             guard facts.exemptsFromTracking, facts.translates else { return nil }
-            let shown = scene.paths.filter { path in
+            let shown = input.paths.filter { path in
                 let here = path.steps.filter { $0.netns == netns }
                 return here.contains { $0.hook == "FORWARD" } && !here.contains { $0.table == "nat" }
                     && !path.translations.contains { $0.netns == netns }
             }
-            return scene.finding(
+            return input.finding(
                 "nat-without-tracking", .warning, "nat's rules in \(netns) do not see packets that raw exempts from tracking",
                 in: netns, shown,
                 because:
@@ -248,11 +253,11 @@ extension Scene {
     }
 
     /// Connections that statistic shares out, by Pearson's chi-squared test against equal shares.
-    private static let unevenBalance: @Sendable (Scene) -> [Finding] = { scene in
-        scene.known.flatMap { netns, facts in
+    private static let unevenBalance: @Sendable (DiagnosisInput) -> [Finding] = { input in
+        input.known.flatMap { netns, facts in
             guard facts.redirections.contains(where: { $0.text.contains("statistic") }) else { return [Finding]() }
             var servers: [String: [String: [String]]] = [:]
-            for flow in scene.flows {
+            for flow in input.flows {
                 for translation in flow.translations where translation.kind == "dnat" && translation.netns == netns {
                     let front = "\(translation.from)\(flow.original.destinationPort.map { ":\($0)" } ?? "")"
                     servers[front, default: [:]][translation.to, default: []].append(flow.original.latestJourney)
@@ -269,7 +274,7 @@ extension Scene {
                         "Of \(total) connections: \(text). By chance that happens less than once in a thousand times. Each rule "
                         + "with statistic takes its share of what the rules before it left: of three the first takes a third, the "
                         + "next half, the last the rest.",
-                    packets: UInt64(total), evidence: Array(shares.values.joined().prefix(10)), remedy: nil)
+                    packets: UInt64(total), journeys: Array(shares.values.joined().prefix(10)), remedy: nil)
             }
         }
     }
@@ -283,16 +288,16 @@ extension Scene {
         return deviation > freedom * root * root * root
     }
 
-    private static let shadowedRules: @Sendable (Scene) -> [Finding] = { scene in
-        scene.known.flatMap { netns, facts in
+    private static let shadowedRules: @Sendable (DiagnosisInput) -> [Finding] = { input in
+        input.known.flatMap { netns, facts in
             facts.shadows.compactMap { shadow in
-                let shown = scene.paths.filter { path in
+                let shown = input.paths.filter { path in
                     path.steps.contains {
                         $0.netns == netns && $0.family == shadow.family.name && $0.table == shadow.table
                             && $0.chain == shadow.chain && path.meets(shadow.match, at: $0)
                     }
                 }
-                return scene.finding(
+                return input.finding(
                     "shadowed-rule", shadow.isRedundant ? .notice : .warning,
                     "a rule of \(shadow.table)/\(shadow.chain) in \(netns) can never match", in: netns, shown,
                     because: "\"\(shadow.later)\" stands behind \"\(shadow.earlier)\", which decides about every packet that "
@@ -301,53 +306,53 @@ extension Scene {
                         + (shadow.isRedundant
                             ? ""
                             : " Which of the two was meant, only whoever wrote them knows: move the one up, or delete it."),
-                    remedy: scene.deletion(netns, shadow))
+                    remedy: input.deletion(netns, shadow))
             }
         }
     }
 
-    private static let bothBackends: @Sendable (Scene) -> [Finding] = { scene in
-        scene.known.filter { $0.facts.backends.count > 1 }.map { netns, _ in
+    private static let bothBackends: @Sendable (DiagnosisInput) -> [Finding] = { input in
+        input.known.filter { $0.facts.backends.count > 1 }.map { netns, _ in
             Finding(
                 kind: "both-backends", severity: .notice, title: "\(netns) has rules of iptables-nft and of iptables-legacy",
                 netns: netns,
                 reason: "Each program shows its own rules only, and packets pass both: what one accepts the other may drop.",
-                packets: 0, evidence: [], remedy: nil)
+                packets: 0, journeys: [], remedy: nil)
         }
     }
 
-    private static let coveredProbes: @Sendable (Scene) -> [Finding] = { scene in
-        scene.known.filter { !$0.facts.coveredProbes.isEmpty }.map { netns, facts in
+    private static let coveredProbes: @Sendable (DiagnosisInput) -> [Finding] = { input in
+        input.known.filter { !$0.facts.coveredProbes.isEmpty }.map { netns, facts in
             Finding(
                 kind: "probe-covered", severity: .warning, title: "rules were put before probes in \(netns)", netns: netns,
                 reason:
                     "Another program inserted rules at the head of \(facts.coveredProbes.sorted().joined(separator: ", ")): "
                     + "packets that these rules decide about are not seen there.",
-                packets: 0, evidence: [], remedy: scene.ownCommand("install-probes", netns))
+                packets: 0, journeys: [], remedy: input.ownCommand("install-probes", netns))
         }
     }
 
-    private static let missingProbes: @Sendable (Scene) -> [Finding] = { scene in
-        scene.known.filter { !$0.facts.missingProbes.isEmpty }.map { netns, facts in
+    private static let missingProbes: @Sendable (DiagnosisInput) -> [Finding] = { input in
+        input.known.filter { !$0.facts.missingProbes.isEmpty }.map { netns, facts in
             Finding(
                 kind: "probe-missing", severity: .warning, title: "probes were taken out of \(netns)", netns: netns,
                 reason:
                     "Another program replaced or flushed \(facts.missingProbes.sorted().joined(separator: ", ")), "
                     + "with the probes that stood there: what happens there is not seen.",
-                packets: 0, evidence: [], remedy: scene.ownCommand("install-probes", netns))
+                packets: 0, journeys: [], remedy: input.ownCommand("install-probes", netns))
         }
     }
 
-    private static let oneWay: @Sendable (Scene) -> [Finding] = { scene in
+    private static let oneWay: @Sendable (DiagnosisInput) -> [Finding] = { input in
         let answered: Set<String> = ["tcp", "icmp", "icmpv6"]
-        let silent = scene.flows.filter { flow in
+        let silent = input.flows.filter { flow in
             flow.reply == nil && flow.directionKnown && answered.contains(flow.protocol)
                 && flow.original.outcomes.keys.allSatisfy { $0 == "delivered" || $0 == "sent" }
         }
         let ids = Set(silent.flatMap(\.original.paths))
-        let shown = scene.paths.filter { ids.contains($0.id) }
+        let shown = input.paths.filter { ids.contains($0.id) }
         return [
-            scene.finding(
+            input.finding(
                 "one-way", .notice, "nothing came back for \(silent.count) connection\(silent.count == 1 ? "" : "s")",
                 in: shown.first?.steps.last?.netns ?? "", shown,
                 because: "Packets went all their way and no answer to them was seen: the other side did not answer, its answer "
@@ -360,7 +365,7 @@ extension Scene {
 extension PathReport {
     /// Whether nothing but the routing decision can have dropped its packets. Nat's chains cannot drop.
     fileprivate var isLostInRoutingAlone: Bool {
-        endedAt?.lostIn.filter { !$0.hasPrefix("nat/") } == ["routing"]
+        droppedBetween?.suspects.filter { !$0.hasPrefix("nat/") } == ["routing"]
     }
 
     /// Whether its packets do not leave the namespace that sent them.

@@ -6,36 +6,36 @@ package struct NFLogRecall {
     /// By origin: the number of its probe, or one of those that stand for none.
     fileprivate var probes: [UInt32] = []
     /// By recent packet: what became of its last event.
-    fileprivate var fates = [Fate](repeating: .unknown, count: RecentPackets.capacity)
-    /// It holds as long as this is that of `NFLogPlacing`.
+    fileprivate var entries = [Entry](repeating: .unknown, count: RecentPackets.capacity)
+    /// It holds as long as this is that of `ProbeResolver`.
     fileprivate var epoch: UInt64 = 0
 
-    fileprivate enum Fate {
+    fileprivate enum Entry {
         case unknown
         /// It is one of those that are not followed.
         case leftOut
-        case followed(SegmentName)
+        case followed(LegName)
     }
 
     package init() {}
 
     /// A packet has taken the place of another one, and its event is not taken.
     @inline(__always)
-    package mutating func forget(_ packet: UInt8) { fates[Int(packet)] = .unknown }
+    package mutating func forget(_ packet: UInt8) { entries[Int(packet)] = .unknown }
 
     @inline(never)
     fileprivate mutating func forget(_ epoch: UInt64) {
         probes.removeAll(keepingCapacity: true)
-        for index in fates.indices { fates[index] = .unknown }
+        for index in entries.indices { entries[index] = .unknown }
         self.epoch = epoch
     }
 }
 
 /// Turns decoded reports of one namespace into events: says which probe each is of, and counts what is missing. They may come
 /// from several decoders, one after the other, as from files of which one continues another.
-package struct NFLogPlacing {
+package struct ProbeResolver {
     package private(set) var counters = IntakeCounters()
-    package private(set) var unplaced = UnplacedPrefixes()
+    package private(set) var unplaced = UnresolvedPrefixes()
 
     package let namespace: Int
     private let registry: LayoutRegistry
@@ -76,7 +76,7 @@ package struct NFLogPlacing {
     ///   - origin: the one that the report names.
     ///   - recall: that of the decoder that made the report.
     ///   - now: microseconds since 1970, for events that the kernel did not stamp.
-    /// - Returns: the segment that it is part of (`Correlator.ingest`), or `NFLogReader.noTag`.
+    /// - Returns: the leg that it is part of (`Correlator.ingest`), or `NFLogReader.noTag`.
     @inline(__always)
     package mutating func take(
         _ report: NFLogReport, _ packet: @autoclosure () -> Packet, _ origin: @autoclosure () -> NFLogOrigin,
@@ -106,7 +106,7 @@ package struct NFLogPlacing {
             isStamped: report.timestamp != 0)
         let slot = Int(report.packet)
         if !report.isNewPacket {
-            switch recall.fates[slot] {
+            switch recall.entries[slot] {
             case .followed(let name):
                 if correlator.extend(name, with: sighting) { return name.firstEvent }
             case .leftOut:
@@ -126,14 +126,14 @@ package struct NFLogPlacing {
             // One that is followed stays so behind a translation that is not known yet.
             !correlator.mayContinue(packet, at: sighting.probe)
         {
-            recall.fates[slot] = .leftOut
+            recall.entries[slot] = .leftOut
             counters.thinned += 1
             return NFLogReader.noTag
         }
         var packet = packet
         packet.timeToLive = sighting.timeToLive
         let name = correlator.ingest(Event(packet: packet, sighting: sighting))
-        recall.fates[slot] = .followed(name)
+        recall.entries[slot] = .followed(name)
         return name.firstEvent
     }
 
@@ -172,7 +172,7 @@ package struct NFLogPlacing {
     /// The hook is none of IP's.
     private static let impossible = UInt32.max - 1
     /// Numbers from here on stand for prefixes that no probe has.
-    private static let firstUnplaced = impossible - UInt32(UnplacedPrefixes.limit) - 1
+    private static let firstUnplaced = impossible - UInt32(UnresolvedPrefixes.limit) - 1
 
     /// The slow path, once for each origin.
     private mutating func place(

@@ -6,7 +6,7 @@ internal import WireFormat
 
 /// The interfaces of a machine's namespaces as `ip -json -details link` printed them: their names, and which of them reach one
 /// another.
-public struct LinkBook: Sendable {
+public struct OfflineLinks: Sendable {
     private(set) var links: [(namespace: String, links: [LinkMessage])] = []
 
     public init() {}
@@ -107,11 +107,11 @@ public struct LinkBook: Sendable {
             }
             readings.append(reading)
         }
-        let segments = LinkGraph.segments(readings)
-        var layout = Layout(openSegments: segments.open)
+        let linkDomains = LinkGraph.linkDomains(readings)
+        var layout = Layout(openLinkDomains: linkDomains.open)
         for (index, page) in links.enumerated() {
             layout.namespaces.append(
-                NamespaceLayout(name: page.namespace, inode: 0, interfaces: segments.interfaces[index], medium: medium))
+                NamespaceLayout(name: page.namespace, inode: 0, interfaces: linkDomains.interfaces[index], medium: medium))
         }
         return layout
     }

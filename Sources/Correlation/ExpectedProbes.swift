@@ -1,9 +1,9 @@
 internal import TraceModel
 
 /// Which probes a packet has to pass, and what it means when it was not seen again.
-struct Itinerary: Sendable {
+struct ExpectedProbes: Sendable {
     /// What is known from a packet's steps within one namespace.
-    struct Verdict: Sendable {
+    struct Assessment: Sendable {
         var ending: Ending
         /// A probe that it must have passed before its last step did not see it.
         var hasGap: Bool
@@ -43,11 +43,11 @@ struct Itinerary: Sendable {
         var hook: Hook
     }
 
-    /// A verdict that has been worked out, in a chain of those on the same route.
+    /// A assessment that has been worked out, in a chain of those on the same route.
     private struct Known {
         var conditions: UInt32
         var next: Int32
-        var verdict: Verdict
+        var assessment: Assessment
     }
 
     private struct ArrivalKey: Hashable {
@@ -58,10 +58,10 @@ struct Itinerary: Sendable {
     }
 
     private var points: [Key: [Point]] = [:]
-    private var namespacesBySegment: [UInt32: Set<Int>] = [:]
+    private var namespacesByLinkDomain: [UInt32: Set<Int>] = [:]
     let interfaces: InterfaceTable
     private var known: [Known] = []
-    /// By route: its first verdict in `known`, -1 for none.
+    /// By route: its first assessment in `known`, -1 for none.
     private var firstKnown: [Int32] = []
     /// Of all verdicts.
     private(set) var probes: [UInt32] = []
@@ -79,13 +79,13 @@ struct Itinerary: Sendable {
         self.layout = layout
         var loopbacks: Set<UInt32> = []
         for (index, namespace) in layout.namespaces.enumerated() {
-            for interface in namespace.interfaces.values where interface.segment != 0 {
-                namespacesBySegment[interface.segment, default: []].insert(index)
-                if interface.name == "lo" { loopbacks.insert(interface.segment) }
+            for interface in namespace.interfaces.values where interface.linkDomain != 0 {
+                namespacesByLinkDomain[interface.linkDomain, default: []].insert(index)
+                if interface.name == "lo" { loopbacks.insert(interface.linkDomain) }
             }
         }
         interfaces = InterfaceTable(
-            layout, joined: loopbacks.union(namespacesBySegment.filter { $0.value.count > 1 }.keys))
+            layout, joined: loopbacks.union(namespacesByLinkDomain.filter { $0.value.count > 1 }.keys))
         // Bit 0 is the empty condition. Probes with conditions past the 31st are taken as reporting some packets only.
         var conditions: [Condition: UInt8] = [.none: 0]
         var bits: [UInt32] = []
@@ -142,22 +142,22 @@ struct Itinerary: Sendable {
     /// - Parameters:
     ///   - conditions: the conditions that the packet is known to have met, as bits.
     ///   - now: microseconds since 1970, for probes that expire.
-    mutating func verdict(_ route: RouteID, _ routes: RouteTable, conditions: UInt32, now: Int64) -> Verdict {
+    mutating func assessment(_ route: StepPathID, _ routes: StepTrie, conditions: UInt32, now: Int64) -> Assessment {
         forgetIfExpired(now)
         let conditions = conditions | 1
         let index = Int(route)
         if index < firstKnown.count {
             var next = firstKnown[index]
             while next >= 0 {
-                if known[Int(next)].conditions == conditions { return known[Int(next)].verdict }
+                if known[Int(next)].conditions == conditions { return known[Int(next)].assessment }
                 next = known[Int(next)].next
             }
         }
         while firstKnown.count <= index { firstKnown.append(-1) }
-        let verdict = decide(routes.steps(of: route), conditions: conditions, now: now)
-        known.append(Known(conditions: conditions, next: firstKnown[index], verdict: verdict))
+        let assessment = decide(routes.steps(of: route), conditions: conditions, now: now)
+        known.append(Known(conditions: conditions, next: firstKnown[index], assessment: assessment))
         firstKnown[index] = Int32(known.count - 1)
-        return verdict
+        return assessment
     }
 
     /// A probe that has expired is no longer one that a packet has to pass.
@@ -175,8 +175,8 @@ struct Itinerary: Sendable {
         cacheEnd = expiries.first { $0 > now } ?? .max
     }
 
-    private mutating func decide(_ steps: [Step], conditions: UInt32, now: Int64) -> Verdict {
-        guard let last = steps.last else { return Verdict(ending: .undecidable, hasGap: true) }
+    private mutating func decide(_ steps: [Step], conditions: UInt32, now: Int64) -> Assessment {
+        guard let last = steps.last else { return Assessment(ending: .undecidable, hasGap: true) }
         let lastProbe = layout.probes[Int(last.probe)]
         let namespace = lastProbe.namespace
         let family = lastProbe.family
@@ -209,23 +209,23 @@ struct Itinerary: Sendable {
         // Ahead: first the rest of this hook.
         let dependence = dependenceCrossed(from: lastProbe)
         if let next = here.first(where: { $0.priority >= lastProbe.priority && !seen.contains($0.probe) }) {
-            return Verdict(ending: expected([next], crosses: dependence(lastProbe.hook, next.priority)), hasGap: hasGap)
+            return Assessment(ending: expected([next], crosses: dependence(lastProbe.hook, next.priority)), hasGap: hasGap)
         }
         let isWatched = !here.isEmpty
         switch lastProbe.hook {
         case .input:
             let isDecided = isWatched && !mayEndBehind(lastProbe)
-            return Verdict(ending: isDecided ? .delivered : .undecidable, hasGap: hasGap)
+            return Assessment(ending: isDecided ? .delivered : .undecidable, hasGap: hasGap)
         case .postrouting:
-            return Verdict(ending: isWatched ? .left : .undecidable, hasGap: hasGap)
+            return Assessment(ending: isWatched ? .left : .undecidable, hasGap: hasGap)
         case .forward, .output:
-            guard let next = due(.postrouting).first else { return Verdict(ending: .undecidable, hasGap: hasGap) }
-            return Verdict(ending: expected([next], crosses: dependence(.postrouting, next.priority)), hasGap: hasGap)
+            guard let next = due(.postrouting).first else { return Assessment(ending: .undecidable, hasGap: hasGap) }
+            return Assessment(ending: expected([next], crosses: dependence(.postrouting, next.priority)), hasGap: hasGap)
         case .prerouting:
             let input = due(.input).first
             let forward = due(.forward).first ?? due(.postrouting).first
-            guard let input, let forward else { return Verdict(ending: .undecidable, hasGap: hasGap) }
-            return Verdict(
+            guard let input, let forward else { return Assessment(ending: .undecidable, hasGap: hasGap) }
+            return Assessment(
                 ending: expected([input, forward], crosses: dependence(.forward, forward.priority)), hasGap: hasGap)
         }
     }
@@ -260,7 +260,7 @@ struct Itinerary: Sendable {
     }
 
     /// The namespaces with an interface on `link`.
-    func namespaces(on link: UInt32) -> Set<Int> { namespacesBySegment[link] ?? [] }
+    func namespaces(on link: UInt32) -> Set<Int> { namespacesByLinkDomain[link] ?? [] }
 
     private struct Passage: Hashable {
         var from: UInt32
@@ -295,8 +295,8 @@ struct Itinerary: Sendable {
         of namespace: Int, through interface: UInt32, family: AddressFamily, conditions: UInt32, now: Int64
     ) -> Set<Int>? {
         let known = interfaces[namespace, interface]
-        guard known.segment != 0, !known.isOpen else { return nil }
-        var others = namespacesBySegment[known.segment] ?? []
+        guard known.linkDomain != 0, !known.isOpen else { return nil }
+        var others = namespacesByLinkDomain[known.linkDomain] ?? []
         if !known.isLoopback { others.remove(namespace) }
         let isWatched = others.allSatisfy { other in
             guard let first = due(other, family, .postrouting, conditions | 1, now).first else { return false }
@@ -314,7 +314,7 @@ struct Itinerary: Sendable {
     /// Whether `arrival` is `nil` whatever the packet: the interface leads out of the namespaces being traced, or may.
     func leadsOut(of namespace: Int, through interface: UInt32) -> Bool {
         let known = interfaces[namespace, interface]
-        return known.segment == 0 || known.isOpen
+        return known.linkDomain == 0 || known.isOpen
     }
 
     /// What a packet that left `namespace` through `interface` must be seen by next.
@@ -335,7 +335,7 @@ struct Itinerary: Sendable {
 
     private func findArrival(_ key: ArrivalKey, _ now: Int64) -> Arrival? {
         let known = interfaces[key.namespace, key.interface]
-        var others = namespacesBySegment[known.segment] ?? []
+        var others = namespacesByLinkDomain[known.linkDomain] ?? []
         if !known.isLoopback { others.remove(key.namespace) }
         guard !others.isEmpty else { return nil }
         var points: [Point] = []

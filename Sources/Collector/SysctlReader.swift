@@ -4,7 +4,7 @@ internal import Namespaces
 internal import TraceModel
 
 /// Reads the settings of a namespace that decide about packets (Documentation/networking/ip-sysctl.rst).
-enum Settings {
+enum SysctlReader {
     /// - Parameter interfaces: their names.
     /// - Throws: `NamespaceError` where a setting is there and cannot be read.
     static func read(_ namespace: NetworkNamespace, interfaces: [String], into facts: inout NamespaceFacts) throws {

@@ -4,12 +4,12 @@ internal import TraceModel
 ///
 /// The kernel encapsulates in one go: the outer packet's first event follows the inner one's last in the same namespace. What
 /// tells that they belong together is the inner packet's headers, which the outer one holds.
-struct Carriage {
+struct TunnelLinks {
     /// A packet about to leave through a tunnel.
     private struct Entrance {
         var key: UInt64
-        /// `JourneySegment.firstEvent`.
-        var segment: UInt64
+        /// `JourneyLeg.firstEvent`.
+        var leg: UInt64
         var tuple: PacketTuple
     }
 
@@ -28,29 +28,29 @@ struct Carriage {
 
     private func slot(_ key: UInt64) -> Int { Int(key >> 32) & (entrances.count - 1) }
 
-    mutating func enter(_ identity: UInt64, namespace: UInt16, segment: UInt64, tuple: PacketTuple) {
+    mutating func enter(_ identity: UInt64, namespace: UInt16, leg: UInt64, tuple: PacketTuple) {
         let key = Self.key(identity, namespace)
-        entrances[slot(key)] = Entrance(key: key, segment: segment, tuple: tuple)
+        entrances[slot(key)] = Entrance(key: key, leg: leg, tuple: tuple)
     }
 
-    /// `segment` begins with a packet that holds the one of `identity`.
-    mutating func carry(_ identity: UInt64, namespace: UInt16, segment: UInt64, tuple: PacketTuple) {
+    /// `leg` begins with a packet that holds the one of `identity`.
+    mutating func carry(_ identity: UInt64, namespace: UInt16, leg: UInt64, tuple: PacketTuple) {
         let key = Self.key(identity, namespace)
         guard let entrance = entrances[slot(key)], entrance.key == key, inner.count < Self.capacity else { return }
         // Each is carried once.
         entrances[slot(key)] = nil
-        inner[segment] = CarriedPacket(segment: entrance.segment, tuple: entrance.tuple)
-        outer[entrance.segment] = CarriedPacket(segment: segment, tuple: tuple)
+        inner[leg] = CarriedPacket(leg: entrance.leg, tuple: entrance.tuple)
+        outer[entrance.leg] = CarriedPacket(leg: leg, tuple: tuple)
     }
 
     @inline(__always)
     var isEmpty: Bool { inner.isEmpty && outer.isEmpty }
 
-    func carried(by segment: UInt64) -> CarriedPacket? { inner[segment] }
-    func carrier(of segment: UInt64) -> CarriedPacket? { outer[segment] }
+    func carried(by leg: UInt64) -> CarriedPacket? { inner[leg] }
+    func carrier(of leg: UInt64) -> CarriedPacket? { outer[leg] }
 
-    mutating func forget(_ segment: UInt64) {
-        inner[segment] = nil
-        outer[segment] = nil
+    mutating func forget(_ leg: UInt64) {
+        inner[leg] = nil
+        outer[leg] = nil
     }
 }

@@ -1,7 +1,7 @@
 private import Foundation
 
 /// The sandboxes that `lab up` has left running, by network, in a directory of the user's own.
-public struct LabRegister: Sendable {
+public struct LabRegistry: Sendable {
     private struct Entry: Codable {
         var process: ProcessIdentity
         var hasUserNamespace: Bool

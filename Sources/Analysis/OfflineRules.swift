@@ -5,9 +5,9 @@ internal import TraceModel
 
 /// The rules of a machine as `iptables-save` printed them, by namespace: which prefix belongs to which chain, and which
 /// packets each probe reports.
-public struct RuleBook: Sendable {
+public struct OfflineRules: Sendable {
     /// What the rules of one namespace say.
-    struct Page: Sendable {
+    struct NamespaceRules: Sendable {
         var survey = ProbeSurvey.Result()
 
         func probes(_ target: ProbeRule.Target, group: UInt16?) -> [Probe] {
@@ -15,7 +15,7 @@ public struct RuleBook: Sendable {
         }
     }
 
-    private(set) var pages: [String: Page] = [:]
+    private(set) var pages: [String: NamespaceRules] = [:]
 
     public init() {}
 
@@ -46,7 +46,7 @@ public struct RuleBook: Sendable {
                 guard let table = content.table else { continue }
                 ProbeSurvey.survey(
                     content, table, section.family, section.backend, namespace: 0,
-                    into: &pages[namespace, default: Page()].survey)
+                    into: &pages[namespace, default: NamespaceRules()].survey)
             }
         }
     }

@@ -12,8 +12,8 @@ package struct NFLogOrigin: Sendable {
 
 /// What NFLOG's messages look like, and the origins that they name. The same rules are in many namespaces, so that the decoders of
 /// one thread share one: else each namespace would bring its own into the processor's cache when its turn comes.
-package struct NFLogVocabulary: Sendable {
-    var shapes = NFLogShapes()
+package struct TemplateRegistry: Sendable {
+    var shapes = MessageTemplates()
     private var numbers = PrefixTable()
     private var origins: [NFLogOrigin] = []
     /// The number of the origin without a prefix, which those share that find no room.

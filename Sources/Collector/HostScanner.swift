@@ -6,13 +6,13 @@ internal import TraceModel
 internal import WireFormat
 
 /// Reads what the layout consists of: rules and interfaces of all namespaces.
-struct MachineSurvey: Sendable {
+struct HostScanner: Sendable {
     private let probes: ProbeSurvey
     private let group: UInt16
-    private let media: MediaNumbering
+    private let media: NamespaceIndexing
     private let memory = SurveyMemory()
 
-    init(group: UInt16, media: MediaNumbering) async throws {
+    init(group: UInt16, media: NamespaceIndexing) async throws {
         probes = try await ProbeSurvey()
         self.group = group
         self.media = media
@@ -72,7 +72,7 @@ struct MachineSurvey: Sendable {
                     facts.missingProbes.formUnion(journal.missing(in: namespace, found: rules.probes))
                 }
                 facts = memory.facts(of: index, facts, isChange: isChange) { facts in
-                    try Settings.read(namespace, interfaces: links.links.map(\.name), into: &facts)
+                    try SysctlReader.read(namespace, interfaces: links.links.map(\.name), into: &facts)
                 }
                 for number in own.indices {
                     own[number].facts = facts
@@ -84,11 +84,11 @@ struct MachineSurvey: Sendable {
             for number in own.indices { own[number].unread = doubt }
             layouts += own
         }
-        let segments = LinkGraph.segments(readings)
-        for index in layouts.indices { layouts[index].interfaces = media.interfaces(segments.interfaces, of: index) }
+        let linkDomains = LinkGraph.linkDomains(readings)
+        for index in layouts.indices { layouts[index].interfaces = media.interfaces(linkDomains.interfaces, of: index) }
         registry.update(
-            namespaces: layouts, openSegments: media.open(segments.open),
-            unfollowedSegments: leftOut.isEmpty ? [] : media.open(segments.toOthers), leftOut: leftOut, probes: found)
+            namespaces: layouts, openLinkDomains: media.open(linkDomains.open),
+            unfollowedLinkDomains: leftOut.isEmpty ? [] : media.open(linkDomains.toOthers), leftOut: leftOut, probes: found)
         return read
     }
 

@@ -7,7 +7,7 @@ extension PathReport {
     /// Whether its packets were sent by the namespace in which they vanish, and carry its own address as their source: those
     /// are refused whatever the settings.
     var comesBack: Bool {
-        guard let first = steps.first, let end = endedAt?.after else { return false }
+        guard let first = steps.first, let end = droppedBetween?.after else { return false }
         return first.hook == "OUTPUT" && first.netns == end.netns && !translations.contains { $0.kind == "snat" }
     }
 }

@@ -4,18 +4,18 @@ internal import DequeModule
 ///
 /// There may be millions: a deadline, which those of one delivery share, is kept once for all in a row that have it, so that one
 /// takes eight bytes.
-struct Appointments {
-    struct Appointment {
+struct TimeoutQueue {
+    struct Timeout {
         var journey: Int32
         /// Of the journey: another one may be in its place by then.
         var serial: UInt32
     }
 
-    private var appointments = Deque<Appointment>()
+    private var timeouts = Deque<Timeout>()
     /// Deadlines in microseconds, and for how many in a row.
     private var deadlines = Deque<(time: Int64, count: Int)>()
 
-    var count: Int { appointments.count }
+    var count: Int { timeouts.count }
 
     /// When the first one is due; `nil` where there is none.
     @inline(__always)
@@ -23,11 +23,11 @@ struct Appointments {
 
     /// The journey of one that is not due yet, counted from the first.
     @inline(__always)
-    func journey(_ index: Int) -> Int32 { appointments[index].journey }
+    func journey(_ index: Int) -> Int32 { timeouts[index].journey }
 
     @inline(__always)
-    mutating func append(_ appointment: Appointment, deadline: Int64) {
-        appointments.append(appointment)
+    mutating func append(_ timeout: Timeout, deadline: Int64) {
+        timeouts.append(timeout)
         if let last = deadlines.last, last.time == deadline {
             deadlines[deadlines.count - 1].count += 1
         } else {
@@ -36,14 +36,14 @@ struct Appointments {
     }
 
     @inline(__always)
-    mutating func popFirst() -> Appointment? {
-        guard let first = appointments.popFirst() else { return nil }
+    mutating func popFirst() -> Timeout? {
+        guard let first = timeouts.popFirst() else { return nil }
         if deadlines[0].count > 1 { deadlines[0].count -= 1 } else { deadlines.removeFirst() }
         return first
     }
 
     mutating func removeAll() {
-        appointments.removeAll()
+        timeouts.removeAll()
         deadlines.removeAll()
     }
 }

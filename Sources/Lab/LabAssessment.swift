@@ -1,7 +1,7 @@
 public import Reports
 
 /// Whether a network of the gallery did what it has to do.
-public struct LabVerdict: Encodable, Sendable {
+public struct LabAssessment: Encodable, Sendable {
     public struct Check: Codable, Sendable {
         public var what: String
         public var holds: Bool
@@ -88,7 +88,7 @@ extension Expectation {
     var claim: String {
         "\(transport) \(source) → \(destination) \(outcome)" + (lastSeen.map { " behind \($0)" } ?? "")
             + (translations.isEmpty ? "" : " (\(translations.joined(separator: ", ")))")
-            + (lostIn.map { ", lost in \($0.joined(separator: " or "))" } ?? "")
+            + (suspects.map { ", lost in \($0.joined(separator: " or "))" } ?? "")
             + (causes.isEmpty ? "" : " (\(causes.joined(separator: ", ")))")
             + (chains.isEmpty ? "" : " by way of \(chains.joined(separator: ", "))")
             + (carrier.map { ", carried by \($0)" } ?? "") + (through.map { " through \($0)" } ?? "")
@@ -104,11 +104,11 @@ extension Expectation {
             let kind = "\(translation.kind) in \(translation.netns)"
             return [kind, "\(kind) to \(translation.to)"]
         }
-        let last = journey.endedAt.map { "\($0.after.table)/\($0.after.chain) in \($0.after.netns)" }
+        let last = journey.droppedBetween.map { "\($0.after.table)/\($0.after.chain) in \($0.after.netns)" }
         return journey.protocol == transport && end(journey.source, journey.sourcePort, source)
             && end(journey.destination, journey.destinationPort, destination) && journey.outcome == outcome
             && (lastSeen == nil || lastSeen == last) && translations.allSatisfy(kinds.contains)
-            && (lostIn == nil || lostIn == journey.endedAt?.lostIn && causes == journey.endedAt?.causes)
+            && (suspects == nil || suspects == journey.droppedBetween?.suspects && causes == journey.droppedBetween?.causes)
             && (carrier == nil
                 || carrier == journey.carriedBy.map { "\($0.protocol) \($0.source) → \($0.destination)" }
                     && journey.carriedBy?.journey != nil)

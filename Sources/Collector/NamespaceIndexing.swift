@@ -5,13 +5,13 @@ internal import TraceModel
 ///
 /// With the kernel log followed, every namespace is there twice: what the two say of a packet cannot be compared, and rules
 /// for the one must not be waited for by packets that the other reported.
-struct MediaNumbering: Sendable {
+struct NamespaceIndexing: Sendable {
     let hasKernelLog: Bool
 
     private var media: [Medium] { hasKernelLog ? [.nflog, .kernelLog] : [.nflog] }
 
-    /// What is put between the segments of the two.
-    private static let segmentOffset: UInt32 = 1 << 28
+    /// What is put between the link domains of the two.
+    private static let linkDomainOffset: UInt32 = 1 << 28
 
     /// The number of the namespace at `place` for NFLOG.
     func index(of place: Int) -> Int { place * media.count }
@@ -32,16 +32,16 @@ struct MediaNumbering: Sendable {
         media.map { NamespaceLayout(name: name, inode: inode, medium: $0) }
     }
 
-    /// The interfaces of the entry at `index`; segments of the two media never meet.
+    /// The interfaces of the entry at `index`; link domains of the two media never meet.
     func interfaces(_ byPlace: [[UInt32: Interface]], of index: Int) -> [UInt32: Interface] {
         let interfaces = byPlace[index / media.count]
         guard media[index % media.count] == .kernelLog else { return interfaces }
         return interfaces.mapValues {
-            Interface(name: $0.name, segment: $0.segment == 0 ? 0 : $0.segment + Self.segmentOffset, mtu: $0.mtu)
+            Interface(name: $0.name, linkDomain: $0.linkDomain == 0 ? 0 : $0.linkDomain + Self.linkDomainOffset, mtu: $0.mtu)
         }
     }
 
-    func open(_ segments: Set<UInt32>) -> Set<UInt32> {
-        hasKernelLog ? segments.union(segments.map { $0 + Self.segmentOffset }) : segments
+    func open(_ linkDomains: Set<UInt32>) -> Set<UInt32> {
+        hasKernelLog ? linkDomains.union(linkDomains.map { $0 + Self.linkDomainOffset }) : linkDomains
     }
 }

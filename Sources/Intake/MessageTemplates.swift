@@ -7,7 +7,7 @@ internal import WireFormat
 /// comparison of its first hundred bytes, in which those values are masked out, and read without a walk through attributes.
 ///
 /// Bounded by `mostShapes`, and by `mostOfOne` of one label; what has a shape past those is read the long way.
-struct NFLogShapes: Sendable {
+struct MessageTemplates: Sendable {
     private static let mostShapes = 1 << 16
     private static let mostOfOne = 16
     /// Bytes before the packet at most: the longest prefix, 128, and all attributes that come before it.

@@ -3,7 +3,7 @@ internal import TraceModel
 /// Journeys like those that came before: most of them have the steps, addresses, ports and end of an earlier one, so that
 /// neither their path nor their flow nor what translated them needs to be looked up again. As many kinds as there are flows, by
 /// some bits of a hash in sets of four, of which one gives way.
-struct FamiliarJourneys: Sendable {
+struct AggregationCache: Sendable {
     struct Kind: Sendable, BitwiseCopyable {
         var path: Int32 = 0
         var flow: Int32 = 0
@@ -79,11 +79,11 @@ struct FamiliarJourneys: Sendable {
             last = (tuple, mixed)
             mix(mixed)
         }
-        for index in 0..<journey.segments.count {
-            let direction = journey.segments[index].direction
-            mix(UInt64(journey.segments[index].route) << 2 | UInt64(direction.map { $0 == .original ? 1 : 2 } ?? 0))
-            mix(journey.segments[index].entry)
-            mix(journey.segments[index].exit)
+        for index in 0..<journey.legs.count {
+            let direction = journey.legs[index].direction
+            mix(UInt64(journey.legs[index].route) << 2 | UInt64(direction.map { $0 == .original ? 1 : 2 } ?? 0))
+            mix(journey.legs[index].entry)
+            mix(journey.legs[index].exit)
         }
         return hash | 1
     }

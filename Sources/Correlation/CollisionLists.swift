@@ -2,7 +2,7 @@
 /// as long as it is needed. Chains go in both directions, so that taking a link out costs the same however long its chain is.
 ///
 /// Each link has its hash beside it, so that of a slot's elements only those with the wanted hash are looked at.
-struct ChainTable: ~Copyable {
+struct CollisionLists: ~Copyable {
     struct Link: BitwiseCopyable {
         /// In a free one, the next that is free.
         fileprivate var following: Int32 = -1

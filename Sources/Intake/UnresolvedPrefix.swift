@@ -1,5 +1,5 @@
 /// Prefixes that no rule explains, with the events that had them.
-package struct UnplacedPrefixes {
+package struct UnresolvedPrefixes {
     /// Prefixes that are kept apart; events of others are counted together.
     package static let limit = 256
 

@@ -4,7 +4,7 @@ internal import TraceModel
 ///
 /// The order is the kernel's: the rest of the last probe's own hook, what lies between the hooks (the routing decision behind
 /// PREROUTING), and the next hook's tables before the next probe.
-struct LossSite {
+struct DropLocator {
     private let layout: Layout
     private let last: Probe
     private let next: [Probe]
@@ -100,9 +100,9 @@ extension TraceSnapshot {
     func ending(
         _ steps: [Step], after step: Step, expected: [UInt32], packets: UInt64, spent: UInt64, martian: UInt64
     ) -> PathReport.Ending {
-        let suspects = LossSite(layout, steps, last: step.probe, expected: expected).suspects
+        let suspects = DropLocator(layout, steps, last: step.probe, expected: expected).suspects
         var causes: [RoutingLoss] = []
-        if suspects.contains(LossSite.routing) {
+        if suspects.contains(DropLocator.routing) {
             let last = layout.probes[Int(step.probe)]
             let namespace = layout.namespaces[last.namespace]
             let interface = layout.interfaceName(step.inInterface, namespace: last.namespace)
@@ -117,7 +117,7 @@ extension TraceSnapshot {
             }
         }
         return PathReport.Ending(
-            after: describe(step), before: expected.map(describeProbe), lostIn: suspects, causes: causes.map(\.rawValue))
+            after: describe(step), before: expected.map(describeProbe), suspects: suspects, causes: causes.map(\.rawValue))
     }
 }
 
@@ -127,7 +127,7 @@ extension Journey {
 
     /// Whether it was lost with a source that no packet from a network may have (`ip_route_input_slow` in net/ipv4/route.c).
     var hasMartianSource: Bool {
-        guard let source = segments.last?.exit.source else { return false }
+        guard let source = legs.last?.exit.source else { return false }
         return source.isMulticast || source.isLoopback || (source.family == .ipv4 && source.low >> 24 == 0)
     }
 }

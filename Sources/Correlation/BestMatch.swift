@@ -1,5 +1,5 @@
 /// The best of several candidates for one place, and those that would have done as well.
-struct Choice {
+struct BestMatch {
     /// -1: none.
     private(set) var best: Int32 = -1
     /// Others with the same fit: which of them it really was cannot be told.
@@ -47,8 +47,8 @@ struct Choice {
 extension Correlator {
     /// Marks the journeys of all that fit alike.
     @inline(__always)
-    mutating func markAmbiguous(_ choice: Choice) {
+    mutating func markAmbiguous(_ choice: BestMatch) {
         guard choice.isTied || choice.isExhausted, choice.best >= 0 else { return }
-        for candidate in choice.tied + [choice.best] { live.journeys[live.segments[candidate].journey].isAmbiguous = true }
+        for candidate in choice.tied + [choice.best] { live.journeys[live.legs[candidate].journey].isAmbiguous = true }
     }
 }

@@ -2,8 +2,8 @@ internal import TraceModel
 
 /// A packet's way through one namespace while it is under way. There may be millions: 64 bytes, one line of the processor's
 /// cache. What it shares with its journey is there, and its addresses are where `LiveStore.entry` and `current` find them.
-struct LiveSegment: BitwiseCopyable {
-    /// Positions of its first event, which names the segment, and of its last in the history: the lower bits, which
+struct LiveLeg: BitwiseCopyable {
+    /// Positions of its first event, which names the leg, and of its last in the history: the lower bits, which
     /// `EventHistory.position(endingIn:)` completes.
     let firstEvent: UInt32
     var lastEvent: UInt32
@@ -11,7 +11,7 @@ struct LiveSegment: BitwiseCopyable {
     var begun: Int32 = 0
     /// It did not leave before, likewise; `Int32.min` where that is not known.
     var departure = Int32.min
-    var route: RouteID
+    var route: StepPathID
     var lastOrder: UInt32
     var inInterface: UInt32
     var outInterface: UInt32
@@ -19,10 +19,10 @@ struct LiveSegment: BitwiseCopyable {
     var conditions: UInt32
     /// Index of its journey; -1 for a place that is free.
     var journey: Int32
-    /// The segment that the packet came from, -1 for none.
+    /// The leg that the packet came from, -1 for none.
     var parent: Int32 = -1
     var nextInJourney: Int32 = -1
-    /// The first of its links (`ChainTable`), -1 for none.
+    /// The first of its links (`CollisionLists`), -1 for none.
     var links: Int32 = -1
     /// Where the store keeps those of its addresses that are not its journey's; -1 for none.
     var addresses: Int32 = -1
@@ -113,7 +113,7 @@ struct LiveSegment: BitwiseCopyable {
         set { state.rawValue = state.rawValue & ~(7 << 10) | UInt16(newValue & 7) << 10 }
     }
 
-    init(_ event: Event, at place: Correlator.ProbePlace, route: RouteID, position: UInt64, journey: Int32) {
+    init(_ event: Event, at place: Correlator.ProbePlace, route: StepPathID, position: UInt64, journey: Int32) {
         firstEvent = UInt32(truncatingIfNeeded: position)
         lastEvent = firstEvent
         self.route = route
@@ -132,9 +132,9 @@ struct LiveSegment: BitwiseCopyable {
         if event.packet.isFragment { isFragment = true }
     }
 
-    /// Takes an event that continues the segment; its addresses are the store's to change.
+    /// Takes an event that continues the leg; its addresses are the store's to change.
     @inline(__always)
-    mutating func advance(_ sighting: Sighting, at place: Correlator.ProbePlace, route: RouteID, position: UInt64) {
+    mutating func advance(_ sighting: Sighting, at place: Correlator.ProbePlace, route: StepPathID, position: UInt64) {
         self.route = route
         lastEvent = UInt32(truncatingIfNeeded: position)
         lastOrder = sighting.order

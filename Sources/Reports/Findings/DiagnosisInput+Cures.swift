@@ -1,7 +1,7 @@
 internal import TraceModel
 
 /// Commands that mend what was found, as a POSIX shell reads them.
-extension Scene {
+extension DiagnosisInput {
     /// `words` as a command that runs in a namespace.
     ///
     /// - Returns: `nil` where a name cannot be written so that the command means it, or means more than one namespace.
