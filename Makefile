@@ -1,60 +1,56 @@
-# make demo   sets up a small network in namespaces of its own, traces a ping through it, takes it away
-# make test   all tests
-# make bench  the event path's cost, in nanoseconds and allocations per event
-# make bench-live  the same with a million journeys under way, how much memory each takes, and with copies of one packet
-# make bench-instructions  the same in instructions per event, which are comparable on a noisy machine
-# make accuracy  how often journeys are right: packets with serial numbers that the program cannot see, through two routers
-# make bench-load  receivers against the kernel, in turn: none, a bare loop, collect, polled, recording (PACKETS=300000)
-# make bench-overload  collect with a tenth of a core
-# make bench-probes, bench-install, bench-readers  what probes cost, how long installing takes, how soon HTTP answers
-# make bench-captures  analyze on generated files, beside tcpdump and tshark, and on a recording, with one core and two
-# make fixtures  records the gallery's traffic anew, for the tests that need no kernel
-# make soak   probes put in and taken out by killed commands, and extreme hashes, for some twenty minutes (SOAK_SECONDS=1200, TRIES=50)
-# make fuzz   every parser on damaged input, for as long as FUZZ_ITERATIONS says
-# Each installs what is missing and builds first. VARIANT=forward-drop makes the demo's host drop what it should forward.
+# `make help` prints the targets. Each target installs the Debian packages that are missing (tools/prepare) and builds first.
 
 CONFIGURATION ?= release
 SWIFT_BUILD = swift build -c $(CONFIGURATION)
 BINARY = .build/$(CONFIGURATION)/ipt-trace
 VARIANT ?=
+FILTER ?=
 
 # Tests that wait for answers: they run apart from those that keep the processor busy.
 TIMED_TESTS = HTTPEndpointTests|ServedAnalysisTests
 
-.PHONY: all build demo test bench bench-live bench-instructions bench-load bench-overload bench-probes bench-install
+.PHONY: help all build demo test bench bench-live bench-instructions bench-load bench-overload bench-probes bench-install
 .PHONY: bench-readers bench-captures accuracy soak fuzz fixtures lint format install clean
 
 all: build
 
-build:
+help: ## Print the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-20s %s\n", $$1, $$2 }'
+
+build: ## Build the program (CONFIGURATION=debug for a debug build)
 	@sh tools/prepare build
 	$(SWIFT_BUILD) --product ipt-trace
 
-demo:
+demo: ## Trace a ping through a small network in namespaces of its own (VARIANT=forward-drop: the host drops it)
 	@sh tools/prepare demo
 	@$(SWIFT_BUILD) --product ipt-trace
 	@$(BINARY) lab run ping $(if $(VARIANT),--variant $(VARIANT))
 
-test:
+test: ## Check the format, build, run all tests; FILTER=Name runs the tests whose identifiers match, without the format check
 	@sh tools/prepare test
+ifeq ($(FILTER),)
 	swift format lint --strict --recursive Package.swift Sources Tests Benchmarks
 	$(SWIFT_BUILD) --build-tests
 	swift test -c $(CONFIGURATION) --skip-build --skip '$(TIMED_TESTS)'
 	swift test -c $(CONFIGURATION) --skip-build --filter '$(TIMED_TESTS)'
+else
+	$(SWIFT_BUILD) --build-tests
+	swift test -c $(CONFIGURATION) --skip-build --filter '$(FILTER)'
+endif
 
-bench:
+bench: ## Measure the event path: nanoseconds and allocations per event
 	@sh tools/prepare build
 	@$(SWIFT_BUILD) --product EventPathBenchmark
 	@.build/$(CONFIGURATION)/EventPathBenchmark
 
-bench-live:
+bench-live: ## Measure the event path with a million live journeys, memory per journey, and copies of one packet
 	@sh tools/prepare build
 	@$(SWIFT_BUILD) --product EventPathBenchmark
 	@.build/$(CONFIGURATION)/EventPathBenchmark memory
 	@.build/$(CONFIGURATION)/EventPathBenchmark live
 	@.build/$(CONFIGURATION)/EventPathBenchmark copies
 
-bench-instructions:
+bench-instructions: ## Count the event path's instructions per event (callgrind); comparable on a noisy machine
 	@sh tools/prepare instructions
 	@$(SWIFT_BUILD) --product EventPathBenchmark
 	@sh tools/count-instructions .build/$(CONFIGURATION)/EventPathBenchmark
@@ -67,22 +63,22 @@ load-programs:
 	@$(SWIFT_BUILD) --product ipt-trace
 	@for product in flood drain reader LoadBenchmark; do $(SWIFT_BUILD) --product $$product || exit 1; done
 
-bench-load: load-programs
+bench-load: load-programs ## Compare receivers under one flood: none, a bare loop, collect, polled, recording (PACKETS=300000)
 	@$(LOAD_BENCHMARK) load $(PACKETS)
 
-bench-overload: load-programs
+bench-overload: load-programs ## Flood a collector that has a tenth of a core
 	@$(LOAD_BENCHMARK) overload $(PACKETS)
 
-bench-probes: load-programs
+bench-probes: load-programs ## Measure what probes cost a forwarded packet
 	@$(LOAD_BENCHMARK) probes $(PACKETS)
 
-bench-install: load-programs
+bench-install: load-programs ## Measure installing, replacing and removing probes
 	@$(LOAD_BENCHMARK) install
 
-bench-readers: load-programs
+bench-readers: load-programs ## Measure HTTP latency, idle and under a flood
 	@$(LOAD_BENCHMARK) readers $(PACKETS)
 
-bench-captures:
+bench-captures: ## Measure analyze on generated files beside tcpdump and tshark, and on a recording, on one core and two
 	@sh tools/prepare test
 	@$(SWIFT_BUILD) --product ipt-trace
 	@$(SWIFT_BUILD) --product CaptureBenchmark
@@ -91,37 +87,38 @@ bench-captures:
 	@file=$$(mktemp -u).pcapng; trap 'rm -f "$$file"' EXIT; \
 	$(LOAD_BENCHMARK) record 300000 "$$file" && .build/$(CONFIGURATION)/CaptureBenchmark --recording "$$file" 3300000
 
-accuracy:
+accuracy: ## Compare journeys with ground truth: packets with serial numbers beyond the copied range
 	@sh tools/prepare demo
 	@$(SWIFT_BUILD) --product ipt-trace
 	@$(SWIFT_BUILD) --product serials
 	@$(SWIFT_BUILD) --product AccuracyBenchmark
 	@.build/$(CONFIGURATION)/AccuracyBenchmark
 
-fuzz:
+fuzz: ## Run every parser on damaged input (FUZZ_ITERATIONS=1000000)
 	@sh tools/prepare build
 	$(SWIFT_BUILD) --build-tests
 	FUZZ_ITERATIONS=$${FUZZ_ITERATIONS:-1000000} swift test -c $(CONFIGURATION) --skip-build --filter FuzzTests
 
-soak:
+soak: ## Kill commands that install and remove probes, and test extreme hashes (SOAK_SECONDS=1200, TRIES=50)
 	@sh tools/prepare test
 	$(SWIFT_BUILD) --build-tests
 	TRIES=$${TRIES:-50} swift test -c $(CONFIGURATION) --skip-build --filter 'ProbeSafetyTests'
 	SOAK_SECONDS=$${SOAK_SECONDS:-1200} swift test -c $(CONFIGURATION) --skip-build --filter 'HashExtremesTests'
 
-fixtures:
+fixtures: ## Record the gallery's traffic again, for the tests that need no kernel
 	@sh tools/prepare fixtures
 	@$(SWIFT_BUILD) --product ipt-trace
 	@tools/record-gallery $(BINARY) Tests/Fixtures/gallery
 
-lint:
+lint: ## Check the format of the sources and the names and links of the documents
 	swift format lint --strict --recursive Package.swift Sources Tests Benchmarks
+	tools/check-doc-names
 
-format:
+format: ## Format the sources
 	swift format --in-place --recursive Package.swift Sources Tests Benchmarks
 
-install: build
+install: build ## Install into $(DESTDIR)/usr/local/bin
 	install -D -m 755 $(BINARY) $(DESTDIR)/usr/local/bin/ipt-trace
 
-clean:
+clean: ## Remove what was built
 	swift package clean
