@@ -1,4 +1,4 @@
-# `make help` prints the targets. Each target installs the Debian packages that are missing (tools/prepare) and builds first.
+# `make help` prints the targets. Those that need Debian packages install the missing ones (tools/prepare), and build first.
 
 CONFIGURATION ?= release
 SWIFT_BUILD = swift build -c $(CONFIGURATION)
