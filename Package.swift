@@ -23,6 +23,7 @@ let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let deque: Target.Dependency = .product(name: "DequeModule", package: "swift-collections")
 let subprocess: Target.Dependency = .product(name: "Subprocess", package: "swift-subprocess")
+let systemPackage: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
 let httpTypes: Target.Dependency = .product(name: "HTTPTypes", package: "swift-http-types")
 
 let package = Package(
@@ -35,6 +36,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.3.0"),
         .package(url: "https://github.com/apple/swift-http-types", from: "1.5.0"),
+        .package(url: "https://github.com/apple/swift-system", from: "1.5.0"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.0"),
     ],
     targets: [
@@ -47,10 +49,10 @@ let package = Package(
         module("TraceModel", ["CLinux"]),
         module("WireFormat", ["TraceModel"]),
         module("Correlation", ["TraceModel", "CLinux", deque]),
-        module("Reports", ["TraceModel", deque]),
+        module("Reports", ["TraceModel"]),
         module("Netlink", ["WireFormat", "CMnl", "CLinux"]),
         module("Mailbox", ["CLinux"]),
-        module("Namespaces", ["TraceModel", "CLinux", subprocess]),
+        module("Namespaces", ["TraceModel", "CLinux", subprocess, systemPackage]),
         module("Ruleset", ["TraceModel", "WireFormat", "Namespaces", "Netlink"]),
         module("Intake", ["TraceModel", "WireFormat", "Correlation", "Reports", "Ruleset"]),
         module("Captures", ["TraceModel", "WireFormat", "CLinux", "CZlib", "CZstd", deque]),
@@ -59,7 +61,7 @@ let package = Package(
             "Collector",
             [
                 "TraceModel", "WireFormat", "Correlation", "Reports", "Netlink", "Namespaces", "Ruleset", "Intake", "Captures",
-                "Mailbox", "CMnl", "CNetfilterLog", logging,
+                "Mailbox", "CLinux", "CNetfilterLog", logging,
             ]),
         module("HTTPEndpoint", ["Mailbox", httpTypes, logging]),
         module("TraceService", ["TraceModel", "Reports", "HTTPEndpoint", httpTypes]),
@@ -112,6 +114,7 @@ let package = Package(
             swiftSettings: strict
         ),
 
+        tests("ArchitectureTests", []),
         tests("WireFormatTests", ["WireFormat", "TraceModel"]),
         tests("CorrelationTests", ["Correlation", "TraceModel"]),
         tests("ReportsTests", ["Reports", "TraceModel"]),
