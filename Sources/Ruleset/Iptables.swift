@@ -9,11 +9,17 @@ public struct Iptables: Sendable {
 
     /// - Throws: `RulesetError.noBackend` where neither is installed.
     public static func discover() async throws -> Iptables {
+        let iptables = await installed()
+        guard !iptables.backends.isEmpty else { throw RulesetError.noBackend }
+        return iptables
+    }
+
+    /// The programs that are installed, which may be none.
+    static func installed() async -> Iptables {
         var backends: [Backend] = []
         for backend in Backend.allCases where await Tool.isInstalled(tool(.ipv4, backend, "restore")) {
             backends.append(backend)
         }
-        guard !backends.isEmpty else { throw RulesetError.noBackend }
         return Iptables(backends: backends)
     }
 
@@ -51,7 +57,7 @@ public struct Iptables: Sendable {
             let isOneGeneration = present == listing.generation
             if isOneGeneration || attempt + 1 == Self.mostAttempts {
                 return (
-                    try RuleDump(family, listing: listing, printed: printed, isOneGeneration: isOneGeneration), listing
+                    RuleDump(family, listing: listing, printed: printed, isOneGeneration: isOneGeneration), listing
                 )
             }
             listing = try NFTablesListing.read(in: namespace)
@@ -76,7 +82,13 @@ public struct Iptables: Sendable {
 
     private func print(_ family: AddressFamily, _ backend: Backend, in namespace: NetworkNamespace) async throws -> Printed {
         let tool = Self.tool(family, backend, "save")
-        let output = try await Tool.run(tool, ["-c"], in: namespace)
+        let output: Tool.Output
+        do {
+            output = try await Tool.run(tool, ["-c"], in: namespace)
+        } catch NamespaceError.toolMissing(_) where backend == .nft {
+            // nf_tables' own listing does without.
+            return Printed(standardOutput: "", complaint: "not installed", tool: tool)
+        }
         guard !output.isSuccess else { return Printed(standardOutput: output.standardOutput, tool: tool) }
         if output.standardError.contains("Permission denied") || output.standardError.contains("must be root") {
             throw RulesetError.permission("\(tool) in namespace \(namespace.name)")
@@ -95,6 +107,12 @@ public struct Iptables: Sendable {
         } catch let error as CocoaError where error.code == .fileReadNoSuchFile || error.code == .fileReadNoPermission {
             return []
         }
+    }
+
+    /// Whether the legacy backend has any table in this namespace.
+    func hasLegacyTables(in namespace: NetworkNamespace) throws -> Bool {
+        for family in AddressFamily.allCases where try !legacyTables(family, in: namespace).isEmpty { return true }
+        return false
     }
 
     /// Applies `input`, one transaction per table, leaving every other rule alone.

@@ -1,4 +1,6 @@
+private import Foundation
 private import Glibc
+internal import Namespaces
 internal import TraceModel
 internal import WireFormat
 
@@ -44,6 +46,23 @@ struct LegacyTable {
             return LegacyTable(information: information, entries: entries, isIPv4)
         }
         return nil
+    }
+
+    /// Whether rules at the heads of a namespace's built-in chains log with our prefixes.
+    static func hasProbes(in namespace: NetworkNamespace) throws -> Bool {
+        let marks = [ProbePrefix.nflogMark, ProbePrefix.logMark].map { Array($0.utf8) }
+        return try namespace.enter {
+            for family in AddressFamily.allCases {
+                let list = "/proc/thread-self/net/\(family == .ipv4 ? "ip" : "ip6")_tables_names"
+                // Where the list may not be read there are no probes of ours either (`Iptables.save`).
+                guard let names = try? String(contentsOfFile: list, encoding: .utf8) else { continue }
+                for name in names.split(separator: "\n") {
+                    let rules = read(String(name), family)?.heads.values.flatMap(\.logging) ?? []
+                    if rules.contains(where: { rule in marks.contains { rule.firstRange(of: $0) != nil } }) { return true }
+                }
+            }
+            return false
+        }
     }
 
     private init(information: [UInt8], entries: [UInt8], _ isIPv4: Bool) {

@@ -209,6 +209,7 @@ public struct ProbeInstaller: Sendable {
         do {
             try await table.install(in: namespace)
         } catch NamespaceError.toolFailed(_, _, let message) {
+            try Task.checkCancellation()
             if message.contains("Operation not permitted") {
                 throw RulesetError.permission("nft in namespace \(namespace.name)")
             }
@@ -286,13 +287,16 @@ public struct ProbeInstaller: Sendable {
         do {
             try await iptables.restore(
                 site.backend == .nft ? site.heads : site.input, site.family, site.backend, in: namespace)
-        } catch NamespaceError.toolFailed(let command, _, let message) {
+        } catch NamespaceError.toolFailed(let command, let status, let message) {
+            // What a signal ended was ended with this process.
+            try Task.checkCancellation()
             let tool = String(command.prefix { $0 != " " })
             if message.contains("Permission denied") || message.contains("must be root") {
                 throw RulesetError.permission("\(tool) in namespace \(namespace.name)")
             }
             throw RulesetError.refused(
-                namespace: namespace.name, tool: tool, message: message, match: RuleWords.join(plan.options.match))
+                namespace: namespace.name, tool: tool, message: message.isEmpty ? status : message,
+                match: RuleWords.join(plan.options.match))
         }
     }
 }

@@ -53,6 +53,9 @@ public struct ProbeJournal: Codable, Sendable {
         var chainsBefore: Set<NFChain>
         var tablesBefore: Set<NFTable>
 
+        /// The probes of one backend.
+        func entries(_ backend: Backend) -> [Entry] { entries.filter { $0.backend == backend }.map(\.entry) }
+
         /// All that was installed here.
         var entries: [(family: AddressFamily, backend: Backend, entry: Entry)] {
             sites.flatMap { site in site.probes.map { (site.family, site.backend, $0) } }
@@ -61,9 +64,11 @@ public struct ProbeJournal: Codable, Sendable {
     }
 
     /// The layout of the file. A file of another version is damaged as far as this one is concerned.
-    static let schema = 2
+    static let schema = 3
 
     public var schema = ProbeJournal.schema
+    /// Of the file as it is with `noDigest` here: tells a file that was damaged and can still be read.
+    var digest = ProbeJournal.noDigest
     public var run: String
     public var bootID: String
     public var createdAt: Int64
@@ -102,7 +107,7 @@ public struct ProbeJournal: Codable, Sendable {
                 atPath: Self.directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
-            text = try encoder.encode(self)
+            text = Self.sealed(try encoder.encode(self))
         } catch {
             throw .journal(path: path, message: "\(error.localizedDescription)")
         }
@@ -121,6 +126,26 @@ public struct ProbeJournal: Codable, Sendable {
             throw .journal(path: path, message: "\(error.localizedDescription)")
         }
         guard unsafe rename(draft, path) == 0 else { throw .journal(path: path, message: Self.errorText(errno)) }
+    }
+
+    private static let noDigest = "0000000000000000"
+
+    /// The text of a file with its digest filled in.
+    private static func sealed(_ text: Data) -> Data {
+        guard let place = placeOfDigest(text) else { return text }
+        var sealed = text
+        sealed.replaceSubrange(place, with: Data(noDigest.utf8))
+        // FNV-1a: a guard against accidents.
+        let hash = sealed.reduce(into: 0xcbf2_9ce4_8422_2325 as UInt64) { $0 = ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+        let digits = String(hash, radix: 16)
+        sealed.replaceSubrange(place, with: Data((noDigest.dropFirst(digits.utf8.count) + digits).utf8))
+        return sealed
+    }
+
+    private static func placeOfDigest(_ text: Data) -> Range<Data.Index>? {
+        guard let key = text.firstRange(of: Data("\"digest\" : \"".utf8)), text.endIndex - key.upperBound >= noDigest.utf8.count
+        else { return nil }
+        return key.upperBound..<key.upperBound + noDigest.utf8.count
     }
 
     /// Removes the file; that it is gone already is fine.
@@ -201,8 +226,9 @@ public struct ProbeJournal: Codable, Sendable {
 
     private static func read(_ path: String, run: String) throws(Unusable) -> ProbeJournal {
         let journal: ProbeJournal
+        let data: Data
         do {
-            let data = try Data(contentsOf: URL(fileURLWithPath: path))
+            data = try Data(contentsOf: URL(fileURLWithPath: path))
             struct Head: Decodable { var schema: Int }
             let head = try JSONDecoder().decode(Head.self, from: data)
             guard head.schema == schema else {
@@ -220,6 +246,7 @@ public struct ProbeJournal: Codable, Sendable {
         guard journal.bootID == currentBootID else {
             throw Unusable(reason: "it is of another boot of the machine", isOfAnotherBoot: true)
         }
+        guard sealed(data) == data else { throw Unusable(reason: "its content does not agree with its digest") }
         return journal
     }
 

@@ -1,11 +1,13 @@
 public import Namespaces
+private import Netlink
 private import TraceModel
 
 /// Takes our probes out, and nothing else. The caller holds `ProbeLock`.
 public struct ProbeRemover: Sendable {
     private let iptables: Iptables
 
-    public init() async throws { iptables = try await Iptables.discover() }
+    /// Probes in nf_tables go without any program too.
+    public init() async throws { iptables = await Iptables.installed() }
 
     init(iptables: Iptables) { self.iptables = iptables }
 
@@ -50,8 +52,15 @@ public struct ProbeRemover: Sendable {
     public func remove(from namespaces: [NetworkNamespace], _ selection: Selection = .all) async throws -> [Report] {
         ProbeJournal.eraseDrafts()
         var journals = ProbeJournal.readAll().filter { selection.includes($0.run) }
-        // Whoever collects meanwhile learns of it before the first probe falls silent.
-        for index in journals.indices { try journals[index].mark(.removing, in: namespaces) }
+        for index in journals.indices {
+            do {
+                // Whoever collects meanwhile learns of it before the first probe falls silent.
+                try journals[index].mark(.removing, in: namespaces)
+            } catch {
+                // On a full disk the probes go all the same; the collector sees the rules change.
+                continue
+            }
+        }
         // Every namespace gets its turn, whatever goes wrong in another.
         let results = try await concurrently(namespaces) { [journals] namespace in
             do {
@@ -94,18 +103,31 @@ public struct ProbeRemover: Sendable {
         let records = journals.compactMap { journal in journal.place(in: namespace).map { (run: journal.run, place: $0) } }
         let recorded = Set(records.map(\.run))
         report.isRecorded = !records.isEmpty
-        if iptables.backends.contains(.nft) {
+        if try hasNFTables(namespace, records.map(\.place)) {
             try await removeFromNFTables(namespace, selection, records.map(\.place), recorded, &report)
         }
         if iptables.backends.contains(.legacy) {
             for family in AddressFamily.allCases {
                 try await removeFromLegacy(family, namespace, selection, records.first?.place, recorded, &report)
             }
+        } else {
+            try checkLegacyIsClear(namespace, records.map(\.place))
         }
         return report
     }
 
     // MARK: nf_tables
+
+    /// Whether there are rules of nf_tables to look through. Where iptables-nft is not installed, the kernel may have none.
+    private func hasNFTables(_ namespace: NetworkNamespace, _ records: [ProbeJournal.Place]) throws -> Bool {
+        if iptables.backends.contains(.nft) || records.contains(where: { !$0.entries(.nft).isEmpty }) { return true }
+        do {
+            _ = try NFTablesListing.generation(in: namespace)
+            return true
+        } catch let error as NetlinkError where error.isUnsupported {
+            return false
+        }
+    }
 
     private func removeFromNFTables(
         _ namespace: NetworkNamespace, _ selection: Selection, _ records: [ProbeJournal.Place], _ recorded: Set<String>,
@@ -128,9 +150,11 @@ public struct ProbeRemover: Sendable {
             let text = dump?.without { $0.ownPrefix != nil }
             if !report.changedMeanwhile, let during = before.dumps[family] {
                 let printed = during.without { $0.ownPrefix != nil }
+                // A table that iptables-save prints only without the probes has been compared by its listing.
+                let unprinted = Set((during.tables + (dump?.tables ?? [])).filter { $0.obstacle != nil }.map(\.name))
                 report.damage += difference(
-                    from: printed.withoutPristineTables.comparable, to: (text ?? RuleDump()).withoutPristineTables.comparable,
-                    name)
+                    from: printed.withoutPristineTables.comparable.lines(ofTablesExcept: unprinted),
+                    to: (text ?? RuleDump()).withoutPristineTables.comparable.lines(ofTablesExcept: unprinted), name)
             }
             guard let site = record?.sites.first(where: { $0.family == family && $0.backend == .nft }) else { continue }
             // Where a table is not printed, then or now, nf_tables' listing is compared instead of iptables' words.
@@ -171,6 +195,9 @@ public struct ProbeRemover: Sendable {
         _ namespace: NetworkNamespace, _ selection: Selection, _ records: [ProbeJournal.Place], _ recorded: Set<String>,
         _ report: inout Report
     ) async throws -> (before: Moment, after: Moment) {
+        func hasProbes(_ moment: Moment) -> Bool {
+            moment.listing.rules.contains { $0.ownPrefix.map { selection.includes($0.runName) } == true }
+        }
         var before = try await read(namespace)
         for attempt in 0..<Self.mostAttempts {
             var listing = before.listing
@@ -182,7 +209,11 @@ public struct ProbeRemover: Sendable {
                 listing, record: records.first.map { NFTablesRemoval.Record($0, all: records) }, runs: selection.includes)
             let probes = listing.rules.filter { $0.ownPrefix.map { selection.includes($0.runName) } == true }
             report.unrecorded.formUnion(Set(probes.compactMap { $0.ownPrefix?.runName }).subtracting(recorded))
-            guard !removal.isEmpty else { return (before, try await read(namespace)) }
+            guard !removal.isEmpty else {
+                let after = try await read(namespace)
+                if hasProbes(after) { continue }
+                return (before, after)
+            }
             // A message that is too long is refused where the send buffer may not be made larger.
             let isPart = removal.rules.count > Self.mostRules
             if isPart { removal = removal.prefix(Self.mostRules) }
@@ -192,7 +223,10 @@ public struct ProbeRemover: Sendable {
             guard try removal.commit(generation: listing.generation, in: namespace) else { continue }
             before.commits += 1
             report.removed += removal.rules.count + sentinels
-            if !isPart { return (before, try await read(namespace)) }
+            if isPart { continue }
+            let after = try await read(namespace)
+            // Somebody may have put back rules that were saved with the probes.
+            if !hasProbes(after) { return (before, after) }
         }
         throw RulesetError.keepsChanging(namespace: namespace.name)
     }
@@ -214,7 +248,7 @@ public struct ProbeRemover: Sendable {
             // From the first table that a packet passes to the last, so that a packet on its way meets a gap, not an end.
             for content in dump.tables.sorted(by: { ($0.table?.rawValue ?? 9) < ($1.table?.rawValue ?? 9) }) {
                 guard let table = content.table else { continue }
-                for rule in content.rules where isOurs(rule, in: table, selection) {
+                for rule in content.rules where isOurs(rule, selection) {
                     input.delete(rule, from: table)
                     count += 1
                 }
@@ -226,6 +260,13 @@ public struct ProbeRemover: Sendable {
                 throw RulesetError.stillThere(namespace: namespace.name, message: message)
             }
             return (dump, try await iptables.save(family, .legacy, in: namespace) ?? RuleDump(), count)
+        }
+        let left =
+            moments?.1.tables.flatMap(\.rules).filter { $0.ownPrefix.map { selection.includes($0.runName) } == true } ?? []
+        if let first = left.first {
+            throw RulesetError.stillThere(
+                namespace: namespace.name,
+                message: "\(Iptables.tool(family, .legacy, "restore")) left \(left.count) of them, such as \(first.text)")
         }
         let name = "\(namespace.name) \(family.name)"
         guard let (during, afterwards, count) = moments else {
@@ -249,12 +290,18 @@ public struct ProbeRemover: Sendable {
         report.drift += difference(from: site.before, to: comparable.comparable, name)
     }
 
-    /// Whether a rule with our prefix is where its prefix says, and says nothing that we never write: what is fed back to
-    /// iptables-restore is not somebody else's text.
-    private func isOurs(_ rule: RuleDump.Rule, in table: Table, _ selection: Selection) -> Bool {
-        guard let prefix = rule.ownPrefix, prefix.table == table, prefix.chain == rule.chain,
-            selection.includes(prefix.runName)
-        else { return false }
+    /// Where iptables-legacy is not installed, its probes cannot be taken out.
+    private func checkLegacyIsClear(_ namespace: NetworkNamespace, _ records: [ProbeJournal.Place]) throws {
+        let isRecorded = records.contains { !$0.entries(.legacy).isEmpty }
+        guard try isRecorded && iptables.hasLegacyTables(in: namespace) || LegacyTable.hasProbes(in: namespace) else { return }
+        throw RulesetError.stillThere(
+            namespace: namespace.name, message: "\(NamespaceError.toolMissing(Iptables.tool(.ipv4, .legacy, "restore")))")
+    }
+
+    /// Whether a rule has our prefix, and says nothing that we never write: what is fed back to iptables-restore is not somebody
+    /// else's text.
+    private func isOurs(_ rule: RuleDump.Rule, _ selection: Selection) -> Bool {
+        guard let prefix = rule.ownPrefix, selection.includes(prefix.runName) else { return false }
         let foreign: Set<String> = ["-M", "--modprobe", "-t", "--table", "-c", "--set-counters"]
         return !rule.words.contains { foreign.contains($0) }
     }

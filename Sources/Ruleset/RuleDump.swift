@@ -78,23 +78,25 @@ public struct RuleDump: Sendable, Equatable {
 
     /// Parses the output of iptables-save, with or without counters.
     public init(parsing text: String) throws(RulesetError) {
-        for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
-            try add(line: line, number: index + 1)
+        // By scalars: to Swift a colon and a combining accent behind it are one character.
+        let lines = text.unicodeScalars.split(separator: "\n", omittingEmptySubsequences: false)
+        for (index, line) in lines.enumerated() {
+            try add(line: Substring(line.last == "\r" ? line.dropLast() : line), number: index + 1)
         }
     }
 
     private mutating func add(line: Substring, number: Int) throws(RulesetError) {
-        if line == "COMMIT" || line == "COMMIT\r", !tables.isEmpty { tables[tables.count - 1].isComplete = true }
-        guard let first = line.first, first != "#", line != "COMMIT" else { return }
+        if line == "COMMIT", !tables.isEmpty { tables[tables.count - 1].isComplete = true }
+        guard let first = line.unicodeScalars.first, first != "#", line != "COMMIT" else { return }
         if first == "*" {
-            let name = String(line.dropFirst())
+            let name = String(line.unicodeScalars.dropFirst())
             tables.append(TableContent(table: Table(name: name), name: name))
             return
         }
         guard !tables.isEmpty else { throw .malformedDump(line: number, text: String(line.prefix(200))) }
         let last = tables.count - 1
         if first == ":" {
-            let parts = line.dropFirst().split(separator: " ")
+            let parts = line.unicodeScalars.dropFirst().split(separator: " ")
             guard parts.count >= 2 else { throw .malformedDump(line: number, text: String(line.prefix(200))) }
             tables[last].chains.append(Chain(name: String(parts[0]), policy: String(parts[1])))
             return
@@ -105,7 +107,7 @@ public struct RuleDump: Sendable, Equatable {
             packets = UInt64(line[line.index(after: line.startIndex)..<end].prefix { $0 != ":" })
             rest = line[line.index(after: end)...].drop { $0 == " " }
         }
-        let words = try RuleWords.split(rest)
+        let words = try RuleWords.splitPrinted(rest)
         guard words.count >= 2, words[0] == "-A" else {
             throw .malformedDump(line: number, text: String(line.prefix(200)))
         }

@@ -197,13 +197,16 @@ private enum Message {
     }
 
     @Test(
-        "a rule with a prefix of ours that we would not have written is nobody's probe",
+        "a rule that only logs with a prefix of ours is a probe wherever it stands; one that decides is not",
         arguments: [
-            ("in another chain", "FORWARD", "ipt-trace:abc123:filter:INPUT", false),
-            ("of another table", "INPUT", "ipt-trace:abc123:mangle:INPUT", false),
+            ("in its chain", "INPUT", "ipt-trace:abc123:filter:INPUT", false),
+            ("in a chain that was renamed", "WEB", "ipt-trace:abc123:filter:SHOP", false),
+            ("copied to another chain", "FORWARD", "ipt-trace:abc123:filter:INPUT", false),
+            ("copied from another table", "INPUT", "ipt-trace:abc123:mangle:INPUT", false),
             ("deciding as well", "INPUT", "ipt-trace:abc123:filter:INPUT", true),
+            ("with another program's prefix", "INPUT", "ipt-tracer:abc123:filter:INPUT", false),
         ])
-    func foreign(_ name: String, _ chain: String, _ prefix: String, _ drops: Bool) throws {
+    func ownRules(_ name: String, _ chain: String, _ prefix: String, _ drops: Bool) throws {
         var listing = NFTablesListing()
         listing.tables = [NFTable(family: 2, name: "filter")]
         listing.chains = [try Message.chain("filter", chain, hook: 1)]
@@ -211,7 +214,8 @@ private enum Message {
             try Message.rule(
                 "filter", chain, 1, [Message.log(prefix, group: 5)] + (drops ? [Message.verdict(0)] : []))
         ]
-        #expect(NFTablesRemoval(listing, record: nil) { _ in true }.isEmpty)
+        let isProbe = !drops && prefix.hasPrefix("ipt-trace:")
+        #expect(NFTablesRemoval(listing, record: nil) { _ in true }.rules.count == (isProbe ? 1 : 0))
     }
 
     @Test("two listings compare equal where only counters, handles and probes differ")

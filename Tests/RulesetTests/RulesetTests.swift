@@ -18,7 +18,9 @@ import TraceModel
     }
 
     @Test func whatIsQuotedIsReadBackTheSame() throws {
-        for words in [["-j", "LOG"], ["a b", "", "\"", "\\", "it's", "#x"], ["ünï", "a\tb"]] {
+        for words in [
+            ["-j", "LOG"], ["a b", "", "\"", "\\", "it's", "#x"], ["ünï", "a\tb"], ["\u{301}x", " \u{301}", "\"\u{301}"],
+        ] {
             #expect(try RuleWords.split(RuleWords.join(words)) == words)
         }
     }
@@ -67,6 +69,20 @@ import TraceModel
                 "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT", "-A FORWARD -j DOCKER",
                 "-A DOCKER -j LOG --log-prefix \"docker drop \"", "*raw", ":PREROUTING ACCEPT", ":OUTPUT ACCEPT",
             ])
+    }
+
+    @Test(
+        "names of chains are read as iptables-save prints them, without quotes around them",
+        arguments: ["a\"b", "a\\b", "q'q", "\"", "\u{301}x", "x:y", "a<b", "ü"])
+    func rawNames(_ name: String) throws {
+        let text =
+            "*filter\n:\(name) - [0:0]\n-A FORWARD -m comment --comment \"\u{301}x y\" -j \(name)\n-A \(name) -g \(name)\nCOMMIT\n"
+        for ending in ["\n", "\r\n"] {
+            let filter = try #require(try RuleDump(parsing: text.replacing("\n", with: ending))[.filter])
+            #expect(filter.chains.map(\.name) == [name] && filter.isComplete)
+            #expect(filter.rules.map(\.chain) == ["FORWARD", name] && filter.rules.map(\.target) == [name, name])
+            #expect(filter.rules[0].argument(of: "--comment") == "\u{301}x y")
+        }
     }
 
     @Test(

@@ -172,11 +172,11 @@ package struct NFTablesListing: Sendable {
 }
 
 extension RuleMessage {
-    /// What our prefix says, where the rule is one of our probes: it logs, decides nothing, and stands where its prefix says.
+    /// What our prefix says, where the rule is one of our probes: it logs and decides nothing. Its chain may have been renamed, or
+    /// the rule copied to another. Sentinels are no probes by themselves; they go with their table.
     var ownPrefix: ProbePrefix? {
-        guard let log, isOnlyLogging, let own = ProbePrefix(log.prefix), own.table.name == table, own.chain == chain
-        else { return nil }
-        return own
+        guard let log, isOnlyLogging, !SentinelTable.isOurs(table) else { return nil }
+        return ProbePrefix(log.prefix)
     }
 
     var isProbe: Bool { ownPrefix != nil }

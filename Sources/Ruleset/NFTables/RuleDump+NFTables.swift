@@ -6,8 +6,14 @@ extension RuleDump {
     /// that were not printed, not to their end, or at another generation, are taken from the listing.
     init(
         _ family: AddressFamily, listing: NFTablesListing, printed: Iptables.Printed, isOneGeneration: Bool
-    ) throws {
-        let text = try RuleDump(parsing: Self.lastTableWithoutBrokenLine(printed))
+    ) {
+        var printed = printed
+        var text = RuleDump()
+        do {
+            text = try RuleDump(parsing: Self.lastTableWithoutBrokenLine(printed))
+        } catch {
+            printed.complaint = "\(error)"
+        }
         let chains = Dictionary(grouping: listing.chains.filter { $0.family == family.rawValue }, by: \.table)
         let rules = Dictionary(grouping: listing.rules.filter { $0.family == family.rawValue }, by: \.table)
         tables = text.tables.filter { $0.table == nil && $0.isComplete }
