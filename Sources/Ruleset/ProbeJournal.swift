@@ -107,7 +107,8 @@ public struct ProbeJournal: Codable, Sendable {
                 atPath: Self.directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
-            text = Self.sealed(try encoder.encode(self))
+            let plain = try encoder.encode(self)
+            text = Self.sealed(plain) ?? plain
         } catch {
             throw .journal(path: path, message: "\(error.localizedDescription)")
         }
@@ -130,9 +131,9 @@ public struct ProbeJournal: Codable, Sendable {
 
     private static let noDigest = "0000000000000000"
 
-    /// The text of a file with its digest filled in.
-    private static func sealed(_ text: Data) -> Data {
-        guard let place = placeOfDigest(text) else { return text }
+    /// The text of a file with its digest filled in; `nil` where it has no place for one.
+    private static func sealed(_ text: Data) -> Data? {
+        guard let place = placeOfDigest(text) else { return nil }
         var sealed = text
         sealed.replaceSubrange(place, with: Data(noDigest.utf8))
         // FNV-1a: a guard against accidents.

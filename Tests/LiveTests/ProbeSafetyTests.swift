@@ -97,6 +97,7 @@ struct ProbeSafetyTests {
             ("without a field", "sed -i /\"group\"/d JOURNAL", "damaged"),
             ("with a rule less", "sed -i s/-A.INPUT.-j.WEB// JOURNAL", "damaged"),
             ("with another chain", "sed -i s/\"POSTROUTING\"/\"POSTROUTINX\"/ JOURNAL", "damaged"),
+            ("reformatted", "sed -i s/\"digest\".:/\"digest\":/ JOURNAL", "damaged"),
             ("of another version", "sed -i s/\"schema\".*/\"schema\":1,/ JOURNAL", "damaged"),
         ])
     func journal(_ kind: String, _ damage: String, _ said: String) async throws {
