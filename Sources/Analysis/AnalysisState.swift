@@ -88,11 +88,20 @@ struct AnalysisState: ~Copyable {
 
     /// Where nothing was recorded for a while, journeys end one after the other, as they would have.
     private mutating func letTimePass(until time: Int64) {
-        let step: Int64 = 100_000
-        while engine.correlator.liveJourneys > 0, time - now > step {
-            now += step
+        while engine.correlator.liveJourneys > 0, let next = nextStep(from: now, until: time, lateness: lateness) {
+            now = next
             engine.advance(to: now - lateness)
         }
+    }
+
+    /// The next of the moments, 100 ms apart, at which a journey may end: a clock that was set makes years of those without.
+    ///
+    /// - Returns: `nil` where there is none before `time`.
+    private func nextStep(from start: Int64, until time: Int64, lateness: Int64) -> Int64? {
+        let step: Int64 = 100_000
+        guard time - start > step, let deadline = engine.correlator.nextDeadline else { return nil }
+        let next = start + max(1, (deadline + lateness - start) / step) * step
+        return time - next >= 0 ? next : nil
     }
 
     /// The collector had received everything up to `time`: journeys end as they did there.
@@ -100,9 +109,8 @@ struct AnalysisState: ~Copyable {
         guard isAlone else { return }
         isPaced = true
         if lastAdvance == Self.never { lastAdvance = time }
-        let step: Int64 = 100_000
-        while engine.correlator.liveJourneys > 0, time - lastAdvance > step {
-            lastAdvance += step
+        while engine.correlator.liveJourneys > 0, let next = nextStep(from: lastAdvance, until: time, lateness: 0) {
+            lastAdvance = next
             engine.advance(to: lastAdvance)
         }
         lastAdvance = max(lastAdvance, time)

@@ -138,6 +138,11 @@ public struct Correlator: ~Copyable {
     /// Journeys under way.
     public var liveJourneys: Int { live.liveJourneys }
 
+    /// Before this time `advance` ends none of them; `nil` where none waits for its end.
+    public var nextDeadline: Int64? {
+        [settling.nextDeadline, lingering.nextDeadline, crossing.nextDeadline].compactMap(\.self).min()
+    }
+
     // MARK: What is known of the machine
 
     /// Takes a new layout. Probes and namespaces keep their indices; journeys under way that would be `dropped` in a namespace

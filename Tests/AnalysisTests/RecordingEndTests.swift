@@ -134,6 +134,19 @@ private struct Blocks {
         }
     }
 
+    @Test("a recording whose clock was set by decades is read at once, and all packets are in it", .timeLimit(.minutes(1)))
+    func clockSet() throws {
+        var recording = try Blocks.recorded()
+        let before = try Files.with(recording.bytes) { try analyze([$0]) }
+        let first = try #require(recording.blocks.firstIndex(where: Blocks.isPacket))
+        let time = Blocks.time(recording.blocks[first])
+        recording.blocks.insert(Blocks.note(.complete(time)), at: first + 1)
+        recording.blocks.insert(Blocks.note(.complete(1)), at: first)
+        let after = try Files.with(recording.bytes) { try analyze([$0]) }
+        #expect(after.snapshot.completeness.events == before.snapshot.completeness.events)
+        #expect(after.snapshot.completeness.journeys == before.snapshot.completeness.journeys)
+    }
+
     @Test("files of one recording that follow one another without a gap give what one file gives")
     func continued() throws {
         let recording = try Blocks.recorded().begun
