@@ -73,6 +73,8 @@ private final class Connection {
         case pipelining
         /// Has sent a part of a request's head, just now.
         case sending
+        /// Waits for an answer, but its client sends no more, and has most likely gone.
+        case left
     }
 
     func dispensability(at now: Double, _ limits: HTTPServer.Limits) -> Dispensability? {
@@ -82,6 +84,7 @@ private final class Connection {
         case .reading where !parser.hasBegun: return hasInput ? nil : .idle
         case .reading: return hasPaused ? .paused : .sending
         case .writing where hasPaused || now - writesSince >= limits.stall: return .paused
+        case .answering where !parser.hasBegun: return hasNoMoreInput ? .left : nil
         case .ready, .answering, .writing: return parser.hasBegun ? .pipelining : nil
         case .closed: return nil
         }
@@ -97,9 +100,14 @@ private final class Connection {
     }
 
     /// Whether something has arrived that was not read.
-    private var hasInput: Bool {
+    private var hasInput: Bool { peek() > 0 }
+
+    /// Whether the client has closed the connection, or at least its direction.
+    private var hasNoMoreInput: Bool { peek() == 0 }
+
+    private func peek() -> Int {
         var byte: UInt8 = 0
-        return unsafe recv(descriptor, &byte, 1, Int32(MSG_PEEK) | Int32(MSG_DONTWAIT)) > 0
+        return unsafe recv(descriptor, &byte, 1, Int32(MSG_PEEK) | Int32(MSG_DONTWAIT))
     }
 }
 

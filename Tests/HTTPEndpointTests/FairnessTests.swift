@@ -241,6 +241,20 @@ import Testing
         }
     }
 
+    @Test("where all connections are being answered clients give way that have closed theirs")
+    func leftGivesWay() async throws {
+        try await withServer(Self.limits(2)) { address, backstage in
+            do {
+                let gone = try (0..<2).map { _ in try RawClient(address) }
+                for client in gone { client.ask("/held") }
+                backstage.wait(for: 2, of: "/held")
+            }
+            let newcomer = try RawClient(address)
+            newcomer.ask("/")
+            #expect(newcomer.receive(until: "hello\n").hasPrefix("HTTP/1.1 200"))
+        }
+    }
+
     // MARK: Bounds
 
     @Test("an answer whose connection has closed is not made")
