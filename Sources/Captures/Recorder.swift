@@ -62,7 +62,19 @@ public final class Recorder: Sendable {
         var incomplete: [Int: Int64] = [:]
         var isClosing = false
         var status = Status()
+        /// When the thread began with what it is writing, in milliseconds of the monotonic clock; `nil` while it waits.
+        var writingSince: Int64?
+        var hasToldOfStuckWrite = false
+
+        var isStuck: Bool {
+            writingSince.map { MonotonicClock.milliseconds - $0 > Recorder.longestWrite } ?? false
+        }
     }
+
+    /// Milliseconds after which a write that has not returned is said.
+    static let longestWrite: Int64 = 3000
+    /// Seconds that `close` waits for a write that does not return.
+    private static let longestClose = 5.0
 
     /// Bytes that may wait for the thread.
     private static let queueLimit = 16 << 20
@@ -74,6 +86,7 @@ public final class Recorder: Sendable {
     private let wake = DispatchSemaphore(value: 0)
     private let finished = DispatchSemaphore(value: 0)
     private let files: Handover
+    private let onChange = Mutex<(@Sendable (RecordingChange) -> Void)?>(nil)
     private let run: UInt64
     private let system: RecordingSystem
     private let pace: RecordingPace
@@ -111,7 +124,7 @@ public final class Recorder: Sendable {
 
     /// Begins to write.
     ///
-    /// - Parameter onChange: called on the recorder's thread when something happens that should be known at once.
+    /// - Parameter onChange: called on a thread of the recorder's when something happens that should be known at once.
     public func begin(_ onChange: @escaping @Sendable (RecordingChange) -> Void = { _ in }) throws(CaptureError) {
         guard var files = files.take() else { return }
         do throws(CaptureError) {
@@ -120,6 +133,7 @@ public final class Recorder: Sendable {
             files.abandon()
             throw error
         }
+        self.onChange.withLock { $0 = onChange }
         let handover = Handover(files)
         let thread = Thread {
             guard let files = handover.take() else { return }
@@ -129,15 +143,30 @@ public final class Recorder: Sendable {
         thread.start()
     }
 
-    public var status: Status { state.withLock { $0.status } }
+    public var status: Status {
+        state.withLock { state in
+            var status = state.status
+            // The thread counts what did not fit when it is done with a write.
+            status.counters.drops[.queueFull] = max(status.counters.drops[.queueFull], state.leftOut)
+            if state.isStuck { status.problem = "\(RecordingChange.stuck(file: status.files.last ?? path))" }
+            return status
+        }
+    }
 
     /// Takes items in their order; never waits.
     package func take(_ items: [RecordItem]) {
-        state.withLock { state in
+        let stuck = state.withLock { state -> String? in
             if state.since == nil { state.since = MonotonicClock.milliseconds }
             for item in items { Self.add(item, to: &state) }
+            guard state.isStuck, !state.hasToldOfStuckWrite else { return nil }
+            state.hasToldOfStuckWrite = true
+            return state.status.files.last ?? path
         }
         wake.signal()
+        guard let stuck else { return }
+        // Whoever is told may write to a terminal, and this thread waits for nobody.
+        let tell = onChange.withLock { $0 }
+        DispatchQueue.global().async { tell?(.stuck(file: stuck)) }
     }
 
     private static func add(_ item: RecordItem, to state: inout State) {
@@ -171,7 +200,8 @@ public final class Recorder: Sendable {
         state.items.append(.note(.loss(namespace: namespace)))
     }
 
-    /// Writes what is left, and closes the file. Further calls do nothing. A recorder that was not begun leaves no file behind.
+    /// Writes what is left, and closes the file; a write that does not return is waited for some seconds. Further calls do nothing. A
+    /// recorder that was not begun leaves no file behind.
     public func close() {
         if var files = files.take() { return files.abandon() }
         let isFirst = state.withLock { state in
@@ -180,7 +210,11 @@ public final class Recorder: Sendable {
         }
         guard isFirst else { return }
         wake.signal()
-        finished.wait()
+        guard finished.wait(timeout: .now() + Self.longestClose) == .timedOut else { return }
+        state.withLock { state in
+            for case .events(let datagram) in state.items { state.leftOut += UInt64(datagram.tags.count) }
+            state.items = []
+        }
     }
 
     private func work(_ thread: consuming RecordingThread, _ onChange: (RecordingChange) -> Void) {
@@ -195,6 +229,7 @@ public final class Recorder: Sendable {
                 state.items = []
                 state.bytes = 0
                 state.since = nil
+                state.writingSince = MonotonicClock.milliseconds
                 return (items, since, state.isClosing, bytes, state.leftOut)
             }
             thread.isBehind = bytes > Self.queueLimit / 2
@@ -219,6 +254,8 @@ public final class Recorder: Sendable {
                 status.counters.bytes = max(status.counters.bytes, state.status.counters.bytes)
             }
             state.status = status
+            state.writingSince = nil
+            state.hasToldOfStuckWrite = false
         }
     }
 

@@ -28,6 +28,8 @@ public enum RecordingChange: Sendable, Equatable {
     /// Events are left out because the file is not written as fast as they come.
     case behind(file: String)
     case caughtUp(leftOut: UInt64)
+    /// A write has not returned for seconds: a hung disk, or a FIFO that nobody reads.
+    case stuck(file: String)
     /// The file was deleted or cut short by somebody else, with so many events.
     case removed(file: String, events: UInt64, next: String)
     /// The file was renamed, or has been replaced by another.
@@ -40,7 +42,7 @@ public enum RecordingChange: Sendable, Equatable {
     public var isTrouble: Bool {
         switch self {
         case .resumed, .caughtUp, .moved: false
-        case .suspended, .behind, .removed, .limitReached, .ended: true
+        case .suspended, .behind, .stuck, .removed, .limitReached, .ended: true
         }
     }
 }
@@ -56,6 +58,9 @@ extension RecordingChange: CustomStringConvertible {
         case .behind(let file):
             "the disk does not keep up: events are left out of \(file), and counted. A shorter --snap-length, --match or "
                 + "--sample of install-probes make them fewer"
+        case .stuck(let file):
+            "a write to \(file) has not returned for \(Recorder.longestWrite / 1000) s: the disk hangs, or nobody reads the FIFO. "
+                + "Events that do not fit into the queue are left out of it, and counted"
         case .caughtUp(let leftOut): "the disk keeps up again; \(leftOut) events were left out of the recording"
         case .removed(let file, let events, let next):
             "\(file) was deleted or cut short, and \(events) recorded events with it; recording goes on in "

@@ -111,7 +111,9 @@ public struct Iptables: Sendable {
 
     /// Whether the legacy backend has any table in this namespace.
     func hasLegacyTables(in namespace: NetworkNamespace) throws -> Bool {
-        for family in AddressFamily.allCases where try !legacyTables(family, in: namespace).isEmpty { return true }
+        for family in AddressFamily.allCases where try !namespace.enter({ try Self.legacyTables(family) }).isEmpty {
+            return true
+        }
         return false
     }
 

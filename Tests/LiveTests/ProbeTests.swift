@@ -162,8 +162,9 @@ struct ProbeTests {
         try await Sandbox.with { sandbox in
             for number in 1...9 { try await sandbox.sh("ip netns add n\(number)") }
             _ = try await sandbox.trace("install-probes", "--family", "ipv4")
-            // A rule with our prefix that was not written by us is left alone.
+            // A probe that somebody copied to another chain goes, too; a rule of somebody's that logs something else stays.
             try await sandbox.sh("ip netns exec n2 iptables -A OUTPUT -j NFLOG --nflog-prefix ipt-trace:abc123:filter:INPUT")
+            try await sandbox.sh("ip netns exec n2 iptables -A OUTPUT -j NFLOG --nflog-prefix not-ipt-trace:filter:INPUT")
             // A table that iptables can no longer read.
             try await sandbox.sh("ip netns exec n5 nft add rule ip filter INPUT meta random 7 counter")
             let output = try await sandbox.trace("remove-probes")
