@@ -66,15 +66,12 @@ public final class Recorder: Sendable {
         var writingSince: Int64?
         var hasToldOfStuckWrite = false
 
-        var isStuck: Bool {
-            writingSince.map { MonotonicClock.milliseconds - $0 > Recorder.longestWrite } ?? false
+        /// What to tell of a write that has taken longer than `limit`, in milliseconds.
+        func stuckWrite(_ path: String, limit: Int64) -> RecordingChange? {
+            guard let writingSince, MonotonicClock.milliseconds - writingSince > limit else { return nil }
+            return .stuck(file: status.files.last ?? path, milliseconds: limit)
         }
     }
-
-    /// Milliseconds after which a write that has not returned is said.
-    static let longestWrite: Int64 = 3000
-    /// Seconds that `close` waits for a write that does not return.
-    private static let longestClose = 5.0
 
     /// Bytes that may wait for the thread.
     private static let queueLimit = 16 << 20
@@ -148,25 +145,25 @@ public final class Recorder: Sendable {
             var status = state.status
             // The thread counts what did not fit when it is done with a write.
             status.counters.drops[.queueFull] = max(status.counters.drops[.queueFull], state.leftOut)
-            if state.isStuck { status.problem = "\(RecordingChange.stuck(file: status.files.last ?? path))" }
+            if let stuck = state.stuckWrite(path, limit: pace.longestWrite) { status.problem = "\(stuck)" }
             return status
         }
     }
 
     /// Takes items in their order; never waits.
     package func take(_ items: [RecordItem]) {
-        let stuck = state.withLock { state -> String? in
+        let stuck = state.withLock { state -> RecordingChange? in
             if state.since == nil { state.since = MonotonicClock.milliseconds }
             for item in items { Self.add(item, to: &state) }
-            guard state.isStuck, !state.hasToldOfStuckWrite else { return nil }
+            guard !state.hasToldOfStuckWrite, let stuck = state.stuckWrite(path, limit: pace.longestWrite) else { return nil }
             state.hasToldOfStuckWrite = true
-            return state.status.files.last ?? path
+            return stuck
         }
         wake.signal()
         guard let stuck else { return }
         // Whoever is told may write to a terminal, and this thread waits for nobody.
         let tell = onChange.withLock { $0 }
-        DispatchQueue.global().async { tell?(.stuck(file: stuck)) }
+        DispatchQueue.global().async { tell?(stuck) }
     }
 
     private static func add(_ item: RecordItem, to state: inout State) {
@@ -210,7 +207,7 @@ public final class Recorder: Sendable {
         }
         guard isFirst else { return }
         wake.signal()
-        guard finished.wait(timeout: .now() + Self.longestClose) == .timedOut else { return }
+        guard finished.wait(timeout: .now() + .milliseconds(Int(pace.longestClose))) == .timedOut else { return }
         state.withLock { state in
             for case .events(let datagram) in state.items { state.leftOut += UInt64(datagram.tags.count) }
             state.items = []

@@ -29,7 +29,7 @@ public enum RecordingChange: Sendable, Equatable {
     case behind(file: String)
     case caughtUp(leftOut: UInt64)
     /// A write has not returned for seconds: a hung disk, or a FIFO that nobody reads.
-    case stuck(file: String)
+    case stuck(file: String, milliseconds: Int64)
     /// The file was deleted or cut short by somebody else, with so many events.
     case removed(file: String, events: UInt64, next: String)
     /// The file was renamed, or has been replaced by another.
@@ -58,8 +58,8 @@ extension RecordingChange: CustomStringConvertible {
         case .behind(let file):
             "the disk does not keep up: events are left out of \(file), and counted. A shorter --snap-length, --match or "
                 + "--sample of install-probes make them fewer"
-        case .stuck(let file):
-            "a write to \(file) has not returned for \(Recorder.longestWrite / 1000) s: the disk hangs, or nobody reads the FIFO. "
+        case .stuck(let file, let milliseconds):
+            "a write to \(file) has not returned for \(Double(milliseconds) / 1000) s: the disk hangs, or nobody reads the FIFO. "
                 + "Events that do not fit into the queue are left out of it, and counted"
         case .caughtUp(let leftOut): "the disk keeps up again; \(leftOut) events were left out of the recording"
         case .removed(let file, let events, let next):

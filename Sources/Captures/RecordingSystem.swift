@@ -39,6 +39,9 @@ package struct RecordingPace: Sendable {
     package var longestRetry: Int64 = 30_000
     /// Without events left out after which writing is said to keep up again.
     package var calm: Int64 = 5000
+    /// After which a write that has not returned is said, and how long one is waited for at the end.
+    package var longestWrite: Int64 = 3000
+    package var longestClose: Int64 = 5000
 
     package init() {}
 }

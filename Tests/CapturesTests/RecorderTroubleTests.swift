@@ -35,6 +35,8 @@ private let pace: RecordingPace = {
     pace.flush = 5
     pace.look = 20
     pace.retry = 10
+    pace.longestWrite = 50
+    pace.longestClose = 200
     return pace
 }()
 
@@ -370,5 +372,27 @@ private func mode(_ path: String) -> UInt32 {
             let count = unsafe Glibc.read(reader, &bytes, bytes.count)
             #expect(read(Array(bytes.prefix(max(0, count)))).numbers == [1, 2])
         }
+    }
+
+    @Test("a write that does not return is told, counted and not waited for at the end")
+    func stuckWrite() throws {
+        let gate = DispatchSemaphore(value: 0)
+        let system = unsafe RecordingSystem { descriptor, bytes in
+            gate.wait()
+            return unsafe write(descriptor, bytes.baseAddress, bytes.count)
+        } space: { _ in
+            (1 << 30, 1 << 40)
+        }
+        let trial = try Trial(system: system)
+        let numbers = [UInt8](repeating: 1, count: 1000)
+        for number in 0..<400 where trial.changes.isEmpty {
+            trial.recorder.take([datagram(numbers, time: Int64(number), tags: numbers.map(UInt64.init))])
+            usleep(5000)
+        }
+        #expect(trial.changes.first?.isTrouble == true)
+        #expect(trial.recorder.status.problem?.contains("has not returned for 0.05 s") == true)
+        trial.recorder.close()
+        #expect(trial.recorder.status.counters.dropped > 0)
+        for _ in 0..<1000 { gate.signal() }
     }
 }
