@@ -29,7 +29,7 @@ demo: ## Trace a ping through a small network in namespaces of its own (VARIANT=
 test: ## Check the format, build, run all tests; FILTER=Name runs the tests whose identifiers match, without the format check
 	@sh tools/prepare test
 ifeq ($(FILTER),)
-	swift format lint --strict --recursive Package.swift Sources Tests Benchmarks
+	@$(MAKE) --no-print-directory lint
 	$(SWIFT_BUILD) --build-tests
 	swift test -c $(CONFIGURATION) --skip-build --skip '$(TIMED_TESTS)'
 	swift test -c $(CONFIGURATION) --skip-build --filter '$(TIMED_TESTS)'
