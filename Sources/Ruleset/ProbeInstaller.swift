@@ -1,6 +1,7 @@
 private import Foundation
 public import Namespaces
 internal import TraceModel
+private import WireFormat
 
 /// Puts probes into namespaces: everywhere or nowhere. The caller holds `ProbeLock`.
 public struct ProbeInstaller: Sendable {
@@ -229,6 +230,9 @@ public struct ProbeInstaller: Sendable {
                 let dump = try await iptables.save(planned.family, .legacy, in: namespace)
                 let site = planned.replanned(plan.options, dump)
                 try await restore(site, plan, in: namespace)
+                let rules = try await iptables.save(planned.family, .legacy, in: namespace)?.tables.flatMap(\.rules) ?? []
+                try confirm(
+                    rules.count { $0.ownPrefix?.runName == plan.run }, of: site.entries.count, site, plan, in: namespace)
                 return site
             }
         case .nft: return try await applyNFTables(planned, plan, in: namespace)
@@ -254,6 +258,10 @@ public struct ProbeInstaller: Sendable {
                 site.generation = try reading?.listing.generation ?? NFTablesListing.generation(in: namespace)
             }
         }
+        let listing = try NFTablesListing.read(in: namespace)
+        let heads = site.entries.count { ProbePrefix($0.prefix)?.backFrom == nil }
+        let found = listing.rules.count { $0.family == site.family.rawValue && $0.ownPrefix?.runName == plan.run }
+        try confirm(found, of: heads, site, plan, in: namespace)
         guard plan.options.includesUserChains, plan.options.target == .nflog else { return site }
         for _ in 0..<Self.mostAttempts {
             let insertion = NFTablesInsertion(
@@ -265,6 +273,17 @@ public struct ProbeInstaller: Sendable {
             return site
         }
         throw RulesetError.keepsChanging(namespace: namespace.name)
+    }
+
+    /// A program that ends with 0 need not have done anything, and others may have flushed the rules at once.
+    private func confirm(
+        _ found: Int, of expected: Int, _ site: ProbeSite, _ plan: Plan, in namespace: NetworkNamespace
+    ) throws(RulesetError) {
+        guard found < expected else { return }
+        throw .refused(
+            namespace: namespace.name, tool: Iptables.tool(site.family, site.backend, "restore"),
+            message: "it reported success, but \(expected - found) of \(expected) probes are not among the rules",
+            match: RuleWords.join(plan.options.match))
     }
 
     private static let mostAttempts = 20

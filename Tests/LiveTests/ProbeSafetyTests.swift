@@ -327,4 +327,23 @@ struct ProbeSafetyTests {
             await other.stop(signal: 9)
         }
     }
+
+    @Test("an iptables that reports success and does nothing is an error", arguments: ["nft", "legacy"])
+    func nothingDone(_ backend: String) async throws {
+        try await Sandbox.with { sandbox in
+            try await Self.prepare(sandbox, backend: backend)
+            let tool = try await sandbox.sh("which iptables-\(backend)-restore").trimmingCharacters(in: .whitespacesAndNewlines)
+            try await sandbox.require(["sh", "-c", "printf '#!/bin/sh\\ncat >/dev/null\\n' >/run/idle; chmod +x /run/idle"])
+            // The programs of one backend are links to one file, which must stay.
+            let directory = (tool as NSString).deletingLastPathComponent
+            try await sandbox.require([
+                "sh", "-c",
+                "mkdir -p /run/sbin && cp -a \(directory)/. /run/sbin/ && rm /run/sbin/iptables-\(backend)-restore && "
+                    + "cp /run/idle /run/sbin/iptables-\(backend)-restore && mount --bind /run/sbin \(directory)",
+            ])
+            let installed = try await sandbox.trace("install-probes", "--netns", "a", "--family", "ipv4")
+            #expect(installed.exitCode == 1)
+            #expect(installed.standardError.contains("reported success, but"), "\(installed.standardError)")
+        }
+    }
 }
