@@ -207,6 +207,8 @@ public final class Recorder: Sendable {
         }
         guard isFirst else { return }
         wake.signal()
+        // Whoever is told may keep the recorder.
+        defer { onChange.withLock { $0 = nil } }
         guard finished.wait(timeout: .now() + .milliseconds(Int(pace.longestClose))) == .timedOut else { return }
         state.withLock { state in
             for case .events(let datagram) in state.items { state.leftOut += UInt64(datagram.tags.count) }
