@@ -252,7 +252,7 @@ struct AnalysisState: ~Copyable {
         engine.correlator.noteLoss(namespace: namespace, until: time)
     }
 
-    /// The same of all namespaces that NFLOG reports of.
+    /// Notes missing records in every namespace that reports by NFLOG.
     mutating func noteMissing(until time: Int64) {
         let namespaces = registry.current.layout.namespaces
         for index in namespaces.indices where namespaces[index].medium == .nflog { noteMissing(in: index, until: time) }

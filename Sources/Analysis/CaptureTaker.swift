@@ -95,7 +95,7 @@ struct CaptureTaker: ~Copyable {
         }
     }
 
-    /// Moves the time on, past where records may be missing: what is under way is in doubt before it can end.
+    /// Advances the time past a gap in the records; journeys under way are put in doubt before they can end.
     @inline(never)
     private mutating func doubt(_ kind: CaptureBatch.Kind, _ time: Int64, _ state: inout AnalysisState) {
         let record = batch.records[nextRecord]
@@ -106,7 +106,7 @@ struct CaptureTaker: ~Copyable {
         }
         if isDoubtful { noteMissing(until: time, &state) }
         state.move(to: time)
-        // What has begun meanwhile, as far as other files tell, may have been here, too.
+        // Journeys that other files began during the gap may have events in it, too.
         if isDoubtful { noteMissing(until: time, &state) }
         isAfterDamage = false
     }
