@@ -219,7 +219,7 @@ public final class Analysis: Sendable {
     ) throws(CaptureError) -> any TraceInput {
         let file = NamedFile(argument)
         let isWanted = {
-            // Readers need not wait for what comes into a pipe.
+            // A pipe may stay silent for long; whoever asks for a report meanwhile gets an empty one.
             if self.exchange.wanted != nil { self.exchange.publish(Self.nothingRead) }
             return !self.state.withLock { $0.isStopping }
         }

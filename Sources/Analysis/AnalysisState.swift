@@ -38,7 +38,7 @@ struct AnalysisState: ~Copyable {
     private var isPaced = false
     /// Up to when a recording says that it has everything.
     private var latestComplete = Self.never
-    /// Whether a recording has said how it ends, or was cut off: what is under way then is open.
+    /// Whether a recording has an end note, or was cut off. Journeys under way at that point stay `open`.
     private var hasEnd = false
     private var continuity = RecordingContinuity()
     let observer: (any AnalysisObserver)?
@@ -311,8 +311,8 @@ struct AnalysisState: ~Copyable {
     // MARK: Results
 
     mutating func finish() {
-        // Nothing comes behind the end of a file, so that what has not been seen until there is not under way any more; a
-        // recording says up to when that is so.
+        // A file holds all events up to its end, so that journeys without an end by then may be closed. A recording is complete
+        // only up to the time that its notes give.
         if now != Self.never {
             letTimePass(until: hasEnd ? max(now, latestComplete) : Int64.max / 2)
             if hasEnd, latestComplete > now { engine.advance(to: latestComplete) }

@@ -24,7 +24,7 @@ struct CaptureDecodeStage: ~Copyable {
     private static let tolerance: Int64 = 2_000_000
     /// What holds from the next packet on.
     private var held: [CaptureBatch.Notice] = []
-    /// What is missing in front of it, which holds from the last packet on.
+    /// The gap in front of the next record; its packets came after the last one that was read.
     private var missing: CaptureBatch.Notice?
     /// Whether ipt-trace has recorded the file.
     private var isRecording = false

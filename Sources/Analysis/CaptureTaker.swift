@@ -114,13 +114,14 @@ struct CaptureTaker: ~Copyable {
     /// Records of the file are missing: all namespaces that it may be of have lost events.
     private mutating func noteMissing(until time: Int64, _ state: inout AnalysisState) {
         let end = min(time, Int64.max / 4)
-        // Its interfaces' names say which namespaces a pcapng file is of, and some may be among what is missing.
+        // A pcapng file names a namespace by an interface, whose description may be in the gap.
         guard isOfOneNamespace else { return state.noteMissing(until: end) }
         makeRoom(for: 0)
         if targets[0] == nil { targets[0] = target(0, &state) }
         if let reader = targets[0]?.reader, reader >= 0 { state.noteMissing(in: reader, until: end) }
     }
-    /// Nothing comes behind what was taken.
+
+    /// Ends the section at the last record that was taken.
     mutating func close(into state: inout AnalysisState) { section.close(places: places, &state) }
 
     private static let recentCount = NFLogDecoder.recentCount
@@ -216,7 +217,7 @@ struct CaptureTaker: ~Copyable {
     }
 
     private mutating func target(_ index: Int, _ state: inout AnalysisState) -> Target {
-        // What is known of its packets may be of another namespace.
+        // Packets remembered for this interface may belong to another namespace.
         recalls[index] = NFLogRecall()
         let interface = batch.interfaces[index]
         guard interface.linkType == CaptureInterface.nflog else {

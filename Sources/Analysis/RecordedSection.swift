@@ -57,7 +57,7 @@ struct RecordedSection {
         }
     }
 
-    /// Nothing comes behind what was taken.
+    /// Ends the section; one without an end note was cut off.
     mutating func close(places: [Int?], _ state: inout AnalysisState) {
         guard let part else { return }
         self.part = nil

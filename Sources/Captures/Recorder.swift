@@ -60,6 +60,8 @@ public final class Recorder: Sendable {
         var leftOut: UInt64 = 0
         /// Namespaces of which events were left out that came last, with the time up to which that has been noted.
         var incomplete: [Int: Int64] = [:]
+        /// Events that were handed over, whatever became of them.
+        var offered: UInt64 = 0
         var isClosing = false
         var status = Status()
         /// When the thread began with what it is writing, in milliseconds of the monotonic clock; `nil` while it waits.
@@ -169,6 +171,7 @@ public final class Recorder: Sendable {
     private static func add(_ item: RecordItem, to state: inout State) {
         switch item {
         case .events(let datagram):
+            state.offered += UInt64(datagram.tags.count)
             guard state.bytes + datagram.bytes.count <= queueLimit else {
                 state.leftOut += UInt64(datagram.tags.count)
                 return noteLoss(datagram.namespace, at: datagram.time, in: &state)
@@ -211,7 +214,10 @@ public final class Recorder: Sendable {
         defer { onChange.withLock { $0 = nil } }
         guard finished.wait(timeout: .now() + .milliseconds(Int(pace.longestClose))) == .timedOut else { return }
         state.withLock { state in
-            for case .events(let datagram) in state.items { state.leftOut += UInt64(datagram.tags.count) }
+            // The queue's events and those that the thread holds are in no file that anybody could rely on.
+            let counters = state.status.counters
+            let accounted = counters.written + counters.dropped - counters.drops[.queueFull]
+            state.leftOut = max(state.leftOut, state.offered - min(state.offered, accounted))
             state.items = []
         }
     }

@@ -51,10 +51,7 @@ package struct NFTablesInsertion: Sendable {
     func commit(in namespace: NetworkNamespace) throws -> Bool {
         guard !rules.isEmpty else { return true }
         var batch = NetlinkRequest()
-        // The batch names its subsystem, NFNL_SUBSYS_NFTABLES, as its resource.
-        batch.append(
-            type: NFTablesMessage.batchBegin, flags: .request, sequence: 0,
-            body: NetlinkRequest.nfgenmsg(family: 0, resource: 10))
+        batch.beginTransaction()
         for (index, rule) in rules.enumerated() {
             var flags: NetlinkRequest.Flags = [.request, .create, .append]
             if index == rules.count - 1 { flags.formUnion(.acknowledge) }
@@ -75,9 +72,7 @@ package struct NFTablesInsertion: Sendable {
                 }
             }
         }
-        batch.append(
-            type: NFTablesMessage.batchEnd, flags: .request, sequence: UInt32(rules.count + 1),
-            body: NetlinkRequest.nfgenmsg(family: 0, resource: 10))
+        batch.endTransaction(sequence: UInt32(rules.count + 1))
         do {
             let socket = try namespace.enter { try NetlinkSocket(.netfilter) }
             try socket.commit(batch.bytes, operation: "put probes behind jumps in namespace \(namespace.name)")

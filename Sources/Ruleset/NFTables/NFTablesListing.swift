@@ -188,8 +188,31 @@ extension RuleMessage {
     }
 }
 
+extension NetlinkRequest {
+    /// Begins a transaction of nf_tables.
+    ///
+    /// - Parameter generation: the generation of the rules that it is made for; with another the kernel refuses it. `nil`: any.
+    mutating func beginTransaction(generation: UInt32? = nil) {
+        append(
+            type: NFTablesMessage.batchBegin, flags: .request, sequence: 0,
+            body: NetlinkRequest.nfgenmsg(family: 0, resource: NFTablesMessage.subsystem)
+        ) {
+            if let generation { $0.attribute(1, big: generation) }  // NFNL_BATCH_GENID
+        }
+    }
+
+    /// Ends the transaction; the kernel commits it then.
+    mutating func endTransaction(sequence: UInt32) {
+        append(
+            type: NFTablesMessage.batchEnd, flags: .request, sequence: sequence,
+            body: NetlinkRequest.nfgenmsg(family: 0, resource: NFTablesMessage.subsystem))
+    }
+}
+
 /// `NFT_MSG_*` of linux/netfilter/nf_tables.h in `NFNL_SUBSYS_NFTABLES` (10), and the frame of a transaction.
 enum NFTablesMessage {
+    /// `NFNL_SUBSYS_NFTABLES`, which a transaction names as its resource.
+    static let subsystem: UInt16 = 10
     static let batchBegin: UInt16 = 0x10  // NFNL_MSG_BATCH_BEGIN
     static let batchEnd: UInt16 = 0x11  // NFNL_MSG_BATCH_END
     static let getTable: UInt16 = 0x0A01

@@ -117,13 +117,7 @@ package struct NFTablesRemoval: Sendable {
                 attributes: attributes)
             steps.append(step)
         }
-        // The batch names its subsystem, NFNL_SUBSYS_NFTABLES, as its resource.
-        batch.append(
-            type: NFTablesMessage.batchBegin, flags: .request, sequence: 0,
-            body: NetlinkRequest.nfgenmsg(family: 0, resource: 10)
-        ) {
-            $0.attribute(1, big: generation)  // NFNL_BATCH_GENID
-        }
+        batch.beginTransaction(generation: generation)
         steps.append(.other)
         for rule in rules {
             add(.other, NFTablesMessage.deleteRule, family: rule.chain.family) {
@@ -148,9 +142,7 @@ package struct NFTablesRemoval: Sendable {
                 $0.attribute(1, text: table.name)  // NFTA_TABLE_NAME
             }
         }
-        batch.append(
-            type: NFTablesMessage.batchEnd, flags: .request, sequence: UInt32(steps.count),
-            body: NetlinkRequest.nfgenmsg(family: 0, resource: 10))
+        batch.endTransaction(sequence: UInt32(steps.count))
         return (batch, steps)
     }
 }
