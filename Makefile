@@ -7,7 +7,7 @@ VARIANT ?=
 FILTER ?=
 
 # Tests that wait for answers: they run apart from those that keep the processor busy.
-TIMED_TESTS = HTTPEndpointTests|ServedAnalysisTests
+TIMED_TESTS = HTTPServerTests|ServedAnalysisTests
 
 .PHONY: help all build demo test bench bench-live bench-instructions bench-load bench-overload bench-probes bench-install
 .PHONY: bench-readers bench-captures accuracy soak fuzz fixtures lint format install clean

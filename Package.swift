@@ -48,31 +48,30 @@ let package = Package(
 
         module("TraceModel", ["CLinux"]),
         module("WireFormat", ["TraceModel"]),
-        module("Correlation", ["TraceModel", "CLinux", deque]),
-        module("Reports", ["TraceModel"]),
-        module("Netlink", ["WireFormat", "CMnl", "CLinux"]),
-        module("Mailbox", ["CLinux"]),
-        module("Namespaces", ["TraceModel", "CLinux", subprocess, systemPackage]),
-        module("Ruleset", ["TraceModel", "WireFormat", "Namespaces", "Netlink"]),
-        module("Intake", ["TraceModel", "WireFormat", "Correlation", "Reports", "Ruleset"]),
+        module("LinuxSupport", ["TraceModel", "WireFormat", "CMnl", "CLinux", subprocess, systemPackage]),
         module("Captures", ["TraceModel", "WireFormat", "CLinux", "CZlib", "CZstd", deque]),
-        module("Analysis", ["TraceModel", "WireFormat", "Correlation", "Reports", "Ruleset", "Intake", "Captures"]),
+        module("Ruleset", ["TraceModel", "WireFormat", "LinuxSupport"]),
+        module("Correlation", ["TraceModel", "CLinux", deque]),
+        module("Aggregation", ["TraceModel"]),
+        module("Engine", ["TraceModel", "WireFormat", "Correlation", "Aggregation", "Ruleset"]),
+        module("HostLayout", ["TraceModel", "WireFormat", "LinuxSupport", "Ruleset", "Engine", "CLinux"]),
         module(
-            "Collector",
+            "EventSources",
             [
-                "TraceModel", "WireFormat", "Correlation", "Reports", "Netlink", "Namespaces", "Ruleset", "Intake", "Captures",
-                "Mailbox", "CLinux", "CNetfilterLog", logging,
+                "TraceModel", "WireFormat", "LinuxSupport", "Captures", "Ruleset", "Correlation", "Aggregation", "Engine",
+                "HostLayout", "CNetfilterLog", logging,
             ]),
-        module("HTTPEndpoint", ["Mailbox", httpTypes, logging]),
-        module("TraceService", ["TraceModel", "Reports", "HTTPEndpoint", httpTypes]),
+        module("Reports", ["TraceModel", "Aggregation"]),
+        module("HTTPServer", ["LinuxSupport", httpTypes, logging]),
+        module("API", ["TraceModel", "Aggregation", "Reports", "HTTPServer", httpTypes]),
         .target(
-            name: "Lab", dependencies: ["Namespaces", "Reports", "TraceModel", "CLinux"], resources: [.embedInCode("Rules")],
+            name: "Lab", dependencies: ["LinuxSupport", "Aggregation", "Reports", "TraceModel", "CLinux"], resources: [.embedInCode("Rules")],
             swiftSettings: strict),
         .executableTarget(
             name: "ipt-trace",
             dependencies: [
-                "TraceModel", "Netlink", "Namespaces", "Ruleset", "Collector", "Reports", "HTTPEndpoint", "TraceService", "Lab",
-                "Intake", "Captures", "Analysis", argumentParser, logging,
+                "TraceModel", "LinuxSupport", "Captures", "Ruleset", "Aggregation", "Engine", "EventSources", "Reports",
+                "HTTPServer", "API", "Lab", argumentParser, logging,
             ],
             swiftSettings: strict
         ),
@@ -82,28 +81,28 @@ let package = Package(
         .executableTarget(name: "drain", path: "Benchmarks/Drain"),
         .executableTarget(name: "reader", path: "Benchmarks/Reader"),
         .executableTarget(
-            name: "LoadBenchmark", dependencies: ["Lab", "Namespaces", "Reports"], path: "Benchmarks/Load",
+            name: "LoadBenchmark", dependencies: ["Lab", "LinuxSupport", "Aggregation", "Reports"], path: "Benchmarks/Load",
             swiftSettings: strict
         ),
         .target(
-            name: "Judge", dependencies: ["TraceModel", "WireFormat", "Captures", "Analysis"], path: "Benchmarks/Judge",
+            name: "Judge", dependencies: ["TraceModel", "WireFormat", "Captures", "EventSources"], path: "Benchmarks/Judge",
             swiftSettings: strict
         ),
         .executableTarget(
             name: "AccuracyBenchmark",
-            dependencies: ["Judge", "Lab", "Namespaces", "Captures"],
+            dependencies: ["Judge", "Lab", "LinuxSupport", "Captures"],
             path: "Benchmarks/Accuracy",
             swiftSettings: strict
         ),
         .target(
             name: "EventPath",
-            dependencies: ["TraceModel", "WireFormat", "Correlation", "Reports", "Intake", "Allocations"],
+            dependencies: ["TraceModel", "WireFormat", "Correlation", "Aggregation", "Reports", "Engine", "Allocations"],
             path: "Benchmarks/EventPath",
             swiftSettings: strict
         ),
         .executableTarget(
             name: "EventPathBenchmark",
-            dependencies: ["TraceModel", "WireFormat", "Correlation", "Reports", "EventPath"],
+            dependencies: ["TraceModel", "WireFormat", "Correlation", "Aggregation", "Reports", "EventPath"],
             path: "Benchmarks/EventPathBenchmark",
             swiftSettings: strict
         ),
@@ -117,23 +116,23 @@ let package = Package(
         tests("ArchitectureTests", []),
         tests("WireFormatTests", ["WireFormat", "TraceModel"]),
         tests("CorrelationTests", ["Correlation", "TraceModel"]),
-        tests("ReportsTests", ["Reports", "TraceModel"]),
-        tests("RulesetTests", ["Netlink", "Ruleset", "TraceModel", "WireFormat"]),
+        tests("ReportsTests", ["Aggregation", "Reports", "TraceModel"]),
+        tests("RulesetTests", ["LinuxSupport", "Ruleset", "TraceModel", "WireFormat"]),
         .testTarget(
             name: "FuzzTests",
-            dependencies: ["Analysis", "Captures", "HTTPEndpoint", "Ruleset", "TraceModel", "WireFormat"],
+            dependencies: ["EventSources", "Captures", "HTTPServer", "Ruleset", "TraceModel", "WireFormat"],
             exclude: ["Corpus"], swiftSettings: strict),
         tests("CapturesTests", ["Captures", "WireFormat", "TraceModel"]),
         tests(
-            "AnalysisTests",
+            "EventSourcesTests",
             [
-                "Analysis", "Captures", "HTTPEndpoint", "Lab", "Reports", "TraceModel", "TraceService", "WireFormat", httpTypes,
+                "EventSources", "Captures", "HTTPServer", "Lab", "Aggregation", "Reports", "TraceModel", "API", "WireFormat", httpTypes,
             ]),
         tests("AccuracyTests", ["Judge"]),
-        tests("EventPathTests", ["EventPath", "Allocations", "Correlation", "Reports"]),
-        tests("IntakeTests", ["Intake", "Correlation", "Reports", "TraceModel", "WireFormat"]),
-        tests("HTTPEndpointTests", ["HTTPEndpoint", httpTypes, logging]),
+        tests("EventPathTests", ["EventPath", "Allocations", "Correlation", "Aggregation", "Reports"]),
+        tests("EngineTests", ["Engine", "Correlation", "Aggregation", "Reports", "TraceModel", "WireFormat"]),
+        tests("HTTPServerTests", ["HTTPServer", httpTypes, logging]),
         tests("LabTests", ["Lab"]),
-        tests("LiveTests", ["Lab", "Namespaces", "Reports", "ipt-trace", "flood"]),
+        tests("LiveTests", ["Lab", "LinuxSupport", "Aggregation", "Reports", "ipt-trace", "flood"]),
     ]
 )

@@ -10,7 +10,7 @@ import Captures
 import Foundation
 import Judge
 import Lab
-import Namespaces
+import LinuxSupport
 
 struct Arguments {
     var packets = 40_000

@@ -1,8 +1,9 @@
+package import Aggregation
 private import Allocations
 package import Correlation
+internal import Engine
 private import Glibc
-internal import Intake
-package import Reports
+internal import Reports
 package import TraceModel
 internal import WireFormat
 

@@ -1,4 +1,4 @@
-package import Intake
+package import Engine
 internal import TraceModel
 internal import WireFormat
 

@@ -8,6 +8,7 @@
 //   EventPathBenchmark memory [JOURNEYS]  what journeys take that were seen in one namespace; a run of its own, since memory
 //                                         that was used before is used again
 
+import Aggregation
 import Correlation
 import EventPath
 import Reports

@@ -1,5 +1,5 @@
-internal import Analysis
 package import Captures
+internal import EventSources
 package import TraceModel
 internal import WireFormat
 

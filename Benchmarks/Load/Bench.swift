@@ -1,6 +1,6 @@
 import Foundation
 import Lab
-import Namespaces
+import LinuxSupport
 
 /// What the benchmarks share.
 enum Bench {

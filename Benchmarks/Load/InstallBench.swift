@@ -1,6 +1,6 @@
 import Foundation
 import Lab
-import Namespaces
+import LinuxSupport
 
 /// How long installing and removing probes takes.
 enum InstallBench {

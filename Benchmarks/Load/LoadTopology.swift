@@ -1,5 +1,5 @@
 import Lab
-import Namespaces
+import LinuxSupport
 
 /// The networks that a flood goes through: those of `lab up ping`, with what is said here added.
 enum LoadTopology: String, CaseIterable {

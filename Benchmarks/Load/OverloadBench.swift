@@ -1,6 +1,7 @@
+import Aggregation
 import Foundation
 import Lab
-import Namespaces
+import LinuxSupport
 import Reports
 
 /// A collector that gets a tenth of a core while a flood goes by: whether it counts exactly, and what it says of journeys.

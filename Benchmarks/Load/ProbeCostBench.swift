@@ -1,6 +1,6 @@
 import Foundation
 import Lab
-import Namespaces
+import LinuxSupport
 
 /// What probes take from traffic that is forwarded while nobody listens to them.
 enum ProbeCostBench {

@@ -1,6 +1,6 @@
 import Foundation
 import Lab
-import Namespaces
+import LinuxSupport
 
 /// How soon readers get their answers, with nothing going on and in the middle of a flood.
 enum ReaderBench {

@@ -1,6 +1,6 @@
 import Foundation
 import Lab
-import Namespaces
+import LinuxSupport
 
 /// What listens while a flood goes by.
 enum Receiver: String, CaseIterable {

@@ -1,5 +1,6 @@
+private import Aggregation
 private import Foundation
-private import Namespaces
+private import LinuxSupport
 private import Reports
 
 /// Runs a network's traffic with ipt-trace's own commands, as a person would type them, and shows what they print.

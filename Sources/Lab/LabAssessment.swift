@@ -1,3 +1,4 @@
+public import Aggregation
 public import Reports
 
 /// Whether a network of the gallery did what it has to do.

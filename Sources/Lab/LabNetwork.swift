@@ -1,4 +1,4 @@
-private import Namespaces
+private import LinuxSupport
 public import TraceModel
 
 /// A network to learn from and to test with: plain commands and rules that anybody can read, traffic, and what must come of

@@ -1,5 +1,5 @@
 private import Foundation
-public import Namespaces
+public import LinuxSupport
 
 /// Network, mount and process namespaces of their own, in which anything may be done to networks and rules without
 /// touching the machine: its own interfaces, its own iptables, its own `/run` and `/proc`.

@@ -1,5 +1,5 @@
 private import Foundation
-internal import Namespaces
+internal import LinuxSupport
 private import Synchronization
 
 /// A program that goes on inside a sandbox until it is stopped.

@@ -1,3 +1,4 @@
+internal import Aggregation
 internal import TraceModel
 
 /// Who may have taken a packet between the last probe that saw it and those of which one had to see it next.
@@ -91,7 +92,7 @@ enum RoutingLoss: String {
     }
 }
 
-extension TraceSnapshot {
+extension TraceContext {
     /// - Parameters:
     ///   - steps: those in the last namespace.
     ///   - packets: all that were lost there.
@@ -118,16 +119,5 @@ extension TraceSnapshot {
         }
         return PathReport.Ending(
             after: describe(step), before: expected.map(describeProbe), suspects: suspects, causes: causes.map(\.rawValue))
-    }
-}
-
-extension Journey {
-    /// Whether it had no hop left to live where it was last seen.
-    var isSpent: Bool { timeToLive <= 1 }
-
-    /// Whether it was lost with a source that no packet from a network may have (`ip_route_input_slow` in net/ipv4/route.c).
-    var hasMartianSource: Bool {
-        guard let source = legs.last?.exit.source else { return false }
-        return source.isMulticast || source.isLoopback || (source.family == .ipv4 && source.low >> 24 == 0)
     }
 }

@@ -1,3 +1,4 @@
+public import Aggregation
 internal import TraceModel
 
 /// `/drops`: where packets vanished, most packets first.

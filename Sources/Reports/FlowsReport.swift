@@ -1,3 +1,4 @@
+public import Aggregation
 internal import TraceModel
 
 /// `/flows`: connections, the latest first.
@@ -43,7 +44,7 @@ extension TraceSnapshot {
     private func describe(_ flow: FlowRecord) -> FlowReport {
         let translations = flow.translations.filter { $0.path < paths.count }.map { path, translation in
             let packets = paths.translations(path).first { $0.translation == translation }?.packets ?? 0
-            return describe(translation, packets: packets, routes: paths[path].routes)
+            return context.describe(translation, packets: packets, routes: paths[path].routes)
         }
         return FlowReport(
             id: "\(TraceID(run: run, serial: flow.serial))",

@@ -1,3 +1,4 @@
+public import Aggregation
 public import TraceModel
 
 /// `/journeys`: the latest packets one by one, newest first.
@@ -81,6 +82,17 @@ extension TraceSnapshot {
         return paths.indices.first { paths[$0].example.journey.serial == wanted.serial }.map { describe(paths[$0].example) }
     }
 
+    /// `journey` with the packets that it carries through a tunnel, or is carried by, as far as they are in the snapshot.
+    private func describe(_ record: JourneyRecord) -> JourneyReport {
+        var report = context.describe(record)
+        report.carries = describe(record.journey.carries)
+        report.carriedBy = describe(record.journey.carriedBy)
+        return report
+    }
+}
+
+extension TraceContext {
+    /// The journey on its own: the packets that it carries, or is carried by, without their journeys' identifiers.
     public func describe(_ record: JourneyRecord) -> JourneyReport {
         let journey = record.journey
         let tuple = journey.packet.tuple
@@ -105,8 +117,8 @@ extension TraceSnapshot {
         }
         let hasPorts = !tuple.isICMP && (tuple.sourcePort != 0 || tuple.destinationPort != 0)
         return JourneyReport(
-            carries: describe(journey.carries), carriedBy: describe(journey.carriedBy), id: journeyID(journey),
-            outcome: journey.outcome.name, reason: journey.doubt.explanation, droppedBetween: ending,
+            carries: describe(journey.carries, journey: nil), carriedBy: describe(journey.carriedBy, journey: nil),
+            id: journeyID(journey), outcome: journey.outcome.name, reason: journey.doubt.explanation, droppedBetween: ending,
             ambiguous: journey.isAmbiguous, direction: record.direction.name,
             firstSeen: Timestamp.text(journey.firstSeen), lastSeen: Timestamp.text(journey.lastSeen),
             protocol: TransportProtocol.name(tuple.transport), source: "\(tuple.source)",

@@ -1,3 +1,4 @@
+public import Aggregation
 internal import TraceModel
 
 extension TraceSnapshot {
@@ -44,7 +45,7 @@ extension TraceSnapshot {
         for index in paths.indices {
             packets[Int(paths[index].outcome.rawValue)] += paths.counts(index).packets
             if paths[index].outcome == .dropped, let last = paths[index].routes.last.flatMap({ routes.steps(of: $0).last }) {
-                let place = describe(last)
+                let place = context.describe(last)
                 let labels = [place.netns, place.family, place.table, place.chain].map(MetricsLine.init(escaping:))
                 drops[labels, default: 0] += paths.counts(index).packets
             }

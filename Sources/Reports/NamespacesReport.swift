@@ -1,3 +1,4 @@
+public import Aggregation
 public import TraceModel
 
 /// `/namespaces`: what is traced.

@@ -1,13 +1,27 @@
+public import Aggregation
 public import TraceModel
 
 /// `/paths`: the ways that packets take, most packets first.
 public struct PathsReport: Codable, Sendable, Equatable {
+    public struct Unresolved: Codable, Sendable, Equatable {
+        /// `null` for the kernel log, whose lines name no namespace.
+        @ExplicitNull public var netns: String?
+        public var prefix: String
+        public var events: UInt64
+
+        init(_ unresolved: UnresolvedPrefix) {
+            netns = unresolved.netns
+            prefix = unresolved.prefix
+            events = unresolved.events
+        }
+    }
+
     public var schema = 1
     public var generatedAt: String
     public var since: String
     public var completeness: Completeness
     /// Prefixes that could not be placed, most events first.
-    public var unplaced: [UnresolvedPrefix]
+    public var unplaced: [Unresolved]
     public var paths: [PathReport]
 }
 
@@ -87,7 +101,8 @@ extension TraceSnapshot {
         chosen.sort { ($1.packets, $0.firstSeen, $0.index) < ($0.packets, $1.firstSeen, $1.index) }
         return PathsReport(
             generatedAt: Timestamp.text(generatedAt), since: Timestamp.text(since), completeness: completeness,
-            unplaced: unplaced, paths: chosen.prefix(max(0, filter.limit)).map { describePath($0.index) })
+            unplaced: unplaced.map(PathsReport.Unresolved.init),
+            paths: chosen.prefix(max(0, filter.limit)).map { describePath($0.index) })
     }
 
     public func pathReport(id: String) -> PathReport? {
@@ -111,7 +126,7 @@ extension TraceSnapshot {
         return true
     }
 
-    func pathID(_ index: Int) -> String { TraceID.hex(paths[index].identifier(routes: routes, layout: layout)) }
+    func pathID(_ index: Int) -> String { TraceID.hex(paths[index].identifier(in: context)) }
 
     func describePath(_ index: Int) -> PathReport {
         let path = paths[index]
@@ -119,13 +134,15 @@ extension TraceSnapshot {
         let steps = path.routes.flatMap { routes.steps(of: $0) }
         let tuple = path.example.journey.packet.tuple
         let hasPorts = !tuple.isICMP && (tuple.sourcePort != 0 || tuple.destinationPort != 0)
-        let translations = paths.translations(index).map { describe($0.translation, packets: $0.packets, routes: path.routes) }
-            .sorted {
-                ($0.step, $1.packets, $0.kind, $0.from, $0.to) < ($1.step, $0.packets, $1.kind, $1.from, $1.to)
-            }
+        let translations = paths.translations(index).map {
+            context.describe($0.translation, packets: $0.packets, routes: path.routes)
+        }
+        .sorted {
+            ($0.step, $1.packets, $0.kind, $0.from, $0.to) < ($1.step, $0.packets, $1.kind, $1.from, $1.to)
+        }
         var ending: PathReport.Ending?
         if path.outcome == .dropped, let last = steps.last {
-            ending = self.ending(
+            ending = context.ending(
                 path.routes.last.map(routes.steps) ?? [], after: last, expected: path.expected, packets: counts.packets,
                 spent: counts.spent, martian: counts.martian)
         }
@@ -133,12 +150,12 @@ extension TraceSnapshot {
         for (number, count) in paths.protocols(index) { protocols[TransportProtocol.name(number), default: 0] += count }
         return PathReport(
             id: pathID(index), packets: counts.packets, bytes: counts.bytes, firstSeen: Timestamp.text(counts.firstSeen),
-            lastSeen: Timestamp.text(counts.lastSeen), medium: medium(of: path).rawValue, outcome: path.outcome.name,
+            lastSeen: Timestamp.text(counts.lastSeen), medium: path.medium(in: context).rawValue, outcome: path.outcome.name,
             reason: path.doubt.explanation,
             droppedBetween: ending, direction: counts.replies == 0 ? "original" : counts.originals == 0 ? "reply" : "both",
-            ambiguous: counts.ambiguous, protocols: protocols, steps: steps.map(describe), translations: translations,
+            ambiguous: counts.ambiguous, protocols: protocols, steps: steps.map(context.describe), translations: translations,
             example: PathReport.Example(
-                journey: journeyID(path.example.journey), protocol: TransportProtocol.name(tuple.transport),
+                journey: context.journeyID(path.example.journey), protocol: TransportProtocol.name(tuple.transport),
                 source: "\(tuple.source)", destination: "\(tuple.destination)",
                 sourcePort: hasPorts ? Int(tuple.sourcePort) : nil,
                 destinationPort: hasPorts ? Int(tuple.destinationPort) : nil,
@@ -146,55 +163,26 @@ extension TraceSnapshot {
     }
 
     func describe(_ carried: CarriedPacket?) -> JourneyReport.Carried? {
-        guard let carried else { return nil }
-        let record = journeys.first { $0.journey.legs.contains { $0.firstEvent == carried.leg } }
-        return JourneyReport.Carried(
-            journey: record.map { journeyID($0.journey) }, protocol: TransportProtocol.name(carried.tuple.transport),
-            source: "\(carried.tuple.source)", destination: "\(carried.tuple.destination)")
+        let record = carried.flatMap { carried in
+            journeys.first { $0.journey.legs.contains { $0.firstEvent == carried.leg } }
+        }
+        return context.describe(carried, journey: record.map { context.journeyID($0.journey) })
     }
+}
 
-    private func medium(of path: PathRecord) -> Medium {
-        let first = path.routes.first.flatMap { routes.steps(of: $0).first }
-        return first.map { layout.namespaces[layout.probes[Int($0.probe)].namespace].medium } ?? .nflog
-    }
-
+extension TraceContext {
     func describeProbe(_ probe: UInt32) -> StepReport {
         describe(Step(probe: probe, inInterface: 0, outInterface: 0))
     }
 
+    /// - Parameter journey: identifier of the carried packet's journey, where it is known.
+    func describe(_ carried: CarriedPacket?, journey: String?) -> JourneyReport.Carried? {
+        carried.map {
+            JourneyReport.Carried(
+                journey: journey, protocol: TransportProtocol.name($0.tuple.transport), source: "\($0.tuple.source)",
+                destination: "\($0.tuple.destination)")
+        }
+    }
+
     func journeyID(_ journey: Journey) -> String { "\(TraceID(run: run, serial: journey.serial))" }
-}
-
-extension PathRecord {
-    private func isOfKernelLog(_ table: StepTrie, _ layout: Layout) -> Bool {
-        let first = routes.first.flatMap { table.steps(of: $0).first }
-        return first.map { layout.namespaces[layout.probes[Int($0.probe)].namespace].medium == .kernelLog } ?? false
-    }
-
-    /// The same steps and outcome have the same number in every run.
-    package func identifier(routes: StepTrie, layout: Layout) -> UInt64 {
-        var hash: UInt64 = 0xCBF2_9CE4_8422_2325  // FNV-1a, 64 bits
-        func add(_ text: String) {
-            for byte in text.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
-            hash = (hash ^ 0xFF) &* 0x100_0000_01B3
-        }
-        for route in self.routes {
-            for step in routes.steps(of: route) {
-                let described = layout.describe(step)
-                add(described.netns)
-                add(described.family)
-                add(described.table)
-                add(described.chain)
-                add(described.hook)
-                if let other = described.backFrom { add(other) }
-                add(described.in ?? "")
-                add(described.out ?? "")
-            }
-            add("/")
-        }
-        if isOfKernelLog(routes, layout) { add(Medium.kernelLog.rawValue) }
-        add(outcome.name)
-        add("\(doubt)")
-        return hash
-    }
 }

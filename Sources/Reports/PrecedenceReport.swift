@@ -1,3 +1,4 @@
+public import Aggregation
 internal import TraceModel
 
 /// `/precedence`: in which order chains ran, from what was observed.

@@ -1,3 +1,4 @@
+internal import Aggregation
 internal import TraceModel
 
 /// A step as JSON has it.
@@ -42,7 +43,7 @@ extension Layout {
     }
 }
 
-extension TraceSnapshot {
+extension TraceContext {
     func describe(_ step: Step) -> StepReport { layout.describe(step) }
 
     /// The step that first sees the packet behind `translation`, counted over the whole path.

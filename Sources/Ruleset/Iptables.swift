@@ -1,5 +1,5 @@
 private import Foundation
-public import Namespaces
+public import LinuxSupport
 public import TraceModel
 
 /// The iptables programs of this machine: reading and applying rules of one family and backend in a namespace.

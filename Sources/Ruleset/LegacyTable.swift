@@ -1,6 +1,6 @@
 private import Foundation
 private import Glibc
-internal import Namespaces
+internal import LinuxSupport
 internal import TraceModel
 internal import WireFormat
 

@@ -1,5 +1,5 @@
 private import Foundation
-public import Namespaces
+public import LinuxSupport
 internal import TraceModel
 private import WireFormat
 

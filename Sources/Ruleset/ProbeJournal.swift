@@ -1,6 +1,6 @@
 private import Foundation
 private import Glibc
-public import Namespaces
+public import LinuxSupport
 public import TraceModel
 
 /// The record of one run of probes, on disk before the first of its rules is applied, so that any later process can take out

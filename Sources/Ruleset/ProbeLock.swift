@@ -1,5 +1,5 @@
 private import Foundation
-internal import Namespaces
+internal import LinuxSupport
 
 /// The right to change probes on this machine: one installation or removal at a time.
 public enum ProbeLock {

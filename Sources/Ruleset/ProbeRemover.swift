@@ -1,5 +1,4 @@
-public import Namespaces
-private import Netlink
+public import LinuxSupport
 private import TraceModel
 
 /// Takes our probes out, and nothing else. The caller holds `ProbeLock`.

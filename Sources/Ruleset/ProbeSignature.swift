@@ -1,7 +1,6 @@
 private import Foundation
 private import Glibc
-public import Namespaces
-internal import Netlink
+public import LinuxSupport
 internal import TraceModel
 public import WireFormat
 

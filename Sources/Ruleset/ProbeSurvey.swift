@@ -1,5 +1,5 @@
 private import Foundation
-public import Namespaces
+public import LinuxSupport
 public import TraceModel
 
 /// Reads from the rules in force which probes there are: ours, and every other LOG or NFLOG rule.

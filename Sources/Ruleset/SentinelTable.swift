@@ -1,5 +1,5 @@
 private import Foundation
-internal import Namespaces
+internal import LinuxSupport
 package import TraceModel
 
 /// Sentinels as nft reads and lists them: one table per family and run, `ipt-trace-<run>`, which goes in and out as one

@@ -1,4 +1,4 @@
-internal import Namespaces
+internal import LinuxSupport
 
 /// The lock under which x_tables' rules are changed. Held from reading the rules to committing what was planned on them, so that
 /// no other iptables comes between.

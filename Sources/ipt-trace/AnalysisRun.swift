@@ -1,8 +1,9 @@
-import Analysis
+import Aggregation
 import Captures
+import Engine
+import EventSources
 import Foundation
 import Glibc
-import Intake
 import Reports
 import TraceModel
 

@@ -1,10 +1,9 @@
 import ArgumentParser
 import Captures
-import Collector
+import EventSources
 import Foundation
 import Lab
-import Namespaces
-import Netlink
+import LinuxSupport
 import Ruleset
 
 @main

@@ -5,10 +5,9 @@ import Testing
 @Suite struct ImportTests {
     /// From the top down; a module imports only modules behind it.
     private static let order = [
-        "ipt-trace", "Lab", "TraceService", "Collector", "Analysis", "Intake", "Captures", "HTTPEndpoint", "Ruleset", "Reports",
-        "Correlation", "Namespaces", "Netlink", "WireFormat", "TraceModel", "Mailbox", "CMnl", "CNetfilterLog", "CZlib",
-        "CZstd",
-        "CLinux",
+        "ipt-trace", "Lab", "API", "HTTPServer", "Reports", "EventSources", "HostLayout", "Engine", "Aggregation",
+        "Correlation",
+        "Ruleset", "Captures", "LinuxSupport", "WireFormat", "TraceModel", "CMnl", "CNetfilterLog", "CZlib", "CZstd", "CLinux",
     ]
 
     /// Libraries of other packages, by the name in Package.swift.

@@ -1,3 +1,4 @@
+import Aggregation
 import Allocations
 import Correlation
 import EventPath

@@ -1,7 +1,7 @@
-import Analysis
 import Captures
+import EventSources
 import Foundation
-import HTTPEndpoint
+import HTTPServer
 import Ruleset
 import Testing
 import TraceModel

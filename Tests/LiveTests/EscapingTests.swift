@@ -1,7 +1,8 @@
+import Aggregation
 import Foundation
 import Glibc
 import Lab
-import Namespaces
+import LinuxSupport
 import Reports
 import Testing
 

@@ -1,6 +1,6 @@
 import Foundation
 import Lab
-import Namespaces
+import LinuxSupport
 import Testing
 
 /// Every network of the gallery, with every variant, does what it says: the traffic succeeds or fails, and the paths are the

@@ -1,6 +1,6 @@
 import Foundation
 import Lab
-import Namespaces
+import LinuxSupport
 import Testing
 
 /// That probes come and go without harm: two at once, killed at any moment, with a damaged journal, beside native rules. A few tries

@@ -1,6 +1,7 @@
+import Aggregation
 import Foundation
 import Lab
-import Namespaces
+import LinuxSupport
 import Reports
 import Testing
 

@@ -1,6 +1,6 @@
 import Foundation
 import Lab
-import Namespaces
+import LinuxSupport
 import Testing
 
 /// The programs' HTTP endpoint as curl sees it.

@@ -1,3 +1,4 @@
+import Aggregation
 import Foundation
 import Reports
 import Testing
@@ -67,7 +68,7 @@ struct Scene {
 
     var snapshot: TraceSnapshot {
         TraceSnapshot(
-            generatedAt: 1_795_248_552_499_217, since: 0, run: 0xABC, layout: layout, routes: routes,
+            generatedAt: 1_795_248_552_499_217, since: 0, context: TraceContext(run: 0xABC, layout: layout, routes: routes),
             completeness: Completeness(), paths: aggregate.paths, flows: aggregate.flows,
             journeys: aggregate.recentJourneys(history: EventHistory()))
     }

@@ -1,4 +1,4 @@
-import Netlink
+import LinuxSupport
 import Ruleset
 import Testing
 import TraceModel

@@ -1,3 +1,4 @@
+public import Aggregation
 internal import TraceModel
 
 /// `/findings`: what is wrong, from journeys, rules and settings together.

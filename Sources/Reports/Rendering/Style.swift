@@ -1,3 +1,4 @@
+internal import Aggregation
 internal import TraceModel
 
 /// Colours for a terminal, or none.

@@ -1,5 +1,4 @@
-internal import Namespaces
-internal import Netlink
+internal import LinuxSupport
 internal import TraceModel
 package import WireFormat
 

@@ -1,6 +1,5 @@
 private import Glibc
-internal import Namespaces
-internal import Netlink
+internal import LinuxSupport
 internal import TraceModel
 internal import WireFormat
 

@@ -1,12 +1,13 @@
-import Analysis
+import API
+import Aggregation
 import ArgumentParser
 import Captures
+import EventSources
 import Foundation
-import HTTPEndpoint
+import HTTPServer
 import Reports
 import Ruleset
 import TraceModel
-import TraceService
 
 struct Analyze: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -97,7 +98,7 @@ struct Analyze: AsyncParsableCommand {
         await run.waitForStop()
     }
 
-    private func makeServer(_ run: AnalysisRun) throws -> HTTPServer {
+    private func makeServer(_ run: AnalysisRun) throws -> Server {
         let address: ListenAddress
         do {
             address = try ListenAddress(listen)
@@ -109,7 +110,7 @@ struct Analyze: AsyncParsableCommand {
             snapshot: { _ in await analysis.snapshot() },
             probes: { Array(try ReportJSON.encode(ProbeList(probes: await analysis.snapshot().map(Self.rows) ?? []))) })
         do {
-            return try HTTPServer(address, logger: Log.make(), handler: { routes.answer($0) })
+            return try Server(address, logger: Log.make(), handler: { routes.answer($0) })
         } catch {
             throw CommandFailure(message: "\(error)")
         }

@@ -1,13 +1,14 @@
+import API
+import Aggregation
 import ArgumentParser
 import Captures
-import Collector
+import EventSources
 import Foundation
-import HTTPEndpoint
+import HTTPServer
+import LinuxSupport
 import Logging
-import Namespaces
 import Reports
 import Ruleset
-import TraceService
 
 struct Collect: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -74,9 +75,9 @@ struct Collect: AsyncParsableCommand {
                 linger: Int64(linger) * 1000, maximumJourneys: maxJourneys, ownPort: address.port, followsKernelLog: kernelLog,
                 recorder: recorder),
             logger: logger)
-        let server: HTTPServer
+        let server: Server
         do {
-            server = try HTTPServer(
+            server = try Server(
                 address, limits: Self.limits(), logger: logger, handler: Self.handler(collector, recorder))
         } catch {
             _ = collector.stop()
@@ -116,15 +117,15 @@ struct Collect: AsyncParsableCommand {
     }
 
     /// Clients leave the descriptors alone that reading rules takes.
-    private static func limits() -> HTTPServer.Limits {
-        var limits = HTTPServer.Limits()
+    private static func limits() -> Server.Limits {
+        var limits = Server.Limits()
         let reserve = DescriptorLimit.perProgram + 6
         limits.connections = max(4, DescriptorLimit.free(upTo: limits.connections + reserve) - reserve)
         limits.connectionsPerAddress = min(limits.connectionsPerAddress, limits.connections)
         return limits
     }
 
-    private static func handler(_ collector: Collector, _ recorder: Recorder?) -> HTTPServer.Handler {
+    private static func handler(_ collector: Collector, _ recorder: Recorder?) -> Server.Handler {
         let listing = ProbeListing(collector)
         let routes = TraceRoutes(
             snapshot: { await collector.snapshot($0) }, probes: { try await listing.json() },

@@ -1,8 +1,9 @@
-import Analysis
+import Aggregation
 import ArgumentParser
 import Captures
+import Engine
+import EventSources
 import Foundation
-import Intake
 import Reports
 import Synchronization
 
@@ -64,6 +65,8 @@ private final class JourneyLines: JourneyWatcher {
     init(machine: @escaping @Sendable () -> MachineIdentity) { self.machine = machine }
 
     let isWatched = true
+
+    func add(_ journey: JourneyRecord, in context: TraceContext) { add(context.describe(journey)) }
 
     func add(_ journey: JourneyReport) {
         let machine = machine()

@@ -1,6 +1,7 @@
+import Aggregation
 import ArgumentParser
 import Foundation
-import Namespaces
+import LinuxSupport
 import Reports
 import Ruleset
 import TraceModel

@@ -1,8 +1,9 @@
-import Analysis
+import Aggregation
 import ArgumentParser
+import EventSources
 import Foundation
 import Lab
-import Namespaces
+import LinuxSupport
 import Reports
 
 struct LabCommand: AsyncParsableCommand {

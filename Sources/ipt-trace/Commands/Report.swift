@@ -1,5 +1,6 @@
-import Analysis
+import Aggregation
 import ArgumentParser
+import EventSources
 import Foundation
 import Reports
 import TraceModel

@@ -1,7 +1,8 @@
+import Aggregation
 import ArgumentParser
-import Collector
+import EventSources
 import Foundation
-import Namespaces
+import LinuxSupport
 import Reports
 import Ruleset
 import TraceModel
@@ -85,13 +86,15 @@ struct TraceCommand: AsyncParsableCommand {
     }
 
     private func follow(_ plan: ProbeInstaller.Plan, group: UInt16, stop: StopSignal) async throws {
+        let feed = JourneyFeed()
         let collector = try await Collector(
             // Exactly the namespaces that were probed, whatever their names mean by now.
-            Collector.Options(selectors: [], group: group), in: plan.places.map(\.namespace), logger: Log.make())
-        collector.feed.watch()
+            Collector.Options(selectors: [], group: group), in: plan.places.map(\.namespace), watcher: feed,
+            logger: Log.make())
+        feed.watch()
         let places = plan.places.count
         Terminal.note("tracing with \(plan.probeCount) probes in \(places) namespace\(places == 1 ? "" : "s"); Ctrl-C ends it")
-        let printer = Task { try await printJourneys(of: collector) }
+        let printer = Task { try await printJourneys(from: feed) }
         // A day without --duration: then the probes end, and a trace that shows nothing must not go on in silence.
         let waiter = Task { await stop.wait(seconds: Double(duration.seconds ?? 86_400)) }
         await withTaskGroup(of: Void.self) { group in
@@ -104,15 +107,15 @@ struct TraceCommand: AsyncParsableCommand {
         }
         if let last = collector.stop() {
             // What was still under way has ended with the collector.
-            if count == nil { try show(collector.feed.take().journeys) }
+            if count == nil { try show(feed.take().journeys) }
             Terminal.note("\(Summary.text(last))")
         }
     }
 
-    private func printJourneys(of collector: Collector) async throws {
+    private func printJourneys(from feed: JourneyFeed) async throws {
         var shown = 0
         while !Task.isCancelled {
-            let (journeys, dropped) = collector.feed.take()
+            let (journeys, dropped) = feed.take()
             if dropped > 0 { Terminal.note("\(dropped) packets not shown: the terminal is too slow") }
             let wanted = count.map { max(0, $0 - shown) } ?? journeys.count
             try show(Array(journeys.prefix(wanted)))

@@ -1,6 +1,6 @@
 import ArgumentParser
 import Foundation
-import Namespaces
+import LinuxSupport
 import Ruleset
 import TraceModel
 

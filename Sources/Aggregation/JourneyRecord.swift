@@ -1,0 +1,15 @@
+public import TraceModel
+
+/// A journey with what is still known of its events.
+public struct JourneyRecord: Sendable {
+    public var journey: Journey
+    /// By leg; empty or shortened at the front where the history has been overwritten.
+    public var details: [[StepDetail]]
+    public var direction: Direction
+
+    public init(journey: Journey, details: [[StepDetail]], direction: Direction) {
+        self.journey = journey
+        self.details = details
+        self.direction = direction
+    }
+}

@@ -1,0 +1,37 @@
+package import TraceModel
+
+extension PathRecord {
+    /// 64-bit FNV-1a hash of the path's steps and outcome by name: equal in every run.
+    package func identifier(in context: TraceContext) -> UInt64 {
+        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+        func add(_ text: String) {
+            for byte in text.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
+            hash = (hash ^ 0xFF) &* 0x100_0000_01B3
+        }
+        let layout = context.layout
+        for route in routes {
+            for step in context.routes.steps(of: route) {
+                let probe = layout.probes[Int(step.probe)]
+                add(layout.namespaces[probe.namespace].name)
+                add(probe.family.name)
+                add(probe.table.name)
+                add(probe.chain)
+                add(probe.hook.name)
+                if let other = probe.backFrom { add(other) }
+                add(layout.interfaceName(step.inInterface, namespace: probe.namespace) ?? "")
+                add(layout.interfaceName(step.outInterface, namespace: probe.namespace) ?? "")
+            }
+            add("/")
+        }
+        if medium(in: context) == .kernelLog { add(Medium.kernelLog.rawValue) }
+        add(outcome.name)
+        add("\(doubt)")
+        return hash
+    }
+
+    /// How the path's packets were reported.
+    package func medium(in context: TraceContext) -> Medium {
+        let first = routes.first.flatMap { context.routes.steps(of: $0).first }
+        return first.map { context.layout.namespaces[context.layout.probes[Int($0.probe)].namespace].medium } ?? .nflog
+    }
+}

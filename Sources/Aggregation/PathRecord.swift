@@ -1,0 +1,30 @@
+public import TraceModel
+
+/// What the journeys that took one path have in common; `PathTable` has what they add up to.
+public struct PathRecord: Sendable {
+    /// By leg: the namespace is that of the route's probes.
+    public var routes: [StepPathID]
+    public var outcome: Outcome
+    public var doubt: Doubt
+    /// Where they were dropped: the probes of which they should have reached one next.
+    public var expected: [UInt32]
+    /// With the place of their numbers among the table's tallies.
+    var protocols: [(key: UInt8, tally: Int)] = []
+    /// The same, at most `PathRecord.translationLimit`.
+    var translations: [(key: TranslationRecord, tally: Int)] = []
+    /// Addresses and ports that occurred, at most `PathRecord.endpointLimit` of each.
+    public var addresses: Set<IPAddress> = []
+    public var ports: Set<UInt16> = []
+    public var example: JourneyRecord
+
+    public static let translationLimit = 16
+    public static let endpointLimit = 32
+
+    init(example: JourneyRecord) {
+        routes = example.journey.legs.map(\.route)
+        outcome = example.journey.outcome
+        doubt = example.journey.doubt
+        expected = example.journey.expected
+        self.example = example
+    }
+}

@@ -1,0 +1,49 @@
+public import TraceModel
+
+/// Everything that a report is made from, at one moment. A value: readers keep it while the collector goes on.
+public struct TraceSnapshot: Sendable {
+    /// What a snapshot has beside paths. Each part costs the collector time, so that who asks says what is needed.
+    public struct Scope: OptionSet, Sendable {
+        public let rawValue: Int
+
+        public init(rawValue: Int) { self.rawValue = rawValue }
+
+        public static let flows = Scope(rawValue: 1)
+        public static let journeys = Scope(rawValue: 2)
+        public static let all: Scope = [.flows, .journeys]
+    }
+
+    /// Microseconds since 1970.
+    public var generatedAt: Int64
+    /// When the collection began.
+    public var since: Int64
+    public var context: TraceContext
+    public var completeness: Completeness
+    public var paths: PathTable
+    public var flows: [FlowRecord]
+    /// How many flows are remembered, whether or not they are here.
+    public var flowCount: Int
+    /// The latest, oldest first, and those under way behind them.
+    public var journeys: [JourneyRecord]
+    public var unplaced: [UnresolvedPrefix]
+
+    public var run: UInt64 { context.run }
+    public var layout: Layout { context.layout }
+    public var routes: StepTrie { context.routes }
+
+    public init(
+        generatedAt: Int64, since: Int64, context: TraceContext, completeness: Completeness, paths: PathTable,
+        flows: [FlowRecord], flowCount: Int? = nil, journeys: [JourneyRecord],
+        unplaced: [UnresolvedPrefix] = []
+    ) {
+        self.unplaced = unplaced
+        self.generatedAt = generatedAt
+        self.since = since
+        self.context = context
+        self.completeness = completeness
+        self.paths = paths
+        self.flows = flows
+        self.flowCount = flowCount ?? flows.count
+        self.journeys = journeys
+    }
+}

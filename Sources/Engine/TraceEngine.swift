@@ -1,0 +1,151 @@
+package import Aggregation
+package import Correlation
+package import TraceModel
+
+/// What becomes of events, wherever they come from: a correlator, what its journeys add up to, and how complete that is.
+package struct TraceEngine: ~Copyable {
+    package var correlator: Correlator
+    package var sink: TraceSink
+    package let registry: LayoutRegistry
+    /// Names this run in identifiers.
+    package let run: UInt64
+    /// When the trace began, in microseconds since 1970.
+    package var since: Int64
+    private var generation = -1
+    /// Microseconds; less is what gathering and a busy machine bring about.
+    private static let noticeableLag: Int64 = 100_000
+
+    package init(
+        registry: LayoutRegistry, limits: Correlator.Limits, run: UInt64, since: Int64,
+        ownEndpoint: TraceAggregate.OwnEndpoint? = nil, watcher: (any JourneyWatcher)? = nil
+    ) {
+        self.registry = registry
+        self.run = run
+        self.since = since
+        correlator = Correlator(limits: limits)
+        sink = TraceSink(aggregate: TraceAggregate(ownEndpoint: ownEndpoint), watcher: watcher, run: run)
+    }
+
+    /// Takes the registry's layout where it has changed.
+    ///
+    /// - Parameter isDiscovery: as `Correlator.update` has it.
+    /// - Returns: whether it had.
+    package mutating func takeLayout(isDiscovery: Bool) -> Bool {
+        let current = registry.current
+        guard current.generation != generation else { return false }
+        generation = current.generation
+        correlator.update(current.layout, isDiscovery: isDiscovery)
+        sink.layout = current.layout
+        return true
+    }
+
+    /// Closes the journeys that have ended by `time`, as `Correlator.advance` has it.
+    package mutating func advance(to time: Int64, confirmed: Int64? = nil) {
+        // Readers may have met a probe that is new.
+        if correlator.probeCount != sink.layout.probes.count { sink.layout = registry.current.layout }
+        correlator.advance(to: time, confirmed: confirmed, into: &sink)
+    }
+
+    /// Closes everything that is under way.
+    package mutating func finish() {
+        sink.layout = registry.current.layout
+        correlator.finish(into: &sink)
+    }
+
+    /// - Parameters:
+    ///   - now: microseconds since 1970.
+    ///   - followedOneIn: of how many flows one is followed.
+    ///   - behind: microseconds by which what has been received lags.
+    ///   - unplaced: prefixes that nobody explains, with what they are called where they come from.
+    package mutating func snapshot(
+        _ scope: TraceSnapshot.Scope = .all, now: Int64, counters: IntakeCounters, overflows: UInt64 = 0,
+        followedOneIn: UInt64 = 1, behind: Int64 = 0,
+        unplaced: [UnresolvedPrefix]
+    ) -> TraceSnapshot {
+        var completeness = Completeness()
+        completeness.events = counters.events
+        completeness.lost = counters.lost
+        completeness.malformed = counters.malformed
+        completeness.unplaced = counters.unplaced
+        completeness.journeys = correlator.counters.journeys
+        completeness.ambiguous = correlator.counters.ambiguous
+        completeness.evicted = correlator.counters.evicted
+        completeness.incomplete = sink.aggregate.incomplete
+        completeness.own = sink.aggregate.own
+        completeness.unlisted = sink.aggregate.unlisted
+        completeness.open = UInt64(correlator.liveJourneys)
+        completeness.overflows = overflows
+        if counters.thinned > 0 { completeness.thinned = counters.thinned }
+        if followedOneIn > 1 { completeness.followedOneIn = followedOneIn }
+        let layout = registry.current.layout
+        if !layout.leftOut.isEmpty { completeness.namespacesLeftOut = UInt64(layout.leftOut.count) }
+        let unread = layout.namespaces.count { $0.medium == .nflog && $0.unread != nil }
+        if unread > 0 { completeness.namespacesUnread = UInt64(unread) }
+        for index in layout.probes.indices where layout.isInForce[index] {
+            guard case .every(let condition, _) = layout.probes[index].coverage, let rate = condition.sampledOneIn else {
+                continue
+            }
+            completeness.sampledOneIn = max(completeness.sampledOneIn ?? 1, rate)
+        }
+        if behind > Self.noticeableLag { completeness.behindUs = UInt64(behind) }
+        return TraceSnapshot(
+            generatedAt: now, since: since,
+            context: TraceContext(run: run, layout: layout, routes: correlator.routes.forReading),
+            completeness: completeness, paths: sink.aggregate.paths,
+            flows: scope.contains(.flows) ? sink.aggregate.flows : [], flowCount: sink.aggregate.flows.count,
+            // A path's example may name the journeys that it carries.
+            journeys: scope.contains(.journeys) || correlator.hasTunnels ? latestJourneys() : [], unplaced: unplaced)
+    }
+
+    private mutating func latestJourneys() -> [JourneyRecord] {
+        let history = correlator.history
+        let aggregate = sink.aggregate
+        var journeys = aggregate.recentJourneys(history: history)
+        correlator.forEachOpen(limit: 256) { journey in
+            guard !aggregate.isOwn(journey) else { return }
+            journeys.append(
+                JourneyRecord(
+                    journey: journey, details: journey.legs.map { history.details(upTo: $0.lastEvent) },
+                    direction: journey.legs.lazy.compactMap(\.direction).first ?? .original))
+        }
+        return journeys
+    }
+}
+
+/// Adds journeys up and shows them to who watches.
+package struct TraceSink: JourneySink {
+    package var aggregate: TraceAggregate
+    package var layout = Layout()
+    let watcher: (any JourneyWatcher)?
+    let run: UInt64
+    /// Told of each journey with its path's id; 0 for one that is in no report.
+    package var onPath: ((_ path: UInt64, _ journey: Journey) -> Void)?
+    /// By path.
+    private var pathIDs: [UInt64] = []
+
+    init(aggregate: TraceAggregate, watcher: (any JourneyWatcher)?, run: UInt64) {
+        self.aggregate = aggregate
+        self.watcher = watcher
+        self.run = run
+    }
+
+    package mutating func accept(_ journey: Journey, routes: StepTrie, history: EventHistory) {
+        guard let added = aggregate.add(journey, history: history) else {
+            onPath?(0, journey)
+            return
+        }
+        if let onPath {
+            while pathIDs.count < aggregate.paths.count {
+                pathIDs.append(
+                    aggregate.paths[pathIDs.count].identifier(in: TraceContext(run: run, layout: layout, routes: routes)))
+            }
+            onPath(pathIDs[added.path], journey)
+        }
+        guard let watcher, watcher.isWatched else { return }
+        watcher.add(
+            JourneyRecord(
+                journey: journey, details: journey.legs.map { history.details(upTo: $0.lastEvent) },
+                direction: added.direction),
+            in: TraceContext(run: run, layout: layout, routes: routes))
+    }
+}

@@ -1,0 +1,330 @@
+internal import Aggregation
+internal import Captures
+internal import Correlation
+internal import Engine
+private import Foundation
+private import Glibc
+internal import HostLayout
+internal import LinuxSupport
+private import Synchronization
+internal import TraceModel
+internal import WireFormat
+
+/// What the event loop is told from outside.
+enum LoopMessage: Sendable {
+    /// The registry has a new layout.
+    case layoutChanged
+    case add(Handover)
+    /// A namespace has vanished: by its index in the layout.
+    case remove(Int)
+    /// Readers wait for a snapshot.
+    case snapshotWanted
+    /// There is news of rules that have changed.
+    case rulesRead
+    case stop
+
+    /// A source on its way from the thread that opened it to the loop, which alone uses it from then on.
+    struct Handover: @unchecked Sendable {
+        let source: NamespaceSource
+    }
+}
+
+/// The one hot thread: waits on all sockets, drains each in large batches, parses in place, correlates, adds up.
+struct EventLoop: ~Copyable {
+    private let mailbox: Mailbox<LoopMessage>
+    private let exchange: SnapshotExchange
+    private var sources: [NamespaceSource] = []
+    private var kernelLog: KernelLogSource?
+    private var tap: RecordingTap?
+    private var vocabulary = TemplateRegistry()
+    private var engine: TraceEngine
+    /// Deliveries that were dropped because a receive buffer was full.
+    private var bufferDrops: UInt64 = 0
+    /// Counts of namespaces that have vanished.
+    private var departed = IntakeCounters()
+    private var isStopping = false
+    private var thinning = FlowSampling()
+    private var confirmed: ConfirmedTime
+    private let notice: FlowSampling.Notice
+    private let ruleset: RulesetWatch
+    private var isLayoutWaiting = false
+
+    /// - Parameters:
+    ///   - kernelLog: followed beside the sockets.
+    ///   - recorder: gets every message.
+    init(
+        mailbox: Mailbox<LoopMessage>, registry: LayoutRegistry, exchange: SnapshotExchange,
+        watcher: (any JourneyWatcher)?, limits: Correlator.Limits, run: UInt64, ownEndpoint: TraceAggregate.OwnEndpoint?,
+        kernelLog: consuming KernelLogSource?,
+        recorder: Recorder?, notice: FlowSampling.Notice, ruleset: RulesetWatch
+    ) {
+        self.notice = notice
+        self.ruleset = ruleset
+        confirmed = ConfirmedTime(delay: limits.delay)
+        self.mailbox = mailbox
+        self.exchange = exchange
+        self.kernelLog = kernelLog
+        engine = TraceEngine(
+            registry: registry, limits: limits, run: run, since: Self.clock(), ownEndpoint: ownEndpoint, watcher: watcher)
+        if let recorder {
+            let tap = RecordingTap(recorder)
+            engine.sink.onPath = { path, journey in tap.note(path, journey) }
+            self.tap = tap
+        }
+    }
+
+    /// Microseconds since 1970 that never jump: what the clock on the wall said at the beginning, and the time that has
+    /// passed since. Setting the wall clock neither ends journeys nor keeps them from ending.
+    static func clock() -> Int64 { wallClockAtBegin + microseconds(CLOCK_MONOTONIC) }
+
+    private static let wallClockAtBegin = microseconds(CLOCK_REALTIME) - microseconds(CLOCK_MONOTONIC)
+
+    private static func microseconds(_ clock: clockid_t) -> Int64 {
+        var time = timespec()
+        unsafe clock_gettime(clock, &time)
+        return Int64(time.tv_sec) * 1_000_000 + Int64(time.tv_nsec) / 1000
+    }
+
+    /// Runs until told to stop; then closes what is under way and publishes the last snapshot.
+    consuming func runUntilStopped() {
+        takeLayout()
+        var buffer = [UInt8](repeating: 0, count: 1 << 18)
+        var descriptors: [pollfd] = []
+        while !isStopping {
+            descriptors.removeAll(keepingCapacity: true)
+            descriptors.append(pollfd(fd: mailbox.descriptor, events: Int16(POLLIN), revents: 0))
+            for source in sources {
+                descriptors.append(pollfd(fd: source.log.descriptor, events: Int16(POLLIN), revents: 0))
+                descriptors.append(
+                    pollfd(fd: source.conntrack?.socket.descriptor ?? -1, events: Int16(POLLIN), revents: 0))
+            }
+            descriptors.append(pollfd(fd: kernelLog?.descriptor ?? -1, events: Int16(POLLIN), revents: 0))
+            descriptors.append(pollfd(fd: ruleset.descriptor, events: Int16(POLLIN), revents: 0))
+            // While journeys are under way their ends are looked for, else there is nothing to do until something comes.
+            let timeout: Int32 = engine.correlator.liveJourneys > 0 || ruleset.isBusy ? 10 : 1000
+            // This thread may be kept from running at any point. A socket that is not readable had nothing before poll
+            // was called; what came into one that is drained before its drain began is in.
+            gather(&descriptors)
+            let asked = Self.clock()
+            _ = unsafe poll(&descriptors, nfds_t(descriptors.count), timeout)
+            let begun = Self.clock()
+            engine.correlator.receive(at: begun)
+            for (position, source) in sources.enumerated() {
+                if descriptors[position * 2 + 2].revents != 0 { drainConntrack(source, &buffer) }
+                source.hasReceived = descriptors[position * 2 + 1].revents != 0
+                if descriptors[position * 2 + 1].revents == 0 {
+                    source.drainedAt = asked
+                    source.hasMore = false
+                } else if drain(source, &buffer, now: begun) {
+                    source.drainedAt = begun
+                    source.hasMore = false
+                } else {
+                    source.hasMore = true
+                }
+            }
+            if descriptors[descriptors.count - 2].revents != 0 { drainKernelLog(&buffer, now: begun) }
+            // A loss is known from the next sequence number, if there is one; the socket's own count knows it now. One that
+            // had nothing was not full.
+            checkBuffers(now: begun) { descriptors[$0 * 2 + 1].revents != 0 }
+            // A journey may only be closed for want of events that were received everywhere.
+            var complete = begun
+            for source in sources { complete = min(complete, source.drainedAt) }
+            let confirmed = confirmed.note(drained: complete)
+            let rules = ruleset.turn(
+                isReadable: descriptors[descriptors.count - 1].revents != 0, asked: asked, now: begun, confirmed: confirmed)
+            for change in rules.changing { engine.correlator.noteRulesChanging(namespace: change.index, since: change.since) }
+            engine.advance(to: complete, confirmed: min(confirmed, rules.known))
+            take(rules)
+            tap?.advance(to: min(complete, rules.known), isIdle: engine.correlator.liveJourneys == 0)
+            tap?.handOver()
+            if descriptors[0].revents != 0 {
+                for message in mailbox.receive() { handle(message) }
+            }
+        }
+        receiveTheRest(&buffer)
+        checkBuffers(now: Self.clock()) { _ in true }
+        let now = Self.clock()
+        for change in ruleset.turn(isReadable: true, asked: now, now: now, confirmed: .min).changing {
+            engine.correlator.noteRulesChanging(namespace: change.index, since: change.since)
+        }
+        engine.finish()
+        tap?.finish()
+        exchange.publish(snapshot())
+        exchange.end()
+    }
+
+    /// Waits a little after a turn that received something, for more to come: waking up costs more than a delivery does, since
+    /// nothing of ours is in the processor's caches then. Who asks for a snapshot is heard meanwhile.
+    private mutating func gather(_ descriptors: inout [pollfd]) {
+        let isBusy = sources.contains { $0.hasReceived } && !sources.contains { $0.hasMore }
+        guard isBusy else { return }
+        _ = unsafe poll(&descriptors, 1, Self.gathering)
+    }
+
+    /// Milliseconds, fewer than the kernel itself gathers for (`NFLogSocket.Settings.flushTimeout`).
+    private static let gathering: Int32 = 5
+
+    /// What the kernel still gathers is delivered within its flush timeout of 10 ms; twice that is waited for, in turns.
+    private mutating func receiveTheRest(_ buffer: inout [UInt8]) {
+        for _ in 0..<4 {
+            usleep(5000)
+            // Bounded, because the traffic need not end only because we do.
+            for source in sources { for _ in 0..<64 where drain(source, &buffer, now: Self.clock()) { break } }
+            if kernelLog != nil { drainKernelLog(&buffer, now: Self.clock()) }
+        }
+    }
+
+    /// Receives what is there, in large batches.
+    ///
+    /// - Returns: whether nothing is left; false where there is more than one turn takes.
+    private mutating func drain(_ source: NamespaceSource, _ buffer: inout [UInt8], now: Int64) -> Bool {
+        // Some 13,000 events and milliseconds: whoever wants a snapshot waits for the end of a turn.
+        for _ in 0..<32 {
+            switch source.log.receive(into: &buffer) {
+            case .nothing: return true
+            // An overflow shows as a gap in the sequence numbers, and is counted there.
+            case .failed:
+                engine.correlator.noteLoss(namespace: source.index)
+                return true
+            case .bytes(let count):
+                // Bytes have no padding, which is what makes a span's bytes unsafe in general.
+                let bytes = unsafe buffer.span.bytes.extracting(0..<count)
+                if let tap {
+                    // Room for as many messages as so many bytes mostly are.
+                    var empty: [UInt64] = []
+                    empty.reserveCapacity(count / 256)
+                    var tags: [UInt64]? = empty
+                    source.reader.read(bytes, with: &vocabulary, now: now, into: &engine.correlator, tags: &tags)
+                    tap.add(bytes, namespace: source.index, time: now, tags: tags ?? [])
+                } else {
+                    source.reader.read(bytes, with: &vocabulary, now: now, into: &engine.correlator)
+                }
+            }
+        }
+        return false
+    }
+
+    private mutating func drainKernelLog(_ buffer: inout [UInt8], now: Int64) {
+        kernelLog?.drain(into: &buffer, now: now, &engine.correlator)
+    }
+
+    private mutating func drainConntrack(_ source: NamespaceSource, _ buffer: inout [UInt8]) {
+        guard let conntrack = source.conntrack else { return }
+        conntrack.socket.drain(into: &buffer) { connection, isNew in
+            if isNew {
+                engine.correlator.noteTranslation(
+                    namespace: source.index, original: connection.original, reply: connection.reply)
+            } else {
+                engine.correlator.forgetTranslation(
+                    namespace: source.index, original: connection.original, reply: connection.reply)
+            }
+            tap?.add(connection, namespace: source.index, isNew: isNew)
+        }
+        let drops = conntrack.socket.drops
+        guard drops != source.conntrackDrops else { return }
+        // A packet whose translation is not known may not be found where it arrives.
+        bufferDrops += UInt64(drops &- source.conntrackDrops)
+        source.conntrackDrops = drops
+        engine.correlator.noteLoss(namespace: source.index)
+        tap?.addLoss(namespace: source.index)
+    }
+
+    /// Connections that began before us.
+    private mutating func loadTranslations(of source: NamespaceSource) {
+        for connection in source.takeConnections() {
+            engine.correlator.noteTranslation(
+                namespace: source.index, original: connection.original, reply: connection.reply)
+            tap?.add(connection, namespace: source.index, isNew: true)
+        }
+    }
+
+    /// Counts what did not fit into receive buffers, and follows fewer packets while they fill up.
+    ///
+    /// - Parameter hasReceived: whether there was anything to receive from a source, by its position.
+    private mutating func checkBuffers(now: Int64, _ hasReceived: (Int) -> Bool) {
+        var fill = 0.0
+        var hasDropped = false
+        for (position, source) in sources.enumerated() where hasReceived(position) {
+            let memory = source.log.memory
+            fill = max(fill, Double(memory.used) / Double(max(1, memory.limit)))
+            guard memory.drops != source.drops else { continue }
+            hasDropped = true
+            bufferDrops += UInt64(memory.drops &- source.drops)
+            source.drops = memory.drops
+            engine.correlator.noteLoss(namespace: source.index)
+            tap?.addLoss(namespace: source.index)
+        }
+        guard thinning.note(fill: fill, hasDropped: hasDropped, now: now) else { return }
+        notice.level.store(thinning.level, ordering: .relaxed)
+        engine.correlator.isThinning = thinning.level > 0
+        for source in sources {
+            source.reader.thinning = thinning.level
+            // What is under way is followed to its end, or from its beginning, by chance only.
+            engine.correlator.noteLoss(namespace: source.index)
+        }
+    }
+
+    /// Takes what is known of changed rules, once everything that ended before has been decided by the rules before.
+    private mutating func take(_ rules: RulesetWatch.Turn) {
+        if (isLayoutWaiting || !rules.settled.isEmpty) && rules.mayTakeLayout {
+            isLayoutWaiting = false
+            takeLayout()
+        }
+        for (index, since) in rules.settled { engine.correlator.noteRulesKnown(namespace: index, since: since) }
+        for index in rules.unchanged { engine.correlator.noteRulesUnchanged(namespace: index) }
+    }
+
+    private mutating func takeLayout() {
+        guard engine.takeLayout(isDiscovery: false) else { return }
+        for source in sources { source.reader.layoutChanged() }
+        kernelLog?.reader.layoutChanged()
+        let own = engine.sink.aggregate.ownEndpoints.first.map { OwnPort(namespaces: $0.namespaces, port: $0.port) }
+        tap?.add(engine.sink.layout, ownPort: own)
+    }
+
+    private mutating func handle(_ message: LoopMessage) {
+        switch message {
+        case .layoutChanged: isLayoutWaiting = true
+        case .rulesRead: break
+        case .add(let handover):
+            sources.append(handover.source)
+            handover.source.reader.thinning = thinning.level
+            loadTranslations(of: handover.source)
+        case .remove(let index):
+            for source in sources where source.index == index {
+                departed.add(source.reader.counters)
+            }
+            sources.removeAll { $0.index == index }
+            engine.correlator.forgetTranslations(namespace: index)
+        case .snapshotWanted:
+            if let scope = exchange.wanted { exchange.publish(snapshot(scope), scope) }
+        case .stop: isStopping = true
+        }
+    }
+
+    /// How long ago the receive buffer was last empty that has been full of events for longest.
+    private var lag: Int64 {
+        let since = sources.lazy.filter(\.hasMore).map(\.drainedAt).min()
+        return since.map { Self.clock() - $0 } ?? 0
+    }
+
+    private mutating func snapshot(_ scope: TraceSnapshot.Scope = .all) -> TraceSnapshot {
+        var counters = departed
+        var unplaced: [UnresolvedPrefix] = []
+        let layout = engine.registry.current.layout
+        for source in sources {
+            counters.add(source.reader.counters)
+            unplaced += source.reader.unplaced.events.map {
+                UnresolvedPrefix(netns: layout.namespaces[source.index].name, prefix: $0.key, events: $0.value)
+            }
+        }
+        counters.add(kernelLog?.reader.counters ?? IntakeCounters())
+        unplaced += (kernelLog?.reader.unplaced.events ?? [:]).map {
+            UnresolvedPrefix(netns: nil, prefix: $0.key, events: $0.value)
+        }
+        return engine.snapshot(
+            scope, now: Self.clock(), counters: counters, overflows: bufferDrops + (kernelLog?.overruns ?? 0),
+            followedOneIn: 1 << UInt64(thinning.level), behind: lag,
+            unplaced: unplaced.sorted { ($1.events, $0.prefix) < ($0.events, $1.prefix) })
+    }
+}

@@ -1,0 +1,229 @@
+internal import Captures
+internal import Engine
+private import Foundation
+internal import TraceModel
+internal import WireFormat
+
+/// A kernel log as text: lines of any of the forms that `LogLine` knows, or journalctl's JSON.
+final class LogInput: TraceInput {
+    let stream: ByteStream
+    private var window: InputWindow
+    private var context: LogLine.Context
+    private var clock = LogClock()
+    private var lineNumber: UInt64 = 0
+    private(set) var isExhausted = false
+
+    private struct Pending {
+        var time: Int64
+        var message: Range<Int>
+        /// The message, where it is not in the window as it is.
+        var text: [UInt8]?
+        var end: Int
+    }
+
+    private var pending: Pending?
+
+    init(_ stream: ByteStream, window: InputWindow, context: LogLine.Context) {
+        self.stream = stream
+        self.window = window
+        self.context = context
+    }
+
+    var consumed: UInt64 { stream.consumed }
+
+    func begin() {}
+    func end() {}
+    func stopFollowing() { window.end() }
+
+    /// Longer lines are cut: no packet's line comes near.
+    private static let longestLine = 1 << 16
+
+    func nextTime(_ problems: inout Problems) throws(CaptureError) -> Int64? {
+        if let pending { return pending.time }
+        while !isExhausted {
+            let start = window.range.lowerBound
+            if let end = lineEnd() {
+                pending = read(start..<end, end: end + 1, &problems)
+                return pending?.time
+            }
+            if window.isLast || window.range.count > Self.longestLine {
+                if !window.range.isEmpty {
+                    pending = read(start..<window.range.upperBound, end: window.range.upperBound, &problems)
+                    return pending?.time
+                }
+                if let problem = stream.problem {
+                    problems.add("\(stream.name): \(problem); what was readable has been analysed")
+                }
+                isExhausted = true
+                return nil
+            }
+            if try !window.fill(), !window.isLast {
+                guard try window.continueRotated() else { return nil }
+                lineNumber = 0
+            }
+            // Of a log that is followed the year is that of the day on which it is read.
+            context.reference = max(context.reference, Int64(Date().timeIntervalSince1970))
+        }
+        return nil
+    }
+
+    private func lineEnd() -> Int? {
+        let buffer = window.buffer
+        return Self.newline(unsafe buffer.span.bytes, window.range)
+    }
+
+    /// Eight bytes at a time: a byte that equals a newline is 0 in the word's difference, and only such a byte borrows.
+    private static func newline(_ bytes: RawSpan, _ range: Range<Int>) -> Int? {
+        var offset = range.lowerBound
+        while range.upperBound - offset >= 8 {
+            let word = bytes.little64(offset) ^ 0x0A0A_0A0A_0A0A_0A0A
+            let zero = (word &- 0x0101_0101_0101_0101) & ~word & 0x8080_8080_8080_8080
+            if zero != 0 { return offset + zero.trailingZeroBitCount / 8 }
+            offset += 8
+        }
+        while offset < range.upperBound {
+            if bytes.byte(offset) == 0x0A { return offset }
+            offset += 1
+        }
+        return nil
+    }
+
+    private func read(_ line: Range<Int>, end: Int, _ problems: inout Problems) -> Pending {
+        lineNumber += 1
+        let buffer = window.buffer
+        let bytes = unsafe buffer.span.bytes
+        var line = line
+        if line.count > 0, bytes.byte(line.upperBound - 1) == 0x0D { line = line.lowerBound..<line.upperBound - 1 }
+        if line.count > 1, bytes.byte(line.lowerBound) == UInt8(ascii: "{") {
+            guard let entry = JournalEntry(line.map { bytes.byte($0) }) else {
+                problems.add("\(stream.name): line \(lineNumber) is not an entry of journalctl -o json")
+                return Pending(time: clock.last, message: line.lowerBound..<line.lowerBound, text: nil, end: end)
+            }
+            return Pending(time: clock.time(of: entry), message: 0..<entry.message.count, text: entry.message, end: end)
+        }
+        let parsed = LogLine(parsing: bytes, line, context: context)
+        return Pending(time: clock.time(of: parsed), message: parsed.message, text: nil, end: end)
+    }
+
+    func deliver(upTo limit: Int64, count: Int, into state: inout AnalysisState) throws(CaptureError) {
+        var left = count
+        while left > 0, let time = try nextTime(&state.problems), time <= limit, let next = pending {
+            pending = nil
+            left -= 1
+            state.move(to: time)
+            do {
+                if let text = next.text {
+                    try state.logReader.read(
+                        unsafe text.span.bytes, next.message, now: time, into: &state.engine.correlator)
+                } else {
+                    let buffer = window.buffer
+                    try state.logReader.read(
+                        unsafe buffer.span.bytes, next.message, now: time, into: &state.engine.correlator)
+                }
+            } catch {
+                state.problems.add("\(stream.name): line \(lineNumber) is cut short or damaged: \(Self.text(error, next))")
+            }
+            window.use(upTo: next.end)
+        }
+    }
+
+    /// The error with places counted from the message's beginning.
+    private static func text(_ error: ParseError, _ next: Pending) -> String {
+        guard case .missingField(_, let name) = error else { return "\(error)" }
+        return "\(name)= is missing or not understood"
+    }
+}
+
+/// What is needed of an entry of `journalctl -k -o json`.
+struct JournalEntry {
+    var message: [UInt8]
+    var realtime: Int64?
+    var monotonic: Int64?
+
+    private struct Fields: Decodable {
+        var message: Message?
+        var realtime: String?
+        var monotonic: String?
+        var transport: String?
+
+        // systemd.journal-fields(7)
+        private enum CodingKeys: String, CodingKey {
+            case message = "MESSAGE"
+            case realtime = "__REALTIME_TIMESTAMP"
+            case monotonic = "_SOURCE_MONOTONIC_TIMESTAMP"
+            case transport = "_TRANSPORT"
+        }
+
+        /// Text, or an array of bytes where it is not UTF-8.
+        enum Message: Decodable {
+            case text(String)
+            case bytes([UInt8])
+
+            init(from decoder: any Decoder) throws {
+                let container = try decoder.singleValueContainer()
+                if let text = try? container.decode(String.self) {
+                    self = .text(text)
+                } else {
+                    self = .bytes(try container.decode([UInt8].self))
+                }
+            }
+        }
+    }
+
+    init?(_ line: [UInt8]) {
+        guard let fields = try? JSONDecoder().decode(Fields.self, from: Data(line)) else { return nil }
+        // Messages of other programs, which anybody may write, are none of the kernel's.
+        let isOfKernel = fields.transport.map { $0 == "kernel" } ?? true
+        switch isOfKernel ? fields.message : nil {
+        case .text(let text): message = Array(text.utf8)
+        case .bytes(let bytes): message = bytes
+        case nil: message = []
+        }
+        realtime = fields.realtime.flatMap { Int64($0) }
+        monotonic = fields.monotonic.flatMap { Int64($0) }
+    }
+}
+
+/// Times of a log's lines, which never go back: coarse ones of the wall clock are refined by the kernel's own.
+struct LogClock {
+    private(set) var last: Int64 = 0
+    /// What to add to a time since boot.
+    private var wallClockAtBoot: Int64?
+    /// What the log's clock was put back by, in all.
+    private var shift: Int64 = 0
+
+    mutating func time(of line: LogLine) -> Int64 { time(wall: line.wallTime, boot: line.bootTime) }
+    mutating func time(of entry: JournalEntry) -> Int64 { time(wall: entry.realtime, boot: entry.monotonic) }
+
+    private static let allowedBack: Int64 = 10_000_000
+    /// A hundred years: nothing is that late.
+    private static let furthestAhead: Int64 = 3_155_760_000_000_000
+
+    private mutating func time(wall: Int64?, boot: Int64?) -> Int64 {
+        let time: Int64
+        switch (wall, boot) {
+        case (let wall?, let boot?):
+            let offset = wall &- boot
+            // The two differ by the logger's delay and resolution; by more after another boot.
+            if let known = wallClockAtBoot, (offset &- known).magnitude < 5_000_000 {
+                time = boot &+ known
+            } else {
+                wallClockAtBoot = offset
+                time = wall
+            }
+        case (let wall?, nil): time = wall
+        case (nil, let boot?): time = boot &+ (wallClockAtBoot ?? 0)
+        case (nil, nil): time = last
+        }
+        var shifted = TimeBounds.clamp(time &+ shift)
+        // A line from days ahead is damaged, not early: it would hold up all that follow.
+        if last > 0, shifted > last, shifted - last > Self.furthestAhead, wall != nil { shifted = last }
+        if shifted < last - Self.allowedBack {
+            // The clock was put back, or the machine started again: from here on it goes on from where it was.
+            shift = shift &+ (last - shifted)
+            shifted = last
+        }
+        last = max(last, shifted)
+        return last
+    }
+}

@@ -1,0 +1,447 @@
+internal import Foundation
+internal import HTTPTypes
+internal import LinuxSupport
+internal import Logging
+
+/// One client.
+private final class Connection {
+    enum State {
+        /// Waits for its client to send a request, or the rest of one.
+        case reading
+        /// Has bytes that may be a whole request, and waits for its turn.
+        case ready
+        /// Waits for a worker.
+        case answering(Task<Void, Never>, keepsAlive: Bool)
+        /// Has an answer that its client has not taken.
+        case writing
+        case closed
+    }
+
+    let descriptor: Int32
+    let number: UInt64
+    /// Address without port.
+    let peer: [UInt8]
+    var state = State.reading
+    var parser = RequestParser()
+    var output: [UInt8] = []
+    var written = 0
+    var closesAfterOutput = false
+    /// Monotonic seconds since which nothing has come from its client, or since a request's head has begun.
+    var waitsSince: Double
+    /// Monotonic seconds at which it is given up.
+    var deadline: Double
+    /// Monotonic seconds at which writing the answer began.
+    var writesSince = 0.0
+
+    init(_ descriptor: Int32, number: UInt64, peer: [UInt8], now: Double, deadline: Double) {
+        self.descriptor = descriptor
+        self.number = number
+        self.peer = peer
+        waitsSince = now
+        self.deadline = deadline
+    }
+
+    deinit { close() }
+
+    func close() {
+        switch state {
+        case .closed: return
+        case .answering(let task, _): task.cancel()
+        case .reading, .ready, .writing: break
+        }
+        state = .closed
+        output = []
+        Glibc.close(descriptor)
+    }
+
+    var isClosed: Bool {
+        if case .closed = state { return true }
+        return false
+    }
+
+    var isReady: Bool {
+        if case .ready = state { return true }
+        return false
+    }
+
+    /// Why a connection may be closed to make room for another, the best reason first.
+    enum Dispensability: Int {
+        case idle
+        /// Its client has paused within a request's head or an answer.
+        case paused
+        /// Has sent more requests than the one that is being answered.
+        case pipelining
+        /// Has sent a part of a request's head, just now.
+        case sending
+        /// Waits for an answer, but its client sends no more, and has most likely gone.
+        case left
+    }
+
+    func dispensability(at now: Double, _ limits: Server.Limits) -> Dispensability? {
+        let hasPaused = now - waitsSince >= limits.pause
+        switch state {
+        // A request that has arrived and was not read yet is one, too.
+        case .reading where !parser.hasBegun: return hasInput ? nil : .idle
+        case .reading: return hasPaused ? .paused : .sending
+        case .writing where hasPaused || now - writesSince >= limits.stall: return .paused
+        case .answering where !parser.hasBegun: return hasNoMoreInput ? .left : nil
+        case .ready, .answering, .writing: return parser.hasBegun ? .pipelining : nil
+        case .closed: return nil
+        }
+    }
+
+    /// Events of poll(2) that it waits for. A client that does not take its answer, or waits for one, is not read from.
+    var events: Int16 {
+        switch state {
+        case .reading: Int16(POLLIN)
+        case .writing: Int16(POLLOUT)
+        case .ready, .answering, .closed: 0
+        }
+    }
+
+    /// Whether something has arrived that was not read.
+    private var hasInput: Bool { peek() > 0 }
+
+    /// Whether the client has closed the connection, or at least its direction.
+    private var hasNoMoreInput: Bool { peek() == 0 }
+
+    private func peek() -> Int {
+        var byte: UInt8 = 0
+        return unsafe recv(descriptor, &byte, 1, Int32(MSG_PEEK) | Int32(MSG_DONTWAIT))
+    }
+}
+
+/// The server's thread. In each round every connection gets one turn: one read, one request and one write at most, none of
+/// which waits.
+struct ServerLoop: ~Copyable {
+    private let listener: Int32
+    private let mailbox: Mailbox<ServerMessage>
+    private let limits: Server.Limits
+    private let logger: Logger
+    private let handler: Server.Handler
+    private let smallWorkers = AnswerWorkers(threads: 2, name: "answers")
+    /// One thread, since each large answer takes its multiple in memory.
+    private let largeWorkers = AnswerWorkers(threads: 1, name: "large answers")
+    private var smallAnswers = 0
+    private var largeAnswers = 0
+    private var connections: [Connection] = []
+    private var nextNumber: UInt64 = 1
+    /// After running out of descriptors no connection is accepted until then.
+    private var acceptsAgainAt = 0.0
+    private var isOutOfDescriptors = false
+    private var buffer = [UInt8](repeating: 0, count: 1 << 14)
+
+    /// Bytes of an answer that are written in one turn at most.
+    private static let bytesPerTurn = 1 << 20
+
+    init(
+        descriptor: Int32, mailbox: Mailbox<ServerMessage>, limits: Server.Limits, logger: Logger,
+        handler: @escaping Server.Handler
+    ) {
+        listener = descriptor
+        self.mailbox = mailbox
+        self.limits = limits
+        self.logger = logger
+        self.handler = handler
+    }
+
+    deinit {
+        for connection in connections { connection.close() }
+        close(listener)
+        smallWorkers.stop()
+        largeWorkers.stop()
+    }
+
+    private static func clock() -> Double {
+        var time = timespec()
+        unsafe clock_gettime(CLOCK_MONOTONIC, &time)
+        return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+    }
+
+    consuming func runUntilStopped() {
+        var descriptors: [pollfd] = []
+        while true {
+            let isAccepting = Self.clock() >= acceptsAgainAt
+            descriptors.removeAll(keepingCapacity: true)
+            descriptors.append(pollfd(fd: mailbox.descriptor, events: Int16(POLLIN), revents: 0))
+            descriptors.append(pollfd(fd: isAccepting ? listener : -1, events: Int16(POLLIN), revents: 0))
+            for connection in connections {
+                descriptors.append(pollfd(fd: connection.descriptor, events: connection.events, revents: 0))
+            }
+            let timeout: Int32 =
+                connections.contains(where: \.isReady) ? 0 : connections.isEmpty && isAccepting ? 1000 : 100
+            _ = unsafe poll(&descriptors, nfds_t(descriptors.count), timeout)
+            if descriptors[0].revents != 0 {
+                for message in mailbox.receive() {
+                    switch message {
+                    case .stop: return
+                    case .answer(let number, let size, let bytes): take(bytes, size, for: number)
+                    }
+                }
+            }
+            for (position, connection) in connections.enumerated() {
+                takeTurn(connection, descriptors[position + 2].revents)
+            }
+            expire(Self.clock())
+            connections.removeAll(where: \.isClosed)
+            if descriptors[1].revents != 0 { acceptAll() }
+        }
+    }
+
+    // MARK: Accepting
+
+    private mutating func acceptAll() {
+        for _ in 0..<64 {
+            var storage = sockaddr_storage()
+            var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+            let descriptor = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
+                unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                    unsafe accept(listener, $0, &length)
+                }
+            }
+            let now = Self.clock()
+            guard descriptor >= 0 else {
+                let code = errno
+                if code == EMFILE, closeLongestWaiting(now, where: { _ in true }) { continue }
+                if code == EMFILE || code == ENFILE || code == ENOBUFS || code == ENOMEM {
+                    if !isOutOfDescriptors {
+                        logger.warning("out of file descriptors: HTTP connections wait until some are free")
+                    }
+                    isOutOfDescriptors = true
+                    acceptsAgainAt = now + 0.1
+                }
+                return
+            }
+            isOutOfDescriptors = false
+            _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+            _ = fcntl(descriptor, F_SETFL, O_NONBLOCK)
+            let peer = Self.address(of: storage)
+            guard makeRoom(for: peer, now) else {
+                refuse(descriptor)
+                continue
+            }
+            var on: Int32 = 1
+            unsafe setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &on, 4)
+            connections.append(
+                Connection(descriptor, number: nextNumber, peer: peer, now: now, deadline: now + limits.head))
+            nextNumber += 1
+        }
+    }
+
+    private static func address(of storage: sockaddr_storage) -> [UInt8] {
+        unsafe withUnsafeBytes(of: storage) { bytes in
+            unsafe Array(bytes[storage.ss_family == sa_family_t(AF_INET6) ? 8..<24 : 4..<8])
+        }
+    }
+
+    /// Whether one more connection from `peer` may be kept, after closing another where that is needed.
+    private mutating func makeRoom(for peer: [UInt8], _ now: Double) -> Bool {
+        if connections.count(where: { $0.peer == peer }) >= limits.connectionsPerAddress {
+            return closeLongestWaiting(now) { $0.peer == peer }
+        }
+        return connections.count < limits.connections || closeLongestWaiting(now) { _ in true }
+    }
+
+    /// Closes the connection that has been idle for longest, or else the one that can best be done without.
+    private mutating func closeLongestWaiting(_ now: Double, where isMeant: (Connection) -> Bool) -> Bool {
+        var best: (connection: Connection, rank: (Int, Double))?
+        for connection in connections where isMeant(connection) {
+            guard let reason = connection.dispensability(at: now, limits) else { continue }
+            let rank = (reason.rawValue, connection.waitsSince)
+            if let found = best, found.rank <= rank { continue }
+            best = (connection, rank)
+        }
+        guard let best else { return false }
+        best.connection.close()
+        connections.removeAll(where: \.isClosed)
+        return true
+    }
+
+    private mutating func refuse(_ descriptor: Int32) {
+        let bytes = serialize(.unavailable("too many connections"), isHead: false, keepsAlive: false)
+        _ = unsafe bytes.withUnsafeBytes { unsafe send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+        discardInput(descriptor)
+        close(descriptor)
+    }
+
+    /// Reads what has arrived: closing a socket with unread bytes resets the connection, which may cost the client the answer.
+    private mutating func discardInput(_ descriptor: Int32) {
+        shutdown(descriptor, Int32(SHUT_WR))
+        for _ in 0..<16 {
+            let count = unsafe buffer.withUnsafeMutableBytes {
+                unsafe recv(descriptor, $0.baseAddress, $0.count, Int32(MSG_DONTWAIT))
+            }
+            guard count > 0 else { return }
+        }
+    }
+
+    // MARK: Turns
+
+    private mutating func takeTurn(_ connection: Connection, _ events: Int16) {
+        switch connection.state {
+        case .reading:
+            guard events != 0 else { return }
+            read(connection)
+        case .writing:
+            // An error shows when writing.
+            if events != 0 { write(connection) }
+            return
+        case .answering:
+            // A client that only sends no more may still read.
+            if events & Int16(POLLHUP | POLLERR) != 0 { connection.close() }
+        case .ready, .closed: break
+        }
+        if connection.isReady { serveNext(connection) }
+    }
+
+    private mutating func read(_ connection: Connection) {
+        let count = unsafe buffer.withUnsafeMutableBytes {
+            unsafe recv(connection.descriptor, $0.baseAddress, $0.count, Int32(MSG_DONTWAIT))
+        }
+        if count < 0, errno == EAGAIN || errno == EINTR { return }
+        guard count > 0 else { return connection.close() }
+        // The deadline of a head is absolute: it runs from its first byte, however slowly the rest comes.
+        if !connection.parser.hasBegun {
+            connection.waitsSince = Self.clock()
+            connection.deadline = connection.waitsSince + limits.head
+        }
+        connection.parser.append(buffer[..<count])
+        connection.state = .ready
+    }
+
+    /// Answers the next request, if it has arrived whole.
+    private mutating func serveNext(_ connection: Connection) {
+        switch connection.parser.next() {
+        case .needsMore:
+            connection.state = .reading
+        case .refused(let status, let message):
+            respond(connection, .problem(status, message), isHead: false, keepsAlive: false)
+        case .request(let request):
+            let isHead = request.request.method == .head
+            guard isOwnHost(request.request.authority) else {
+                return respond(
+                    connection,
+                    .problem(.misdirectedRequest, "the Host field names another machine; use an address or localhost"),
+                    isHead: isHead, keepsAlive: false)
+            }
+            guard request.request.method == .get || isHead else {
+                var response = EndpointResponse.problem(.methodNotAllowed, "only GET and HEAD are served")
+                response.head.headerFields[.allow] = "GET, HEAD"
+                return respond(connection, response, isHead: false, keepsAlive: request.keepsAlive)
+            }
+            switch handler(request.request) {
+            case .now(let response):
+                respond(connection, response, isHead: isHead, keepsAlive: request.keepsAlive)
+            case .later(let size, let make):
+                begin(connection, size, isHead: isHead, keepsAlive: request.keepsAlive, make)
+            }
+        }
+    }
+
+    // MARK: Workers
+
+    /// Has an answer made by a worker.
+    private mutating func begin(
+        _ connection: Connection, _ size: AnswerSize, isHead: Bool, keepsAlive: Bool,
+        _ make: @escaping @Sendable () async -> EndpointResponse
+    ) {
+        let isBusy =
+            switch size {
+            case .small: smallAnswers >= limits.smallAnswers
+            case .large:
+                largeAnswers >= limits.largeAnswers
+                    || connections.reduce(0) { $0 + $1.output.count } >= limits.untakenBytes
+            }
+        guard !isBusy else {
+            return respond(
+                connection, .unavailable("too many answers are under way; ask again in a second"), isHead: isHead,
+                keepsAlive: keepsAlive)
+        }
+        count(size, 1)
+        let workers = size == .small ? smallWorkers : largeWorkers
+        let task = workers.run { [mailbox, number = connection.number] in
+            // What was closed while it waited for a worker is not made.
+            let bytes = Task.isCancelled ? [] : serialize(await make(), isHead: isHead, keepsAlive: keepsAlive)
+            mailbox.send(.answer(connection: number, size, bytes: bytes))
+        }
+        connection.state = .answering(task, keepsAlive: keepsAlive)
+        connection.deadline = Self.clock() + limits.answer
+    }
+
+    private mutating func count(_ size: AnswerSize, _ change: Int) {
+        switch size {
+        case .small: smallAnswers += change
+        case .large: largeAnswers += change
+        }
+    }
+
+    /// Takes a worker's answer; drops it if its connection has closed.
+    private mutating func take(_ bytes: [UInt8], _ size: AnswerSize, for number: UInt64) {
+        count(size, -1)
+        guard let connection = connections.first(where: { $0.number == number }),
+            case .answering(_, let keepsAlive) = connection.state
+        else { return }
+        write(connection, bytes, keepsAlive: keepsAlive)
+    }
+
+    // MARK: Writing
+
+    private mutating func respond(_ connection: Connection, _ response: EndpointResponse, isHead: Bool, keepsAlive: Bool) {
+        write(connection, serialize(response, isHead: isHead, keepsAlive: keepsAlive), keepsAlive: keepsAlive)
+    }
+
+    private mutating func write(_ connection: Connection, _ bytes: [UInt8], keepsAlive: Bool) {
+        let now = Self.clock()
+        connection.state = .writing
+        connection.output = bytes
+        connection.written = 0
+        connection.closesAfterOutput = !keepsAlive
+        connection.waitsSince = now
+        connection.writesSince = now
+        connection.deadline = now + limits.stall
+        write(connection)
+    }
+
+    /// Writes what the client takes; a response of one turn's size in one call where it takes all.
+    private mutating func write(_ connection: Connection) {
+        let count = unsafe connection.output.withUnsafeBytes {
+            unsafe send(
+                connection.descriptor, $0.baseAddress?.advanced(by: connection.written),
+                min($0.count - connection.written, Self.bytesPerTurn), Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT))
+        }
+        if count < 0 {
+            if errno != EAGAIN, errno != EINTR { connection.close() }
+            return
+        }
+        let now = Self.clock()
+        connection.written += count
+        connection.waitsSince = now
+        connection.deadline = min(now + limits.stall, connection.writesSince + limits.response)
+        guard connection.written == connection.output.count else { return }
+        if connection.closesAfterOutput {
+            discardInput(connection.descriptor)
+            return connection.close()
+        }
+        connection.output = []
+        connection.written = 0
+        let hasMore = connection.parser.hasBegun
+        connection.state = hasMore ? .ready : .reading
+        connection.deadline = now + (hasMore ? limits.head : limits.idle)
+    }
+
+    private mutating func expire(_ now: Double) {
+        for connection in connections where connection.deadline <= now {
+            switch connection.state {
+            case .reading where connection.parser.hasBegun:
+                respond(
+                    connection, .problem(.requestTimeout, "the request's head took too long"), isHead: false,
+                    keepsAlive: false)
+            case .answering(let task, _):
+                task.cancel()
+                respond(connection, .unavailable("the answer took too long"), isHead: false, keepsAlive: false)
+            case .ready, .closed: break
+            case .reading, .writing: connection.close()
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+package import LinuxSupport
+
+/// A namespace that is or was followed. An open descriptor alone keeps a namespace alive, so that it is closed with the sockets
+/// once nobody else has the namespace any more.
+package struct FollowedNamespace: Sendable {
+    package var name: String
+    package var inode: UInt64
+    /// `nil` once it has vanished.
+    package var namespace: NetworkNamespace?
+    package var link: LinkWatch?
+    /// Listings in a row that did not have it.
+    package var misses = 0
+
+    package init(name: String, inode: UInt64, namespace: NetworkNamespace?, link: LinkWatch?) {
+        self.name = name
+        self.inode = inode
+        self.namespace = namespace
+        self.link = link
+    }
+}

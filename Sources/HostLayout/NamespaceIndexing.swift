@@ -1,0 +1,49 @@
+package import Ruleset
+package import TraceModel
+
+/// Which number a namespace has in the layout for each way in which its packets are reported.
+///
+/// With the kernel log followed, every namespace is there twice: what the two say of a packet cannot be compared, and rules
+/// for the one must not be waited for by packets that the other reported.
+package struct NamespaceIndexing: Sendable {
+    package let hasKernelLog: Bool
+
+    package init(hasKernelLog: Bool) { self.hasKernelLog = hasKernelLog }
+
+    private var media: [Medium] { hasKernelLog ? [.nflog, .kernelLog] : [.nflog] }
+
+    /// What is put between the link domains of the two.
+    private static let linkDomainOffset: UInt32 = 1 << 28
+
+    /// The number of the namespace at `place` for NFLOG.
+    package func index(of place: Int) -> Int { place * media.count }
+
+    /// All numbers of the namespace that has `index` for NFLOG.
+    package func indices(of index: Int) -> [Int] { media.indices.map { index + $0 } }
+
+    /// The number for the rules of `target`; `nil` where nobody listens to them.
+    package func index(of place: Int, _ target: ProbeRule.Target) -> Int? {
+        switch target {
+        case .nflog: index(of: place)
+        case .log: hasKernelLog ? index(of: place) + 1 : nil
+        }
+    }
+
+    /// A namespace's entries in the layout, in the order of their numbers.
+    package func layouts(name: String, inode: UInt64) -> [NamespaceLayout] {
+        media.map { NamespaceLayout(name: name, inode: inode, medium: $0) }
+    }
+
+    /// The interfaces of the entry at `index`; link domains of the two media never meet.
+    package func interfaces(_ byPlace: [[UInt32: Interface]], of index: Int) -> [UInt32: Interface] {
+        let interfaces = byPlace[index / media.count]
+        guard media[index % media.count] == .kernelLog else { return interfaces }
+        return interfaces.mapValues {
+            Interface(name: $0.name, linkDomain: $0.linkDomain == 0 ? 0 : $0.linkDomain + Self.linkDomainOffset, mtu: $0.mtu)
+        }
+    }
+
+    package func open(_ linkDomains: Set<UInt32>) -> Set<UInt32> {
+        hasKernelLog ? linkDomains.union(linkDomains.map { $0 + Self.linkDomainOffset }) : linkDomains
+    }
+}

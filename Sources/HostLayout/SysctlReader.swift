@@ -1,0 +1,41 @@
+private import Foundation
+private import Glibc
+package import LinuxSupport
+package import TraceModel
+
+/// Reads the settings of a namespace that decide about packets (Documentation/networking/ip-sysctl.rst).
+package enum SysctlReader {
+    /// - Parameter interfaces: their names.
+    /// - Throws: `NamespaceError` where a setting is there and cannot be read.
+    package static func read(_ namespace: NetworkNamespace, interfaces: [String], into facts: inout NamespaceFacts) throws {
+        var found = facts
+        // /proc/sys/net shows the settings of the thread's namespace.
+        try namespace.enter {
+            found.forwardsIPv4 = try number("/proc/sys/net/ipv4/ip_forward").map { $0 != 0 }
+            found.forwardsIPv6 = try number("/proc/sys/net/ipv6/conf/all/forwarding").map { $0 != 0 }
+            let all = try number("/proc/sys/net/ipv4/conf/all/rp_filter") ?? 0
+            for name in interfaces where !name.contains("/") {
+                let own = try number("/proc/sys/net/ipv4/conf/\(name)/rp_filter") ?? 0
+                if max(all, own) == 1 { found.strictInterfaces.insert(name) }
+            }
+        }
+        facts = found
+    }
+
+    /// `nil` where the kernel has no such setting, or the interface is gone.
+    private static func number(_ path: String) throws -> Int? {
+        let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else {
+            if errno == ENOENT || errno == ENODEV { return nil }
+            throw NamespaceError.cannotOpen(path: path, code: errno)
+        }
+        defer { close(descriptor) }
+        var text = [UInt8](repeating: 0, count: 32)
+        let count = unsafe text.withUnsafeMutableBytes { unsafe Glibc.read(descriptor, $0.baseAddress, $0.count) }
+        guard count >= 0 else {
+            if errno == ENODEV { return nil }
+            throw NamespaceError.cannotOpen(path: path, code: errno)
+        }
+        return Int(String(decoding: text.prefix(count), as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines))
+    }
+}

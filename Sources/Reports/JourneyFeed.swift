@@ -1,0 +1,43 @@
+public import Aggregation
+private import Synchronization
+
+/// Journeys as they end, for those who watch live. Bounded: who reads too slowly loses the oldest, and learns how many.
+public final class JourneyFeed: JourneyWatcher {
+    private struct State {
+        var isWatched = false
+        var journeys: [JourneyReport] = []
+        var dropped: UInt64 = 0
+    }
+
+    private let state = Mutex(State())
+    private let capacity = 4096
+
+    public init() {}
+
+    /// Whether anybody watches; only then are journeys described.
+    public var isWatched: Bool { state.withLock { $0.isWatched } }
+
+    public func watch() { state.withLock { $0.isWatched = true } }
+
+    public func add(_ journey: JourneyRecord, in context: TraceContext) {
+        let journey = context.describe(journey)
+        state.withLock { state in
+            if state.journeys.count >= capacity {
+                state.journeys.removeFirst()
+                state.dropped += 1
+            }
+            state.journeys.append(journey)
+        }
+    }
+
+    /// What has come since the last call, and how many were dropped in between.
+    public func take() -> (journeys: [JourneyReport], dropped: UInt64) {
+        state.withLock { state in
+            defer {
+                state.journeys.removeAll()
+                state.dropped = 0
+            }
+            return (state.journeys, state.dropped)
+        }
+    }
+}
