@@ -31,7 +31,7 @@ struct Candidates {
 /// Some functions that change nothing are `mutating`: the compiler copies a store, 240 bytes, to lend it to one that is not and that
 /// it does not inline, for each of the candidates that are looked at.
 struct LiveStore: ~Copyable {
-    private struct Addresses: BitwiseCopyable {
+    struct Addresses: BitwiseCopyable {
         var tuple: PacketTuple
         /// Those of the packet as it is now, where these are of its entry; in a free place, the next that is free.
         var next: Int32

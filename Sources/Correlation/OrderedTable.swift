@@ -4,7 +4,7 @@
 /// Any number may be a hash; elements are not negative. Grows by a quarter: there may be millions, and what is free takes as much
 /// room as what is taken.
 package struct OrderedTable: ~Copyable {
-    private struct Slot: BitwiseCopyable {
+    struct Slot: BitwiseCopyable {
         var hash: UInt32
         var element: Int32
 
