@@ -26,6 +26,112 @@ let subprocess: Target.Dependency = .product(name: "Subprocess", package: "swift
 let systemPackage: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
 let httpTypes: Target.Dependency = .product(name: "HTTPTypes", package: "swift-http-types")
 
+/// The product, from the bottom up.
+let product: [Target] = [
+    .systemLibrary(name: "CMnl", providers: [.apt(["libmnl-dev"])]),
+    .systemLibrary(name: "CNetfilterLog", providers: [.apt(["libnetfilter-log-dev"])]),
+    .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
+    .systemLibrary(name: "CZstd", providers: [.apt(["libzstd-dev"])]),
+    .target(name: "CLinux"),
+
+    module("TraceModel", ["CLinux"]),
+    module("WireFormat", ["TraceModel"]),
+    module("LinuxSupport", ["TraceModel", "WireFormat", "CMnl", "CLinux", subprocess, systemPackage]),
+    module("Captures", ["TraceModel", "WireFormat", "CLinux", "CZlib", "CZstd", deque]),
+    module("Ruleset", ["TraceModel", "WireFormat", "LinuxSupport"]),
+    module("Correlation", ["TraceModel", "CLinux", deque]),
+    module("Aggregation", ["TraceModel"]),
+    module("Engine", ["TraceModel", "WireFormat", "Correlation", "Aggregation", "Ruleset"]),
+    module("HostLayout", ["TraceModel", "WireFormat", "LinuxSupport", "Ruleset", "Engine", "CLinux"]),
+    module(
+        "EventSources",
+        [
+            "TraceModel", "WireFormat", "LinuxSupport", "Captures", "Ruleset", "Correlation", "Aggregation", "Engine",
+            "HostLayout", "CNetfilterLog", logging,
+        ]),
+    module("Reports", ["TraceModel", "Aggregation"]),
+    module("HTTPServer", ["LinuxSupport", httpTypes, logging]),
+    module("API", ["TraceModel", "Aggregation", "Reports", "HTTPServer", httpTypes]),
+    .target(
+        name: "Lab", dependencies: ["LinuxSupport", "Aggregation", "Reports", "TraceModel", "CLinux"],
+        resources: [.embedInCode("Rules")],
+        swiftSettings: strict),
+    .executableTarget(
+        name: "ipt-trace",
+        dependencies: [
+            "TraceModel", "LinuxSupport", "Captures", "Ruleset", "Aggregation", "Engine", "EventSources", "Reports",
+            "HTTPServer", "API", "Lab", argumentParser, logging,
+        ],
+        swiftSettings: strict
+    ),
+]
+
+/// Load senders, the judge of `make accuracy`, and measurements: built by `make bench…`, no part of the product.
+let benchmarks: [Target] = [
+    .executableTarget(name: "flood", path: "Benchmarks/Flood"),
+    .executableTarget(name: "serials", path: "Benchmarks/Serials"),
+    .target(name: "Allocations", path: "Benchmarks/Allocations"),
+    .executableTarget(name: "drain", path: "Benchmarks/Drain"),
+    .executableTarget(name: "reader", path: "Benchmarks/Reader"),
+    .executableTarget(
+        name: "LoadBenchmark", dependencies: ["Lab", "LinuxSupport", "Aggregation", "Reports"], path: "Benchmarks/Load",
+        swiftSettings: strict
+    ),
+    .target(
+        name: "Judge", dependencies: ["TraceModel", "WireFormat", "Captures", "EventSources"], path: "Benchmarks/Judge",
+        swiftSettings: strict
+    ),
+    .executableTarget(
+        name: "AccuracyBenchmark",
+        dependencies: ["Judge", "Lab", "LinuxSupport", "Captures"],
+        path: "Benchmarks/Accuracy",
+        swiftSettings: strict
+    ),
+    .target(
+        name: "EventPath",
+        dependencies: ["TraceModel", "WireFormat", "Correlation", "Aggregation", "Reports", "Engine", "Allocations"],
+        path: "Benchmarks/EventPath",
+        swiftSettings: strict
+    ),
+    .executableTarget(
+        name: "EventPathBenchmark",
+        dependencies: ["TraceModel", "WireFormat", "Correlation", "Aggregation", "Reports", "EventPath"],
+        path: "Benchmarks/EventPathBenchmark",
+        swiftSettings: strict
+    ),
+    .executableTarget(
+        name: "CaptureBenchmark",
+        dependencies: ["TraceModel", "WireFormat", "Captures"],
+        path: "Benchmarks/Captures",
+        swiftSettings: strict
+    ),
+]
+
+let testTargets: [Target] = [
+    tests("ArchitectureTests", []),
+    tests("WireFormatTests", ["WireFormat", "TraceModel"]),
+    tests("CorrelationTests", ["Correlation", "TraceModel"]),
+    tests("ReportsTests", ["Aggregation", "Reports", "TraceModel"]),
+    tests("RulesetTests", ["LinuxSupport", "Ruleset", "TraceModel", "WireFormat"]),
+    .testTarget(
+        name: "FuzzTests",
+        dependencies: ["EventSources", "Captures", "HTTPServer", "Ruleset", "TraceModel", "WireFormat"],
+        exclude: ["Corpus"], swiftSettings: strict),
+    tests("CapturesTests", ["Captures", "WireFormat", "TraceModel"]),
+    tests(
+        "EventSourcesTests",
+        [
+            "EventSources", "Captures", "HTTPServer", "Lab", "Aggregation", "Reports", "TraceModel", "API", "WireFormat",
+            httpTypes,
+        ]),
+    tests("AccuracyTests", ["Judge"]),
+    tests("EventPathTests", ["EventPath", "Allocations", "Correlation", "Aggregation", "Reports"]),
+    tests("EngineTests", ["Engine", "Correlation", "Aggregation", "Reports", "TraceModel", "WireFormat"]),
+    tests("HTTPServerTests", ["HTTPServer", httpTypes, logging]),
+    tests("LabTests", ["Lab"]),
+    tests("LiveTests", ["Lab", "LinuxSupport", "Aggregation", "Reports", "ipt-trace", "flood"]),
+]
+
 let package = Package(
     name: "ipt-trace",
     products: [
@@ -39,100 +145,5 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-system", from: "1.5.0"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.0"),
     ],
-    targets: [
-        .systemLibrary(name: "CMnl", providers: [.apt(["libmnl-dev"])]),
-        .systemLibrary(name: "CNetfilterLog", providers: [.apt(["libnetfilter-log-dev"])]),
-        .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
-        .systemLibrary(name: "CZstd", providers: [.apt(["libzstd-dev"])]),
-        .target(name: "CLinux"),
-
-        module("TraceModel", ["CLinux"]),
-        module("WireFormat", ["TraceModel"]),
-        module("LinuxSupport", ["TraceModel", "WireFormat", "CMnl", "CLinux", subprocess, systemPackage]),
-        module("Captures", ["TraceModel", "WireFormat", "CLinux", "CZlib", "CZstd", deque]),
-        module("Ruleset", ["TraceModel", "WireFormat", "LinuxSupport"]),
-        module("Correlation", ["TraceModel", "CLinux", deque]),
-        module("Aggregation", ["TraceModel"]),
-        module("Engine", ["TraceModel", "WireFormat", "Correlation", "Aggregation", "Ruleset"]),
-        module("HostLayout", ["TraceModel", "WireFormat", "LinuxSupport", "Ruleset", "Engine", "CLinux"]),
-        module(
-            "EventSources",
-            [
-                "TraceModel", "WireFormat", "LinuxSupport", "Captures", "Ruleset", "Correlation", "Aggregation", "Engine",
-                "HostLayout", "CNetfilterLog", logging,
-            ]),
-        module("Reports", ["TraceModel", "Aggregation"]),
-        module("HTTPServer", ["LinuxSupport", httpTypes, logging]),
-        module("API", ["TraceModel", "Aggregation", "Reports", "HTTPServer", httpTypes]),
-        .target(
-            name: "Lab", dependencies: ["LinuxSupport", "Aggregation", "Reports", "TraceModel", "CLinux"], resources: [.embedInCode("Rules")],
-            swiftSettings: strict),
-        .executableTarget(
-            name: "ipt-trace",
-            dependencies: [
-                "TraceModel", "LinuxSupport", "Captures", "Ruleset", "Aggregation", "Engine", "EventSources", "Reports",
-                "HTTPServer", "API", "Lab", argumentParser, logging,
-            ],
-            swiftSettings: strict
-        ),
-        .executableTarget(name: "flood", path: "Benchmarks/Flood"),
-        .executableTarget(name: "serials", path: "Benchmarks/Serials"),
-        .target(name: "Allocations", path: "Benchmarks/Allocations"),
-        .executableTarget(name: "drain", path: "Benchmarks/Drain"),
-        .executableTarget(name: "reader", path: "Benchmarks/Reader"),
-        .executableTarget(
-            name: "LoadBenchmark", dependencies: ["Lab", "LinuxSupport", "Aggregation", "Reports"], path: "Benchmarks/Load",
-            swiftSettings: strict
-        ),
-        .target(
-            name: "Judge", dependencies: ["TraceModel", "WireFormat", "Captures", "EventSources"], path: "Benchmarks/Judge",
-            swiftSettings: strict
-        ),
-        .executableTarget(
-            name: "AccuracyBenchmark",
-            dependencies: ["Judge", "Lab", "LinuxSupport", "Captures"],
-            path: "Benchmarks/Accuracy",
-            swiftSettings: strict
-        ),
-        .target(
-            name: "EventPath",
-            dependencies: ["TraceModel", "WireFormat", "Correlation", "Aggregation", "Reports", "Engine", "Allocations"],
-            path: "Benchmarks/EventPath",
-            swiftSettings: strict
-        ),
-        .executableTarget(
-            name: "EventPathBenchmark",
-            dependencies: ["TraceModel", "WireFormat", "Correlation", "Aggregation", "Reports", "EventPath"],
-            path: "Benchmarks/EventPathBenchmark",
-            swiftSettings: strict
-        ),
-        .executableTarget(
-            name: "CaptureBenchmark",
-            dependencies: ["TraceModel", "WireFormat", "Captures"],
-            path: "Benchmarks/Captures",
-            swiftSettings: strict
-        ),
-
-        tests("ArchitectureTests", []),
-        tests("WireFormatTests", ["WireFormat", "TraceModel"]),
-        tests("CorrelationTests", ["Correlation", "TraceModel"]),
-        tests("ReportsTests", ["Aggregation", "Reports", "TraceModel"]),
-        tests("RulesetTests", ["LinuxSupport", "Ruleset", "TraceModel", "WireFormat"]),
-        .testTarget(
-            name: "FuzzTests",
-            dependencies: ["EventSources", "Captures", "HTTPServer", "Ruleset", "TraceModel", "WireFormat"],
-            exclude: ["Corpus"], swiftSettings: strict),
-        tests("CapturesTests", ["Captures", "WireFormat", "TraceModel"]),
-        tests(
-            "EventSourcesTests",
-            [
-                "EventSources", "Captures", "HTTPServer", "Lab", "Aggregation", "Reports", "TraceModel", "API", "WireFormat", httpTypes,
-            ]),
-        tests("AccuracyTests", ["Judge"]),
-        tests("EventPathTests", ["EventPath", "Allocations", "Correlation", "Aggregation", "Reports"]),
-        tests("EngineTests", ["Engine", "Correlation", "Aggregation", "Reports", "TraceModel", "WireFormat"]),
-        tests("HTTPServerTests", ["HTTPServer", httpTypes, logging]),
-        tests("LabTests", ["Lab"]),
-        tests("LiveTests", ["Lab", "LinuxSupport", "Aggregation", "Reports", "ipt-trace", "flood"]),
-    ]
+    targets: product + benchmarks + testTargets
 )
