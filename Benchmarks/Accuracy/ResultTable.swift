@@ -30,7 +30,7 @@ struct ResultTable {
         for example in judgement.examples { Self.show("    wrong: \(example)") }
     }
 
-    /// Whether what is to be reached is: ordinary traffic 99.99 % right and nothing wrong, of the rest nothing wrong unsaid.
+    /// Whether the goals are reached: ordinary traffic 99.99 % right and nothing wrong, of the rest nothing wrong unsaid.
     var isReached: Bool {
         ordinary.wrong == 0 && hostile.wrong == 0 && losses == 0 && ordinary.right * 10_000 >= ordinary.journeys * 9_999
     }

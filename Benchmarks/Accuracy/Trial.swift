@@ -2,7 +2,7 @@ import Foundation
 import Lab
 import LinuxSupport
 
-/// What the collector says of a recording.
+/// The collector's words on a recording.
 struct Reception {
     /// Events that were lost before they were received.
     var lost: Int
@@ -44,7 +44,7 @@ struct Trial {
             // Both CPUs are taken, but not from who records.
             let sent = try await sandbox.require(
                 ["nice", "-n", "10", "ip", "netns", "exec", "guest", "\(Self.products)/serials"] + kind.command)
-            // Until what is under way has arrived and been written.
+            // Until the packets under way have arrived and been written.
             try await Task.sleep(for: .seconds(2))
             await collector.stop(seconds: 60)
             await server.stop()

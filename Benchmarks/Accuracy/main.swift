@@ -1,10 +1,10 @@
 // How often journeys are right: sends packets with serial numbers that the correlation cannot see through two routers, one of
-// which translates, records what the probes report, replays the recording as `analyze` does, and compares. `make accuracy`
+// which translates, records the probes' reports, replays the recording as `analyze` does, and compares. `make accuracy`
 // runs it; docs/accuracy.md says more.
 //
 //   AccuracyBenchmark [PACKETS] [--only TEXT] [--keep FOLDER] [--again]
 //
-// --again replays what an earlier run has kept rather than sending anything.
+// --again replays an earlier run's recordings and sends nothing.
 
 import Captures
 import Foundation
@@ -20,7 +20,7 @@ struct Arguments {
     var isAgain = false
 
     init(_ words: [String]) {
-        // In memory, where there is such a place: a disk may not keep up, and what is not recorded cannot be judged.
+        // In memory, where there is such a place: a disk may not keep up, and journeys that are not recorded cannot be judged.
         let memory = "/dev/shm"
         let parent = FileManager.default.isWritableFile(atPath: memory) ? memory : NSTemporaryDirectory()
         folder = "\(parent)/ipt-trace-accuracy-\(getpid())"

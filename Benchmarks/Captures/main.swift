@@ -17,7 +17,7 @@ let folder = kept ?? "\(NSTemporaryDirectory())ipt-trace-bench-\(getpid())"
 let program = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent().appendingPathComponent("ipt-trace")
     .path
 
-/// What one program took.
+/// Resources that one program used.
 struct Cost {
     var wall: Double
     var cpu: Double

@@ -22,7 +22,7 @@ package enum Pace {
     package static let interval: Int64 = 7
 }
 
-/// What was spent between two moments.
+/// Time and allocations between two moments.
 package struct Cost {
     package var events: UInt64 = 0
     package var journeys: UInt64 = 0

@@ -24,7 +24,7 @@ package struct Traffic {
         package init() {}
     }
 
-    /// What is read at once from one namespace's socket.
+    /// Bytes read at once from one namespace's socket.
     package struct Datagram {
         package var namespace: Int
         package var bytes: [UInt8]

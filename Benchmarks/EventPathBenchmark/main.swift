@@ -110,7 +110,7 @@ func live(journeys: Int, isLarge: Bool, row: Int) {
     var first = 0
     let count = isLarge ? 100 : Pace.bursts
     let rounds = (isLarge ? journeys : 300_000) / (count * Traffic.burst)
-    // What the packets themselves take is not the journeys'.
+    // The memory of the packets themselves is not the journeys'.
     path.run(&traffic, &first, rounds: 1, bursts: count)
     let before = (memory: residentMemory(), journeys: path.correlator.liveJourneys)
     path.run(&traffic, &first, rounds: rounds, bursts: count)

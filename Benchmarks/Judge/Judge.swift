@@ -3,7 +3,7 @@ internal import EventSources
 package import TraceModel
 internal import WireFormat
 
-/// How a recording's journeys compare with what the packets' serial numbers say.
+/// Comparison of a recording's journeys with the packets' serial numbers.
 package struct Judgement {
     /// Packets with a serial number that any event was left of.
     package var packets = 0
@@ -44,7 +44,7 @@ package struct Judgement {
 
 /// Replays a recording through the analysis and holds each journey against the serial numbers of its events.
 package final class Judge: AnalysisObserver {
-    /// What is left out of the recording.
+    /// Part of the recording to leave out.
     package struct Removal: Sendable {
         /// Of a million events.
         var parts: UInt64
@@ -178,7 +178,7 @@ package final class Judge: AnalysisObserver {
         return judgement
     }
 
-    /// What is wrong with a journey; `nil` if nothing is.
+    /// Fault of a journey; `nil` if it has none.
     private func fault(_ end: JourneyEnd) -> String? {
         guard end.isPure else { return "\(end.outcome.name): \(end.events) events of more than one packet" }
         let packet = packets[Int(end.packet)]

@@ -1,6 +1,6 @@
 internal import WireFormat
 
-/// What a packet says it is, beyond what the correlation looks at: the sender's number, the direction, and for TCP, which may
+/// A packet's own label, beyond the bytes that the correlation reads: the sender's number, the direction, and for TCP, which may
 /// send the same bytes again by itself, the IP ID.
 struct Serial: Hashable {
     private static let magic: UInt64 = 0x7365_7269_616C_2331

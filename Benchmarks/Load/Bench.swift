@@ -2,7 +2,7 @@ import Foundation
 import Lab
 import LinuxSupport
 
-/// What the benchmarks share.
+/// Parts that the benchmarks share.
 enum Bench {
     /// Where the build put this program and those beside it.
     static let products = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent().path
@@ -28,7 +28,7 @@ enum Bench {
             ? sorted[sorted.count / 2] : (sorted[sorted.count / 2 - 1] + min(last, sorted[sorted.count / 2])) / 2
     }
 
-    /// The number before `words` in what a program printed.
+    /// The number before `words` in a program's output.
     static func number(before words: String, in text: String) -> Int? {
         guard let end = text.range(of: words)?.lowerBound else { return nil }
         return text[..<end].split(whereSeparator: { !$0.isNumber }).last.flatMap { Int($0) }
@@ -53,7 +53,7 @@ struct Failure: Error, CustomStringConvertible {
     var description: String
 }
 
-/// What a process has used so far.
+/// CPU time and memory that a process has used so far.
 struct ProcessUse {
     var user = 0.0
     var system = 0.0
@@ -82,7 +82,7 @@ extension Sandbox {
         try await require(command.split(separator: " ").map(String.init)).standardOutput
     }
 
-    /// What the rules of our probes have counted, over all namespaces.
+    /// Packets counted by our probes' rules, over all namespaces.
     func probePackets() async throws -> UInt64 {
         struct Listed: Decodable {
             struct Probe: Decodable { var packets: UInt64 }

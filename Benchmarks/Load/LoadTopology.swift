@@ -1,7 +1,7 @@
 import Lab
 import LinuxSupport
 
-/// The networks that a flood goes through: those of `lab up ping`, with what is said here added.
+/// The networks that a flood goes through: those of `lab up ping` with these additions.
 enum LoadTopology: String, CaseIterable {
     case two = "2 namespaces"
     case one = "1 namespace"

@@ -4,7 +4,7 @@ import Lab
 import LinuxSupport
 import Reports
 
-/// A collector that gets a tenth of a core while a flood goes by: whether it counts exactly, and what it says of journeys.
+/// A collector that gets a tenth of a core while a flood goes by: whether it counts exactly, and how it reports journeys.
 enum OverloadBench {
     private static let flows = 1000
 
@@ -24,7 +24,7 @@ enum OverloadBench {
             throttle.end()
             // Until everything that is in the receive buffers has been taken, and journeys have ended.
             try await Task.sleep(for: .seconds(7))
-            // What was lost last shows when something comes after it.
+            // The last loss shows when another event follows.
             try await sandbox.sh("ip netns exec guest ping -c 1 -W 2 8.8.8.8")
             try await Task.sleep(for: .seconds(1))
             let after = try await report(sandbox)

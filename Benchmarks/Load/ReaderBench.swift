@@ -62,7 +62,7 @@ enum ReaderBench {
                 let sent = try await flood(packets, perSecond: 0)
                 for (path, process) in readers {
                     await process.stop()
-                    // What it printed may still be in the pipe.
+                    // Its output may still be in the pipe.
                     for _ in 0..<100 where process.output.isEmpty { try await Task.sleep(for: .milliseconds(20)) }
                     Bench.show("flood, \(path): \(process.output.trimmingCharacters(in: .newlines))")
                 }

@@ -10,7 +10,7 @@ enum Receiver: String, CaseIterable {
     case polled = "collect, polled"
     case recording = "collect --record"
 
-    /// What one flood came to.
+    /// Result of one flood.
     struct Result {
         var packetsPerSecond = 0.0
         var events = 0
@@ -49,14 +49,14 @@ enum Receiver: String, CaseIterable {
         try await Task.sleep(for: .milliseconds(500))
         let before = ProcessUse(of: pid)
         result.packetsPerSecond = try await terrain.flood(packets, in: sandbox)
-        // Until what is under way has arrived and been written.
+        // Until the packets under way have arrived and been written.
         try await Task.sleep(for: .milliseconds(self == .recording ? 2500 : 800))
         result.use = ProcessUse(of: pid)
         result.use.user -= before.user
         result.use.system -= before.system
         await reader?.stop()
         await process.stop(seconds: 60)
-        // What it printed last may still be in the pipe.
+        // Its last output may still be in the pipe.
         for _ in 0..<100 where !process.output.contains(" events lost") { try await Task.sleep(for: .milliseconds(20)) }
         guard let events = Bench.number(before: " events, ", in: process.output),
             let lost = Bench.number(before: " events lost", in: process.output)

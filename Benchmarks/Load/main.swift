@@ -1,4 +1,4 @@
-// What a collector and its probes take from a machine, against the real kernel and in namespaces of their own. No root needed
+// Cost of a collector and its probes, against the real kernel and in namespaces of their own. No root needed
 // where ordinary users may have namespaces.
 //
 //   LoadBenchmark load [PACKETS] [--rounds N] [--only TEXT]     receivers in turn: `make bench-load`

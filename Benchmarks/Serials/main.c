@@ -222,7 +222,7 @@ static void make_plain(int descriptor) {
     setsockopt(descriptor, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment);
 }
 
-// What one segment carries.
+// Payload of one segment.
 static int record_size(int descriptor) {
     struct tcp_info info = {0};
     socklen_t length = sizeof info;
@@ -349,7 +349,7 @@ static int serve(void) {
     signal(SIGPIPE, SIG_IGN);
     int sink = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in local = {.sin_family = AF_INET, .sin_port = htons(udp_port)};
-    // What does not fit into its buffer is dropped behind INPUT.
+    // Segments that do not fit into its buffer are dropped behind INPUT.
     if (sink < 0 || bind(sink, (struct sockaddr *)&local, sizeof local) != 0) fail("bind");
     pid_t children[senders];
     for (int number = 0; number < senders; number++) {

@@ -2,7 +2,7 @@ private import CLinux
 private import Glibc
 private import WireFormat
 
-/// Gathers what is written to a file, a block of some MiB at a time, and writes whole blocks past the page cache where the file
+/// Gathers a file's bytes, a block of some MiB at a time, and writes whole blocks past the page cache where the file
 /// system lets it (`O_DIRECT`): copying a long recording into pages that nobody reads soon costs more than everything else, and
 /// pushes others' files out of memory.
 @safe struct BlockBuffer: ~Copyable {
@@ -14,7 +14,7 @@ private import WireFormat
     /// Position in the file of the block's first byte.
     private var base: UInt64 = 0
     private var filled = 0
-    /// Of `filled`, what is in the file already.
+    /// Bytes of `filled` that are in the file already.
     private var written = 0
     /// The pcapng block that began before `block` does and ends in it or behind it.
     private var carried: (start: UInt64, isPacket: Bool, rest: Int)?
@@ -22,7 +22,7 @@ private import WireFormat
     private var mayBeDirect = true
     /// Set while more comes than is written. Where that is for a slow device, the page cache takes the burst.
     var isBehind = false
-    /// What the latest block took past the page cache, in milliseconds: 40 are 100 MB/s.
+    /// Milliseconds that the latest block took past the page cache: 40 are 100 MB/s.
     private var latestTime: Int64 = 0
     private static let slow: Int64 = 40
 
@@ -47,7 +47,7 @@ private import WireFormat
         mayBeDirect = true
     }
 
-    /// What has become of bytes that were appended.
+    /// State of appended bytes.
     struct Appended {
         /// 0, or an `errno`.
         var code: Int32 = 0
@@ -78,7 +78,7 @@ private import WireFormat
         return appended
     }
 
-    /// Writes what is gathered, so that others can read it.
+    /// Writes the gathered bytes, so that others can read them.
     ///
     /// - Returns: 0, or an `errno`.
     mutating func flush(to descriptor: Int32) -> Int32 { writeRest(to: descriptor) }
@@ -138,7 +138,7 @@ private import WireFormat
     }
 
     /// - Parameters:
-    ///   - rest: bytes that came behind what was taken.
+    ///   - rest: bytes behind those taken.
     ///   - room: bytes to be left free before the place where writing stopped.
     func cut(rest: ArraySlice<UInt8>, room: Int) -> Cut {
         let bytes = unsafe Array(UnsafeRawBufferPointer(rebasing: block[..<filled])) + rest

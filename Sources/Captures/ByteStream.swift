@@ -16,7 +16,7 @@ public final class ByteStream {
     /// Bytes of the file taken so far, and in all where it says so: for showing progress.
     public private(set) var consumed: UInt64 = 0
     public private(set) var size: UInt64?
-    /// What a compressed file said before it broke off.
+    /// Whether and how a compressed file broke off.
     public private(set) var problem: String?
 
     private enum Decoder {
@@ -66,7 +66,7 @@ public final class ByteStream {
 
     deinit { close(descriptor) }
 
-    /// Whether more may come behind the end: only of what is not compressed.
+    /// Whether the file may grow: only one that is not compressed.
     public var canGrow: Bool {
         if case .none = decoder { return true }
         return false
@@ -92,7 +92,7 @@ public final class ByteStream {
         }
     }
 
-    /// Whether the file at this path is another one by now, or shorter than what was read.
+    /// Whether the file at this path is another one by now, or shorter than the part read.
     public var isRotated: Bool {
         guard let path else { return false }
         var now = stat()
@@ -145,7 +145,7 @@ public final class ByteStream {
     private var packedEnd = 0
     private var isAtEnd = false
 
-    /// What a decoder did with what it was given.
+    /// Outcome of one call of a decoder.
     struct Progress {
         var consumed: Int
         var produced: Int

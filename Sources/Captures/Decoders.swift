@@ -44,7 +44,7 @@ private import CZstd
             isBetweenMembers = true
             return progress
         default:
-            // What was unpacked before is good.
+            // The bytes unpacked before are good.
             if progress.produced > 0 { return progress }
             throw UnpackError(message: "the compressed data is damaged")
         }

@@ -1,10 +1,10 @@
 package import TraceModel
 internal import WireFormat
 
-/// What a collector gives to a recorder.
+/// A message from a collector to its recorder.
 package enum RecordItem: Sendable {
     case events(RecordedDatagram)
-    /// What the correlator was told beside events.
+    /// A fact that the correlator was told beside events.
     case note(RecordedNote)
     /// - Parameter ownPort: of the collector's endpoint, with the namespace that it is in.
     case layout(Layout, ownPort: OwnPort?)
@@ -24,7 +24,7 @@ package struct OwnPort: Codable, Sendable, Equatable {
     }
 }
 
-/// A datagram of NFLOG's as it was received.
+/// A datagram of NFLOG, as received.
 package struct RecordedDatagram: Sendable {
     package var bytes: [UInt8]
     package var namespace: Int
@@ -43,7 +43,7 @@ package struct RecordedDatagram: Sendable {
 
 /// Events that are in no file of a recording, because it could not be written for a while.
 package struct RecordingGap: Equatable, Sendable {
-    /// Microseconds since 1970: what was received before is not missing on account of this.
+    /// Microseconds since 1970: events received before are not missing on account of this.
     package var since: Int64
     package var events: UInt64
 
@@ -65,13 +65,13 @@ package enum RecordingEnd: UInt8, Sendable {
     case failed
 }
 
-/// What a correlator learns beside events, and how a recording's files belong together. Its form in a file, all numbers
+/// A fact that a correlator learns beside events, and how a recording's files belong together. Its form in a file, all numbers
 /// little-endian: one byte kind, one byte flag, two bytes namespace, then two tuples for a connection, or numbers of eight bytes.
 package enum RecordedNote: Equatable, Sendable {
     case connection(namespace: Int, original: PacketTuple, reply: PacketTuple, isNew: Bool)
     /// Events of the namespace were lost.
     case loss(namespace: Int)
-    /// What was reported before this time (microseconds since 1970) was received before the events that follow, from all
+    /// Events reported before this time (microseconds since 1970) were received before the events that follow, from all
     /// namespaces.
     case complete(Int64)
     /// A section begins, and will end with `end`: one that does not was cut off. Sections of earlier versions have neither.
@@ -79,7 +79,7 @@ package enum RecordedNote: Equatable, Sendable {
     /// - Parameters:
     ///   - part: number of the recording's file, from 1.
     ///   - time: when the latest event before it was received, in microseconds since 1970.
-    ///   - gap: what is missing before it.
+    ///   - gap: events missing before it.
     case begin(part: UInt64, time: Int64, gap: RecordingGap?)
     /// - Parameters:
     ///   - time: microseconds since 1970.
@@ -171,7 +171,7 @@ package enum RecordedNote: Equatable, Sendable {
     }
 }
 
-/// The body of a block of ipt-trace's own: what it holds, then that.
+/// The body of a block of ipt-trace's own: the kind of its content, then the content.
 package enum TraceBlock {
     /// `ipt1`: says that the block is ours, whoever else may use its number.
     static let mark: UInt32 = 0x3174_7069

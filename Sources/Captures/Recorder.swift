@@ -4,14 +4,14 @@ private import Synchronization
 internal import TraceModel
 private import WireFormat
 
-/// Writes what a collector receives into a pcapng file, on a thread of its own, behind a queue that never blocks the
-/// collector: what does not fit is left out and counted.
+/// Writes a collector's messages into a pcapng file, on a thread of its own, behind a queue that never blocks the
+/// collector: messages that do not fit are left out and counted.
 ///
 /// A packet's path is known only when its journey has ended, so packets are held until then, in order and within bounds of time
 /// and memory (`RecordingPace`); one that had to be written before has no comment. A file that cannot take more is cut off behind
 /// its last whole block, and recording goes on in a new one as soon as there is room.
 public final class Recorder: Sendable {
-    /// What has become of the events.
+    /// Counts of events written and left out.
     public struct Counters: Sendable, Equatable {
         public var written: UInt64 = 0
         /// Bytes of the files.
@@ -46,7 +46,7 @@ public final class Recorder: Sendable {
         public var state = RecordingState.recording
         /// Why events are left out at present; `nil` where none are.
         public var problem: String?
-        /// The files that hold what was recorded, as far as they were not renamed or deleted.
+        /// The recording's files, except those renamed or deleted meanwhile.
         public var files: [String] = []
     }
 
@@ -64,7 +64,7 @@ public final class Recorder: Sendable {
         var offered: UInt64 = 0
         var isClosing = false
         var status = Status()
-        /// When the thread began with what it is writing, in milliseconds of the monotonic clock; `nil` while it waits.
+        /// When the thread's present write began, in milliseconds of the monotonic clock; `nil` while it waits.
         var writingSince: Int64?
         var hasToldOfStuckWrite = false
 
@@ -145,7 +145,7 @@ public final class Recorder: Sendable {
     public var status: Status {
         state.withLock { state in
             var status = state.status
-            // The thread counts what did not fit when it is done with a write.
+            // The thread counts the messages that did not fit when it is done with a write.
             status.counters.drops[.queueFull] = max(status.counters.drops[.queueFull], state.leftOut)
             if let stuck = state.stuckWrite(path, limit: pace.longestWrite) { status.problem = "\(stuck)" }
             return status
@@ -182,7 +182,7 @@ public final class Recorder: Sendable {
             state.bytes += datagram.bytes.count
             state.items.append(item)
         case .layout:
-            // Of many, only the last means anything to what comes behind.
+            // Of several notes in a row only the last matters to later events.
             if state.items.count >= itemLimit, case .layout = state.items.last { state.items.removeLast() }
             state.items.append(item)
         // Small and few for each datagram; without bound only where the disk hangs.
@@ -193,14 +193,14 @@ public final class Recorder: Sendable {
         }
     }
 
-    /// What the file's readers would conclude from the absence of events is in doubt from here on.
+    /// From here on the absence of an event proves nothing to the file's readers.
     private static func noteLoss(_ namespace: Int, at time: Int64, in state: inout State) {
         if let noted = state.incomplete[namespace], time - noted < lossInterval { return }
         state.incomplete[namespace] = time
         state.items.append(.note(.loss(namespace: namespace)))
     }
 
-    /// Writes what is left, and closes the file; a write that does not return is waited for some seconds. Further calls do nothing. A
+    /// Writes the rest of the queue and closes the file; a write that does not return is waited for some seconds. Further calls do nothing. A
     /// recorder that was not begun leaves no file behind.
     public func close() {
         if var files = files.take() { return files.abandon() }
@@ -254,7 +254,7 @@ public final class Recorder: Sendable {
         }
         state.withLock { state in
             if !isLast {
-                // Counters that are watched do not go back for what was cut off: the next events make up for it.
+                // Published counters do not go back for events cut off: the next events make up for them.
                 status.counters.written = max(status.counters.written, state.status.counters.written)
                 status.counters.bytes = max(status.counters.bytes, state.status.counters.bytes)
             }

@@ -141,7 +141,7 @@ struct RecordingFiles: ~Copyable {
     ///
     /// - Parameters:
     ///   - hasPackets: whether it holds any; one that does not is never full.
-    ///   - seconds: of the event clock; `nil` for what is no event.
+    ///   - seconds: of the event clock; `nil` for a block that is no event.
     mutating func room(for count: Int, hasPackets: Bool, at seconds: Int64?) -> Room {
         begunAt = begunAt ?? seconds
         if limits.rotates {
@@ -183,7 +183,7 @@ struct RecordingFiles: ~Copyable {
 
     /// Begins a file at the recording's path if nothing is there, else, or with rotation, as `beginNext` does.
     ///
-    /// - Parameter isWorthless: whether the file before was cut short by somebody, so that what is left of it has no beginning.
+    /// - Parameter isWorthless: whether the file before was cut short by somebody, so that its rest has no beginning.
     mutating func beginAgain(at seconds: Int64?, isWorthless: Bool = false) throws(CaptureError) {
         if isWorthless { remove(name) }
         guard !limits.rotates else { return try beginNext(at: seconds) }
@@ -253,9 +253,9 @@ struct RecordingFiles: ~Copyable {
     /// Ends a file that cannot take more behind its last whole block, and closes it. One in which nothing is left is removed.
     ///
     /// - Parameters:
-    ///   - rest: bytes that came behind what was taken.
+    ///   - rest: bytes behind those taken.
     ///   - note: written at the end if there is room.
-    /// - Returns: what was given to `write`, and is not in the file.
+    /// - Returns: bytes given to `write` that are not in the file.
     mutating func cut(rest: ArraySlice<UInt8>, note: [UInt8]) -> Lost {
         let cut = buffer.cut(rest: rest, room: note.count)
         let given = size + UInt64(rest.count)
@@ -297,13 +297,13 @@ struct RecordingFiles: ~Copyable {
 
     enum Place: Equatable {
         case same
-        /// Deleted, or cut short: what was in it is gone.
+        /// Deleted or cut short: its content is gone.
         case gone
-        /// Renamed, or another file was put there: what is in it is still somewhere.
+        /// Renamed, or replaced by another file: its content still exists somewhere.
         case elsewhere
     }
 
-    /// Whether the present file is still where it was, and as long as it was.
+    /// Whether the present file is still at its path, with its length.
     func place() -> Place {
         guard let identity, descriptor >= 0, let status = FileStatus(of: descriptor) else { return .same }
         guard status.links > 0, status.size >= buffer.inFile else { return .gone }

@@ -1,6 +1,6 @@
 private import Glibc
 
-/// What a recorder asks of the operating system. Tests give answers of their own: a full disk, an I/O error, a short write.
+/// System calls that a recorder makes. Tests give answers of their own: a full disk, an I/O error, a short write.
 @safe package struct RecordingSystem: Sendable {
     /// As write(2): the number of bytes written, or a negative `errno`.
     package var write: @Sendable (_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) -> Int
@@ -26,7 +26,7 @@ private import Glibc
     }
 }
 
-/// How long a recorder waits, in milliseconds. What has been received is in the file after `hold` and `flush` together.
+/// How long a recorder waits, in milliseconds. An event received is in the file after `hold` and `flush` together.
 package struct RecordingPace: Sendable {
     /// How long a packet waits at most for the path of its journey. A journey that ends for want of events takes some 600.
     package var hold: Int64 = 700
@@ -34,7 +34,7 @@ package struct RecordingPace: Sendable {
     package var flush: Int64 = 100
     /// Between two looks at whether the file is still where it was.
     package var look: Int64 = 1000
-    /// Until the next try to go on after an error, at first and at most: it doubles as long as what a try gains is little.
+    /// Until the next try to go on after an error, at first and at most: it doubles as long as a try writes little.
     package var retry: Int64 = 1000
     package var longestRetry: Int64 = 30_000
     /// Without events left out after which writing is said to keep up again.

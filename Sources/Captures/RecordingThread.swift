@@ -3,7 +3,7 @@ private import Foundation
 internal import TraceModel
 private import WireFormat
 
-/// What the recorder's thread keeps.
+/// State of the recorder's thread.
 struct RecordingThread: ~Copyable {
     private var files: RecordingFiles
     private let run: UInt64
@@ -15,7 +15,7 @@ struct RecordingThread: ~Copyable {
     private var ownPort: OwnPort?
     /// Of the present section: the interface of each namespace.
     private var interfaces: [Int: UInt32] = [:]
-    /// By the tuple of the original direction: that of the replies.
+    /// Reply tuples by the connection's original tuple.
     private var connections = ConnectionMap<PacketTuple>()
     private static let mostConnections = 1 << 16
     /// With the milliseconds at which each item came.
@@ -56,7 +56,7 @@ struct RecordingThread: ~Copyable {
     private var complete: Int64 = 0
     /// `complete` when everything was last in the file.
     private var settled: Int64 = 0
-    /// What is missing since the last file.
+    /// Events missing since the last file.
     private var gap: RecordingGap?
     /// How long the next suspension lasts at least.
     private var retryDelay: Int64
@@ -69,14 +69,14 @@ struct RecordingThread: ~Copyable {
     private(set) var obstacle: RecordingChange?
     /// When an event was left out last because writing did not keep up, and how many were before that began; `nil` while it does.
     private var lag: (latest: Int64, before: UInt64)?
-    /// What has happened since it was asked last.
+    /// Changes since the last call.
     private var changes: [RecordingChange] = []
     /// Of the files that hold something, or will.
     private(set) var names: [String]
 
     /// Bytes of packets that wait for their path at most.
     private static let waitingLimit = 24 << 20
-    /// Bytes of blocks after which they are handed on: what a core's cache holds.
+    /// Bytes of blocks after which they are handed on: about the size of a core's cache.
     private static let writeSize = 1 << 18
     /// Bytes left for the last note of a file.
     private static let endSize = 64
@@ -292,7 +292,7 @@ struct RecordingThread: ~Copyable {
         // A packet's events mostly follow one another.
         var latestTag = UInt64.max
         var latestPath: UInt64? = 0
-        // The collector has counted what is malformed.
+        // The collector has counted malformed messages.
         while let message = try? NetlinkMessage.next(in: bytes, at: &offset) {
             guard message.type == NFLogMessage.packetType else { continue }
             let tag = number < datagram.tags.count ? datagram.tags[number] : UInt64.max
@@ -320,7 +320,7 @@ struct RecordingThread: ~Copyable {
         return number
     }
 
-    /// Hands on what has been put together.
+    /// Hands on the blocks put together so far.
     ///
     /// - Parameter all: whether it is brought into the file, too.
     private mutating func flush(all: Bool = false) {
@@ -378,7 +378,7 @@ struct RecordingThread: ~Copyable {
         leaveOut(lost.packets)
     }
 
-    /// No file is open: what comes is left out until one can be written.
+    /// No file is open: events are left out until one can be written.
     private mutating func suspend(_ error: CaptureError) {
         let reason: RecordingDrop = error.isNoSpace ? .noSpace : .writeFailed
         gap = RecordingGap(since: settled, events: 0)

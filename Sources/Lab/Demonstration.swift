@@ -3,7 +3,7 @@ private import Foundation
 private import LinuxSupport
 private import Reports
 
-/// Runs a network's traffic with ipt-trace's own commands, as a person would type them, and shows what they print.
+/// Runs a network's traffic with ipt-trace's own commands, as a person would type them, and shows their output.
 public struct Demonstration: Sendable {
     private let network: LabNetwork
     private let program: String
@@ -11,7 +11,7 @@ public struct Demonstration: Sendable {
 
     /// What came of it.
     public struct Result: Sendable {
-        /// What the collector said; `nil` where it was not asked.
+        /// The collector's answer; `nil` where it was not asked.
         public var reports: LabReports?
         /// By command: whether it ended as it should.
         public var traffic: [(command: String, isAsExpected: Bool)]
@@ -19,7 +19,7 @@ public struct Demonstration: Sendable {
 
     /// - Parameters:
     ///   - program: the path of ipt-trace.
-    ///   - show: takes what is to be printed.
+    ///   - show: takes the lines to print.
     public init(_ network: LabNetwork, program: String, show: @escaping @Sendable (String) -> Void) {
         self.network = network
         self.program = program
@@ -101,7 +101,7 @@ public struct Demonstration: Sendable {
 
     private func resolved(_ command: [String]) -> [String] { command.map { $0 == "ipt-trace" ? program : $0 } }
 
-    /// Shows a command and what it prints.
+    /// Shows a command and its output.
     ///
     /// - Returns: whether it ended well.
     @discardableResult

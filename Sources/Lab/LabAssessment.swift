@@ -1,7 +1,7 @@
 public import Aggregation
 public import Reports
 
-/// Whether a network of the gallery did what it has to do.
+/// Comparison of a network's traffic with the result expected of it.
 public struct LabAssessment: Encodable, Sendable {
     public struct Check: Codable, Sendable {
         public var what: String
@@ -62,7 +62,7 @@ public struct LabAssessment: Encodable, Sendable {
     }
 }
 
-/// What is known of a network's traffic.
+/// Reports on a network's traffic.
 public struct LabReports: Sendable {
     public var paths: PathsReport
     public var journeys: JourneysReport

@@ -19,7 +19,7 @@ public struct LabNetwork: Sendable {
     public var family = AddressFamily.ipv4
     /// Options of `install-probes` beside that: `--sentinels`.
     public var extraProbeOptions: [String] = []
-    /// What is sent, once the probes are there.
+    /// Commands that send the traffic, once the probes are there.
     public var traffic: [Traffic]
     public var expected: [Expectation]
     /// Kinds of the findings that must come up, and no others.
@@ -37,7 +37,7 @@ public struct LabNetwork: Sendable {
         var what: String
     }
 
-    /// The kernel lacks what the network needs.
+    /// Feature that the network needs and the kernel lacks.
     public struct Unmet: Error, CustomStringConvertible {
         public var description: String
     }
@@ -76,7 +76,7 @@ public struct LabNetwork: Sendable {
         return changed
     }
 
-    /// Sets it up inside `sandbox`; throws `Unmet` where the kernel lacks what it needs.
+    /// Sets it up inside `sandbox`; throws `Unmet` where the kernel lacks a feature that it needs.
     public func setUp(in sandbox: Sandbox, variant: Variant? = nil) async throws {
         let network = with(variant)
         if let need, try await !sandbox.run(need.command).isSuccess {
@@ -132,7 +132,7 @@ public struct Shares: Sendable {
         self.isByChance = isByChance
     }
 
-    /// Whether what was seen is what must be: exactly, or, by chance, no less likely than one time in a thousand (Pearson's
+    /// Whether the counts are those expected: exactly, or, where chance decides, no less likely than one time in a thousand (Pearson's
     /// chi-squared test).
     public func isMet(by seen: [String: Int]) -> Bool {
         guard isByChance else { return seen == connections }
@@ -158,7 +158,7 @@ public struct Expectation: Sendable {
     public var outcome: String
     /// Where it was last seen, for `dropped`: `filter/FORWARD in host`.
     public var lastSeen: String?
-    /// `dnat in host`, `snat in host`, …, or with what it leads to, `snat in host to 10.0.2.16`.
+    /// `dnat in host`, `snat in host`, …, or with the new address, `snat in host to 10.0.2.16`.
     public var translations: [String]
     /// The namespaces that it passed, one after the other: `guest, host, inet`; `nil`: whichever.
     public var through: String?

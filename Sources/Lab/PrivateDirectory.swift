@@ -1,6 +1,6 @@
 private import Glibc
 
-/// A directory that this user alone can write, held open: what is found in it was written by this user.
+/// A directory that this user alone can write, held open: its files were written by this user.
 struct PrivateDirectory: ~Copyable {
     let path: String
     private let descriptor: Int32
@@ -9,7 +9,7 @@ struct PrivateDirectory: ~Copyable {
     enum Refusal: Error, Equatable {
         /// Somebody else may have written it.
         case untrusted(path: String, reason: String)
-        /// Somebody else may replace what is in it.
+        /// Somebody else may replace its entries.
         case shared(path: String)
         case failed(operation: String, path: String, code: Int32)
     }
@@ -119,7 +119,7 @@ struct PrivateDirectory: ~Copyable {
         throw .failed(operation: "remove", path: "\(path)/\(name)", code: errno)
     }
 
-    /// What is wrong with a directory or file; `nil` where it is of the kind wanted and this user's alone.
+    /// Fault of a directory or file; `nil` where it is of the kind wanted and this user's alone.
     private static func objection(to status: stat, _ kind: mode_t) -> String? {
         let isDirectory = kind == S_IFDIR
         if status.st_mode & S_IFMT != kind { return isDirectory ? "is not a directory" : "is not a regular file" }

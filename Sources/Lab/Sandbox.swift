@@ -125,7 +125,7 @@ public struct Sandbox: Sendable {
         return words + ["--pid=/proc/\(holder)/ns/pid_for_children", "--"]
     }
 
-    /// Runs a command inside and gives what it printed.
+    /// Runs a command inside and returns its output.
     public func run(_ command: [String], input: String = "") async throws -> Tool.Output {
         let words = entry + command
         return try await Tool.run(words[0], Array(words.dropFirst()), input: input)

@@ -34,7 +34,7 @@ public final class SandboxProcess: Sendable {
         try process.run()
     }
 
-    /// What it has printed so far, to either of its outputs.
+    /// Its output so far, stdout and stderr together.
     public var output: String { String(decoding: collected.withLock { $0 }, as: UTF8.self) }
 
     public var isRunning: Bool { process.withLock { $0.process.isRunning } }

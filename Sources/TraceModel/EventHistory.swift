@@ -1,4 +1,4 @@
-/// What one event said of its packet, beside where it was.
+/// Details of one event's packet, beside its place.
 public struct StepDetail: Sendable {
     /// Microseconds since 1970; `isStamped` says whether the kernel gave it.
     public var time: Int64

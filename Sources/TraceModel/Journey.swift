@@ -85,7 +85,7 @@ public struct JourneyLeg: Sendable {
     public var route: StepPathID
     /// As the packet was first seen here.
     public var entry: PacketTuple
-    /// As the packet left: as it was last seen here, or as connection tracking says that it was rewritten behind the
+    /// The packet's tuple on leaving: as last seen here, or as connection tracking says that it was rewritten behind the
     /// last probe.
     public var exit: PacketTuple
     public var lastHook: Hook
@@ -140,7 +140,7 @@ public struct Journey: Sendable {
     /// Microseconds since 1970.
     public var firstSeen: Int64
     public var lastSeen: Int64
-    /// The packet as it was first seen.
+    /// The packet at its first event.
     public var packet: Packet
     /// As it was last seen.
     public var timeToLive: UInt8

@@ -1,4 +1,4 @@
-/// What is known of the machine while events arrive: namespaces, their interfaces, and the probes in force.
+/// The machine while events arrive: namespaces, their interfaces, and the probes in force.
 public struct Layout: Sendable {
     public var namespaces: [NamespaceLayout]
     /// Probes keep their index for the life of a trace; one that was taken out is no longer `isInForce`.

@@ -51,7 +51,7 @@ public struct Probe: Sendable, Hashable {
     }
 }
 
-/// What a probe's match asks of a packet.
+/// Condition of a probe's match.
 public struct Condition: Sendable, Hashable {
     /// The match options in a fixed spelling; empty where every packet meets it.
     public var text: String

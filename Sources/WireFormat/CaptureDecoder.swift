@@ -162,7 +162,7 @@ public enum CaptureFormat {
     public static let nameResolution: UInt32 = 4
     public static let interfaceStatistics: UInt32 = 5
     public static let enhancedPacket: UInt32 = 6
-    /// From the range that the format leaves to local use (most significant bit set): what a recording holds beside packets.
+    /// From the range that the format leaves to local use (most significant bit set): a recording's blocks that are no packets.
     public static let traceBlock: UInt32 = 0x8069_7074
     public static let byteOrderMagic: UInt32 = 0x1A2B_3C4D
     /// Larger blocks are taken for damage, as Wireshark does.

@@ -2,7 +2,7 @@ public import TraceModel
 
 /// Reads IP, TCP, UDP, ICMP and SCTP headers, as far as they were copied, into a `Packet`.
 public struct PacketParser: Sendable {
-    /// Bytes from the IP header on that are looked at. What was copied beyond them is not: one packet has one fingerprint,
+    /// Bytes from the IP header on that are parsed. Bytes copied beyond them are not: one packet has one fingerprint,
     /// however much of it a collector or tcpdump copied.
     public static let reach = 128
 

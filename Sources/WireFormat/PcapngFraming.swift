@@ -84,7 +84,7 @@ struct PcapngFraming: Sendable {
         return length >= 12 && length % 4 == 0 && length <= CaptureFormat.longestBlock ? length : nil
     }
 
-    /// Whether a block says at its end what it says at its beginning.
+    /// Whether a block's trailing length equals its leading one.
     @inline(__always)
     private func isClosed(_ bytes: RawSpan, _ offset: Int, _ length: Int) -> Bool {
         number32(bytes, offset + length - 4) == UInt32(truncatingIfNeeded: length)
@@ -150,7 +150,7 @@ struct PcapngFraming: Sendable {
         }
     }
 
-    /// Looks for the next sound block, at every byte: what is missing or too much may be of any length.
+    /// Looks for the next sound block, at every byte: missing or surplus bytes may be of any number.
     private mutating func resynchronise(_ bytes: RawSpan, _ offset: inout Int, _ isLast: Bool) -> CaptureItem? {
         let start = offset
         isNumberingDoubtful = isNumberingDoubtful || isOrderKnown
@@ -228,7 +228,7 @@ struct PcapngFraming: Sendable {
         }
     }
 
-    /// Types that the format and its registry know, and those for local use. Any other is that of a damaged block.
+    /// Block types of the format and its registry, and those for local use. Any other type means a damaged block.
     private static func isAssigned(_ type: UInt32) -> Bool {
         switch type {
         case CaptureFormat.sectionHeader, 1...0xC, 0x0101...0x010B, 0x0201...0x0221, 0x0BAD, 0x4000_0BAD,
@@ -347,7 +347,7 @@ struct PcapngFraming: Sendable {
     private mutating func number(_ number: Int, _ interfaces: inout [CaptureInterface]) {
         guard let new = pending else { return }
         pending = nil
-        // Numbers begin anew: the header of the section is among what is missing.
+        // Numbers begin anew: the section's header is missing too.
         if firstInterface + number < interfaces.count { firstInterface = interfaces.count }
         guard firstInterface + number < CaptureFormat.mostInterfaces else { return }
         while interfaces.count < firstInterface + number { interfaces.append(.undefined) }
@@ -365,7 +365,7 @@ struct PcapngFraming: Sendable {
     /// Behind the interface's number enhanced and obsolete packet blocks are the same: time, captured and original length, packet.
     ///
     /// - Parameter body: 20 bytes at least.
-    /// - Returns: whether what the block says is possible.
+    /// - Returns: whether the block's values are possible.
     @inline(__always)
     private func fill(
         _ packet: inout CapturedPacket, _ number: Int, _ body: Range<Int>, _ bytes: RawSpan, _ interfaces: [CaptureInterface]
@@ -381,7 +381,7 @@ struct PcapngFraming: Sendable {
         return true
     }
 
-    /// What the capturing program says that it lost (`isb_ifdrop`, `isb_osdrop`).
+    /// Packets that the capturing program says it lost (`isb_ifdrop`, `isb_osdrop`).
     private func statistics(_ body: Range<Int>, _ bytes: RawSpan, _ interfaces: [CaptureInterface]) -> CaptureItem {
         guard body.count >= 12 else { return .other }
         let number = firstInterface + Int(number32(bytes, body.lowerBound))

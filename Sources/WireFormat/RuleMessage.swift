@@ -16,7 +16,7 @@ public struct RuleMessage: Hashable, Sendable {
         }
     }
 
-    /// What an `immediate` statement decides: `NF_*` or `NFT_*` codes of linux/netfilter/nf_tables.h.
+    /// Verdict of an `immediate` statement: `NF_*` or `NFT_*` codes of linux/netfilter/nf_tables.h.
     public struct Verdict: Hashable, Sendable {
         public static let jump: Int32 = -3
         public static let goto: Int32 = -4
@@ -177,7 +177,7 @@ public struct RuleMessage: Hashable, Sendable {
     }
 }
 
-/// FNV-1a over what a rule does, for telling whether two listings have the same rules.
+/// FNV-1a hash over a rule's expressions, to compare the rules of two listings.
 struct RuleDigest {
     static let empty: UInt64 = 0xCBF2_9CE4_8422_2325
 
@@ -195,7 +195,7 @@ struct RuleDigest {
         add(0)
     }
 
-    /// Adds an expression's data without what the kernel counts in it.
+    /// Adds an expression's data without the kernel's counters in it.
     mutating func add(expression name: String, _ bytes: RawSpan, _ data: Range<Int>) throws(ParseError) {
         switch name {
         case "counter", "last": return

@@ -1,4 +1,4 @@
-/// What a notification of nf_tables says has changed (group `NFNLGRP_NFTABLES`, linux/netfilter/nfnetlink.h).
+/// Change that a notification of nf_tables reports (group `NFNLGRP_NFTABLES`, linux/netfilter/nfnetlink.h).
 public struct RulesetNotice: Hashable, Sendable {
     public enum Subject: Sendable {
         case table, chain, rule

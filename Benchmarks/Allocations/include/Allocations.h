@@ -1,4 +1,4 @@
-// Counts what is allocated, in programs that link this: benchmarks and tests.
+// Counts allocations, in programs that link this: benchmarks and tests.
 #pragma once
 
 #include <stdint.h>

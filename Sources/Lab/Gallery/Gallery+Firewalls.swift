@@ -1,4 +1,4 @@
-/// Firewalls: what they drop, what they refuse, and in which order.
+/// Firewalls: packets dropped and refused, and in which order.
 extension Gallery {
     private static let toGuest = Traffic("ip netns exec inet ipt-trace lab connect 172.16.0.2 80")
     private static let toGuestInVain = Traffic("ip netns exec inet ipt-trace lab connect 172.16.0.2 80", succeeds: false)

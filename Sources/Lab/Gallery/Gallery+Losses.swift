@@ -2,7 +2,7 @@
 extension Gallery {
     private static let pingInVain = [Traffic("ip netns exec guest ping -c 1 -W 1 8.8.8.8", succeeds: false)]
 
-    /// What the kernel drops where it decides where packets go.
+    /// Packets that the kernel drops where it routes.
     static let routing = LabNetwork(
         name: "routing", summary: "the kernel drops packets where it routes them; sentinels tell that no table did",
         drawing: drawing, commands: routed + knownOutside, rules: [], servers: [], traced: ["host", "guest"],
@@ -17,7 +17,7 @@ extension Gallery {
                 expected: [
                     Expectation("icmp", "172.16.0.2", "8.8.8.8", "dropped", at: "sentinel/PREROUTING-end in host")
                         .lost(in: "routing", because: "ttl-spent"),
-                    // What the host answers.
+                    // The host's answer.
                     Expectation("icmp", "172.16.0.1", "172.16.0.2", "delivered"),
                 ]),
             LabNetwork.Variant(

@@ -38,7 +38,7 @@ public enum Gallery {
         ip -n guest route add default via 172.16.0.1
         """)
 
-    /// The router's outer side, and what is behind it.
+    /// The router's outer side and the network behind it.
     static let outside = words(
         """
         sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
