@@ -63,7 +63,7 @@ import Testing
         #expect(Set(modules.keys).isSubset(of: Self.order))
     }
 
-    @Test("what a module imports is declared, and what is declared is imported")
+    @Test("a module's imports equal its declared dependencies")
     func declarations() throws {
         for (module, dependencies) in try Self.declared().sorted(by: { $0.key < $1.key }) {
             let imported = try Self.imported(by: module)

@@ -217,7 +217,7 @@ private func occurrences(of text: String, in bytes: [UInt8]) -> Int {
         #expect(last.layout.isSame(as: layout) && last.run == 9 && last.ownPort?.port == 9100)
     }
 
-    @Test("a name with control characters comes back from a recording as it was")
+    @Test("a name with control characters comes back from a recording unchanged")
     func hostileName() throws {
         var hostile = layout
         hostile.namespaces[0].name = "a\u{1B}[31mb\n"

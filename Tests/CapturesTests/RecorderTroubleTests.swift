@@ -6,7 +6,7 @@ import Testing
 import TraceModel
 import WireFormat
 
-/// A disk with so much room, and what it says where there is none.
+/// A disk with a given room, and its error where there is none.
 private final class ScriptedDisk: Sendable {
     private let state: Mutex<(room: Int, code: Int32, largestWrite: Int)>
 
@@ -40,7 +40,7 @@ private let pace: RecordingPace = {
     return pace
 }()
 
-/// A recorder in a folder of its own, with what it has told.
+/// A recorder in a folder of its own, with its messages.
 private final class Trial: Sendable {
     let folder: String
     let recorder: Recorder
@@ -61,7 +61,7 @@ private final class Trial: Sendable {
 
     deinit { try? FileManager.default.removeItem(atPath: folder) }
 
-    /// Waits for what comes within milliseconds.
+    /// Waits for a condition that holds within milliseconds.
     func wait(for what: String, _ condition: () -> Bool) throws {
         for _ in 0..<1000 where !condition() { usleep(10_000) }
         try #require(condition(), "waited for \(what) in vain: \(recorder.status)")
@@ -162,7 +162,7 @@ private func mode(_ path: String) -> UInt32 {
         #expect(missing == counters.dropped)
     }
 
-    @Test("a full disk leaves room for the note that ends the file, where what is cut off made it")
+    @Test("a full disk leaves room for the end note, made by cutting events off")
     func endNote() throws {
         let folder = "\(NSTemporaryDirectory())ipt-trace-test-\(UUID().uuidString)"
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)

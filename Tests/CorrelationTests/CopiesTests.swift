@@ -38,7 +38,7 @@ private struct Turns: ~Copyable {
 }
 
 @Suite struct CopiesTests {
-    /// A guest, a host and what is behind it, all traced.
+    /// A guest, a host and the network behind it, all traced.
     private static func row() -> (World, guest: Int, host: Int, inet: Int) {
         var world = World()
         let guest = world.addNamespace("guest", interfaces: [2: Interface(name: "up", linkDomain: 10)])

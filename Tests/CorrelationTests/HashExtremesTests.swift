@@ -3,7 +3,7 @@ import Foundation
 import Testing
 import TraceModel
 
-/// The tables of what is under way, with packets whose hashes lie where arithmetic goes wrong.
+/// The tables of live journeys, with packets whose hashes lie where arithmetic goes wrong.
 @Suite struct HashExtremesTests {
     struct Region: CustomTestStringConvertible, Sendable {
         var name: String
@@ -57,7 +57,7 @@ import TraceModel
         return packet
     }
 
-    /// What comes of random traffic: where packets go, which of them are dropped, which events are lost.
+    /// Results of random traffic: where packets go, which of them are dropped, which events are lost.
     private static func run(_ region: Region?, packets: Int, seed: UInt64) -> (
         ways: [String], outcomes: [Outcome], events: UInt64, live: Int
     ) {
@@ -131,7 +131,7 @@ import TraceModel
         }
         let (collected, live) = correlate(world, events, limits: limits)
         #expect(live == 0)
-        // What is not all there is not called dropped or delivered.
+        // An incomplete journey is not called dropped or delivered.
         let whole = collected.journeys.filter { !$0.isAmbiguous && $0.outcome != .incomplete }
         #expect(whole.count < 10 && collected.journeys.count >= 50)
     }

@@ -24,7 +24,7 @@ import TraceModel
         }
     }
 
-    /// Interfaces have the same small numbers in every namespace; what they are looked up by must not be those alone.
+    /// Interfaces have the same small numbers in every namespace; look-ups must not go by those alone.
     @Test func interfacesOfManyNamespacesAreFoundAtOnce() {
         let namespaces = (0..<2000).map { (namespace: UInt32) in
             NamespaceLayout(

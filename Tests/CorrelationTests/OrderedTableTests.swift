@@ -32,7 +32,7 @@ struct OrderedTableTests {
         },
     ]
 
-    @Test("a table holds what a dictionary holds, with every hash, through growth and removal", arguments: regions)
+    @Test("a table holds the elements of a dictionary, with every hash, through growth and removal", arguments: regions)
     func model(_ region: Region) {
         var table = OrderedTable(capacity: 0)
         var expected: [UInt32: Int32] = [:]
@@ -165,7 +165,7 @@ struct OrderedTableTests {
         }
     }
 
-    /// Elements lie where they are looked for: a slip in what a hash is multiplied by would let every search begin at one slot.
+    /// Elements lie near their slots: a wrong multiplier of the hash would let every search begin at one slot.
     @Test func searchesAreShort() {
         var table = OrderedTable(capacity: 4096)
         var hashes = Hashes(state: 3)

@@ -4,7 +4,7 @@ import TraceModel
 
 /// Nothing is certain where namespaces are not followed, or could not be read.
 @Suite struct UnreadTests {
-    /// What a guest's packets end as, in a world that `change` has changed.
+    /// Outcomes of a guest's packets in a world that `change` has changed.
     private static func ending(_ way: [String], of sender: String = "guest", _ change: (inout Layout) -> Void) -> [String] {
         var (world, guest, host) = World.guestAndHost()
         change(&world.layout)

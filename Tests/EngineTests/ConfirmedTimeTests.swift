@@ -11,7 +11,7 @@ import Testing
         #expect(confirmed.note(drained: 1100) == 1050)
     }
 
-    /// The machine stood still from 1000 to 1600: what was gathered at 1000 is delivered after 1600, not before.
+    /// The machine stood still from 1000 to 1600: events gathered at 1000 are delivered after 1600, not before.
     @Test func aClockThatJumpsConfirmsOnlyWhatLiesBeforeTheJump() {
         var confirmed = ConfirmedTime(delay: 50)
         _ = confirmed.note(drained: 990)

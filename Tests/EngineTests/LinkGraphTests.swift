@@ -38,7 +38,7 @@ import WireFormat
     }
 
     @Test func aVLANWithinAVLANIsFoundThroughBoth() {
-        // The inner ones are listed first: what they rest on is joined only later.
+        // The inner links are listed first: the links below them are joined only later.
         let found = Self.linkDomains(
             guest: [Self.link(3, "inner", "vlan", peer: 4, vlan: 7), Self.link(4, "outer", "vlan", peer: 2, vlan: 10)],
             host: [Self.link(5, "inner", "vlan", peer: 6, vlan: 7), Self.link(6, "outer", "vlan", peer: 2, vlan: 10)])

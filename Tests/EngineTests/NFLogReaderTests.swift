@@ -208,7 +208,7 @@ private struct Fixture: ~Copyable {
         #expect(one.tuple.flow == one.tuple.reversed.flow)
     }
 
-    /// What is under way when following begins to be thinned is followed to its end.
+    /// Journeys under way when sampling begins are followed to their ends.
     @Test func aPacketUnderWayIsNotGivenUp() {
         var fixture = Fixture(NFLogReaderTests.probes)
         for flow in 0..<64 as Range<UInt32> {

@@ -22,7 +22,7 @@ private final class Publisher: Sendable {
         exchange = SnapshotExchange(interval: interval, patience: patience) { woken.add() }
     }
 
-    /// Publishes what is wanted, with `serial` as its time.
+    /// Publishes a snapshot if one is wanted, with `serial` as its time.
     func publish(_ serial: Int64) -> TraceSnapshot.Scope? {
         guard let scope = exchange.wanted else { return nil }
         exchange.publish(Self.snapshot(serial), scope)

@@ -28,7 +28,7 @@ import WireFormat
         let plain = try analyze([Self.guest]).snapshot.pathsReport().summaries
         let packed = try run(command[0], Array(command.dropFirst()) + [Self.guest])
         try Files.with(packed) { try #expect(analyze([$0]).snapshot.pathsReport().summaries == plain) }
-        // Cut short, what was unpacked until then is read.
+        // Cut short, the part unpacked until then is read.
         try Files.with(Array(packed.dropLast(packed.count / 3))) {
             let result = try analyze([$0])
             #expect(result.problems.messages.contains { $0.contains("cut short") })
@@ -50,7 +50,7 @@ import WireFormat
                 let result = try analyze([$0])
                 let events = result.snapshot.completeness.events
                 #expect(events >= last && events <= all)
-                // What is no whole record is named.
+                // An incomplete record is named.
                 #expect(result.problems.count <= 1)
                 last = events
             }

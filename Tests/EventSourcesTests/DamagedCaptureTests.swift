@@ -5,7 +5,7 @@ import Reports
 import Testing
 import TraceModel
 
-/// Captures that were damaged on their way: what is left is read, and what is missing makes doubt.
+/// Damaged captures: the sound part is read, and the missing part makes doubt.
 @Suite struct DamagedCaptureTests {
     /// A generator of the same numbers in each run (SplitMix64).
     struct Numbers {
@@ -179,7 +179,7 @@ import TraceModel
             if result.snapshot.completeness.events + hit < events { poor += 1 }
         }
         if damage.reach < .max { #expect(poor * 6 <= form.tries * Self.scale, "\(poor) poor") }
-        // What was dropped elsewhere is still.
+        // Drops elsewhere stay drops.
         if damage.reach <= 300, whole.dropped.count > 3 { #expect(kept * 2 >= all, "\(kept) of \(all) kept") }
     }
 

@@ -21,7 +21,7 @@ import Testing
     }
     .filter { $0.network.need == nil || FileManager.default.fileExists(atPath: "\(directory)/\($0.file).pcapng.zst") }
 
-    @Test("what a recording shows is what must come of the network", arguments: entries)
+    @Test("a recording of a network gives the result expected of the network", arguments: entries)
     func recorded(_ entry: Entry) throws {
         let path = "\(Self.directory)/\(entry.file).pcapng.zst"
         let result = try Analysis().run(Analysis.Options(files: [path]))

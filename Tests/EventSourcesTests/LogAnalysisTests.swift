@@ -90,7 +90,7 @@ import Testing
         var index = 0
         let lines = try rewritten { _ in "" }.split(separator: "\n").map { message in
             index += 1
-            // Text, or, where the journal holds what is not UTF-8, an array of bytes.
+            // Text, or, for a message that is not UTF-8, an array of bytes.
             let value = index % 2 == 0 ? "\"\(message)\"" : "\(Array(message.utf8))"
             return
                 "{\"__REALTIME_TIMESTAMP\":\"177049518500\(index + 1000)\",\"_SOURCE_MONOTONIC_TIMESTAMP\":\"100000\(index + 1000)\","

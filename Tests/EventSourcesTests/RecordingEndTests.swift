@@ -63,7 +63,7 @@ private struct Blocks {
         return Blocks(blocks: blocks + [Self.note(.end(end, time: time, leftOut: 0))])
     }
 
-    /// What comes behind `start`, where events were left out from `end` on, as a file that can be read alone.
+    /// The part behind `start`, without the events from `end` on, as a file that can be read alone.
     func rest(from start: Int, leftOutFrom end: Int) -> Blocks {
         let missing = blocks[end..<start].filter(Self.isPacket)
         let gap = RecordingGap(since: missing.first.map(Self.time) ?? 0, events: UInt64(missing.count))
@@ -105,7 +105,7 @@ private struct Blocks {
         }
     }
 
-    @Test("a recording that was closed gives what it gave before there were ends, and has no problem")
+    @Test("a closed recording gives the answer of one without end notes, and no problem")
     func closed() throws {
         let recording = try Blocks.recorded()
         let before = try Files.with(recording.bytes) { try analyze([$0]) }
@@ -148,7 +148,7 @@ private struct Blocks {
         #expect(after.snapshot.completeness.journeys == before.snapshot.completeness.journeys)
     }
 
-    @Test("files of one recording that follow one another without a gap give what one file gives")
+    @Test("files of one recording without a gap between them give the answer of one file")
     func continued() throws {
         let recording = try Blocks.recorded().begun
         let whole = try Files.with(recording.ended(.closed).bytes) { try analyze([$0]).snapshot.pathsReport().summaries }

@@ -12,7 +12,7 @@ import Testing
     static let links = ["guest", "host", "inet"].map { "\($0)=\(ping)/\($0).links" }
     static let captures = ["guest", "host", "inet"].map { "\(ping)/\($0).pcap" }
 
-    /// What the collector itself served.
+    /// Answers that the collector itself served.
     static func live(_ medium: String) throws -> Set<PathSummary> {
         let report = try ReportJSON.decode(PathsReport.self, from: Data(try Files.bytes("ping/paths.json")))
         return Set(report.paths.filter { $0.medium == medium }.map(PathSummary.init))

@@ -7,7 +7,7 @@ import Testing
 import TraceModel
 import WireFormat
 
-/// A parser, with samples of what it reads.
+/// A parser with samples of its input.
 struct FuzzTarget: Sendable, CustomTestStringConvertible {
     var name: String
     /// Gives the samples, or pieces of files elsewhere.

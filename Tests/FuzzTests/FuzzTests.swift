@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-/// Every parser of what comes from outside, on damaged input: nothing traps, nothing hangs.
+/// Every parser of outside input, on damaged input: nothing traps, nothing hangs.
 ///
 /// `FUZZ_ITERATIONS=1000000 swift test -c release --filter Fuzz` goes on for longer, `FUZZ_SEED` begins elsewhere; what is
 /// found goes into the corpus.

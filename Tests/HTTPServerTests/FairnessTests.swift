@@ -144,7 +144,7 @@ import Testing
         }
     }
 
-    /// What a connection is in the middle of.
+    /// State in which a connection is left.
     enum Middle: String, CaseIterable, Sendable {
         case head, answerBeingMade, answerBeingWritten
 

@@ -6,7 +6,7 @@ import Logging
 import Synchronization
 import Testing
 
-/// A connection that says exactly what it is told to.
+/// A connection that sends exactly the bytes given.
 final class RawClient: Sendable {
     private let descriptor: Int32
 
@@ -83,7 +83,7 @@ final class RawClient: Sendable {
     }
 }
 
-/// What a test knows of, and does to, the answers of its server.
+/// A test's control over its server's answers.
 final class Backstage: Sendable {
     private let counts = Mutex<[String: Int]>([:])
     private let isOpen = Mutex(false)

@@ -108,7 +108,7 @@ struct CureTests {
         for a in 10.0.2.2 fd00:2::2; do for i in 1 2 3 4 5 6; do ip netns exec c ping -c 1 -W 1 $a && break; done; done
         """
 
-    @Test("what a finding offers is accepted where it is for, and mends it")
+    @Test("a finding's cure is accepted in its namespace and mends the fault")
     func cures() async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
             for (index, test) in Self.cases.enumerated() {

@@ -73,7 +73,7 @@ struct TerminalEscapingTests {
         #expect(!shown.isEmpty, "\(command)")
     }
 
-    /// What a command writes to a terminal.
+    /// A command's output on a terminal.
     private func terminal(_ command: String, in sandbox: Sandbox) async throws -> String {
         let quoted = ([Live.program] + command.split(separator: " ").map(String.init)).map { "'\($0)'" }.joined(separator: " ")
         return try await sandbox.run(["script", "-qec", quoted, "/dev/null"]).standardOutput

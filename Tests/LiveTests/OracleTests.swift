@@ -55,7 +55,7 @@ struct RandomRulesTests {
         let seeds = first..<first + Self.number("RANDOM_RULES", 4)
         var network = try #require(Gallery.network(named: "forwarding"))
         network.traced = ["host", "guest", "inet"]
-        // Without them what the last table of a hook drops would have left.
+        // Without them a packet that a hook's last table drops would count as sent.
         network.extraProbeOptions = ["--sentinels"]
         network.traffic = Self.traffic.map { Traffic($0) }
         network.servers = ["guest", "host", "inet"].flatMap { netns in
@@ -131,7 +131,7 @@ struct Oracle {
             for process in servers { await process.stop() }
         }
         try await Task.sleep(for: .milliseconds(500))
-        // What comes later is in neither, what comes meanwhile may be.
+        // Later packets are in neither, packets meanwhile may be.
         let end = Date.now
         for netns in network.traced {
             try await sandbox.require(
@@ -146,7 +146,7 @@ struct Oracle {
         let late = Set(journeys.journeys.filter { $0.firstSeen > formatter.string(from: end) }.map(\.id))
         let paths = try await sandbox.get(PathsReport.self, "/paths?limit=5000")
         if !isAtOnce { for process in servers { await process.stop() } }
-        // What they sent at their end is on its way.
+        // Their last messages are on their way.
         try await Task.sleep(for: .milliseconds(100))
         let atEnd = try await counted()
         await collector.stop()
@@ -218,7 +218,7 @@ struct Oracle {
                 Issue.record("\(name): the kernel's trace of \(netns) has \(run), and no journey has")
                 continue
             }
-            // What is before and behind stays apart.
+            // The parts before and behind stay apart.
             visits.append(Array(visits[index][range.upperBound...]))
             visits[index].removeSubrange(range.lowerBound...)
         }
@@ -226,7 +226,7 @@ struct Oracle {
         #expect(unseen.isEmpty, "\(name): in \(netns) the kernel's trace does not have \(unseen)")
     }
 
-    /// What a rule dropped was dropped there, and what is said to have been dropped by one was.
+    /// Packets that a rule dropped are reported as dropped there, and the other way round.
     private func drops(in netns: String, _ journeys: [JourneyReport], late: Set<String>, _ trace: KernelTrace) {
         var seen: [KernelTrace.Visit: Int] = [:]
         var certain: [KernelTrace.Visit: Int] = [:]
@@ -257,7 +257,7 @@ struct Oracle {
         var to: String
     }
 
-    /// What connection tracking translated and what was seen to be have to be the same.
+    /// Translations of connection tracking and those observed have to be equal.
     private func translations(of netns: String, _ paths: [PathReport], _ events: String) {
         let tracked = Set(events.split(separator: "\n").flatMap { Self.translations(inEvent: String($0)) })
         var seen: Set<Translation> = []
@@ -302,7 +302,7 @@ struct Oracle {
 
     // MARK: Counters
 
-    /// What the collector has received lies between what the probes' rules counted while it certainly listened, and while it
+    /// The collector's events lie between the counts of the probes' rules while it certainly listened, and while it
     /// may have; mostly the two are the same.
     private func counters(_ counted: ClosedRange<UInt64>, _ output: String) throws {
         let summary = try #require(output.split(separator: "\n").last { $0.contains(" events, ") })
@@ -321,7 +321,7 @@ struct Oracle {
 }
 
 extension JourneyReport.Step {
-    /// Of iptables' own chains, which is what a base chain of the kernel's trace is.
+    /// Built-in chains of iptables, the base chains of the kernel's trace.
     fileprivate var isBuiltIn: Bool { chain == hook && backFrom == nil }
 }
 

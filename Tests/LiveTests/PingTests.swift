@@ -176,7 +176,7 @@ struct PingTests {
         }
     }
 
-    /// What a sandbox holds beside its first process and the command that looks.
+    /// Processes of a sandbox beside its first one and the command that lists them.
     private func remains(of sandbox: Sandbox) async throws -> [String] {
         // The sandbox's first process reaps nobody, so that those who have ended stay in the list.
         let processes = try await sandbox.sh("ps -e -o stat=,comm=").split(separator: "\n").filter { !$0.hasPrefix("Z") }

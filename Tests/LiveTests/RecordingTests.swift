@@ -6,7 +6,7 @@ import LinuxSupport
 import Reports
 import Testing
 
-/// What a capture can be compared by.
+/// Properties by which captures are compared.
 private struct Way: Hashable, CustomStringConvertible {
     var packets: UInt64
     var outcome: String
@@ -110,7 +110,7 @@ struct RecordingTests {
                     try await sandbox.sh("ip netns exec guest ping -c 3 -i 0.2 -W 2 8.8.8.8")
                     live = try await sandbox.paths("?proto=icmp") { $0.paths.reduce(0) { $0 + $1.packets } == 6 }
                     precedence = try await sandbox.get(PrecedenceReport.self, "/precedence")
-                    // The kernel hands tcpdump what it gathered after a second at the latest.
+                    // The kernel hands tcpdump its gathered messages after a second at the latest.
                     try await Task.sleep(for: .milliseconds(1300))
                 }
             }
@@ -125,7 +125,7 @@ struct RecordingTests {
             #expect(sandbox.ways(captured.paths) == sandbox.ways(served))
             #expect(Set(recorded.paths.paths.map(\.id)) == Set(served.paths.map(\.id)))
 
-            // The host's own HTTP traffic is in tcpdump's capture alone, and changes no order of what is forwarded.
+            // The host's own HTTP traffic is in tcpdump's capture alone, and changes no order of forwarded packets.
             func orders(_ report: PrecedenceReport?) -> [String] {
                 (report?.roles ?? []).flatMap { role in
                     role.orders.filter { role.netns != "host" || $0.direction == "through" }.map {
@@ -236,7 +236,7 @@ struct RecordingTests {
         }
     }
 
-    /// What `analyze` prints of files, with what it says of them.
+    /// Output of `analyze`: stdout and stderr.
     private static func analysis(_ sandbox: Sandbox, _ files: String...) async throws -> (paths: PathsReport, said: String) {
         let output = try await sandbox.require(
             [Live.program, "analyze"] + files + ["--report", "paths", "--format", "json"])
@@ -360,7 +360,7 @@ private enum KernelLog {
         return nil
     }()
 
-    /// Namespaces other than the first write into the log while `body` runs; then the setting is as it was.
+    /// Namespaces other than the first write into the log while `body` runs; then the setting gets its former value.
     static func enabled<Result>(_ body: () async throws -> Result) async throws -> Result {
         let before = try String(contentsOfFile: setting, encoding: .utf8)
         try "1".write(toFile: setting, atomically: false, encoding: .utf8)

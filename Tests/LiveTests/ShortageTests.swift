@@ -161,7 +161,7 @@ struct ShortageTests {
                 for _ in 0..<500 where !collector.output.contains(text) { try await Task.sleep(for: .milliseconds(20)) }
                 try #require(collector.output.contains(text), "\(collector.output)")
             }
-            /// Sends pings until one ends with `outcome`: the event loop takes what a survey has found a moment later.
+            /// Sends pings until one ends with `outcome`: the event loop takes a survey's result a moment later.
             func ping(until outcome: String) async throws {
                 func count() async throws -> UInt64 {
                     try await sandbox.paths("?proto=icmp&outcome=\(outcome)") { _ in true }.paths.reduce(0) { $0 + $1.packets }

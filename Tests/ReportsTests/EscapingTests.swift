@@ -213,7 +213,7 @@ private struct Samples {
         }
     }
 
-    @Test("JSON has no control characters and gives back each string as it was", arguments: Hostile.texts)
+    @Test("JSON has no control characters and gives back each string unchanged", arguments: Hostile.texts)
     func json(_ text: String) throws {
         let samples = try Samples()
         let report = try Samples.filled(PathsReport.self, samples.paths, text)

@@ -159,7 +159,7 @@ private enum Message {
     static let output = NFChain(family: 2, table: "mangle", name: "OUTPUT")
     static let both: Set<NFTable> = [NFTable(family: 2, name: "filter"), NFTable(family: 2, name: "mangle")]
 
-    @Test("with a record, what was not there before goes, and nothing else")
+    @Test("with a record, removal takes the rules added since, and nothing else")
     func recorded() throws {
         let record = NFTablesRemoval.Record(
             chainsBefore: [Self.input], tablesBefore: [NFTable(family: 2, name: "filter")], tables: Self.both)

@@ -1,6 +1,6 @@
 import Ruleset
 
-/// What the kernel does with a packet in one table: a slow and plain reading of the rules, for comparison.
+/// A packet's way through one table: a slow and plain reading of the rules, for comparison.
 struct RuleInterpreter {
     struct Packet: Hashable {
         var transport: String

@@ -303,7 +303,7 @@ extension NamespaceFacts {
             dropsTheRestOnly: false),
     ]
 
-    @Test("a chain tells whether established connections pass it, and what it drops", arguments: cases)
+    @Test("a chain tells whether established connections pass it, and which packets it drops", arguments: cases)
     func answers(_ test: Case) throws {
         let facts = try NamespaceFacts(rules: "*filter\n:FORWARD DROP [0:0]\n:A - [0:0]\n\(test.rules)\nCOMMIT\n")
         let chain = try #require(facts.chains?.first)

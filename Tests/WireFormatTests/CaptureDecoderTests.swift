@@ -195,7 +195,7 @@ private func items(_ bytes: [UInt8], window: Int = .max) -> (
             for index in 0..<count { bytes[index] = 0 }
             let read = items(bytes)
             #expect(read.packets.map(\.1) == Self.payloads && read.damaged > 0, "\(count) bytes")
-            // Of a magic number that is gone altogether the times tell what it was.
+            // A magic number that is gone altogether is told from the times.
             #expect(read.packets.map(\.0.time) == (0..<20).map { 1_700_000_000_250_000 + Int64($0) * 1_000_000 })
         }
     }
