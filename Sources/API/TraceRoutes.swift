@@ -34,18 +34,20 @@ public struct TraceRoutes: Sendable {
 
     /// Answers at once what needs no snapshot; the rest is made by the server's workers.
     public func answer(_ request: HTTPRequest) -> EndpointAnswer {
-        let target = Target(request.path ?? "/")
         do {
+            let target = try Target(request.path ?? "/")
             switch target.components.first {
             case nil: return .now(.text(index))
             // 200 in any case: starting the collector anew, as a probe of Kubernetes would, makes no room on a disk.
-            case "healthz": return .now(try .json(HealthReport(recording: recording(), troubles: troubles())))
+            case "healthz" where target.components.count == 1:
+                return .now(try .json(HealthReport(recording: recording(), troubles: troubles())))
             case "probes" where target.components.count == 1: return .later { await probesAnswer() }
             default: break
             }
             guard let render = try rendering(of: target) else {
                 return .now(.problem(.notFound, "no such resource; / lists what there is"))
             }
+            try target.checkAllAreTaken()
             let isLarge = try target.limit() > 100
             return .later(isLarge ? .large : .small) { await answer(scope(of: target), render) }
         } catch let problem as QueryProblem {
@@ -153,13 +155,34 @@ struct Target {
     var components: [String]
     private var query: [String: String] = [:]
 
-    init(_ text: String) {
+    init(_ text: String) throws(QueryProblem) {
         let parts = text.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
         components = parts[0].split(separator: "/").map { $0.removingPercentEncoding ?? String($0) }
         for pair in parts.count > 1 ? parts[1].split(separator: "&") : [] {
             let sides = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
             let name = sides[0].removingPercentEncoding ?? String(sides[0])
+            guard query[name] == nil else {
+                throw QueryProblem(message: "\(name) is given twice; give it once")
+            }
             query[name] = sides.count > 1 ? sides[1].removingPercentEncoding ?? String(sides[1]) : ""
+        }
+    }
+
+    /// Parameters by the first component of the path.
+    private static let parameters: [String: [String]] = [
+        "paths": ["limit", "netns", "proto", "outcome", "address", "port", "since"], "journeys": ["limit", "outcome"],
+        "flows": ["limit"], "drops": ["limit"],
+    ]
+
+    /// - Throws: `QueryProblem` for a parameter that the resource does not take, or one without a value.
+    func checkAllAreTaken() throws(QueryProblem) {
+        let known = components.count == 1 ? Self.parameters[components[0]] ?? [] : []
+        for (name, value) in query.sorted(by: { $0.key < $1.key }) {
+            guard known.contains(name) else {
+                let names = known.isEmpty ? "it takes none" : "it takes \(known.joined(separator: ", "))"
+                throw QueryProblem(message: "/\(components.joined(separator: "/")) has no parameter \(name); \(names)")
+            }
+            guard !value.isEmpty else { throw QueryProblem(message: "\(name) has no value") }
         }
     }
 
@@ -185,7 +208,12 @@ struct Target {
         filter.limit = try limit()
         filter.netns = query["netns"]
         filter.outcome = try outcome()
-        filter.address = query["address"]
+        filter.address = try query["address"].map { text in
+            guard let address = IPAddress(text) else {
+                throw QueryProblem(message: "address is one address, such as 10.0.0.5 or 2001:db8::5")
+            }
+            return "\(address)"
+        }
         filter.transport = try query["proto"].map { text in
             guard let number = TransportProtocol.number(text) else {
                 throw QueryProblem(message: "proto is a protocol's name or number, such as tcp or 6")

@@ -39,20 +39,6 @@ func serialize(_ response: EndpointResponse, isHead: Bool, keepsAlive: Bool) -> 
     return Array(text.utf8) + (isHead ? [] : response.body)
 }
 
-/// Whether a Host field names this machine by address or as `localhost`, which no foreign page can make a browser send for
-/// a name of its own (DNS rebinding).
-func isOwnHost(_ authority: String?) -> Bool {
-    guard let authority else { return true }
-    if authority.hasPrefix("[") {
-        guard let end = authority.firstIndex(of: "]") else { return false }
-        return authority[authority.index(after: authority.startIndex)..<end].allSatisfy { $0.isHexDigit || ":.%".contains($0) }
-    }
-    let host = authority.prefix { $0 != ":" }
-    if host == "localhost" { return true }
-    let parts = host.split(separator: ".", omittingEmptySubsequences: false)
-    return parts.count == 4 && parts.allSatisfy { UInt8($0) != nil }
-}
-
 extension EndpointResponse {
     /// An error as JSON: `{"error": {"status": 404, "message": "…"}}`.
     public static func problem(_ status: HTTPResponse.Status, _ message: String) -> EndpointResponse {

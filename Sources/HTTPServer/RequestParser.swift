@@ -139,10 +139,11 @@ public struct RequestParser: Sendable {
         guard hosts.count == 1 || hosts.isEmpty && !requestLine.isVersion11 else {
             return .refused(.badRequest, "exactly one Host field is needed")
         }
-        guard requestLine.target.hasPrefix("/") else {
-            return .refused(.badRequest, "only targets that begin with / are served")
+        guard let (authority, path) = Self.parts(ofTarget: requestLine.target) else {
+            return .refused(.badRequest, "only targets that begin with / or http:// are served")
         }
-        var request = HTTPRequest(method: method, scheme: "http", authority: hosts.first, path: requestLine.target)
+        // The authority of an absolute target replaces that of the Host field (RFC 9112, section 3.2.2).
+        var request = HTTPRequest(method: method, scheme: "http", authority: authority ?? hosts.first, path: path)
         for field in fields {
             if let name = HTTPField.Name(field.name) { request.headerFields.append(HTTPField(name: name, value: field.value)) }
         }
@@ -151,6 +152,18 @@ public struct RequestParser: Sendable {
         }
         let keepsAlive = requestLine.isVersion11 ? !options.contains("close") : options.contains("keep-alive")
         return .request(Request(request: request, keepsAlive: keepsAlive))
+    }
+
+    /// - Returns: path and query of a target in origin form or absolute form (RFC 9112, section 3.2), with the authority that
+    ///   the latter names; `nil` for other forms.
+    private static func parts(ofTarget target: String) -> (authority: String?, path: String)? {
+        if target.hasPrefix("/") { return (nil, target) }
+        let scheme = "http://"
+        guard target.prefix(scheme.count).lowercased() == scheme else { return nil }
+        let rest = target.dropFirst(scheme.count)
+        let authority = rest.prefix { $0 != "/" && $0 != "?" }
+        let path = rest[authority.endIndex...]
+        return (String(authority), path.hasPrefix("/") ? String(path) : "/" + path)
     }
 
     /// RFC 9110, section 5.6.2.

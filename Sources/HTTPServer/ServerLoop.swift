@@ -318,11 +318,17 @@ struct ServerLoop: ~Copyable {
             respond(connection, .problem(status, message), isHead: false, keepsAlive: false)
         case .request(let request):
             let isHead = request.request.method == .head
-            guard isOwnHost(request.request.authority) else {
+            switch request.request.authority.map(Authority.init) {
+            case .own, nil: break
+            case .other:
                 return respond(
                     connection,
                     .problem(.misdirectedRequest, "the Host field names another machine; use an address or localhost"),
                     isHead: isHead, keepsAlive: false)
+            case .malformed:
+                return respond(
+                    connection, .problem(.badRequest, "the Host field is no host with an optional port"), isHead: isHead,
+                    keepsAlive: false)
             }
             guard request.request.method == .get || isHead else {
                 var response = EndpointResponse.problem(.methodNotAllowed, "only GET and HEAD are served")

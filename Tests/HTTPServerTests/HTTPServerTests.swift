@@ -53,6 +53,13 @@ import Testing
             ("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n", "HTTP/1.1 421", "names another machine"),
             ("GET / HTTP/1.1\r\nHost: 127.0.0.1.evil.example\r\n\r\n", "HTTP/1.1 421", "names another machine"),
             ("nonsense\r\n\r\n", "HTTP/1.1 400", "not an HTTP request line"),
+            ("GET / HTTP/1.1\r\nHost: localhost:x@evil\r\n\r\n", "HTTP/1.1 400", "no host with an optional port"),
+            ("GET / HTTP/1.1\r\nHost: [::1]evil\r\n\r\n", "HTTP/1.1 400", "no host with an optional port"),
+            ("GET / HTTP/1.1\r\nHost: localhost:99999\r\n\r\n", "HTTP/1.1 400", "no host with an optional port"),
+            ("GET / HTTP/1.1\r\nHost: user@127.0.0.1\r\n\r\n", "HTTP/1.1 400", "no host with an optional port"),
+            ("GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", "HTTP/1.1 400", "no host with an optional port"),
+            ("GET / HTTP/1.1\r\nHost: 127.0.0.1x\r\n\r\n", "HTTP/1.1 421", "names another machine"),
+            ("GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 421", "names another machine"),
         ])
     func errors(_ request: String, _ head: String, _ message: String) async throws {
         try await withServer { address in
@@ -66,11 +73,25 @@ import Testing
 
     @Test(
         "the machine's own names are served",
-        arguments: ["localhost", "localhost:9100", "127.0.0.1:1", "[::1]:9100", "192.168.1.9"])
+        arguments: [
+            "localhost", "localhost:9100", "LOCALHOST:9100", "localhost:", "127.0.0.1:1", "[::1]:9100", "[fe80::1%eth0]",
+            "192.168.1.9",
+        ])
     func ownHosts(_ host: String) async throws {
         try await withServer { address in
             let client = try RawClient(address)
             client.send("GET / HTTP/1.1\r\nHost: \(host)\r\nConnection: close\r\n\r\n")
+            #expect(client.receive().hasPrefix("HTTP/1.1 200"))
+        }
+    }
+
+    @Test(
+        "a target in absolute form is answered for its own path and authority",
+        arguments: ["http://127.0.0.1:9100/", "HTTP://localhost"])
+    func absoluteForm(_ target: String) async throws {
+        try await withServer { address in
+            let client = try RawClient(address)
+            client.send("GET \(target) HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
             #expect(client.receive().hasPrefix("HTTP/1.1 200"))
         }
     }

@@ -71,7 +71,7 @@ private func status(_ result: RequestParser.Result) -> Int? {
             Refusal("two Content-Lengths", head + "Content-Length: 0\r\nContent-Length: 0\r\n\r\n", 400),
             Refusal("a negative Content-Length", head + "Content-Length: -1\r\n\r\n", 400),
             Refusal("a chunked body", head + "Transfer-Encoding: chunked\r\n\r\n", 400),
-            Refusal("a proxy's target", "GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            Refusal("a proxy's target", "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
             Refusal("a request line of 9 KB", "GET /" + String(repeating: "a", count: 9000), 414),
             Refusal("101 fields", "GET / HTTP/1.1\r\n" + String(repeating: "X: y\r\n", count: 101), 431),
             Refusal("a field of 40 KB", "GET / HTTP/1.1\r\nX: " + String(repeating: "y", count: 40000), 431),
