@@ -57,6 +57,10 @@ public final class ByteStream {
             guard count > 0 else { break }
             head += first[..<count]
         }
+        if let format = UnreadFormat.allCases.first(where: { $0.begins(head) }) {
+            // `deinit` does not run for an object whose initialiser throws before the end.
+            throw .unsupportedCompression(file: name, format: format.rawValue, unpacker: format.unpacker(path))
+        }
         if head.starts(with: [0x1F, 0x8B]) {
             decoder = .gzip(GzipDecoder())
         } else if head == [0x28, 0xB5, 0x2F, 0xFD] {

@@ -12,6 +12,8 @@ public enum CaptureError: Error, Equatable, Sendable {
     case isLink(file: String)
     /// Neither a capture nor text.
     case unknownFormat(file: String)
+    /// Compressed in a format that is not read; `unpacker` is a command that writes the content to stdout.
+    case unsupportedCompression(file: String, format: String, unpacker: String)
     case invalidRules(file: String, message: String)
     case invalidArgument(String)
     /// A recording that a later version made.
@@ -31,6 +33,8 @@ extension CaptureError: CustomStringConvertible {
         case .unknownFormat(let file):
             "\(file) is neither a capture (pcap, pcapng) nor a kernel log. Captures are made with: "
                 + "tcpdump -i nflog:5 -w FILE, or ipt-trace collect --record FILE"
+        case .unsupportedCompression(let file, let format, let unpacker):
+            "\(file) is compressed with \(format), which is not read. Unpack it on the way: \(unpacker) | ipt-trace analyze -"
         case .invalidRules(let file, let message):
             "\(file) is not what iptables-save prints: \(message)"
         case .invalidArgument(let message): message

@@ -58,6 +58,17 @@ struct AnalysisRun {
         return found
     }
 
+    /// As `finish`, for a command that has nothing to show without an event.
+    ///
+    /// - Throws: `CommandFailure` with `ExitStatus.nothingSeen` where the files held none; why has been said on stderr.
+    func finishWithEvents() async throws -> Analysis.Result {
+        let found = try await finish()
+        guard found.snapshot.completeness.events > 0 else {
+            throw CommandFailure(message: "nothing to report: the input has no event of a probe", code: ExitStatus.nothingSeen)
+        }
+        return found
+    }
+
     /// Waits for the signal that ends it, if it has not come.
     func waitForStop() async { await watcher?.value }
 

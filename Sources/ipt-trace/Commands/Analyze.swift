@@ -89,7 +89,7 @@ struct Analyze: AsyncParsableCommand {
             files: files, rules: rules, links: links, follows: follow, linger: linger.map { Int64($0) * 1000 },
             maximumJourneys: maxJourneys,
             stop: StopSignal())
-        guard serve else { return try await report(try await run.finish().snapshot) }
+        guard serve else { return try await report(try await run.finishWithEvents().snapshot) }
         let server = try makeServer(run)
         defer { server.stop() }
         Terminal.note("serving http://\(server.address.text)/paths; Ctrl-C ends it")

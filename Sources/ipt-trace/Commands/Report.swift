@@ -35,7 +35,7 @@ struct ReportOptions: ParsableArguments {
 
     func source() async throws -> ReportSource {
         if records.isEmpty { return .collector(CollectorClient(base: from)) }
-        return .snapshot(try await AnalysisRun(files: records).finish().snapshot)
+        return .snapshot(try await AnalysisRun(files: records).finishWithEvents().snapshot)
     }
 }
 
