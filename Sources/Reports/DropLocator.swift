@@ -29,7 +29,7 @@ struct DropLocator {
         if first.namespace != last.namespace || last.hook == .postrouting {
             let ways = Set(next.map { "the way to \(layout.namespaces[$0.namespace].name)" }).sorted()
             // A connection is confirmed at the very end of its first packet's way out.
-            let confirming = opensConnection ? ["connection tracking"] : []
+            let confirming = opensConnection ? [Self.connectionTracking] : []
             return own + confirming + ways + next.flatMap { chains(at: $0.hook, before: $0) }
         }
         return own + [last.hook == .prerouting ? Self.routing : "the kernel behind \(last.hook.name)"]
@@ -37,6 +37,7 @@ struct DropLocator {
     }
 
     static let routing = "routing"
+    static let connectionTracking = "connection tracking"
 
     private func chains(at hook: Hook, before probe: Probe) -> [String] {
         chains(at: hook, from: .min, to: probe.priority, includingFirst: true, in: probe.namespace)
@@ -62,6 +63,10 @@ struct DropLocator {
         for chain in place.facts?.otherChains ?? [] where chain.hook == hook.name && lies(chain.priority) {
             guard chain.family == nil || chain.family == last.family else { continue }
             found.append((chain.priority, "\(chain.table)/\(chain.name) of nftables"))
+        }
+        // Registered at PREROUTING and OUTPUT (NF_IP_PRI_CONNTRACK); a full table drops the packets of new connections.
+        if place.tracksConnections == true, hook == .prerouting || hook == .output, lies(HookPriority.connectionTracking) {
+            found.append((HookPriority.connectionTracking, Self.connectionTracking))
         }
         var names: [String] = []
         for chain in found.sorted(by: { $0.priority < $1.priority }) where !names.contains(chain.name) {

@@ -56,6 +56,9 @@ public enum HookPriority {
     public static let destinationTranslation: Int32 = -100
     public static let sourceTranslation: Int32 = 100
 
+    /// Connection tracking at PREROUTING and OUTPUT (`NF_IP_PRI_CONNTRACK`).
+    public static let connectionTracking: Int32 = -200
+
     /// The priority of a table's built-in chain.
     ///
     /// Measured with iptables 1.8.9: `iptables-nft` registers `security` at 150, hence after `nat` in INPUT;

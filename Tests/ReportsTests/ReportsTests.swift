@@ -387,6 +387,32 @@ let translated = tuple(0x0A00_020F, 0x0808_0808)
         #expect(try ending(["filter/FORWARD"], ["security/FORWARD"]).suspects == ["filter/FORWARD"])
     }
 
+    @Test("between raw and mangle connection tracking is a suspect where the namespace tracks connections, else not")
+    func connectionTrackingBetweenRawAndMangle() throws {
+        for tracks in [true, false] {
+            var scene = Scene()
+            scene.layout.namespaces[1].tracksConnections = tracks
+            scene.layout.namespaces[1].facts = NamespaceFacts()
+            scene.layout.namespaces[1].decidingChains = [
+                BuiltInChain(family: .ipv4, table: .raw, hook: .prerouting, backend: .nft)
+            ]
+            let expected = try #require(scene.probe(1, "mangle/PREROUTING"))
+            scene.add([scene.leg(1, ["raw/PREROUTING"], Self.tuple)], .dropped, expected: [expected])
+            let found = try #require(scene.snapshot.pathsReport().paths.first?.droppedBetween)
+            #expect(found.suspects == ["raw/PREROUTING"] + (tracks ? ["connection tracking"] : []))
+        }
+    }
+
+    @Test("where packets were dropped and no finding explains them, the text does not say that nothing is wrong")
+    func dropsWithoutFinding() throws {
+        var scene = Scene()
+        #expect("\(scene.snapshot.findingsReport().text())".contains("Nothing was found to be wrong."))
+        let expected = try #require(scene.probe(1, "security/FORWARD"))
+        scene.add([scene.leg(1, ["filter/FORWARD"], Self.tuple)], .dropped, expected: [expected])
+        let text = "\(scene.snapshot.findingsReport().text())"
+        #expect(text.contains("1 packet was dropped") && text.contains("report drops") && !text.contains("Nothing was found"))
+    }
+
     @Test func whereNoTableHasRulesItIsRouting() throws {
         let found = try ending(["raw/PREROUTING", "mangle/PREROUTING"], ["mangle/INPUT", "mangle/FORWARD"], deciding: [])
         #expect(found.suspects == ["routing"] && found.causes == [])

@@ -6,6 +6,8 @@ public struct FindingsReport: Codable, Sendable, Equatable {
     public var schema = 1
     public var generatedAt: String
     public var completeness: Completeness
+    /// Packets dropped, whether or not a finding explains them; absent in the answers of earlier versions.
+    public var dropped: UInt64?
     public var findings: [Finding]
 }
 
@@ -70,6 +72,7 @@ extension TraceSnapshot {
         let found = DiagnosisInput.rules.flatMap { $0(input) }
         return FindingsReport(
             generatedAt: Timestamp.text(generatedAt), completeness: completeness,
+            dropped: input.paths.reduce(0) { $0 + ($1.outcome == Outcome.dropped.name ? $1.packets : 0) },
             findings: found.sorted {
                 ($1.severity, $1.packets, $0.kind, $0.netns) < ($0.severity, $0.packets, $1.kind, $1.netns)
             })

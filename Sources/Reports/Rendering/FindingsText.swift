@@ -1,7 +1,7 @@
 extension FindingsReport {
     public func text(_ style: Style = .plain) -> TerminalText {
         var lines: [TerminalText] = ["\(Phrase.completeness(completeness))"]
-        if findings.isEmpty { lines.append("Nothing was found to be wrong.") }
+        if findings.isEmpty { lines.append("\(nothingFound)") }
         for finding in findings {
             let severity = finding.severity == .problem ? style.bad("problem") : style.notable("\(finding.severity.rawValue)")
             lines += ["", "\(severity): \(style.bold("\(finding.title)"))", "  \(finding.reason)"]
@@ -14,9 +14,17 @@ extension FindingsReport {
         return lines.joined(separator: "\n")
     }
 
+    /// A drop without a finding may be what a firewall is there for: whether it is wrong is not known.
+    private var nothingFound: String {
+        guard let dropped, dropped > 0 else { return "Nothing was found to be wrong." }
+        let packets = Phrase.count(dropped, "packet")
+        return "\(packets) \(dropped == 1 ? "was" : "were") dropped, and no fault was found that explains it: "
+            + "ipt-trace report drops says where."
+    }
+
     public var markdown: MarkdownText {
         var lines: [MarkdownText] = ["# Findings", "", "\(Phrase.completeness(completeness)).", ""]
-        if findings.isEmpty { lines.append("Nothing was found to be wrong.") }
+        if findings.isEmpty { lines.append("\(nothingFound)") }
         for finding in findings {
             lines += ["## \(finding.severity.rawValue): \(finding.title)", "", "\(finding.reason)", ""]
             for cure in finding.cures { lines += ["    \(code: cure.command)", ""] }
