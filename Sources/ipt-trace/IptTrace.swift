@@ -4,6 +4,7 @@ import EventSources
 import Foundation
 import Lab
 import LinuxSupport
+import Reports
 import Ruleset
 
 @main
@@ -22,7 +23,7 @@ struct IptTrace: AsyncParsableCommand {
 
             To see it at work on a network of its own, without touching this machine's rules: ipt-trace lab run ping
             """,
-        version: "0.1.0",
+        version: Program.version,
         subcommands: [
             InstallProbes.self, RemoveProbes.self, ProbesCommand.self, Collect.self, TraceCommand.self, Report.self,
             Analyze.self, Export.self, LabCommand.self, GuardCommand.self,
@@ -33,6 +34,8 @@ struct IptTrace: AsyncParsableCommand {
             // One for each namespace and several for its sockets are more than the 1,024 that a login mostly allows.
             DescriptorLimit.raise()
             try DescriptorLimit.require(DescriptorLimit.minimum, to: "start")
+            if CommandLine.arguments.dropFirst() == ["-V"] { return Terminal.print("\(Program.version)") }
+            try checkCommand()
             var command = try parseAsRoot()
             if var command = command as? any AsyncParsableCommand {
                 try await command.run()
@@ -53,6 +56,18 @@ struct IptTrace: AsyncParsableCommand {
             if !message.isEmpty { Terminal.note(lines: message) }
             Foundation.exit(code.rawValue)
         }
+    }
+
+    /// - Throws: `CommandFailure` where the first word is no command; it names the nearest one.
+    private static func checkCommand() throws {
+        guard let word = CommandLine.arguments.dropFirst().first, !word.hasPrefix("-") else { return }
+        let names = configuration.subcommands.map { $0._commandName }
+        guard !names.contains(word), word != "help" else { return }
+        let shown = names.filter { $0 != GuardCommand._commandName }
+        let guess = CommandSuggestion.nearest(to: word, among: shown).map { " Did you mean \($0)?" } ?? ""
+        throw CommandFailure(
+            message: "there is no command \(word).\(guess) The commands are \(shown.joined(separator: ", ")).",
+            code: ExitStatus.usage)
     }
 
     /// Errors of our own modules, which say all in their description; the others are the argument parser's.
@@ -80,6 +95,7 @@ struct IptTrace: AsyncParsableCommand {
 enum ExitStatus {
     static let failed: Int32 = 1
     static let checkFailed: Int32 = 2
+    static let nothingSeen: Int32 = 3
     static let usage: Int32 = 64
     static let noPermission: Int32 = 77
 }

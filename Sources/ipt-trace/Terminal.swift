@@ -11,14 +11,16 @@ enum ColorChoice: String, ExpressibleByArgument, CaseIterable {
 }
 
 struct ColorOption: ParsableArguments {
-    @Option(help: "Colour the output: auto (on a terminal, unless NO_COLOR is set), always or never.")
+    @Option(help: "Colour the output: auto (on a terminal, unless NO_COLOR is set or TERM is dumb), always or never.")
     var color: ColorChoice = .auto
 
     var isOn: Bool {
         switch color {
         case .always: true
         case .never: false
-        case .auto: isatty(STDOUT_FILENO) != 0 && (ProcessInfo.processInfo.environment["NO_COLOR"] ?? "").isEmpty
+        case .auto:
+            isatty(STDOUT_FILENO) != 0 && (ProcessInfo.processInfo.environment["NO_COLOR"] ?? "").isEmpty
+                && ProcessInfo.processInfo.environment["TERM"] != "dumb"
         }
     }
 }

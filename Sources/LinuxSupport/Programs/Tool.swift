@@ -33,6 +33,8 @@ public enum Tool {
         guard await isInstalled(name) else { throw NamespaceError.toolMissing(name) }
         guard let namespace else { return try await launch([name] + arguments, input: input, variables: variables) }
         guard await isInstalled("nsenter") else { throw NamespaceError.toolMissing("nsenter") }
+        // Without the privilege this throws a typed error, where nsenter only prints one.
+        try namespace.enter {}
         let descriptor = try namespace.opened()
         defer { withExtendedLifetime(descriptor) {} }
         let path = "/proc/\(getpid())/fd/\(descriptor.number)"

@@ -38,7 +38,7 @@ struct Collect: AsyncParsableCommand {
     var snapLength: UInt32 = 128
 
     @Option(help: ArgumentHelp("End after this time: 90s, 10m, 1h. Default: when told to.", valueName: "time"))
-    var duration = Lifetime(seconds: nil)
+    var duration: Lifetime?
 
     @Option(help: ArgumentHelp("Milliseconds without an event after which a packet's way is taken as ended.", valueName: "ms"))
     var linger = 500
@@ -105,7 +105,7 @@ struct Collect: AsyncParsableCommand {
         if kernelLog, let advice = KernelLogAdvice.text(namespaces: names) { Terminal.note("\(advice)") }
         if let recorder { Terminal.note("recording to \(recorder.path)") }
         Terminal.note("serving http://\(server.address.text)/paths; Ctrl-C ends it")
-        await stop.wait(seconds: duration.seconds.map(Double.init))
+        await stop.wait(seconds: duration?.seconds.map(Double.init))
         server.stop()
         if let last = collector.stop() {
             Terminal.note("\(Summary.text(last))")

@@ -288,6 +288,9 @@ struct LabHold: ParsableCommand {
 
 /// This program.
 enum Program {
+    /// As in the changelog: the release, or the next one with `-dev`.
+    static let version = "0.2.0-dev"
+
     /// Its path, whatever it was called by.
     static var path: String {
         (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]

@@ -34,7 +34,7 @@ struct TraceCommand: AsyncParsableCommand {
     var count: Int?
 
     @Option(help: ArgumentHelp("End after this time: 90s, 10m, 1h. Default: after a day.", valueName: "time"))
-    var duration = Lifetime(seconds: nil)
+    var duration: Lifetime?
 
     @Option(help: "The NFLOG group. Default: one that is not in use.")
     var group: UInt16?
@@ -53,7 +53,7 @@ struct TraceCommand: AsyncParsableCommand {
         // Far from the groups that others are known to use.
         let group = self.group ?? UInt16.random(in: 20_000...60_000)
         // Should even the helper be killed, the kernel ends them.
-        let expires = Int64(Date().timeIntervalSince1970) + (duration.seconds ?? 86_400) + 60
+        let expires = Int64(Date().timeIntervalSince1970) + (duration?.seconds ?? 86_400) + 60
         let installer = try await ProbeInstaller()
         let options = try filter.probeOptions(target: .nflog, group: group, expires: expires)
         let stop = StopSignal()
@@ -96,7 +96,7 @@ struct TraceCommand: AsyncParsableCommand {
         Terminal.note("tracing with \(plan.probeCount) probes in \(places) namespace\(places == 1 ? "" : "s"); Ctrl-C ends it")
         let printer = Task { try await printJourneys(from: feed) }
         // A day without --duration: then the probes end, and a trace that shows nothing must not go on in silence.
-        let waiter = Task { await stop.wait(seconds: Double(duration.seconds ?? 86_400)) }
+        let waiter = Task { await stop.wait(seconds: Double(duration?.seconds ?? 86_400)) }
         await withTaskGroup(of: Void.self) { group in
             group.addTask { _ = try? await printer.value }
             group.addTask { await waiter.value }

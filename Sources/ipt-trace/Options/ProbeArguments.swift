@@ -102,7 +102,12 @@ struct Lifetime: ExpressibleByArgument {
         seconds = number * (units[last] ?? 1)
     }
 
-    var defaultValueDescription: String { "1h" }
+    var defaultValueDescription: String {
+        guard let seconds else { return "never" }
+        let units: [(Int64, String)] = [(86400, "d"), (3600, "h"), (60, "m")]
+        let unit = units.first { seconds % $0.0 == 0 } ?? (1, "s")
+        return "\(seconds / unit.0)\(unit.1)"
+    }
 
     /// Seconds since 1970 when it ends, counted from now.
     var end: Int64? { seconds.map { Int64(Date().timeIntervalSince1970) + $0 } }
