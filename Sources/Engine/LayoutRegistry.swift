@@ -204,6 +204,12 @@ package final class LayoutRegistry: Sendable {
 
     // MARK: What readers meet
 
+    /// Whether LOG could have written `prefix`: it has at most 29 characters (`xt_log_info`, linux/netfilter/xt_LOG.h), so that more is
+    /// the head of a line in a form that is not read. TRACE's prefixes hold a chain's name and are longer.
+    private static func mayBeWhole(logPrefix prefix: String) -> Bool {
+        prefix.utf8.count <= 29 || prefix.hasPrefix("TRACE: ")
+    }
+
     /// The namespace of this name, which is made where there is none yet: of a file nothing is known but what is in it.
     ///
     /// - Returns: `nil` for one more than there is room for.
@@ -308,7 +314,7 @@ package final class LayoutRegistry: Sendable {
                 }
                 let at = Hook(name: own.chain).map { [$0] } ?? own.table.hooks.filter(hooks.contains)
                 found = at.map { Self.probe(own, namespace, family, $0, prefix) }
-            } else if let words = PrefixWords(prefix) {
+            } else if Self.mayBeWhole(logPrefix: prefix), let words = PrefixWords(prefix) {
                 guard let namespace = Self.namespace(named: words.place ?? "host", medium: .kernelLog, &state) else {
                     return []
                 }

@@ -2,7 +2,7 @@
 ///
 /// The forms: `/dev/kmsg`, `dmesg` (with `-x`, `-T`, `--time-format iso` too), `journalctl -k -o short`, `short-iso`,
 /// `short-precise`, `short-monotonic`, and syslog's files, with RFC 3164 or RFC 3339 times and with or without the
-/// kernel's own time behind `kernel:`.
+/// kernel's own time behind `kernel:`. `LogCursor+Heads.swift` has rarer ones.
 public struct LogLine: Equatable, Sendable {
     /// Microseconds since 1970; `nil` where the line does not say.
     public var wallTime: Int64?
@@ -35,6 +35,7 @@ public struct LogLine: Equatable, Sendable {
             message = cursor.rest
             return
         }
+        cursor.skipFileName(bytes)
         cursor.skipPriority(bytes)
         cursor.skipFacility(bytes)
         cursor.skipWeekday(bytes)
@@ -44,7 +45,12 @@ public struct LogLine: Equatable, Sendable {
             bootTime = microseconds
         }
         // `host kernel: `; only dmesg has none.
-        let hasTag = cursor.skipThroughTag(bytes)
+        var hasTag = cursor.skipThroughTag(bytes)
+        if !hasTag, wallTime != nil, let seconds = cursor.relayedHead(bytes, context) {
+            wallTime = seconds
+            hasTag = true
+        }
+        if !hasTag, wallTime != nil, cursor.skipHostOfEmulation(bytes) { hasTag = true }
         guard hasTag || wallTime == nil || cursor.isDatedByDmesg else {
             // Another program's: anybody may write those.
             message = line.upperBound..<line.upperBound
@@ -57,10 +63,10 @@ public struct LogLine: Equatable, Sendable {
 
 /// Walks along the beginning of a line.
 struct LogCursor {
-    private var offset: Int
-    private let end: Int
+    var offset: Int
+    let end: Int
     /// Whether the date has a form that dmesg prints, which puts no tag behind it.
-    private(set) var isDatedByDmesg = false
+    var isDatedByDmesg = false
 
     init(_ line: Range<Int>) {
         offset = line.lowerBound
@@ -69,14 +75,14 @@ struct LogCursor {
 
     var rest: Range<Int> { offset..<end }
 
-    private func peek(_ bytes: RawSpan, _ distance: Int = 0) -> UInt8 {
+    func peek(_ bytes: RawSpan, _ distance: Int = 0) -> UInt8 {
         offset + distance < end ? bytes.byte(offset + distance) : 0
     }
 
-    private mutating func skipBlanks(_ bytes: RawSpan) { while peek(bytes) == UInt8(ascii: " ") { offset += 1 } }
+    mutating func skipBlanks(_ bytes: RawSpan) { while peek(bytes) == UInt8(ascii: " ") { offset += 1 } }
 
     /// A decimal number, of at most `digits` digits.
-    private mutating func number(_ bytes: RawSpan, _ digits: Int = 18) -> Int64? {
+    mutating func number(_ bytes: RawSpan, _ digits: Int = 18) -> Int64? {
         var value: Int64 = 0
         var count = 0
         while count < digits, offset < end, case let digit = peek(bytes) &- UInt8(ascii: "0"), digit <= 9 {
@@ -87,14 +93,14 @@ struct LogCursor {
         return count > 0 ? value : nil
     }
 
-    private mutating func take(_ bytes: RawSpan, _ character: Unicode.Scalar) -> Bool {
+    mutating func take(_ bytes: RawSpan, _ character: Unicode.Scalar) -> Bool {
         guard offset < end, peek(bytes) == UInt8(ascii: character) else { return false }
         offset += 1
         return true
     }
 
     /// Takes back what `body` consumed where it fails.
-    private mutating func attempt<Value>(_ body: (inout LogCursor) -> Value?) -> Value? {
+    mutating func attempt<Value>(_ body: (inout LogCursor) -> Value?) -> Value? {
         var copy = self
         guard let value = body(&copy) else { return nil }
         self = copy
@@ -152,6 +158,7 @@ struct LogCursor {
             guard let seconds = cursor.number(bytes, 12), cursor.take(bytes, "."), let fraction = cursor.fraction(bytes) else {
                 return nil
             }
+            cursor.skipDelta(bytes)
             // printk's caller, where it is switched on: [ 12.345678][  T123]
             guard cursor.take(bytes, "]") else { return nil }
             if cursor.peek(bytes) == UInt8(ascii: "["), cursor.peek(bytes, 1) == UInt8(ascii: " ") {
@@ -163,7 +170,7 @@ struct LogCursor {
     }
 
     /// Digits behind a decimal point, as microseconds.
-    private mutating func fraction(_ bytes: RawSpan) -> Int64? {
+    mutating func fraction(_ bytes: RawSpan) -> Int64? {
         let start = offset
         guard var value = number(bytes, 6) else { return nil }
         for _ in offset - start..<6 { value *= 10 }
@@ -176,8 +183,7 @@ struct LogCursor {
         let start = offset
         _ = attempt { cursor -> Void? in
             guard cursor.word(bytes) != nil, cursor.offset - start == 3, cursor.take(bytes, " "),
-                (0..<4).allSatisfy({ cursor.peek(bytes, $0) &- UInt8(ascii: "0") <= 9 }),
-                cursor.peek(bytes, 4) == UInt8(ascii: "-")
+                cursor.startsWithISODate(bytes) || cursor.startsWithMonth(bytes)
             else { return nil }
             return ()
         }
@@ -186,7 +192,8 @@ struct LogCursor {
     /// `Nov 21 10:59:20`, `2026-11-21T10:59:20.123456+01:00`, or `2026-11-21 10:59:20`.
     mutating func date(_ bytes: RawSpan, _ context: LogLine.Context) -> Int64? {
         switch peek(bytes) {
-        case UInt8(ascii: "0")...UInt8(ascii: "9"): attempt { $0.isoDate(bytes, context) }
+        case UInt8(ascii: "0")...UInt8(ascii: "9"):
+            attempt { $0.isoDate(bytes, context) } ?? attempt { $0.unixTime(bytes) } ?? attempt { $0.yearFirst(bytes, context) }
         case UInt8(ascii: "A")...UInt8(ascii: "Z"): attempt { $0.syslogDate(bytes, context) }
         default: nil
         }
@@ -195,6 +202,7 @@ struct LogCursor {
     /// `[Sat Nov 21 10:59:20 2026] `
     mutating func bracketedDate(_ bytes: RawSpan, _ context: LogLine.Context) -> Int64? {
         guard peek(bytes) == UInt8(ascii: "["), peek(bytes, 1) >= UInt8(ascii: "A") else { return nil }
+        if let minute = attempt({ $0.humanDate(bytes, context) }) { return minute }
         return attempt { cursor in
             cursor.offset += 1
             guard cursor.word(bytes) != nil, cursor.take(bytes, " "), let month = cursor.month(bytes), cursor.take(bytes, " ")
@@ -237,15 +245,14 @@ struct LogCursor {
         guard let month = month(bytes), take(bytes, " ") else { return nil }
         skipBlanks(bytes)
         guard let day = number(bytes, 2), take(bytes, " "), let time = clock(bytes), take(bytes, " ") else { return nil }
-        // A day's grace for clocks that differ.
-        let latest = context.reference + 86_400
-        var year = 1970 + latest / 31_556_952 + 1
-        while year > 1970, Self.day(year, month, day) * 86_400 - context.zone + time / 1_000_000 > latest { year -= 1 }
+        // OpenWrt's logread and ctime(3) put the year behind the time.
+        if let year = trailingYear(bytes) { return (Self.day(year, month, day) * 86_400 - context.zone) * 1_000_000 + time }
+        let year = Self.latestYear(month, day, time / 1_000_000, context)
         return (Self.day(year, month, day) * 86_400 - context.zone) * 1_000_000 + time
     }
 
     /// `10:59:20`, with a fraction behind a point or comma, in microseconds.
-    private mutating func clock(_ bytes: RawSpan) -> Int64? {
+    mutating func clock(_ bytes: RawSpan) -> Int64? {
         guard let hours = number(bytes, 2), take(bytes, ":"), let minutes = number(bytes, 2), take(bytes, ":"),
             let seconds = number(bytes, 2)
         else { return nil }
@@ -260,7 +267,7 @@ struct LogCursor {
     }
 
     /// Letters, as a number of up to eight bytes.
-    private mutating func word(_ bytes: RawSpan) -> UInt64? {
+    mutating func word(_ bytes: RawSpan) -> UInt64? {
         var value: UInt64 = 0
         var count: UInt64 = 0
         while count < 8, peek(bytes) >= UInt8(ascii: "A"), peek(bytes) <= UInt8(ascii: "z") {
@@ -271,7 +278,7 @@ struct LogCursor {
         return count > 0 ? value : nil
     }
 
-    private mutating func month(_ bytes: RawSpan) -> Int64? {
+    mutating func month(_ bytes: RawSpan) -> Int64? {
         guard let word = word(bytes) else { return nil }
         return Self.months.firstIndex(of: word).map { Int64($0) + 1 }
     }
@@ -282,7 +289,7 @@ struct LogCursor {
     ]
 
     /// Days since 1970-01-01 of a date of the Gregorian calendar; years are counted from March.
-    private static func day(_ year: Int64, _ month: Int64, _ day: Int64) -> Int64 {
+    static func day(_ year: Int64, _ month: Int64, _ day: Int64) -> Int64 {
         let shifted = month > 2 ? year : year - 1
         let monthFromMarch = (month + 9) % 12
         return 365 * shifted + shifted / 4 - shifted / 100 + shifted / 400 + (153 * monthFromMarch + 2) / 5 + day - 719_469
@@ -304,7 +311,8 @@ struct LogCursor {
         } != nil
     }
 
-    private mutating func takeTag(_ bytes: RawSpan) -> Bool {
+    mutating func takeTag(_ bytes: RawSpan) -> Bool {
+        if takeKlogdTag(bytes) { return true }
         guard end - offset >= 7, bytes.little32(offset) == 0x6E72_656B else { return false }  // "kern"
         return attempt { cursor -> Void? in
             for character in "kernel".utf8 {
@@ -320,9 +328,7 @@ struct LogCursor {
                 _ = cursor.take(bytes, " ")
                 return ()
             }
-            for _ in 0..<3 { guard cursor.take(bytes, " "), cursor.take(bytes, "-") else { return nil } }
-            _ = cursor.take(bytes, " ")
-            return ()
+            return cursor.skipStructuredHead(bytes) ? () : nil
         } != nil
     }
 }

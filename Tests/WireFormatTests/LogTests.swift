@@ -58,6 +58,21 @@ private func packet(_ text: String) throws -> (LogPacket, prefix: String, input:
         Form("rsyslog, RFC 3339", "2026-11-21T10:59:20.123456Z router kernel: ", wall: moment + 123_456),
         Form("RFC 5424", "<4>1 2026-11-21T10:59:20.5Z router kernel - - - ", wall: moment + 500_000),
         Form("/proc/kmsg", "<4>[ 9165.543707] ", boot: 9_165_543_707),
+        Form(
+            "OpenWrt's logread", "Sat Nov 21 10:59:20 2026 kern.warn kernel: [ 9165.543707] ", wall: moment, boot: 9_165_543_707
+        ),
+        Form("the year first", "2026 Nov 21 10:59:20 router kernel: ", wall: moment),
+        Form("journalctl -o short-unix", "1795258760.123456 router kernel: ", wall: moment + 123_456),
+        Form("dmesg -H", "[Nov21 10:59] ", wall: moment - 20_000_000),
+        Form("dmesg -d", "[ 9165.543707 <    0.000012>] ", boot: 9_165_543_707),
+        Form("klogd", "Nov 21 10:59:20 router klogd: ", wall: moment),
+        Form(
+            "RFC 5424 with PROCID and structured data",
+            #"<4>1 2026-11-21T10:59:20.5Z router kernel 1 ID [meta sequenceId="17"][x@1 a="\]"] "#, wall: moment + 500_000),
+        Form("a relayed head", "Nov 21 11:00:01 192.168.1.1 Nov 21 10:59:20 router kernel: ", wall: moment),
+        Form("grep -H", "/var/log/kern.log:Nov 21 10:59:20 router kernel: ", wall: moment),
+        Form("grep -Hn", "kern.log:12:Nov 21 10:59:20 router kernel: [ 9165.543707] ", wall: moment, boot: 9_165_543_707),
+        Form("a leap day without a year", "Feb 29 12:00:00 router kernel: ", wall: 1_709_208_000_000_000),
         Form("nothing", ""),
     ]
 
@@ -76,6 +91,16 @@ private func packet(_ text: String) throws -> (LogPacket, prefix: String, input:
     @Test func aTimeWithoutZoneIsLocal() {
         #expect(line("Nov 21 10:59:20 router kernel: x", zone: 3600).0.wallTime == Self.moment - 3_600_000_000)
         #expect(line("2026-11-21 10:59:20 router kernel: x", zone: -3600).0.wallTime == Self.moment + 3_600_000_000)
+    }
+
+    @Test("a line of ulogd2's syslogemu is read without its host; another program's line is not")
+    func emulatedSyslog() {
+        let text = "INPUT ICMP:  IN=lan0 OUT= SRC=10.0.1.2 DST=10.0.1.1 LEN=60 PROTO=TCP MARK=0x0 "
+        let (parsed, message) = line("Nov 21 10:59:20 vm " + text)
+        #expect(message == text && parsed.wallTime == Self.moment)
+        #expect(line("Nov 21 10:59:20 vm evil: " + text).1 == "")
+        #expect(line("Nov 21 10:59:20 evil: " + text).1 == "")
+        #expect(line("Nov 21 10:59:20 vm evil: IN=lan0 OUT= LEN=60 PROTO=TCP").1 == "")
     }
 
     @Test func cutAnywhereNothingTraps() {

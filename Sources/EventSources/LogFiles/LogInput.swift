@@ -94,6 +94,8 @@ final class LogInput: TraceInput {
         let bytes = unsafe buffer.span.bytes
         var line = line
         if line.count > 0, bytes.byte(line.upperBound - 1) == 0x0D { line = line.lowerBound..<line.upperBound - 1 }
+        // Record separators of JSON text sequences (RFC 7464): journalctl -o json-seq.
+        while line.count > 0, bytes.byte(line.lowerBound) == 0x1E { line = line.lowerBound + 1..<line.upperBound }
         if line.count > 1, bytes.byte(line.lowerBound) == UInt8(ascii: "{") {
             guard let entry = JournalEntry(line.map { bytes.byte($0) }) else {
                 problems.add("\(stream.name): line \(lineNumber) is not an entry of journalctl -o json")
