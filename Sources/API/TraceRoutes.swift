@@ -12,7 +12,7 @@ public struct TraceRoutes: Sendable {
     /// The probes as JSON: read from the rules, which takes a moment.
     public typealias ProbesSource = @Sendable () async throws -> [UInt8]
 
-    /// What is recorded; `nil` where nothing is. Must not wait.
+    /// State of the recording; `nil` where there is none. Must not wait.
     public typealias RecordingSource = @Sendable () -> RecordingStatus?
     /// What else keeps the service from being complete, one sentence each; none where nothing does. Must not wait.
     public typealias TroubleSource = @Sendable () -> [String]
@@ -145,7 +145,7 @@ public struct TraceRoutes: Sendable {
     }
 }
 
-/// A query that cannot be answered, with what is wrong.
+/// A query that cannot be answered, with the reason.
 struct QueryProblem: Error {
     var message: String
 }

@@ -1,6 +1,6 @@
 public import TraceModel
 
-/// A journey with what is still known of its events.
+/// A journey with the details of its events that are still kept.
 public struct JourneyRecord: Sendable {
     public var journey: Journey
     /// By leg; empty or shortened at the front where the history has been overwritten.

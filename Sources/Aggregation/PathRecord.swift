@@ -1,6 +1,6 @@
 public import TraceModel
 
-/// What the journeys that took one path have in common; `PathTable` has what they add up to.
+/// Common properties of the journeys that took one path; `PathTable` has their counts.
 public struct PathRecord: Sendable {
     /// By leg: the namespace is that of the route's probes.
     public var routes: [StepPathID]

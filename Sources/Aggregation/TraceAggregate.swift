@@ -86,7 +86,7 @@ public struct TraceAggregate: Sendable {
         for tally in tallies { paths.count(tally) }
         noteEndpoints(journey, path)
         keep(journey, direction)
-        // What comes like it is known from here on.
+        // Journeys like it are known from here on.
         if tallies.count <= AggregationCache.mostTallies {
             familiar.insert(
                 AggregationCache.Kind(

@@ -2,7 +2,7 @@ public import TraceModel
 
 /// Everything that a report is made from, at one moment. A value: readers keep it while the collector goes on.
 public struct TraceSnapshot: Sendable {
-    /// What a snapshot has beside paths. Each part costs the collector time, so that who asks says what is needed.
+    /// Parts of a snapshot beside paths. Each costs the collector time, so that readers name those that they need.
     public struct Scope: OptionSet, Sendable {
         public let rawValue: Int
 

@@ -64,11 +64,11 @@ extension Correlator {
         if second >= 0, live.legs[second].journey >= 0 { body(&self, second) }
     }
 
-    /// Closes everything that is still under way. What has not been silent for long enough to be called lost stays `open`.
+    /// Closes all journeys. One that has not been silent for long enough to be called lost stays `open`.
     public mutating func finish(into sink: inout some JourneySink) {
         isFinishing = true
         defer { isFinishing = false }
-        // What has been confirmed first, then whatever else fits.
+        // Confirmed legs first, then whatever else fits.
         for isFirst in [true, false] {
             for index in 0..<Int32(live.journeys.count) {
                 while live.isLive(index), joinLate(index, isFirst: isFirst) {}
@@ -80,7 +80,7 @@ extension Correlator {
         crossing.removeAll()
     }
 
-    /// Hands out copies of what is under way, as `open`, at most `limit`.
+    /// Hands out copies of live journeys, as `open`, at most `limit`.
     public mutating func forEachOpen(limit: Int, _ body: (Journey) -> Void) {
         var count = 0
         for index in 0..<Int32(live.journeys.count) where live.isLive(index) {

@@ -3,7 +3,7 @@ public import TraceModel
 /// Takes the journeys that a correlator closes.
 public protocol JourneySink {
     /// - Parameters:
-    ///   - journey: lent for the call; copy what is to stay.
+    ///   - journey: lent for the call; copy it to keep it.
     ///   - routes: tells the steps of the journey's legs.
     ///   - history: the latest events, with those of the journey as far as they are still there.
     mutating func accept(_ journey: Journey, routes: StepTrie, history: EventHistory)
@@ -11,7 +11,7 @@ public protocol JourneySink {
 
 /// Puts the events of one packet back together across chains, address translation and namespaces.
 ///
-/// Not copyable: what is under way is in memory of its own (`Slab`).
+/// Not copyable: open journeys are in memory of its own (`Slab`).
 ///
 /// A pure state machine: events and the time go in, journeys come out. Events of one namespace come in the order of the
 /// kernel's sequence numbers; those of different namespaces in any order, as their sockets are drained.
@@ -143,12 +143,12 @@ public struct Correlator: ~Copyable {
         [settling.nextDeadline, lingering.nextDeadline, crossing.nextDeadline].compactMap(\.self).min()
     }
 
-    // MARK: What is known of the machine
+    // MARK: Layout and translations
 
     /// Takes a new layout. Probes and namespaces keep their indices; journeys under way that would be `dropped` in a namespace
     /// that is another one now are `incomplete` instead, since what they should have met may have changed under them.
     ///
-    /// - Parameter isDiscovery: nothing has changed, only more is known of what was there all the time.
+    /// - Parameter isDiscovery: nothing has changed on the machine; only more of it is known.
     public mutating func update(_ layout: Layout, isDiscovery: Bool = false) {
         if !isDiscovery {
             for namespace in self.layout.changedNamespaces(in: layout) where !rulesetChanges.isOpen(namespace) {
@@ -257,7 +257,7 @@ public struct Correlator: ~Copyable {
         return false
     }
 
-    /// A packet will be taken soon: what it is looked for in is asked of memory meanwhile.
+    /// Prefetches the hash slots that `ingest` will probe for a packet.
     public mutating func expect(_ packet: Packet, namespace: Int) {
         live.prefetch(UInt16(truncatingIfNeeded: namespace), packet.fingerprint, packet.tuple)
         translations.prefetch(packet.tuple, in: namespace)
@@ -314,7 +314,7 @@ public struct Correlator: ~Copyable {
         var position = history.position(endingIn: live.legs[index].lastEvent)
         if !place.reportsEveryRule || routes.lastProbe(of: live.legs[index].route) != sighting.probe {
             route = routes.advance(routeBefore, by: sighting.step)
-            // There is no room for this sequence of steps: what is shown of it would be wrong.
+            // There is no room for this sequence of steps: a part of it would be wrong.
             if route == routeBefore { live.journeys[journey].isAmbiguous = true }
             position = history.append(sighting, live.current(index), isSame: !isRewritten, after: position)
         }

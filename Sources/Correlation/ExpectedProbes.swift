@@ -1,8 +1,8 @@
 internal import TraceModel
 
-/// Which probes a packet has to pass, and what it means when it was not seen again.
+/// Probes that a packet has to pass, and the meaning of its not being seen again.
 struct ExpectedProbes: Sendable {
-    /// What is known from a packet's steps within one namespace.
+    /// Conclusions from a packet's steps within one namespace.
     struct Assessment: Sendable {
         var ending: Ending
         /// A probe that it must have passed before its last step did not see it.

@@ -240,7 +240,7 @@ struct LiveStore: ~Copyable {
     }
 
     /// - Parameter tuple: what it will arrive as; `nil` where nothing is known but what it is now.
-    /// - Returns: those that may be what it has arrived as.
+    /// - Returns: legs that it may have arrived as.
     mutating func awaitChild(_ index: Int32, as tuple: PacketTuple?) -> Candidates {
         legs[index].awaitsChild = true
         let own = hash(index, .departure)

@@ -45,7 +45,7 @@ package struct OrderedTable: ~Copyable {
         return slot
     }
 
-    /// What has this hash; -1 for nothing.
+    /// Element with this hash; -1 for none.
     @inline(__always)
     package subscript(hash: UInt32) -> Int32 {
         let found = slots[slot(of: hash)]

@@ -48,7 +48,7 @@ struct RulesetChanges {
         openCount -= 1
     }
 
-    /// What has changed concerns no probe.
+    /// The change concerns no probe.
     mutating func cancel(_ namespace: Int) {
         guard isOpen(namespace) else { return }
         intervals[namespace].removeLast()

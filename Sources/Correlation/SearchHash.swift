@@ -66,7 +66,7 @@ package enum SearchHash {
         return hash & ~mask...hash | mask
     }
 
-    /// Of what has left, the hash of what has arrived as that, and the other way round.
+    /// Hash shared by a departure and the arrivals that it may have become.
     @inline(__always)
     static func facing(_ hash: UInt32, _ search: Search) -> UInt32 { hash & ~searchMask | UInt32(search.rawValue) }
 }

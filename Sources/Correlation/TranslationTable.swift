@@ -19,7 +19,7 @@ struct TranslationTable: Sendable {
     private var entries = ConnectionMap<Entry>()
     /// By namespace: whether any translation has been told of there.
     private var isTranslating: [Bool] = []
-    /// What flows are called before a translation, by what they are called behind it (`PacketTuple.flow`).
+    /// Flow hashes before a translation, by the hash behind it (`PacketTuple.flow`).
     private var names: [UInt64: UInt64] = [:]
     /// Entries that have ended, the oldest first.
     private var ended = Deque<(key: Key, time: Int64)>()

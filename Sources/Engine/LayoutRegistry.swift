@@ -63,7 +63,7 @@ package final class LayoutRegistry: Sendable {
 
     // MARK: What surveys find
 
-    /// Replaces what is known: probes that were found are in force, the others are not.
+    /// Replaces namespaces and probes: those found are in force, the others are not.
     package func update(
         namespaces: [NamespaceLayout], openLinkDomains: Set<UInt32>, unfollowedLinkDomains: Set<UInt32> = [],
         leftOut: [LeftOutNamespace] = [], probes: [Probe]
@@ -166,7 +166,7 @@ package final class LayoutRegistry: Sendable {
         return state.layout.namespaces.count - 1
     }
 
-    /// Takes the layout that a recording holds, which replaces what was known of its namespaces.
+    /// Takes the layout that a recording holds, which replaces the layout of its namespaces.
     ///
     /// - Parameter linkDomainOffset: keeps the link domains of different machines apart.
     /// - Returns: the index here of each of its namespaces; `nil` for one that found no room.

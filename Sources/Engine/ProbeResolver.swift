@@ -1,7 +1,7 @@
 package import Correlation
 package import TraceModel
 
-/// What is known of what one decoder has met: the probe of each origin, and what became of each of its recent packets.
+/// Cached results for one decoder: the probe of each origin, and the fate of each recent packet.
 package struct NFLogRecall {
     /// By origin: the number of its probe, or one of those that stand for none.
     fileprivate var probes: [UInt32] = []

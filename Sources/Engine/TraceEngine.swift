@@ -55,8 +55,8 @@ package struct TraceEngine: ~Copyable {
     /// - Parameters:
     ///   - now: microseconds since 1970.
     ///   - followedOneIn: of how many flows one is followed.
-    ///   - behind: microseconds by which what has been received lags.
-    ///   - unplaced: prefixes that nobody explains, with what they are called where they come from.
+    ///   - behind: microseconds by which receiving lags.
+    ///   - unplaced: prefixes that no rule explains, with their namespaces.
     package mutating func snapshot(
         _ scope: TraceSnapshot.Scope = .all, now: Int64, counters: IntakeCounters, overflows: UInt64 = 0,
         followedOneIn: UInt64 = 1, behind: Int64 = 0,

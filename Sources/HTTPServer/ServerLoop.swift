@@ -264,7 +264,7 @@ struct ServerLoop: ~Copyable {
         close(descriptor)
     }
 
-    /// Reads what has arrived: closing a socket with unread bytes resets the connection, which may cost the client the answer.
+    /// Reads the waiting bytes: closing a socket with unread bytes resets the connection, which may cost the client the answer.
     private mutating func discardInput(_ descriptor: Int32) {
         shutdown(descriptor, Int32(SHUT_WR))
         for _ in 0..<16 {
@@ -366,7 +366,7 @@ struct ServerLoop: ~Copyable {
         count(size, 1)
         let workers = size == .small ? smallWorkers : largeWorkers
         let task = workers.run { [mailbox, number = connection.number] in
-            // What was closed while it waited for a worker is not made.
+            // No answer is made for a connection that closed while it waited for a worker.
             let bytes = Task.isCancelled ? [] : serialize(await make(), isHead: isHead, keepsAlive: keepsAlive)
             mailbox.send(.answer(connection: number, size, bytes: bytes))
         }

@@ -12,7 +12,7 @@ package struct NamespaceIndexing: Sendable {
 
     private var media: [Medium] { hasKernelLog ? [.nflog, .kernelLog] : [.nflog] }
 
-    /// What is put between the link domains of the two.
+    /// Distance between the link domains of the two channels.
     private static let linkDomainOffset: UInt32 = 1 << 28
 
     /// The number of the namespace at `place` for NFLOG.

@@ -153,7 +153,7 @@ package final class RulesetWatch: Sendable {
     /// Whether a change is being looked into.
     package var isBusy: Bool { state.withLock { !$0.changing.isEmpty } }
 
-    /// Reads notifications and says what has become of changes.
+    /// Reads notifications and reports the state of changes.
     ///
     /// - Parameters:
     ///   - isReadable: whether `descriptor` was readable; if not, nothing was there to read at `asked`.
@@ -190,7 +190,7 @@ package final class RulesetWatch: Sendable {
     /// - Returns: whether a change may concern probes.
     private static func drain(_ socket: borrowing NetlinkSocket, _ buffer: inout [UInt8]) -> Bool {
         var concerns = false
-        // Bounded: what is left is read in the next turn.
+        // Bounded: the rest is read in the next turn.
         for _ in 0..<256 {
             switch socket.receive(into: &buffer) {
             case .nothing: return concerns

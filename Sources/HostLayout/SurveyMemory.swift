@@ -3,10 +3,10 @@ package import Ruleset
 private import Synchronization
 package import TraceModel
 
-/// What was read of each namespace last, by its place. It is kept while a namespace cannot be read: an error says nothing of its
+/// Last readings of each namespace, by its place. They are kept while a namespace cannot be read: an error says nothing of its
 /// rules.
 package final class SurveyMemory: Sendable {
-    /// One part of what is read: its last value, and how its reading goes.
+    /// One kind of reading: its last value, and the state of its attempts.
     private struct Part<Value: Sendable>: Sendable {
         var value: Value?
         /// Readings in a row that failed.
@@ -79,7 +79,7 @@ package final class SurveyMemory: Sendable {
     /// The rules that were read last; `nil` where none ever were.
     package func rules(of place: Int) -> ProbeSurvey.Result? { state.withLock { $0.entries[place]?.rules.value } }
 
-    /// Adds settings to what the rules say; where they cannot be read, gives what was known last.
+    /// Adds settings to the rules' facts; where they cannot be read, returns the last known facts.
     ///
     /// - Parameter isChange: as for `links`.
     package func facts(
@@ -96,7 +96,7 @@ package final class SurveyMemory: Sendable {
         }
     }
 
-    /// Why what is known of a namespace may be out of date; `nil` where it is not.
+    /// Why a namespace's readings may be out of date; `nil` where they are current.
     package func doubt(of place: Int) -> String? { state.withLock { $0.entries[place]?.doubt } }
 
     /// Forgets a namespace that is gone.

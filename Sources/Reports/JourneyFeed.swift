@@ -30,7 +30,7 @@ public final class JourneyFeed: JourneyWatcher {
         }
     }
 
-    /// What has come since the last call, and how many were dropped in between.
+    /// Takes the journeys since the last call, with the number dropped in between.
     public func take() -> (journeys: [JourneyReport], dropped: UInt64) {
         state.withLock { state in
             defer {

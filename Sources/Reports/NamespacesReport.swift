@@ -1,7 +1,7 @@
 public import Aggregation
 public import TraceModel
 
-/// `/namespaces`: what is traced.
+/// `/namespaces`: the namespaces being traced.
 public struct NamespacesReport: Codable, Sendable, Equatable {
     public struct Entry: Codable, Sendable, Equatable {
         public struct Interface: Codable, Sendable, Equatable {

@@ -93,7 +93,7 @@ public struct PathFilter: Sendable {
 
 extension TraceSnapshot {
     public func pathsReport(_ filter: PathFilter = PathFilter()) -> PathsReport {
-        // Records are large: only what they are sorted by is copied.
+        // Records are large: only their sort keys are copied.
         var chosen: [(index: Int, packets: UInt64, firstSeen: Int64)] = []
         for index in paths.indices where filter.takesAll || matches(index, filter) {
             chosen.append((index, paths.counts(index).packets, paths.counts(index).firstSeen))

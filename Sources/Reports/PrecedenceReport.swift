@@ -1,7 +1,7 @@
 public import Aggregation
 internal import TraceModel
 
-/// `/precedence`: in which order chains ran, from what was observed.
+/// `/precedence`: the observed order of chains.
 public struct PrecedenceReport: Codable, Sendable, Equatable {
     public struct Order: Codable, Sendable, Equatable {
         /// `out` (made here), `in` (for here), `through`.
@@ -44,7 +44,7 @@ private enum Passage: String, CaseIterable {
     case out, `in`, through
 }
 
-/// What was observed of one namespace and passage.
+/// Observed orders of one namespace and passage.
 private struct Observation {
     var packets: UInt64 = 0
     var orders: [[String]: UInt64] = [:]

@@ -28,7 +28,7 @@ public struct RecordingStatus: Sendable {
 public struct HealthReport: Codable, Sendable {
     /// `ok` or `degraded`.
     public var status: String
-    /// What is not done, for people; absent where nothing is.
+    /// Tasks that are not done, one sentence each; absent where there are none.
     public var reasons: [String]?
 
     /// - Parameter troubles: what else is not done, one sentence each.

@@ -200,7 +200,7 @@ public struct ProbeRemover: Sendable {
         var before = try await read(namespace)
         for attempt in 0..<Self.mostAttempts {
             var listing = before.listing
-            // What was read for the comparison may be old by now.
+            // The listing read for the comparison may be old by now.
             if try attempt > 0 || NFTablesListing.generation(in: namespace) != listing.generation {
                 listing = try NFTablesListing.read(in: namespace)
             }

@@ -143,7 +143,7 @@ public struct ProbeSignature: Sendable {
 
     /// The handles of the rules that log before the first other rule; the rest of the chain is not read.
     private static func leadingRules(of chain: ChainMessage) throws -> (logging: [UInt64], hasOthers: Bool) {
-        // What is left of the answer goes with the socket.
+        // The rest of the answer goes with the socket.
         let socket = try NetlinkSocket(.netfilter)
         let operation = "list the rules of \(chain.table)/\(chain.name)"
         var request = NetlinkRequest()

@@ -1,6 +1,6 @@
 public import TraceModel
 
-/// What is applied to one family and backend of one namespace, worked out from a dump of its rules. Reads and changes nothing.
+/// Changes for one family and backend of one namespace, worked out from a dump of its rules. Reads and changes nothing.
 public struct ProbeSite: Sendable {
     public var family: AddressFamily
     public var backend: Backend

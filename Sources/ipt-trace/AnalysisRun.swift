@@ -7,7 +7,7 @@ import Glibc
 import Reports
 import TraceModel
 
-/// An analysis on a thread of its own: with progress on a terminal, and ended by Ctrl-C with what it has.
+/// An analysis on a thread of its own: with progress on a terminal, and ended by Ctrl-C with its result so far.
 struct AnalysisRun {
     let analysis: Analysis
     private let thread: AnalysisThread
@@ -41,7 +41,7 @@ struct AnalysisRun {
     func finish() async throws -> Analysis.Result {
         let progress = Task { [analysis] in
             guard isatty(STDERR_FILENO) != 0 else { return }
-            // What is read in a moment needs no progress.
+            // An input that is read in a moment needs no progress.
             try await Task.sleep(for: .seconds(1))
             defer { Terminal.progress(nil) }
             while true {

@@ -5,7 +5,7 @@ import Glibc
 import Reports
 import TraceModel
 
-/// When to colour what is printed.
+/// Whether the output is coloured.
 enum ColorChoice: String, ExpressibleByArgument, CaseIterable {
     case auto, always, never
 }

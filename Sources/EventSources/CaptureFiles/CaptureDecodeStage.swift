@@ -51,7 +51,7 @@ struct CaptureDecodeStage: ~Copyable {
     mutating func fill(_ batch: inout CaptureBatch) throws(CaptureError) -> Bool {
         while batch.count == 0, !isExhausted {
             decode(into: &batch)
-            // What is in the batch may still be looked at where it is.
+            // The batch's bytes may still be read in place.
             guard batch.count == 0 else { break }
             if window.isLast {
                 if let problem = stream.problem {

@@ -16,7 +16,7 @@ final class CaptureSource: @unchecked Sendable {
     /// Batches that are made before they are asked for.
     private static let mostAhead = 4
 
-    /// - Parameter isAhead: whether a thread of its own decodes, ahead of what is taken. For files that do not grow.
+    /// - Parameter isAhead: whether a thread of its own decodes, ahead of the records taken. For files that do not grow.
     init(_ stage: consuming CaptureDecodeStage, isAhead: Bool) {
         self.stage = stage
         self.isAhead = isAhead

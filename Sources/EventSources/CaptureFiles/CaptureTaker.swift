@@ -25,7 +25,7 @@ struct CaptureTaker: ~Copyable {
     private var section: RecordedSection
 
     private var batch = CaptureBatch()
-    // Of the batch, what is next.
+    // Next record of the batch.
     private var nextRecord = 0
     private var nextNotice = 0
     private var nextFailure = 0

@@ -49,7 +49,7 @@ struct ConntrackSocket: ~Copyable {
         return connections
     }
 
-    /// Hands over what has been reported since, without waiting.
+    /// Hands over the reports since the last call, without waiting.
     func drain(into buffer: inout [UInt8], _ body: (ConntrackMessage, _ isNew: Bool) -> Void) {
         // Bounded, so that a storm of connections cannot hold up the events.
         for _ in 0..<64 {

@@ -9,7 +9,7 @@ internal import WireFormat
 
 /// Reads files as a collector reads sockets, with the same result.
 ///
-/// One thread reads all files, merged by time; what it has found is there for others at any moment.
+/// One thread reads all files, merged by time; others get snapshots of its result at any moment.
 public final class Analysis: Sendable {
     public struct Options: Sendable {
         /// Files, `-` for standard input, `NAMESPACE=FILE` for a capture whose namespace the file does not name.
@@ -78,7 +78,7 @@ public final class Analysis: Sendable {
     /// A snapshot at most 200 ms old, or the last one once the reading has ended; `nil` where none came within 5 s.
     public func snapshot() async -> TraceSnapshot? { await exchange.take(.all) }
 
-    /// Makes `run` return with what it has.
+    /// Makes `run` return with its result so far.
     public func stop() { state.withLock { $0.isStopping = true } }
 
     /// Reads the files to their ends, on the thread of the caller.
@@ -95,7 +95,7 @@ public final class Analysis: Sendable {
         let registry = LayoutRegistry(.offline)
         var inputs: [any TraceInput] = []
         var traits = Traits()
-        // Who watches wants to see the bytes, which are not kept for what is decoded ahead.
+        // An observer is shown the bytes, which are not kept for records decoded ahead.
         let isAhead = observer == nil && Self.processors > 1
         for file in options.files { inputs.append(try open(file, options, &traits, isAhead: isAhead)) }
         for input in inputs { input.begin() }
@@ -143,7 +143,7 @@ public final class Analysis: Sendable {
             } else if inputs.allSatisfy(\.isExhausted) {
                 return
             } else {
-                // Of files that are written meanwhile, what is silent has ended.
+                // In files that are written meanwhile, silent journeys have ended.
                 if isFollowing { state.idle() }
                 if inputs.allSatisfy(\.stream.isFile) { _ = wake.wait(timeout: .now() + .milliseconds(100)) }
             }
@@ -151,7 +151,7 @@ public final class Analysis: Sendable {
             if exchange.wanted != nil { exchange.publish(state.snapshot()) }
             if isStopping {
                 guard isFollowing else { return }
-                // What is in the files already is still read.
+                // The files are still read to their present ends.
                 isFollowing = false
                 self.state.withLock { $0.isStopping = false }
                 for input in inputs { input.stopFollowing() }
@@ -258,7 +258,7 @@ public final class Analysis: Sendable {
             paths: PathTable(), flows: [], journeys: [])
     }
 
-    /// Whether there is enough to tell what it is: a line of text, or more than any header.
+    /// Whether there are bytes enough to tell the format: a line of text, or more than any header.
     private static func isRecognisable(_ window: InputWindow) -> Bool {
         let bytes = window.buffer[window.range]
         return bytes.count >= 4096 || (bytes.count >= 64 && bytes.contains(0x0A) && !bytes.contains(0))

@@ -4,7 +4,7 @@ internal import Captures
 struct InputWindow {
     private let stream: ByteStream
     private(set) var buffer: [UInt8]
-    /// What is not used up yet.
+    /// Bytes of the buffer not used up yet.
     private(set) var range = 0..<0
     /// Where in the (unpacked) file the buffer begins.
     private var base: UInt64 = 0
@@ -26,14 +26,14 @@ struct InputWindow {
 
     mutating func use(upTo offset: Int) { range = offset..<range.upperBound }
 
-    /// Reads more behind what is there.
+    /// Reads more bytes behind `range`.
     ///
     /// - Returns: false where nothing came: at the end (`isLast`), or, of a file that may grow, for now.
     mutating func fill() throws(CaptureError) -> Bool {
         // A pipe may have nothing for now; whoever waits must be able to be stopped.
         guard !isLast, stream.isReady(milliseconds: 100) else { return false }
         if range.lowerBound > 0 {
-            // Only what is left over is moved: part of one record.
+            // Only the unused rest is moved: part of one record.
             for index in 0..<range.count { buffer[index] = buffer[range.lowerBound + index] }
             base += UInt64(range.lowerBound)
             range = 0..<range.count
@@ -50,15 +50,15 @@ struct InputWindow {
     /// - Returns: whether there is more to read.
     mutating func continueRotated() throws(CaptureError) -> Bool {
         guard isFollowing, stream.isRotated else { return false }
-        // What was written between the last look and the rotation is in the old one.
+        // Bytes written between the last look and the rotation are in the old file.
         if try fill() { return true }
         guard stream.reopen() else { return false }
-        // What is left of the old one is no record.
+        // The rest of the old file is no whole record.
         base = 0
         range = 0..<0
         return true
     }
 
-    /// The file will not grow any more; what is in it is still read.
+    /// The file will not grow any more; its rest is still read.
     mutating func end() { isFollowing = false }
 }

@@ -42,7 +42,7 @@ struct KernelLogSource: ~Copyable {
         lseek(descriptor, 0, SEEK_END)
     }
 
-    /// Takes what is there.
+    /// Takes the waiting records.
     ///
     /// - Parameter now: microseconds since 1970.
     mutating func drain(into buffer: inout [UInt8], now: Int64, _ correlator: inout Correlator) {

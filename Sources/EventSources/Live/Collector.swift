@@ -12,7 +12,7 @@ private import Synchronization
 internal import TraceModel
 public import WireFormat
 
-/// Receives the events of all namespaces, and answers what they add up to.
+/// Receives the events of all namespaces and serves snapshots of the result.
 public final class Collector: Sendable {
     public struct Options: Sendable {
         public var selectors: [NamespaceSelector]
@@ -215,7 +215,7 @@ public final class Collector: Sendable {
         return rows
     }
 
-    /// Stops receiving, closes what is under way, and gives the last snapshot.
+    /// Stops receiving, closes the open journeys, and returns the last snapshot.
     public func stop() -> TraceSnapshot? {
         state.withLock {
             $0.watcher?.cancel()

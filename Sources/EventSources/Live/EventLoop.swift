@@ -85,7 +85,7 @@ struct EventLoop: ~Copyable {
         return Int64(time.tv_sec) * 1_000_000 + Int64(time.tv_nsec) / 1000
     }
 
-    /// Runs until told to stop; then closes what is under way and publishes the last snapshot.
+    /// Runs until told to stop; then closes the open journeys and publishes the last snapshot.
     consuming func runUntilStopped() {
         takeLayout()
         var buffer = [UInt8](repeating: 0, count: 1 << 18)
@@ -174,7 +174,7 @@ struct EventLoop: ~Copyable {
         }
     }
 
-    /// Receives what is there, in large batches.
+    /// Receives the waiting messages, in large batches.
     ///
     /// - Returns: whether nothing is left; false where there is more than one turn takes.
     private mutating func drain(_ source: NamespaceSource, _ buffer: inout [UInt8], now: Int64) -> Bool {
@@ -259,12 +259,12 @@ struct EventLoop: ~Copyable {
         engine.correlator.isThinning = thinning.level > 0
         for source in sources {
             source.reader.thinning = thinning.level
-            // What is under way is followed to its end, or from its beginning, by chance only.
+            // An open journey is followed to its end, or from its beginning, by chance only.
             engine.correlator.noteLoss(namespace: source.index)
         }
     }
 
-    /// Takes what is known of changed rules, once everything that ended before has been decided by the rules before.
+    /// Takes the news of changed rules, once everything that ended before has been decided by the rules before.
     private mutating func take(_ rules: RulesetWatch.Turn) {
         if (isLayoutWaiting || !rules.settled.isEmpty) && rules.mayTakeLayout {
             isLayoutWaiting = false

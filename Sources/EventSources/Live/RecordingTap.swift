@@ -26,7 +26,7 @@ final class RecordingTap {
             .note(.connection(namespace: namespace, original: connection.original, reply: connection.reply, isNew: isNew)))
     }
 
-    /// What was reported before `time` has been received.
+    /// Notes that all events reported before `time` have been received.
     ///
     /// - Parameter isIdle: whether no journey is under way.
     func advance(to time: Int64, isIdle: Bool) {
@@ -55,7 +55,7 @@ final class RecordingTap {
         items.removeAll(keepingCapacity: true)
     }
 
-    /// Hands over what is left, at the end.
+    /// Hands over the rest, at the end.
     func finish() {
         noteComplete()
         handOver()

@@ -136,7 +136,7 @@ final class LogInput: TraceInput {
     }
 }
 
-/// What is needed of an entry of `journalctl -k -o json`.
+/// Message and times of an entry of `journalctl -k -o json`.
 struct JournalEntry {
     var message: [UInt8]
     var realtime: Int64?

@@ -8,7 +8,7 @@ struct FlowSampling {
     private var changedAt = Int64.min
     private var calmSince = Int64.min
 
-    /// One in 64: what is left then is the cost of receiving, which following fewer does not lessen.
+    /// One in 64: the cost that remains then is that of receiving, which following fewer flows does not lessen.
     private static let highest = 6
 
     /// Takes in how things stand after a turn.

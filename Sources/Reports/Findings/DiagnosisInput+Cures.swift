@@ -1,6 +1,6 @@
 internal import TraceModel
 
-/// Commands that mend what was found, as a POSIX shell reads them.
+/// Commands that mend a finding, as a POSIX shell reads them.
 extension DiagnosisInput {
     /// `words` as a command that runs in a namespace.
     ///
@@ -55,7 +55,7 @@ extension DiagnosisInput {
     ///
     /// - Parameter name: below `net.ipv4.conf.INTERFACE`.
     func interfaceSetting(_ netns: String, _ interface: String, _ name: String, _ value: Int) -> String? {
-        // sysctl reads patterns and assignments out of what it is given.
+        // sysctl reads patterns and assignments out of its arguments.
         let isPlain = interface.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-_.@:+".contains($0)) }
         guard isPlain, !interface.isEmpty else { return nil }
         // Between slashes a dot is part of a name.

@@ -1,7 +1,7 @@
 public import Aggregation
 internal import TraceModel
 
-/// `/findings`: what is wrong, from journeys, rules and settings together.
+/// `/findings`: faults found from journeys, rules and settings together.
 public struct FindingsReport: Codable, Sendable, Equatable {
     public var schema = 1
     public var generatedAt: String
@@ -60,7 +60,7 @@ public struct Cure: Codable, Sendable, Equatable {
     public var netns: String
     /// As a shell takes it, in the namespace of ipt-trace itself.
     public var command: String
-    /// What is wrong without it.
+    /// The fault that it mends.
     public var reason: String
 }
 

@@ -90,7 +90,7 @@ enum Phrase {
         "\(step.table)/\(step.chainText) in \(step.netns)"
     }
 
-    /// What is missing from the picture; `nil` where nothing is.
+    /// Losses that make the report incomplete; `nil` where there are none.
     static func doubts(_ completeness: Completeness) -> String? {
         var parts: [String] = []
         if completeness.lost > 0 { parts.append("\(completeness.lost) events lost") }

@@ -3,7 +3,7 @@ internal import LinuxSupport
 internal import TraceModel
 internal import WireFormat
 
-/// What is taken out of nf_tables in one transaction: probes, and the chains and tables that came with them.
+/// Objects to delete from nf_tables in one transaction: probes, and the chains and tables that came with them.
 package struct NFTablesRemoval: Sendable {
     /// Rules by their handles, each with its chain.
     package struct Rule: Hashable, Sendable {

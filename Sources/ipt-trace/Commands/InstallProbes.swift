@@ -89,7 +89,7 @@ struct InstallProbes: AsyncParsableCommand {
 }
 
 extension InstallProbes {
-    /// Runs `body`; Ctrl-C cancels it, so that it can take back what it has done.
+    /// Runs `body`; Ctrl-C cancels it, so that it can take back its changes.
     static func interruptibly<Result: Sendable>(_ body: @escaping @Sendable () async throws -> Result) async throws -> Result {
         let stop = StopSignal()
         let work = Task { try await body() }

@@ -10,7 +10,7 @@ import TraceModel
 struct TraceCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "trace",
-        abstract: "Answers a question asked now: probes in, packets as they end on the terminal, probes out.",
+        abstract: "Trace matching packets live, then remove the probes.",
         discussion: """
             The probes go however this ends; even when it is killed, a helper process takes them out. A match that names \
             an address sees one direction only, and may lose the packet where the address is translated.
@@ -106,7 +106,7 @@ struct TraceCommand: AsyncParsableCommand {
             await group.waitForAll()
         }
         if let last = collector.stop() {
-            // What was still under way has ended with the collector.
+            // Open journeys have ended with the collector.
             if count == nil { try show(feed.take().journeys) }
             Terminal.note("\(Summary.text(last))")
         }

@@ -29,7 +29,7 @@ enum FamilyChoice: String, ExpressibleByArgument, CaseIterable {
     }
 }
 
-/// What is probed and what is matched: shared by `install-probes` and `trace`.
+/// Options for places and matches of probes, shared by `install-probes` and `trace`.
 struct ProbeFilterOptions: ParsableArguments {
     @Option(help: "ipv4, ipv6 or both.")
     var family: FamilyChoice = .both
