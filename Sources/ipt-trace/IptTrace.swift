@@ -11,7 +11,7 @@ import Ruleset
 struct IptTrace: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "ipt-trace",
-        abstract: "Shows which way packets take through iptables, from what the kernel reports.",
+        abstract: "Show the paths of packets through iptables, from the kernel's own reports.",
         discussion: """
             A packet goes astray and you want to know where: put probes in, collect, look.
 

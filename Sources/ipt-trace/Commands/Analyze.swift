@@ -11,7 +11,7 @@ import TraceModel
 
 struct Analyze: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "The same answers from files: captures of NFLOG, recordings, kernel logs. Needs no root and no firewall.",
+        abstract: "Analyze NFLOG captures, recordings and kernel logs; needs no root.",
         discussion: """
             Reads pcap and pcapng as tcpdump -i nflog:5 and collect --record write them, and kernel logs as dmesg, \
             journalctl -k, /dev/kmsg and syslog's files have them; gzip and zstd are unpacked. Several files are merged by \

@@ -12,7 +12,7 @@ import Ruleset
 
 struct Collect: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Receives what the probes report, puts packets' ways together, and serves them over HTTP.",
+        abstract: "Receive the probes' events, join them into journeys, serve the results over HTTP.",
         discussion: """
             Binds the NFLOG group in every namespace. Ctrl-C ends it with a summary; the probes stay.
 

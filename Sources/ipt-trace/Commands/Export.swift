@@ -9,7 +9,7 @@ import Synchronization
 
 struct Export: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Writes journeys as NDJSON, one per line, for other programs.",
+        abstract: "Write journeys as NDJSON, one per line, for other programs.",
         discussion: """
             From files every journey, as it ends; from a collector the latest that it keeps. docs/export.md has the schema.
 

@@ -9,7 +9,7 @@ import TraceModel
 struct InstallProbes: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "install-probes",
-        abstract: "Puts a probe at the head of every chain of every table.",
+        abstract: "Put a probe at the head of every chain of every table.",
         discussion: """
             A probe is an NFLOG (or LOG) rule: it reports each packet and changes none. Every table is applied as one \
             iptables-restore --noflush transaction; if one fails, all that were applied are taken back. Probes go inert \

@@ -9,7 +9,7 @@ import Reports
 struct LabCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "lab",
-        abstract: "Networks to learn from, in namespaces of their own; no root needed, this machine's rules untouched.",
+        abstract: "Run example networks in namespaces of their own; needs no root, leaves this machine's rules alone.",
         discussion: """
               ipt-trace lab run ping
               ipt-trace lab run ping --variant forward-drop
@@ -58,7 +58,7 @@ struct LabVariantOption: ParsableArguments {
 }
 
 struct LabList: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "list", abstract: "Lists the networks.")
+    static let configuration = CommandConfiguration(commandName: "list", abstract: "List the networks.")
 
     private struct Entry: Encodable {
         struct Variant: Encodable {
@@ -92,7 +92,7 @@ struct LabList: ParsableCommand {
 struct LabRun: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "run",
-        abstract: "Sets a network up, traces its traffic with the commands a person would type, and takes it down.")
+        abstract: "Set a network up, trace its traffic with the commands that a person would type, and take it down.")
 
     @OptionGroup var argument: LabNameArgument
     @OptionGroup var option: LabVariantOption
@@ -165,7 +165,7 @@ struct LabRun: AsyncParsableCommand {
 struct LabJudge: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "judge",
-        abstract: "Holds a recording of a network's traffic against what must come of it; needs no kernel.",
+        abstract: "Compare a recording of a network's traffic with the result expected of it; needs no kernel.",
         discussion: """
               ipt-trace lab run ping --record ping.pcapng
               ipt-trace lab judge ping ping.pcapng
@@ -191,7 +191,7 @@ struct LabJudge: AsyncParsableCommand {
 
 struct LabUp: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "up", abstract: "Sets a network up and leaves it there, for lab shell; lab down takes it away.")
+        commandName: "up", abstract: "Set a network up and leave it there, for lab shell; lab down takes it away.")
 
     @OptionGroup var argument: LabNameArgument
     @OptionGroup var option: LabVariantOption
@@ -233,7 +233,7 @@ struct LabUp: AsyncParsableCommand {
 struct LabShell: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "shell",
-        abstract: "A shell inside a network that is up, as its root; or one command.",
+        abstract: "Start a shell inside a network that is up, as its root; or run one command.",
         discussion: """
               ipt-trace lab shell ping
               ipt-trace lab shell ping -- ip netns exec guest ping -c 1 8.8.8.8
@@ -258,7 +258,7 @@ struct LabShell: AsyncParsableCommand {
 
 struct LabDown: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "down", abstract: "Takes a network down, with everything in it.")
+        commandName: "down", abstract: "Take a network down, with everything in it.")
 
     @OptionGroup var argument: LabNameArgument
 

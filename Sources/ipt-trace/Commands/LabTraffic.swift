@@ -8,7 +8,7 @@ import Reports
 /// takes.
 struct LabServe: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "serve", abstract: "Answers TCP connections and UDP datagrams, for traffic in a lab.",
+        commandName: "serve", abstract: "Answer TCP connections and UDP datagrams, for traffic in a lab.",
         discussion: """
               ipt-trace lab serve 80
               ipt-trace lab serve 80 --address ::
@@ -63,7 +63,7 @@ struct LabServe: ParsableCommand {
 /// A client for the gallery's networks.
 struct LabConnect: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "connect", abstract: "Connects and reads an answer, for traffic in a lab; fails where none comes.",
+        commandName: "connect", abstract: "Connect and read an answer, for traffic in a lab; fail where none comes.",
         discussion: "  ipt-trace lab connect 10.0.2.15 8080")
 
     @Argument var address: String
@@ -94,7 +94,7 @@ struct LabConnect: ParsableCommand {
 /// A sender that wants no answer.
 struct LabSend: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "send", abstract: "Sends one UDP datagram, to a multicast group too, for traffic in a lab.",
+        commandName: "send", abstract: "Send one UDP datagram, to a multicast group too, for traffic in a lab.",
         discussion: "  ipt-trace lab send 239.1.1.1 5000")
 
     @Argument var address: String

@@ -8,7 +8,7 @@ import TraceModel
 struct ProbesCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "probes",
-        abstract: "Lists the probes: where they are, what they counted, whether they are still in place.",
+        abstract: "List the probes: places, counters, and whether they are still in place.",
         discussion: """
             Other programs' LOG and NFLOG rules count as probes too. `lost` means that the journal has a probe that is \
             no longer among the rules; `covered` that rules were put before it; `expired` that its time is over.

@@ -8,7 +8,7 @@ import Ruleset
 struct RemoveProbes: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "remove-probes",
-        abstract: "Takes out our probes and nothing else.",
+        abstract: "Remove the probes and nothing else.",
         discussion: """
             With --verify it exits with 2 unless the rules are as they were before the probes came, counters aside, and \
             prints each line that differs.

@@ -7,7 +7,7 @@ import TraceModel
 
 struct Report: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Prints what a running collector has found out, or what a recording holds.",
+        abstract: "Print a report from a running collector, a recording, a capture or a log.",
         discussion: """
               ipt-trace report paths
               ipt-trace report precedence --format markdown
@@ -76,7 +76,7 @@ struct PathFilterOptions: ParsableArguments {
 
 struct PathsCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "paths", abstract: "Which ways packets took, with their outcome.",
+        commandName: "paths", abstract: "Print the paths of packets with their outcomes.",
         discussion: """
               ipt-trace report paths --outcome dropped
               ipt-trace report paths --proto icmp --format mermaid
@@ -90,7 +90,7 @@ struct PathsCommand: AsyncParsableCommand {
 
 struct PrecedenceCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "precedence", abstract: "In which order chains ran, by namespace and direction, as packets showed it.",
+        commandName: "precedence", abstract: "Print the observed order of chains, by namespace and direction.",
         discussion: "  ipt-trace report precedence --format markdown")
 
     @OptionGroup var options: ReportOptions
@@ -100,7 +100,7 @@ struct PrecedenceCommand: AsyncParsableCommand {
 
 struct FlowsCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "flows", abstract: "Connections: original and reply, whatever translation did to their addresses.",
+        commandName: "flows", abstract: "Print connections, original and reply, across address translation.",
         discussion: "  ipt-trace report flows --format json")
 
     @OptionGroup var options: ReportOptions
@@ -115,7 +115,7 @@ struct FlowsCommand: AsyncParsableCommand {
 
 struct DropsCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "drops", abstract: "Where packets vanished, between which two probes.",
+        commandName: "drops", abstract: "Print where packets were dropped, between which two probes.",
         discussion: "  ipt-trace report drops --format markdown")
 
     @OptionGroup var options: ReportOptions
@@ -130,7 +130,7 @@ struct DropsCommand: AsyncParsableCommand {
 
 struct FindingsCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "findings", abstract: "What is wrong, why, and the command that would mend it.",
+        commandName: "findings", abstract: "Print faults with their reasons and the commands that mend them.",
         discussion: "  ipt-trace report findings --format json")
 
     @OptionGroup var options: ReportOptions
