@@ -65,11 +65,11 @@ final class RawClient: Sendable {
         }
     }
 
-    /// Whether the server has closed the connection; false where it has not within a second.
+    /// Whether the server has closed the connection; false where it has not within 20 s: the machine may be busy.
     var isClosedByServer: Bool {
         var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
         var byte: UInt8 = 0
-        return unsafe poll(&entry, 1, 1000) == 1 && recv(descriptor, &byte, 1, Int32(MSG_PEEK)) <= 0
+        return unsafe poll(&entry, 1, 20_000) == 1 && recv(descriptor, &byte, 1, Int32(MSG_PEEK)) <= 0
     }
 
     /// Closes so that the server gets a reset.
