@@ -37,11 +37,16 @@ public struct TraceRoutes: Sendable {
         do {
             let target = try Target(request.path ?? "/")
             switch target.components.first {
-            case nil: return .now(.text(index))
+            case nil:
+                try target.checkAllAreTaken()
+                return .now(.text(index))
             // 200 in any case: starting the collector anew, as a probe of Kubernetes would, makes no room on a disk.
             case "healthz" where target.components.count == 1:
+                try target.checkAllAreTaken()
                 return .now(try .json(HealthReport(recording: recording(), troubles: troubles())))
-            case "probes" where target.components.count == 1: return .later { await probesAnswer() }
+            case "probes" where target.components.count == 1:
+                try target.checkAllAreTaken()
+                return .later { await probesAnswer() }
             default: break
             }
             guard let render = try rendering(of: target) else {

@@ -27,10 +27,10 @@ public struct Completeness: Codable, Sendable, Equatable {
     public var followedOneIn: UInt64?
     /// Of this many flows the probes report one (`--sample`); `nil` where they report all.
     public var sampledOneIn: UInt64?
-    /// Microseconds by which what has been received lags behind what has happened; `nil` where that is less than 100 ms.
+    /// Microseconds by which receiving lags behind the kernel's events; `nil` below 100 ms.
     public var behindUs: UInt64?
     /// Times for which a recording holds nothing, or not all: it was cut off, or could not be written. `nil` where there are
-    /// none. What was under way then is not known to have been dropped.
+    /// none. A journey open at such a time is not called dropped.
     public var gaps: UInt64?
     /// Namespaces that should be followed and are not; `nil` where all are. What packets do there is in no report.
     public var namespacesLeftOut: UInt64?

@@ -8,9 +8,9 @@ public struct PathRecord: Sendable {
     public var doubt: Doubt
     /// Where they were dropped: the probes of which they should have reached one next.
     public var expected: [UInt32]
-    /// With the place of their numbers among the table's tallies.
+    /// Transport protocols of the path's packets, each with the index of its count in the table's tallies.
     var protocols: [(key: UInt8, tally: Int)] = []
-    /// The same, at most `PathRecord.translationLimit`.
+    /// Translations of the path's packets, each with the index of its count; at most `PathRecord.translationLimit`.
     var translations: [(key: TranslationRecord, tally: Int)] = []
     /// Addresses and ports that occurred, at most `PathRecord.endpointLimit` of each.
     public var addresses: Set<IPAddress> = []

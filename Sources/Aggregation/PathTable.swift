@@ -63,7 +63,7 @@ public struct PathTable: Sendable {
         return tallies.count - 1
     }
 
-    /// The same for a translation; `nil` where the path has no room for it.
+    /// The number under which packets with a translation are counted, for `count`; `nil` where the path has no room for it.
     mutating func tally(of translation: TranslationRecord, _ index: Int) -> Int? {
         if let known = records[index].translations.first(where: { $0.key == translation }) { return known.tally }
         guard records[index].translations.count < PathRecord.translationLimit else { return nil }

@@ -37,9 +37,9 @@ public struct TraceAggregate: Sendable {
     private var familiar = AggregationCache()
     /// Of the paths and packets whose addresses were noted lately, by a few bits of the hash.
     private var noted = [UInt64](repeating: 0, count: 1 << 12)
-    /// Used again for each journey.
+    /// Translations of the present journey; the buffer is reused.
     private var translations: [TranslationRecord] = []
-    /// The same.
+    /// Tallies of the present journey; the buffer is reused.
     private var tallies: [Int] = []
 
     private var recent: [JourneyRecord] = []

@@ -36,12 +36,10 @@ public final class ByteStream {
         }
         guard descriptor >= 0 else { throw .cannotOpen(file: name, code: errno) }
         decoder = .none
+        // All properties are set: from here on `deinit` closes the descriptor where this throws.
         var status = stat()
         if unsafe fstat(descriptor, &status) == 0 {
-            guard status.st_mode & S_IFMT != S_IFDIR else {
-                close(descriptor)
-                throw .cannotOpen(file: name, code: EISDIR)
-            }
+            guard status.st_mode & S_IFMT != S_IFDIR else { throw .cannotOpen(file: name, code: EISDIR) }
             if status.st_mode & S_IFMT == S_IFREG {
                 size = UInt64(status.st_size)
                 isRegular = true
@@ -58,8 +56,7 @@ public final class ByteStream {
             head += first[..<count]
         }
         if let format = UnreadFormat.allCases.first(where: { $0.begins(head) }) {
-            // `deinit` does not run for an object whose initialiser throws before the end.
-            throw .unsupportedCompression(file: name, format: format.rawValue, unpacker: format.unpacker(path))
+            throw .unsupportedCompression(file: name, format: format.rawValue, unpacker: format.unpacker)
         }
         if head.starts(with: [0x1F, 0x8B]) {
             decoder = .gzip(GzipDecoder())

@@ -12,7 +12,7 @@ public enum CaptureError: Error, Equatable, Sendable {
     case isLink(file: String)
     /// Neither a capture nor text.
     case unknownFormat(file: String)
-    /// Compressed in a format that is not read; `unpacker` is a command that writes the content to stdout.
+    /// Compressed in a format that is not read; `unpacker` is a command that writes the content of the file behind it to stdout.
     case unsupportedCompression(file: String, format: String, unpacker: String)
     case invalidRules(file: String, message: String)
     case invalidArgument(String)
@@ -34,7 +34,7 @@ extension CaptureError: CustomStringConvertible {
             "\(file) is neither a capture (pcap, pcapng) nor a kernel log. Captures are made with: "
                 + "tcpdump -i nflog:5 -w FILE, or ipt-trace collect --record FILE"
         case .unsupportedCompression(let file, let format, let unpacker):
-            "\(file) is compressed with \(format), which is not read. Unpack it on the way: \(unpacker) | ipt-trace analyze -"
+            "\(file) is compressed with \(format), which is not read. Unpack it on the way: \(unpacker) FILE | ipt-trace analyze -"
         case .invalidRules(let file, let message):
             "\(file) is not what iptables-save prints: \(message)"
         case .invalidArgument(let message): message

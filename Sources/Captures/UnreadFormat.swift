@@ -15,15 +15,13 @@ enum UnreadFormat: String, CaseIterable {
         }
     }
 
-    /// The command that unpacks such a file to stdout.
-    ///
-    /// - Parameter file: its path.
-    func unpacker(_ file: String) -> String {
+    /// The command that unpacks a file, named behind it, to stdout.
+    var unpacker: String {
         switch self {
-        case .xz: "xz -dc \(file)"
-        case .bzip2: "bzip2 -dc \(file)"
-        case .lz4: "lz4 -dc \(file)"
-        case .zip: "unzip -p \(file)"
+        case .xz: "xz -dc"
+        case .bzip2: "bzip2 -dc"
+        case .lz4: "lz4 -dc"
+        case .zip: "unzip -p"
         }
     }
 }

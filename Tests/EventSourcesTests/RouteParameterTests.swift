@@ -30,6 +30,8 @@ import TraceModel
             ("/paths?limit=3&limit=4", "limit is given twice"), ("/paths?netns=", "netns has no value"),
             ("/paths?address=host", "address is one address"), ("/paths?outcome=gone", "outcome is one of"),
             ("/paths/abc?limit=1", "it takes none"), ("/namespaces?netns=host", "it takes none"),
+            ("/?limit=1", "it takes none"),
+            ("/healthz?verbose=1", "it takes none"), ("/probes?netns=host", "it takes none"),
         ])
     func refused(_ path: String, _ message: String) async {
         let answer = await answer(path)

@@ -100,7 +100,7 @@ import TraceModel
     func unreadFormats(_ bytes: [UInt8], _ unpacker: String) throws {
         try withFile(bytes) { path in
             let error = #expect(throws: CaptureError.self) { _ = try ByteStream(path: path) }
-            #expect(error?.description.contains("\(unpacker) \(path) | ipt-trace analyze -") == true)
+            #expect(error?.description.contains("\(unpacker) FILE | ipt-trace analyze -") == true)
         }
     }
 }
