@@ -49,7 +49,8 @@ let product: [Target] = [
             "TraceModel", "WireFormat", "LinuxSupport", "Captures", "Ruleset", "Correlation", "Aggregation", "Engine",
             "HostLayout", "CNetfilterLog", logging,
         ]),
-    module("Reports", ["TraceModel", "Aggregation"]),
+    module("Diagnosis", ["TraceModel", "Aggregation"]),
+    module("Reports", ["TraceModel", "Aggregation", "Diagnosis"]),
     module("HTTPServer", ["LinuxSupport", httpTypes, logging]),
     module("API", ["TraceModel", "Aggregation", "Reports", "HTTPServer", httpTypes]),
     .target(
@@ -111,7 +112,7 @@ let testTargets: [Target] = [
     tests("ArchitectureTests", []),
     tests("WireFormatTests", ["WireFormat", "TraceModel"]),
     tests("CorrelationTests", ["Correlation", "TraceModel"]),
-    tests("ReportsTests", ["Aggregation", "Reports", "TraceModel"]),
+    tests("ReportsTests", ["Aggregation", "Diagnosis", "Reports", "TraceModel"]),
     tests("RulesetTests", ["LinuxSupport", "Ruleset", "TraceModel", "WireFormat"]),
     .testTarget(
         name: "FuzzTests",
@@ -129,7 +130,7 @@ let testTargets: [Target] = [
     tests("EngineTests", ["Engine", "Correlation", "Aggregation", "Reports", "TraceModel", "WireFormat"]),
     tests("HTTPServerTests", ["HTTPServer", httpTypes, logging]),
     tests("LabTests", ["Lab"]),
-    tests("LiveTests", ["Lab", "LinuxSupport", "Aggregation", "Reports", "ipt-trace", "flood"]),
+    tests("LiveTests", ["Lab", "LinuxSupport", "Aggregation", "Diagnosis", "Reports", "ipt-trace", "flood"]),
 ]
 
 let package = Package(

@@ -46,4 +46,19 @@ public struct TraceSnapshot: Sendable {
         self.flowCount = flowCount ?? flows.count
         self.journeys = journeys
     }
+
+    /// Indices of the paths that `isWanted` takes: most packets first, of equal ones the earlier.
+    public func pathsByPackets(where isWanted: (Int) -> Bool = { _ in true }) -> [Int] {
+        // Records are large: only their sort keys are copied.
+        var chosen: [(index: Int, packets: UInt64, firstSeen: Int64)] = []
+        for index in paths.indices where isWanted(index) {
+            chosen.append((index, paths.counts(index).packets, paths.counts(index).firstSeen))
+        }
+        return chosen.sorted { ($1.packets, $0.firstSeen, $0.index) < ($0.packets, $1.firstSeen, $1.index) }.map(\.index)
+    }
+
+    /// At most `limit` flows, the latest first.
+    public func latestFlows(_ limit: Int) -> [FlowRecord] {
+        Array(flows.sorted { ($1.lastSeen, $0.serial) < ($0.lastSeen, $1.serial) }.prefix(max(0, limit)))
+    }
 }

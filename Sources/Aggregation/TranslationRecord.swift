@@ -19,4 +19,6 @@ public struct TranslationRecord: Sendable, Hashable {
     /// 0 where ports play no role.
     public var fromPort: UInt16
     public var toPort: UInt16
+
+    public var hasPorts: Bool { fromPort != 0 || toPort != 0 }
 }

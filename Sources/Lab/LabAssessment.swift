@@ -13,7 +13,7 @@ public struct LabAssessment: Encodable, Sendable {
     public var asExpected: Bool
     public var checks: [Check]
     public var paths: PathsReport
-    public var findings: [Finding]
+    public var findings: [FindingReport]
 
     /// - Parameters:
     ///   - traffic: by command, whether it ended as it should; none of a recording.

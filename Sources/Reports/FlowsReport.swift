@@ -36,9 +36,8 @@ public struct FlowReport: Codable, Sendable, Equatable {
 
 extension TraceSnapshot {
     public func flowsReport(limit: Int = 100) -> FlowsReport {
-        let latest = flows.sorted { ($1.lastSeen, $0.serial) < ($0.lastSeen, $1.serial) }.prefix(max(0, limit))
-        return FlowsReport(
-            generatedAt: Timestamp.text(generatedAt), completeness: completeness, flows: latest.map(describe))
+        FlowsReport(
+            generatedAt: Timestamp.text(generatedAt), completeness: completeness, flows: latestFlows(limit).map(describe))
     }
 
     private func describe(_ flow: FlowRecord) -> FlowReport {
@@ -55,13 +54,12 @@ extension TraceSnapshot {
 
     private func describe(_ side: FlowRecord.Side) -> FlowReport.Side {
         let tuple = side.tuple
-        let hasPorts = !tuple.isICMP && (tuple.sourcePort != 0 || tuple.destinationPort != 0)
         var outcomes: [String: UInt64] = [:]
         for outcome in Outcome.allCases where side.outcomes[outcome] > 0 { outcomes[outcome.name] = side.outcomes[outcome] }
         return FlowReport.Side(
             source: "\(tuple.source)", destination: "\(tuple.destination)",
-            sourcePort: hasPorts ? Int(tuple.sourcePort) : nil,
-            destinationPort: hasPorts ? Int(tuple.destinationPort) : nil, packets: side.packets, bytes: side.bytes,
+            sourcePort: tuple.hasPorts ? Int(tuple.sourcePort) : nil,
+            destinationPort: tuple.hasPorts ? Int(tuple.destinationPort) : nil, packets: side.packets, bytes: side.bytes,
             outcomes: outcomes, paths: side.paths.filter { $0 < paths.count }.map { pathID($0) },
             latestJourney: "\(TraceID(run: run, serial: side.latestJourney))")
     }

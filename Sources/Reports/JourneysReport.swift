@@ -1,4 +1,5 @@
 public import Aggregation
+internal import Diagnosis
 public import TraceModel
 
 /// `/journeys`: the latest packets one by one, newest first.
@@ -108,22 +109,15 @@ extension TraceContext {
                 steps.append(describe(step, detail))
             }
         }
-        var ending: PathReport.Ending?
-        if journey.outcome == .dropped, let last = journey.legs.last.flatMap({ routes.steps(of: $0.route).last }) {
-            ending = self.ending(
-                journey.legs.last.map { routes.steps(of: $0.route) } ?? [], after: last, expected: journey.expected,
-                packets: 1, spent: journey.isSpent ? 1 : 0,
-                martian: journey.hasMartianSource ? 1 : 0)
-        }
-        let hasPorts = !tuple.isICMP && (tuple.sourcePort != 0 || tuple.destinationPort != 0)
         return JourneyReport(
             carries: describe(journey.carries, journey: nil), carriedBy: describe(journey.carriedBy, journey: nil),
-            id: journeyID(journey), outcome: journey.outcome.name, reason: journey.doubt.explanation, droppedBetween: ending,
+            id: journeyID(journey), outcome: journey.outcome.name, reason: journey.doubt.explanation,
+            droppedBetween: dropSite(of: journey).map(describe),
             ambiguous: journey.isAmbiguous, direction: record.direction.name,
             firstSeen: Timestamp.text(journey.firstSeen), lastSeen: Timestamp.text(journey.lastSeen),
             protocol: TransportProtocol.name(tuple.transport), source: "\(tuple.source)",
-            destination: "\(tuple.destination)", sourcePort: hasPorts ? Int(tuple.sourcePort) : nil,
-            destinationPort: hasPorts ? Int(tuple.destinationPort) : nil,
+            destination: "\(tuple.destination)", sourcePort: tuple.hasPorts ? Int(tuple.sourcePort) : nil,
+            destinationPort: tuple.hasPorts ? Int(tuple.destinationPort) : nil,
             icmpType: tuple.isICMP ? Int(journey.packet.icmpType) : nil,
             icmpSequence: tuple.isICMP ? Int(journey.packet.icmpSequence) : nil, bytes: Int(journey.packet.length),
             steps: steps,

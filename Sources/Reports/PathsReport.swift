@@ -1,4 +1,5 @@
 public import Aggregation
+internal import Diagnosis
 public import TraceModel
 
 /// `/paths`: the ways that packets take, most packets first.
@@ -93,16 +94,11 @@ public struct PathFilter: Sendable {
 
 extension TraceSnapshot {
     public func pathsReport(_ filter: PathFilter = PathFilter()) -> PathsReport {
-        // Records are large: only their sort keys are copied.
-        var chosen: [(index: Int, packets: UInt64, firstSeen: Int64)] = []
-        for index in paths.indices where filter.takesAll || matches(index, filter) {
-            chosen.append((index, paths.counts(index).packets, paths.counts(index).firstSeen))
-        }
-        chosen.sort { ($1.packets, $0.firstSeen, $0.index) < ($0.packets, $1.firstSeen, $1.index) }
+        let chosen = pathsByPackets { filter.takesAll || matches($0, filter) }
         return PathsReport(
             generatedAt: Timestamp.text(generatedAt), since: Timestamp.text(since), completeness: completeness,
             unplaced: unplaced.map(PathsReport.Unresolved.init),
-            paths: chosen.prefix(max(0, filter.limit)).map { describePath($0.index) })
+            paths: chosen.prefix(max(0, filter.limit)).map(describePath))
     }
 
     public func pathReport(id: String) -> PathReport? {
@@ -133,18 +129,11 @@ extension TraceSnapshot {
         let counts = paths.counts(index)
         let steps = path.routes.flatMap { routes.steps(of: $0) }
         let tuple = path.example.journey.packet.tuple
-        let hasPorts = !tuple.isICMP && (tuple.sourcePort != 0 || tuple.destinationPort != 0)
         let translations = paths.translations(index).map {
             context.describe($0.translation, packets: $0.packets, routes: path.routes)
         }
         .sorted {
             ($0.step, $1.packets, $0.kind, $0.from, $0.to) < ($1.step, $0.packets, $1.kind, $1.from, $1.to)
-        }
-        var ending: PathReport.Ending?
-        if path.outcome == .dropped, let last = steps.last {
-            ending = context.ending(
-                path.routes.last.map(routes.steps) ?? [], after: last, expected: path.expected, packets: counts.packets,
-                spent: counts.spent, martian: counts.martian)
         }
         var protocols: [String: UInt64] = [:]
         for (number, count) in paths.protocols(index) { protocols[TransportProtocol.name(number), default: 0] += count }
@@ -152,13 +141,14 @@ extension TraceSnapshot {
             id: pathID(index), packets: counts.packets, bytes: counts.bytes, firstSeen: Timestamp.text(counts.firstSeen),
             lastSeen: Timestamp.text(counts.lastSeen), medium: path.medium(in: context).rawValue, outcome: path.outcome.name,
             reason: path.doubt.explanation,
-            droppedBetween: ending, direction: counts.replies == 0 ? "original" : counts.originals == 0 ? "reply" : "both",
+            droppedBetween: dropSite(ofPath: index).map(context.describe),
+            direction: counts.replies == 0 ? "original" : counts.originals == 0 ? "reply" : "both",
             ambiguous: counts.ambiguous, protocols: protocols, steps: steps.map(context.describe), translations: translations,
             example: PathReport.Example(
                 journey: context.journeyID(path.example.journey), protocol: TransportProtocol.name(tuple.transport),
                 source: "\(tuple.source)", destination: "\(tuple.destination)",
-                sourcePort: hasPorts ? Int(tuple.sourcePort) : nil,
-                destinationPort: hasPorts ? Int(tuple.destinationPort) : nil,
+                sourcePort: tuple.hasPorts ? Int(tuple.sourcePort) : nil,
+                destinationPort: tuple.hasPorts ? Int(tuple.destinationPort) : nil,
                 carries: describe(path.example.journey.carries), carriedBy: describe(path.example.journey.carriedBy)))
     }
 
@@ -171,6 +161,12 @@ extension TraceSnapshot {
 }
 
 extension TraceContext {
+    func describe(_ site: DropSite) -> PathReport.Ending {
+        PathReport.Ending(
+            after: describe(site.after), before: site.before.map(describeProbe), suspects: site.suspects.map(\.description),
+            causes: site.causes.map(\.rawValue))
+    }
+
     func describeProbe(_ probe: UInt32) -> StepReport {
         describe(Step(probe: probe, inInterface: 0, outInterface: 0))
     }

@@ -68,10 +68,10 @@ extension TraceContext {
         let namespace = self.routes.steps(of: routes[translation.leg]).first.map {
             layout.namespaces[layout.probes[Int($0.probe)].namespace].name
         }
-        let hasPorts = translation.fromPort != 0 || translation.toPort != 0
         return TranslationReport(
             kind: translation.kind.rawValue, netns: namespace ?? "", from: "\(translation.from)", to: "\(translation.to)",
-            fromPort: hasPorts ? Int(translation.fromPort) : nil, toPort: hasPorts ? Int(translation.toPort) : nil,
+            fromPort: translation.hasPorts ? Int(translation.fromPort) : nil,
+            toPort: translation.hasPorts ? Int(translation.toPort) : nil,
             packets: packets, step: visibleStep(of: translation, routes: routes))
     }
 }

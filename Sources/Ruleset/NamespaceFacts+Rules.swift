@@ -53,7 +53,8 @@ extension NamespaceFacts {
                 Redirection(
                     family: family, backend: backend, chain: rule.chain, match: match,
                     isReachedFromOutput: hooks[rule.chain]?.contains(.output) == true,
-                    outputArguments: match.isPartial ? nil : conditions.words(for: "OUTPUT") + rule.action, text: rule.text))
+                    outputArguments: match.isPartial ? nil : conditions.words(for: "OUTPUT") + rule.action,
+                    sharesOut: conditions.usesModule("statistic"), text: rule.text))
         }
     }
 }

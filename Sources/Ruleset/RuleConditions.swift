@@ -99,6 +99,9 @@ struct RuleConditions {
         return words.indices.filter { !left.contains($0) }.map { words[$0] }
     }
 
+    /// Whether the rule loads a match module (`-m`).
+    func usesModule(_ name: String) -> Bool { conditions.contains { $0.option == "-m" && $0.arguments == [name] } }
+
     /// The part that a packet's addresses, ports, protocol and interfaces decide.
     ///
     /// - Parameter chain: the chain whose packets it is compared with; conditions that the chain refuses are left out.

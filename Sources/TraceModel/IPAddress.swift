@@ -41,6 +41,13 @@
     }
 }
 
+extension IPAddress: Comparable {
+    /// By number; IPv4 before IPv6.
+    public static func < (one: IPAddress, other: IPAddress) -> Bool {
+        (one.family.rawValue, one.high, one.low) < (other.family.rawValue, other.high, other.low)
+    }
+}
+
 extension IPAddress: CustomStringConvertible {
     /// Dotted decimal, or the canonical IPv6 text of RFC 5952.
     public var description: String {

@@ -61,6 +61,19 @@ public struct Layout: Sendable {
         return probes[index]
     }
 
+    /// `nil` where there is none at this index.
+    public func namespace(_ index: Int) -> NamespaceLayout? { namespaces.indices.contains(index) ? namespaces[index] : nil }
+
+    /// Indices of the namespaces that share the name of one: NFLOG and the kernel log report a namespace as one each.
+    public func namespaces(named index: Int) -> Set<Int> {
+        Set(namespaces.indices.filter { namespaces[$0].name == namespace(index)?.name })
+    }
+
+    /// Indices of namespaces by name, in the order of the names.
+    public var namespacesByName: [(name: String, indices: Set<Int>)] {
+        Dictionary(grouping: namespaces.indices) { namespaces[$0].name }.sorted { $0.key < $1.key }.map { ($0, Set($1)) }
+    }
+
     public func interfaceName(_ index: UInt32, namespace: Int) -> String? {
         guard index != 0 else { return nil }
         return namespaces[namespace].interfaces[index]?.name ?? "if\(index)"

@@ -12,12 +12,14 @@ public struct NamespaceFacts: Sendable, Equatable, Codable {
         /// The rule's arguments behind `-A OUTPUT`, without conditions that OUTPUT refuses; `nil` where that is no rule of
         /// the same meaning.
         public var outputArguments: [String]?
+        /// Whether the rule takes a share of the connections only (`-m statistic`).
+        public var sharesOut: Bool
         /// The rule as iptables-save prints it.
         public var text: String
 
         public init(
             family: AddressFamily, backend: Backend?, chain: String, match: RuleMatch, isReachedFromOutput: Bool,
-            outputArguments: [String]?, text: String
+            outputArguments: [String]?, sharesOut: Bool = false, text: String
         ) {
             self.family = family
             self.backend = backend
@@ -25,6 +27,7 @@ public struct NamespaceFacts: Sendable, Equatable, Codable {
             self.match = match
             self.isReachedFromOutput = isReachedFromOutput
             self.outputArguments = outputArguments
+            self.sharesOut = sharesOut
             self.text = text
         }
     }
@@ -201,7 +204,8 @@ extension NamespaceFacts.Redirection {
             match: try values.decodeIfPresent(RuleMatch.self, forKey: .match)
                 ?? PlainConditions.match(of: text, from: decoder),
             isReachedFromOutput: try values.decodeIfPresent(Bool.self, forKey: .isReachedFromOutput) ?? (chain != "PREROUTING"),
-            outputArguments: try values.decodeIfPresent([String].self, forKey: .outputArguments), text: text)
+            outputArguments: try values.decodeIfPresent([String].self, forKey: .outputArguments),
+            sharesOut: try values.decodeIfPresent(Bool.self, forKey: .sharesOut) ?? text.contains("-m statistic "), text: text)
     }
 }
 

@@ -151,6 +151,9 @@ extension Packet {
             transport: transport)
     }
 
+    /// Whether ports are part of the packet: not of ICMP, and not of what has none, whose ports are 0.
+    public var hasPorts: Bool { !isICMP && (sourcePort != 0 || destinationPort != 0) }
+
     @inlinable public var isICMP: Bool { transport == TransportProtocol.icmp || transport == TransportProtocol.icmpv6 }
 }
 
@@ -191,7 +194,7 @@ extension PacketTuple: Hashable {
 extension PacketTuple: CustomStringConvertible {
     public var description: String {
         let name = TransportProtocol.name(transport)
-        if isICMP || (sourcePort == 0 && destinationPort == 0) { return "\(name) \(source) → \(destination)" }
+        guard hasPorts else { return "\(name) \(source) → \(destination)" }
         return "\(name) \(endpoint(source, sourcePort)) → \(endpoint(destination, destinationPort))"
     }
 
@@ -207,6 +210,10 @@ public enum TransportProtocol {
     public static let udp: UInt8 = 17
     public static let icmpv6: UInt8 = 58
     public static let sctp: UInt8 = 132
+    public static let dccp: UInt8 = 33
+
+    /// Protocols of which iptables takes `--dport`.
+    public static let withPortOptions: Set<UInt8> = [tcp, udp, sctp, dccp]
 
     private static let names: [UInt8: String] = [
         1: "icmp", 2: "igmp", 4: "ipip", 6: "tcp", 17: "udp", 33: "dccp", 41: "ipv6", 47: "gre", 50: "esp", 51: "ah",

@@ -7,43 +7,41 @@ public struct RuleMatch: Sendable, Hashable, Codable {
     }
 
     /// One condition; it holds if any of its values fits, or none where it is negated.
-    public struct Condition: Sendable, Hashable, Codable {
-        public var subject: Subject
+    public struct Condition: Sendable, Hashable {
+        public let subject: Subject
         /// As iptables-save prints them: a prefix, an address range, a port, a port range, an interface pattern.
-        public var values: [String]
-        public var isNegated: Bool
+        public let values: [String]
+        public let isNegated: Bool
+        private let parsed: [Value]
 
         public init(subject: Subject, values: [String], isNegated: Bool) {
             self.subject = subject
             self.values = values
             self.isNegated = isNegated
+            parsed = values.map { Value($0, of: subject) }
         }
     }
 
     /// The values that conditions are compared with; `nil` for an unknown one.
     public struct Packet: Sendable {
-        public var transport: String
-        public var source: String
-        public var destination: String
-        public var sourcePort: Int?
-        public var destinationPort: Int?
+        public var transport: UInt8
+        public var source: IPAddress
+        public var destination: IPAddress
+        public var sourcePort: UInt16?
+        public var destinationPort: UInt16?
         public var inInterface: String?
         public var outInterface: String?
         /// Whether the destination is an address of the machine itself.
         public var isLocal: Bool?
 
-        public init(
-            transport: String, source: String, destination: String, sourcePort: Int? = nil, destinationPort: Int? = nil,
-            inInterface: String? = nil, outInterface: String? = nil, isLocal: Bool? = nil
-        ) {
-            self.transport = transport
-            self.source = source
-            self.destination = destination
-            self.sourcePort = sourcePort
-            self.destinationPort = destinationPort
-            self.inInterface = inInterface
-            self.outInterface = outInterface
-            self.isLocal = isLocal
+        public init(_ tuple: PacketTuple) {
+            transport = tuple.transport
+            source = tuple.source
+            destination = tuple.destination
+            if tuple.hasPorts {
+                sourcePort = tuple.sourcePort
+                destinationPort = tuple.destinationPort
+            }
         }
     }
 
@@ -75,10 +73,68 @@ public struct RuleMatch: Sendable, Hashable, Codable {
     }
 }
 
+/// A value of a condition, read once.
+private enum Value: Sendable, Hashable {
+    case transport(UInt8)
+    case prefix(AddressPrefix)
+    case addresses(first: IPAddress, last: IPAddress)
+    case ports(ClosedRange<Int>)
+    case interface(String)
+    /// What begins as the name does.
+    case interfaces(String)
+    case localAddress
+    /// Of no form that is understood.
+    case unknown
+
+    init(_ text: String, of subject: RuleMatch.Subject) {
+        self = .unknown
+        switch subject {
+        case .transport:
+            if let number = TransportProtocol.number(text) { self = .transport(number) }
+        case .source, .destination:
+            let ends = text.split(separator: "-", omittingEmptySubsequences: false).map { IPAddress($0) }
+            if let prefix = AddressPrefix(text) {
+                self = .prefix(prefix)
+            } else if ends.count == 2, let first = ends[0], let last = ends[1], first.family == last.family {
+                self = .addresses(first: first, last: last)
+            }
+        case .sourcePort, .destinationPort, .anyPort:
+            if let range = RuleMatch.ports(text) { self = .ports(range) }
+        case .inInterface, .outInterface:
+            self = text.hasSuffix("+") ? .interfaces(String(text.dropLast())) : .interface(text)
+        case .destinationType:
+            if text == "LOCAL" { self = .localAddress }
+        }
+    }
+
+    func contains(_ address: IPAddress) -> Bool? {
+        switch self {
+        case .prefix(let prefix): prefix.contains(address)
+        case .addresses(let first, let last):
+            first.family == address.family ? (first...last).contains(address) : nil
+        default: nil
+        }
+    }
+
+    func contains(_ port: UInt16?) -> Bool? {
+        guard case .ports(let range) = self, let port else { return nil }
+        return range.contains(Int(port))
+    }
+
+    func fits(interface name: String?) -> Bool? {
+        guard let name else { return nil }
+        return switch self {
+        case .interface(let own): name == own
+        case .interfaces(let beginning): name.hasPrefix(beginning)
+        default: nil
+        }
+    }
+}
+
 extension RuleMatch.Condition {
     fileprivate func holds(for packet: RuleMatch.Packet) -> Bool? {
         var isKnown = true
-        for value in values {
+        for value in parsed {
             switch fits(value, packet) {
             case true?: return !isNegated
             case false?: break
@@ -88,42 +144,45 @@ extension RuleMatch.Condition {
         return isKnown ? isNegated : nil
     }
 
-    private func fits(_ value: String, _ packet: RuleMatch.Packet) -> Bool? {
+    private func fits(_ value: Value, _ packet: RuleMatch.Packet) -> Bool? {
         switch subject {
-        case .transport: value == packet.transport
-        case .source: Self.address(packet.source, isIn: value)
-        case .destination: Self.address(packet.destination, isIn: value)
-        case .sourcePort: Self.port(packet.sourcePort, isIn: value)
-        case .destinationPort: Self.port(packet.destinationPort, isIn: value)
+        case .transport: if case .transport(let number) = value { number == packet.transport } else { nil }
+        case .source: value.contains(packet.source)
+        case .destination: value.contains(packet.destination)
+        case .sourcePort: value.contains(packet.sourcePort)
+        case .destinationPort: value.contains(packet.destinationPort)
         case .anyPort:
-            switch (Self.port(packet.sourcePort, isIn: value), Self.port(packet.destinationPort, isIn: value)) {
+            switch (value.contains(packet.sourcePort), value.contains(packet.destinationPort)) {
             case (true?, _), (_, true?): true
             case (false?, false?): false
             default: nil
             }
-        case .inInterface: packet.inInterface.map { Self.interface($0, fits: value) }
-        case .outInterface: packet.outInterface.map { Self.interface($0, fits: value) }
-        case .destinationType: value == "LOCAL" ? packet.isLocal : nil
+        case .inInterface: value.fits(interface: packet.inInterface)
+        case .outInterface: value.fits(interface: packet.outInterface)
+        case .destinationType: value == .localAddress ? packet.isLocal : nil
         }
     }
+}
 
-    private static func address(_ text: String, isIn value: String) -> Bool? {
-        guard let address = IPAddress(text) else { return nil }
-        if let prefix = AddressPrefix(value) { return prefix.contains(address) }
-        let ends = value.split(separator: "-", omittingEmptySubsequences: false).map { IPAddress($0) }
-        guard ends.count == 2, let first = ends[0], let last = ends[1], first.family == address.family,
-            last.family == address.family
-        else { return nil }
-        return (first.high, first.low) <= (address.high, address.low) && (address.high, address.low) <= (last.high, last.low)
+/// Recordings have the values as text.
+extension RuleMatch.Condition: Codable {
+    private enum CodingKeys: CodingKey {
+        case subject, values, isNegated
     }
 
-    private static func port(_ port: Int?, isIn value: String) -> Bool? {
-        guard let port, let range = RuleMatch.ports(value) else { return nil }
-        return range.contains(port)
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        self.init(
+            subject: try container.decode(RuleMatch.Subject.self, forKey: .subject),
+            values: try container.decode([String].self, forKey: .values),
+            isNegated: try container.decode(Bool.self, forKey: .isNegated))
     }
 
-    private static func interface(_ name: String, fits pattern: String) -> Bool {
-        pattern.hasSuffix("+") ? name.hasPrefix(pattern.dropLast()) : name == pattern
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(subject, forKey: .subject)
+        try container.encode(values, forKey: .values)
+        try container.encode(isNegated, forKey: .isNegated)
     }
 }
 

@@ -5,7 +5,7 @@ import Testing
 @Suite struct ImportTests {
     /// From the top down; a module imports only modules behind it.
     private static let order = [
-        "ipt-trace", "Lab", "API", "HTTPServer", "Reports", "EventSources", "HostLayout", "Engine", "Aggregation",
+        "ipt-trace", "Lab", "API", "HTTPServer", "Reports", "Diagnosis", "EventSources", "HostLayout", "Engine", "Aggregation",
         "Correlation",
         "Ruleset", "Captures", "LinuxSupport", "WireFormat", "TraceModel", "CMnl", "CNetfilterLog", "CZlib", "CZstd", "CLinux",
     ]

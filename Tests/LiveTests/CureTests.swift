@@ -1,3 +1,4 @@
+import Diagnosis
 import Aggregation
 import Foundation
 import Lab

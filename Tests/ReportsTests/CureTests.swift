@@ -1,11 +1,12 @@
 import Aggregation
+import Diagnosis
 import Foundation
 import Reports
 import Testing
 import TraceModel
 
 extension Scene {
-    fileprivate func findings(_ kind: String) -> [Finding] {
+    fileprivate func findings(_ kind: String) -> [FindingReport] {
         snapshot.findingsReport().findings.filter { $0.kind == kind }
     }
 
@@ -257,7 +258,8 @@ private func words(_ command: String) throws -> [String] {
               "isRedundant": true, "transport": "tcp", "destination": "10.0.0.0/8", "port": "80:90"}]}
             """
         let facts = try JSONDecoder().decode(NamespaceFacts.self, from: Data(json.utf8))
-        var packet = RuleMatch.Packet(transport: "tcp", source: "10.0.2.15", destination: "10.0.2.15", destinationPort: 8080)
+        var packet = RuleMatch.Packet(tuple(0x0A00_020F, 0x0A00_020F, 40000, 8080))
+        packet.transport = TransportProtocol.tcp
         #expect(facts.redirections.map { $0.match.admits(packet) } == [true, nil])
         #expect(facts.redirections.allSatisfy { $0.outputArguments == nil })
         #expect(facts.shadows.map { $0.match.admits(packet) } == [false])

@@ -233,9 +233,12 @@ extension NamespaceFacts {
         let facts = try NamespaceFacts(
             rules: "*nat\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n-A PREROUTING \(test.match) \(Self.target)\nCOMMIT\n")
         let redirection = try #require(facts.redirections.first)
-        let packet = RuleMatch.Packet(
-            transport: "tcp", source: "10.0.1.1", destination: "10.0.1.1", sourcePort: 40000, destinationPort: 8080,
-            isLocal: true)
+        let address = IPAddress(ipv4: 0x0A00_0101)
+        var packet = RuleMatch.Packet(
+            PacketTuple(
+                source: address, destination: address, sourcePort: 40000, destinationPort: 8080,
+                transport: TransportProtocol.tcp))
+        packet.isLocal = true
         #expect(redirection.match.admits(packet) == test.admits)
         #expect(redirection.outputArguments == (try test.outputArguments.map { try RuleWords.split("\($0) \(Self.target)") }))
         #expect(!redirection.isReachedFromOutput)

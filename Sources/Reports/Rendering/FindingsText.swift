@@ -1,3 +1,5 @@
+internal import Diagnosis
+
 extension FindingsReport {
     public func text(_ style: Style = .plain) -> TerminalText {
         var lines: [TerminalText] = ["\(Phrase.completeness(completeness))"]

@@ -1,3 +1,4 @@
+internal import Diagnosis
 internal import Aggregation
 internal import TraceModel
 
@@ -72,7 +73,7 @@ enum Phrase {
         case "delivered": return "to a process in \(last?.netns ?? "?")"
         case "dropped":
             guard let ending else { return "" }
-            let causes = ending.causes.compactMap { RoutingLoss(rawValue: $0)?.explanation }
+            let causes = ending.causes.compactMap { RoutingCause(rawValue: $0)?.explanation }
             return "behind \(place(ending.after)), before " + ending.before.map(place).joined(separator: " or ")
                 + (ending.suspects.isEmpty ? "" : ": lost in " + ending.suspects.joined(separator: " or "))
                 + (causes.isEmpty ? "" : " (\(causes.joined(separator: "; ")))")

@@ -1,11 +1,11 @@
 internal import TraceModel
 
 /// Commands that mend a finding, as a POSIX shell reads them.
-extension DiagnosisInput {
+extension Evidence {
     /// `words` as a command that runs in a namespace.
     ///
     /// - Returns: `nil` where a name cannot be written so that the command means it, or means more than one namespace.
-    func command(_ netns: String, _ words: [String]) -> String? {
+    func command(in netns: String, _ words: [String]) -> String? {
         let inodes = Set(layout.namespaces.filter { $0.name == netns }.map(\.inode))
         guard inodes.count <= 1, !netns.isEmpty, !netns.hasPrefix("-") else { return nil }
         return Self.shell(Self.entry(netns) + words)
@@ -23,13 +23,13 @@ extension DiagnosisInput {
     /// A command of ipt-trace itself for one namespace.
     ///
     /// - Parameter subcommand: what takes `--netns`.
-    func ownCommand(_ subcommand: String, _ netns: String) -> String? {
-        guard command(netns, []) != nil, netns != "all" else { return nil }
+    func ownCommand(_ subcommand: String, in netns: String) -> String? {
+        guard command(in: netns, []) != nil, netns != "all" else { return nil }
         return Self.shell(["ipt-trace", subcommand, "--netns", netns])
     }
 
     /// A rule that becomes the first of a built-in chain, behind our probes.
-    func insertion(_ netns: String, _ chain: NamespaceFacts.Chain, _ rule: [String]) -> String? {
+    func insertion(in netns: String, _ chain: NamespaceFacts.Chain, _ rule: [String]) -> String? {
         let place: [String] =
             if !chain.hasRules {
                 ["-A", chain.name]
@@ -38,12 +38,12 @@ extension DiagnosisInput {
             } else {
                 ["-I", chain.name, "\(chain.probesAtHead + 1)"]
             }
-        return command(netns, Self.iptables(chain.family, chain.backend) + ["-t", chain.table] + place + rule)
+        return command(in: netns, Self.iptables(chain.family, chain.backend) + ["-t", chain.table] + place + rule)
     }
 
-    func deletion(_ netns: String, _ shadow: NamespaceFacts.Shadow) -> String? {
+    func deletion(in netns: String, _ shadow: NamespaceFacts.Shadow) -> String? {
         guard let backend = shadow.backend, let rule = shadow.deletion else { return nil }
-        return command(netns, Self.iptables(shadow.family, backend) + ["-t", shadow.table, "-D", shadow.chain] + rule)
+        return command(in: netns, Self.iptables(shadow.family, backend) + ["-t", shadow.table, "-D", shadow.chain] + rule)
     }
 
     /// One backend's own program: `iptables` alone may be the other's.
@@ -54,14 +54,14 @@ extension DiagnosisInput {
     /// A setting of one interface.
     ///
     /// - Parameter name: below `net.ipv4.conf.INTERFACE`.
-    func interfaceSetting(_ netns: String, _ interface: String, _ name: String, _ value: Int) -> String? {
+    func setting(in netns: String, of interface: String, _ name: String, _ value: Int) -> String? {
         // sysctl reads patterns and assignments out of its arguments.
         let isPlain = interface.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-_.@:+".contains($0)) }
         guard isPlain, !interface.isEmpty else { return nil }
         // Between slashes a dot is part of a name.
         let key =
             interface.contains(".") ? "net/ipv4/conf/\(interface)/\(name)" : "net.ipv4.conf.\(interface).\(name)"
-        return command(netns, ["sysctl", "-w", "\(key)=\(value)"])
+        return command(in: netns, ["sysctl", "-w", "\(key)=\(value)"])
     }
 
     /// Words as a shell reads them back.

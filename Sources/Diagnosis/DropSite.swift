@@ -1,0 +1,67 @@
+public import Aggregation
+public import TraceModel
+
+/// Where packets of a path were dropped: between the last probe that saw them and those of which one had to see them next.
+public struct DropSite: Sendable {
+    public var after: Step
+    /// Indices of probes.
+    public var before: [UInt32]
+    /// What lies between; exactly one where it is certain.
+    public var suspects: [Suspect]
+    /// Of what is lost in routing, what is known to drop packets there.
+    public var causes: [RoutingCause]
+}
+
+extension TraceContext {
+    /// Where a packet was dropped; `nil` where it was not.
+    public func dropSite(of journey: Journey) -> DropSite? {
+        guard journey.outcome == .dropped, let steps = journey.legs.last.map({ routes.steps(of: $0.route) }),
+            let last = steps.last
+        else { return nil }
+        return dropSite(
+            steps, after: last, expected: journey.expected, packets: 1, spent: journey.isSpent ? 1 : 0,
+            martian: journey.hasMartianSource ? 1 : 0)
+    }
+
+    /// - Parameters:
+    ///   - steps: those in the last namespace.
+    ///   - step: the last of them.
+    ///   - expected: the probes of which one had to see the packets next.
+    ///   - packets: all that were lost there.
+    ///   - spent: those of them with no hops left to live.
+    ///   - martian: those with a source that cannot be.
+    fileprivate func dropSite(
+        _ steps: [Step], after step: Step, expected: [UInt32], packets: UInt64, spent: UInt64, martian: UInt64
+    ) -> DropSite {
+        let suspects = DropLocator(layout, steps, last: step.probe, expected: expected).suspects
+        var causes: [RoutingCause] = []
+        if suspects.contains(.routing) {
+            let last = layout.probes[Int(step.probe)]
+            let namespace = layout.namespaces[last.namespace]
+            let interface = layout.interfaceName(step.inInterface, namespace: last.namespace)
+            if martian > 0 { causes.append(.martian) }
+            if martian < packets {
+                let forwards = last.family == .ipv4 ? namespace.facts?.forwardsIPv4 : namespace.facts?.forwardsIPv6
+                if last.family == .ipv4, let interface, namespace.facts?.strictInterfaces.contains(interface) == true {
+                    causes.append(.reversePath)
+                }
+                if forwards == false { causes.append(.forwardingDisabled) }
+                if spent > 0 { causes.append(.timeToLive) }
+            }
+        }
+        return DropSite(after: step, before: expected, suspects: suspects, causes: causes)
+    }
+}
+
+extension TraceSnapshot {
+    /// Where a path's packets were dropped; `nil` where they were not.
+    public func dropSite(ofPath index: Int) -> DropSite? {
+        let path = paths[index]
+        guard path.outcome == .dropped, let leg = path.routes.last.map(routes.steps),
+            let last = path.routes.reversed().lazy.compactMap({ routes.steps(of: $0).last }).first
+        else { return nil }
+        let counts = paths.counts(index)
+        return context.dropSite(
+            leg, after: last, expected: path.expected, packets: counts.packets, spent: counts.spent, martian: counts.martian)
+    }
+}

@@ -1,0 +1,24 @@
+public import Aggregation
+
+/// Finds one sort of fault. A new one is a file in `Findings` and a line in `FindingRules.all`.
+protocol FindingRule: Sendable {
+    func findings(in evidence: Evidence) -> [Finding]
+}
+
+enum FindingRules {
+    static let all: [any FindingRule] = [
+        ForwardingDisabled(), ReversePathFilter(), RepliesDropped(), TranslationMissingForLocal(), LoopbackSourceLeaves(),
+        HairpinWithoutMasquerade(), TranslationWithoutTracking(), UnevenBalance(), ShadowedRule(), BothBackends(),
+        ProbesCovered(), ProbesMissing(), OneWay(),
+    ]
+}
+
+extension TraceSnapshot {
+    /// Faults that the snapshot shows: severest first, then those with most packets.
+    public var findings: [Finding] {
+        let evidence = Evidence(self)
+        return FindingRules.all.flatMap { $0.findings(in: evidence) }.sorted {
+            ($1.severity, $1.packets, $0.kind, $0.netns) < ($0.severity, $0.packets, $1.kind, $1.netns)
+        }
+    }
+}

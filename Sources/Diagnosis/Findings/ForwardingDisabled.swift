@@ -1,0 +1,37 @@
+internal import TraceModel
+
+/// Packets for others vanish where they are routed, since the namespace does not forward.
+struct ForwardingDisabled: FindingRule {
+    func findings(in evidence: Evidence) -> [Finding] {
+        evidence.namespaces.flatMap { namespace in
+            AddressFamily.allCases.compactMap { family in
+                let (forwards, setting) =
+                    family == .ipv4
+                    ? (namespace.facts.forwardsIPv4, "net.ipv4.ip_forward")
+                    : (namespace.facts.forwardsIPv6, "net.ipv6.conf.all.forwarding")
+                guard forwards == false else { return nil }
+                let shown = evidence.lost(in: namespace, family)
+                return Finding(
+                    "forwarding-disabled", .problem, "\(namespace.name) does not forward packets", in: namespace.name,
+                    shownBy: shown,
+                    because: "Packets for others arrived and vanished where they are routed, behind PREROUTING and before "
+                        + "FORWARD; \(setting) is 0 there."
+                        + (family == .ipv6
+                            ? " (A router keeps a default route that it learned from another only by interfaces with "
+                                + "accept_ra=2.)" : ""),
+                    cure: shown.allSatisfy(\.isLostInRoutingAlone)
+                        ? evidence.command(in: namespace.name, ["sysctl", "-w", "\(setting)=1"]) : nil)
+            }
+        }
+    }
+}
+
+extension Evidence {
+    /// Paths whose packets vanished where a namespace routes them, but for those that it sent to itself.
+    func lost(in namespace: NamespaceEvidence, _ family: AddressFamily) -> [PathEvidence] {
+        paths.filter { path in
+            guard path.isLostInRouting, !path.comesBack, let last = path.droppedAfter?.probe else { return false }
+            return namespace.holds(last) && last.family == family
+        }
+    }
+}

@@ -1,0 +1,20 @@
+/// What makes the kernel drop a packet where it is routed. Raw values are those of JSON.
+public enum RoutingCause: String, Sendable, Hashable {
+    /// `ip_forward`, `net.ipv6.conf.all.forwarding`.
+    case forwardingDisabled = "forwarding-disabled"
+    /// It could not be sent on with less than one hop to live.
+    case timeToLive = "ttl-spent"
+    /// An address that no packet from a network may have.
+    case martian = "martian-source"
+    /// The interface has a strict reverse-path filter, which may have been it.
+    case reversePath = "reverse-path-filter"
+
+    public var explanation: String {
+        switch self {
+        case .forwardingDisabled: "forwarding is switched off"
+        case .timeToLive: "the packet had no hops left to live"
+        case .martian: "its source address cannot come from a network"
+        case .reversePath: "the interface's reverse-path filter is strict"
+        }
+    }
+}

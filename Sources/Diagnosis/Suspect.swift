@@ -1,0 +1,30 @@
+public import TraceModel
+
+/// What may have taken a packet that vanished between two probes.
+public enum Suspect: Sendable, Hashable {
+    /// A built-in chain of iptables, with the user-defined chains that it jumps to.
+    case chain(table: Table, hook: Hook)
+    /// A base chain of nf_tables that is not iptables'.
+    case nativeChain(table: String, name: String)
+    case connectionTracking
+    /// The routing decision behind PREROUTING.
+    case routing
+    /// What the kernel does behind a hook's last chain.
+    case kernel(behind: Hook)
+    /// The links between two namespaces.
+    case way(namespace: String)
+}
+
+extension Suspect: CustomStringConvertible {
+    /// `filter/FORWARD`, `routing`, `the way to guest`, …
+    public var description: String {
+        switch self {
+        case .chain(let table, let hook): "\(table.name)/\(hook.name)"
+        case .nativeChain(let table, let name): "\(table)/\(name) of nftables"
+        case .connectionTracking: "connection tracking"
+        case .routing: "routing"
+        case .kernel(let hook): "the kernel behind \(hook.name)"
+        case .way(let namespace): "the way to \(namespace)"
+        }
+    }
+}

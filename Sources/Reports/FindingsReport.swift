@@ -1,0 +1,49 @@
+public import Aggregation
+public import Diagnosis
+internal import TraceModel
+
+/// `/findings`: faults found from journeys, rules and settings together.
+public struct FindingsReport: Codable, Sendable, Equatable {
+    public var schema = 1
+    public var generatedAt: String
+    public var completeness: Completeness
+    /// Packets dropped, whether or not a finding explains them; absent in the answers of earlier versions.
+    public var dropped: UInt64?
+    public var findings: [FindingReport]
+}
+
+public struct FindingReport: Codable, Sendable, Equatable {
+    /// One name for all findings of a rule: `forwarding-disabled`.
+    public var kind: String
+    public var severity: Finding.Severity
+    public var title: String
+    public var netns: String
+    /// The explanation, in sentences.
+    public var reason: String
+    /// Packets that show it.
+    public var packets: UInt64
+    /// Ids of the first journeys that show it, at most `Finding.journeyLimit`.
+    public var journeys: [String]
+    /// What mends it; empty where nothing is certain to, or where it is a matter of choice.
+    public var cures: [Cure]
+
+    init(_ finding: Finding, run: UInt64) {
+        kind = finding.kind
+        severity = finding.severity
+        title = finding.title
+        netns = finding.netns
+        reason = finding.reason
+        packets = finding.packets
+        journeys = finding.journeys.map { "\(TraceID(run: run, serial: $0))" }
+        cures = finding.cures
+    }
+}
+
+extension TraceSnapshot {
+    public func findingsReport() -> FindingsReport {
+        FindingsReport(
+            generatedAt: Timestamp.text(generatedAt), completeness: completeness,
+            dropped: paths.indices.reduce(0) { $0 + (paths[$1].outcome == .dropped ? paths.counts($1).packets : 0) },
+            findings: findings.map { FindingReport($0, run: run) })
+    }
+}
