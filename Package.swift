@@ -52,7 +52,7 @@ let product: [Target] = [
     module("Diagnosis", ["TraceModel", "Aggregation"]),
     module("Reports", ["TraceModel", "Aggregation", "Diagnosis"]),
     module("HTTPServer", ["LinuxSupport", httpTypes, logging]),
-    module("API", ["TraceModel", "Aggregation", "Reports", "HTTPServer", httpTypes]),
+    module("API", ["Aggregation", "Reports", "HTTPServer", httpTypes]),
     .target(
         name: "Lab", dependencies: ["LinuxSupport", "Aggregation", "Reports", "TraceModel", "CLinux"],
         resources: [.embedInCode("Rules")],

@@ -57,8 +57,8 @@ public struct TraceSnapshot: Sendable {
         return chosen.sorted { ($1.packets, $0.firstSeen, $0.index) < ($0.packets, $1.firstSeen, $1.index) }.map(\.index)
     }
 
-    /// At most `limit` flows, the latest first.
-    public func latestFlows(_ limit: Int) -> [FlowRecord] {
-        Array(flows.sorted { ($1.lastSeen, $0.serial) < ($0.lastSeen, $1.serial) }.prefix(max(0, limit)))
+    /// At most `limit` of the flows that `isWanted` takes, the latest first.
+    public func latestFlows(_ limit: Int, where isWanted: (FlowRecord) -> Bool = { _ in true }) -> [FlowRecord] {
+        Array(flows.filter(isWanted).sorted { ($1.lastSeen, $0.serial) < ($0.lastSeen, $1.serial) }.prefix(max(0, limit)))
     }
 }

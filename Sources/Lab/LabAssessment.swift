@@ -79,8 +79,8 @@ public struct LabReports: Sendable {
     /// Of a recording.
     public init(_ snapshot: TraceSnapshot) {
         self.init(
-            paths: snapshot.pathsReport(), journeys: snapshot.journeysReport(limit: 1024),
-            flows: snapshot.flowsReport(limit: 1000), findings: snapshot.findingsReport())
+            paths: snapshot.pathsReport(), journeys: snapshot.journeysReport(TraceFilter(limit: 1024)),
+            flows: snapshot.flowsReport(TraceFilter(limit: 1000)), findings: snapshot.findingsReport())
     }
 }
 

@@ -24,14 +24,19 @@ public struct DropsReport: Codable, Sendable, Equatable {
     public var drops: [Drop]
 }
 
+extension DropsReport: MarkdownReport {
+    public static let name = "drops"
+    public static let summary = "Print where packets were dropped, between which two probes."
+
+    public init(_ snapshot: TraceSnapshot, _ filter: TraceFilter) { self = snapshot.dropsReport(filter) }
+}
+
 extension TraceSnapshot {
-    public func dropsReport(limit: Int = 100) -> DropsReport {
-        var filter = PathFilter()
-        filter.limit = .max
-        filter.outcome = .dropped
+    public func dropsReport(_ filter: TraceFilter = TraceFilter()) -> DropsReport {
+        let chosen = pathsByPackets { paths[$0].outcome == .dropped && admits(path: $0, filter) }
         var drops: [DropsReport.Drop] = []
         // Most packets first, so that the first path of a place is its example.
-        for path in pathsReport(filter).paths {
+        for path in chosen.map(describePath) {
             guard let ending = path.droppedBetween else { continue }
             guard let index = drops.firstIndex(where: { $0.droppedBetween.isSamePlace(as: ending) }) else {
                 drops.append(
@@ -54,7 +59,7 @@ extension TraceSnapshot {
         let sorted = drops.enumerated().sorted { ($1.element.packets, $0.offset) < ($0.element.packets, $1.offset) }
         return DropsReport(
             generatedAt: Timestamp.text(generatedAt), completeness: completeness,
-            drops: sorted.prefix(max(0, limit)).map(\.element))
+            drops: sorted.prefix(max(0, filter.limit)).map(\.element))
     }
 }
 

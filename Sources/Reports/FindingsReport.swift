@@ -39,11 +39,21 @@ public struct FindingReport: Codable, Sendable, Equatable {
     }
 }
 
+extension FindingsReport: MarkdownReport {
+    public static let name = "findings"
+    public static let summary = "Print faults with their reasons and the commands that mend them."
+    public static let filters: [TraceFilter.Field] = [.netns]
+
+    public static func scope(_ filter: TraceFilter) -> TraceSnapshot.Scope { .flows }
+    public init(_ snapshot: TraceSnapshot, _ filter: TraceFilter) { self = snapshot.findingsReport(filter) }
+}
+
 extension TraceSnapshot {
-    public func findingsReport() -> FindingsReport {
+    /// - Parameter filter: of which the namespaces count: those that a finding is about.
+    public func findingsReport(_ filter: TraceFilter = TraceFilter()) -> FindingsReport {
         FindingsReport(
             generatedAt: Timestamp.text(generatedAt), completeness: completeness,
             dropped: paths.indices.reduce(0) { $0 + (paths[$1].outcome == .dropped ? paths.counts($1).packets : 0) },
-            findings: findings.map { FindingReport($0, run: run) })
+            findings: findings.filter { filter.admits(netns: $0.netns) }.map { FindingReport($0, run: run) })
     }
 }

@@ -34,10 +34,19 @@ public struct FlowReport: Codable, Sendable, Equatable {
     public var translations: [TranslationReport]
 }
 
+extension FlowsReport: Report {
+    public static let name = "flows"
+    public static let summary = "Print connections, original and reply, across address translation."
+
+    public static func scope(_ filter: TraceFilter) -> TraceSnapshot.Scope { .flows }
+    public init(_ snapshot: TraceSnapshot, _ filter: TraceFilter) { self = snapshot.flowsReport(filter) }
+}
+
 extension TraceSnapshot {
-    public func flowsReport(limit: Int = 100) -> FlowsReport {
+    public func flowsReport(_ filter: TraceFilter = TraceFilter()) -> FlowsReport {
         FlowsReport(
-            generatedAt: Timestamp.text(generatedAt), completeness: completeness, flows: latestFlows(limit).map(describe))
+            generatedAt: Timestamp.text(generatedAt), completeness: completeness,
+            flows: latestFlows(filter.limit) { admits($0, filter) }.map(describe))
     }
 
     private func describe(_ flow: FlowRecord) -> FlowReport {

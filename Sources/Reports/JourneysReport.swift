@@ -1,6 +1,6 @@
 public import Aggregation
 internal import Diagnosis
-public import TraceModel
+internal import TraceModel
 
 /// `/journeys`: the latest packets one by one, newest first.
 public struct JourneysReport: Codable, Sendable, Equatable {
@@ -68,12 +68,24 @@ public struct JourneyReport: Codable, Sendable, Equatable {
     public var translations: [TranslationReport]
 }
 
+extension JourneysReport: Report {
+    public static let name = "journeys"
+    public static let summary = "Print the latest packets one by one, newest first."
+    public static let isInOverview = false
+
+    public static func scope(_ filter: TraceFilter) -> TraceSnapshot.Scope { filter.namesEndpoints ? .all : .journeys }
+    public init(_ snapshot: TraceSnapshot, _ filter: TraceFilter) { self = snapshot.journeysReport(filter) }
+
+    public func text(_ style: Style) -> TerminalText {
+        (["\(Phrase.completeness(completeness))", ""] + journeys.map { $0.text(style) }).joined(separator: "\n")
+    }
+}
+
 extension TraceSnapshot {
-    public func journeysReport(limit: Int = 100, outcome: Outcome? = nil) -> JourneysReport {
-        let chosen = journeys.reversed().lazy.filter { outcome == nil || $0.journey.outcome == outcome }
-        return JourneysReport(
+    public func journeysReport(_ filter: TraceFilter = TraceFilter()) -> JourneysReport {
+        JourneysReport(
             generatedAt: Timestamp.text(generatedAt), completeness: completeness,
-            journeys: chosen.prefix(max(0, limit)).map(describe))
+            journeys: chosenJourneys(filter).map(describe))
     }
 
     /// One of the latest journeys, or one that is kept as a path's example.

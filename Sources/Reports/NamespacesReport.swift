@@ -31,6 +31,30 @@ public struct NamespacesReport: Codable, Sendable, Equatable {
     public var leftOut: [LeftOutNamespace]?
 }
 
+extension NamespacesReport: Report {
+    public static let name = "namespaces"
+    public static let summary = "Print the namespaces being traced, with their interfaces and probes."
+    public static let filters: [TraceFilter.Field] = [.netns]
+    public static let isInOverview = false
+
+    public init(_ snapshot: TraceSnapshot, _ filter: TraceFilter) {
+        self = snapshot.namespacesReport()
+        namespaces.removeAll { !filter.admits(netns: $0.name) }
+    }
+
+    public func text(_ style: Style) -> TerminalText {
+        let rows = namespaces.map { entry in
+            let tracking = entry.tracksConnections.map { $0 ? "tracks connections" : "does not track connections" }
+            return [
+                entry.name, entry.medium, "\(entry.inode)", Phrase.count(UInt64(entry.probes), "probe"), tracking ?? "",
+                entry.interfaces.map(\.name).joined(separator: " "), entry.unread.map { "not read: \($0)" } ?? "",
+            ]
+        }
+        let missing = (leftOut ?? []).map { [$0.name, "", "\($0.inode)", "not followed: \($0.reason)"] }
+        return Phrase.columns(rows + missing).joined(separator: "\n")
+    }
+}
+
 extension TraceSnapshot {
     public func namespacesReport() -> NamespacesReport {
         NamespacesReport(

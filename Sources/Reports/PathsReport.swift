@@ -1,6 +1,6 @@
 public import Aggregation
 internal import Diagnosis
-public import TraceModel
+internal import TraceModel
 
 /// `/paths`: the ways that packets take, most packets first.
 public struct PathsReport: Codable, Sendable, Equatable {
@@ -72,29 +72,16 @@ public struct PathReport: Codable, Sendable, Equatable {
     public var example: Example
 }
 
-/// Which paths are asked for.
-public struct PathFilter: Sendable {
-    public var limit = 100
-    public var netns: String?
-    public var transport: UInt8?
-    public var outcome: Outcome?
-    /// As the address prints.
-    public var address: String?
-    public var port: UInt16?
-    /// Microseconds since 1970.
-    public var since: Int64?
+extension PathsReport: MarkdownReport, MermaidReport {
+    public static let name = "paths"
+    public static let summary = "Print the paths of packets with their outcomes."
 
-    /// Whether nothing is asked of a path.
-    var takesAll: Bool {
-        netns == nil && transport == nil && outcome == nil && address == nil && port == nil && since == nil
-    }
-
-    public init() {}
+    public init(_ snapshot: TraceSnapshot, _ filter: TraceFilter) { self = snapshot.pathsReport(filter) }
 }
 
 extension TraceSnapshot {
-    public func pathsReport(_ filter: PathFilter = PathFilter()) -> PathsReport {
-        let chosen = pathsByPackets { filter.takesAll || matches($0, filter) }
+    public func pathsReport(_ filter: TraceFilter = TraceFilter()) -> PathsReport {
+        let chosen = pathsByPackets { admits(path: $0, filter) }
         return PathsReport(
             generatedAt: Timestamp.text(generatedAt), since: Timestamp.text(since), completeness: completeness,
             unplaced: unplaced.map(PathsReport.Unresolved.init),
@@ -103,23 +90,6 @@ extension TraceSnapshot {
 
     public func pathReport(id: String) -> PathReport? {
         paths.indices.first { pathID($0) == id }.map(describePath)
-    }
-
-    private func matches(_ index: Int, _ filter: PathFilter) -> Bool {
-        if let outcome = filter.outcome, paths[index].outcome != outcome { return false }
-        if let transport = filter.transport, !paths.protocols(index).contains(where: { $0.transport == transport }) {
-            return false
-        }
-        if let since = filter.since, paths.counts(index).lastSeen < since { return false }
-        if let port = filter.port, !paths[index].ports.contains(port) { return false }
-        if let address = filter.address, !paths[index].addresses.contains(where: { "\($0)" == address }) { return false }
-        if let netns = filter.netns {
-            let names = paths[index].routes.flatMap { routes.steps(of: $0) }.map {
-                layout.namespaces[layout.probes[Int($0.probe)].namespace].name
-            }
-            if !names.contains(netns) { return false }
-        }
-        return true
     }
 
     func pathID(_ index: Int) -> String { TraceID.hex(paths[index].identifier(in: context)) }

@@ -52,8 +52,17 @@ private struct Observation {
     var before: [[String]: UInt64] = [:]
 }
 
+extension PrecedenceReport: MarkdownReport, MermaidReport {
+    public static let name = "precedence"
+    public static let summary = "Print the observed order of chains, by namespace and direction."
+    public static let filters: [TraceFilter.Field] = [.netns]
+
+    public init(_ snapshot: TraceSnapshot, _ filter: TraceFilter) { self = snapshot.precedenceReport(filter) }
+}
+
 extension TraceSnapshot {
-    public func precedenceReport() -> PrecedenceReport {
+    /// - Parameter filter: of which the namespaces count.
+    public func precedenceReport(_ filter: TraceFilter = TraceFilter()) -> PrecedenceReport {
         var observations: [Int: [Passage: Observation]] = [:]
         var originated: [Int: UInt64] = [:]
         var answered: [Int: UInt64] = [:]
@@ -84,8 +93,8 @@ extension TraceSnapshot {
         var roles: [PrecedenceReport.Role] = []
         var conflicts: [PrecedenceReport.Conflict] = []
         for namespace in observations.keys.sorted() {
-            guard let passages = observations[namespace] else { continue }
             let name = layout.namespaces[namespace].name
+            guard let passages = observations[namespace], filter.admits(netns: name) else { continue }
             var orders: [PrecedenceReport.Order] = []
             for passage in Passage.allCases {
                 guard let observation = passages[passage] else { continue }
@@ -114,7 +123,7 @@ extension TraceSnapshot {
         }
         return PrecedenceReport(
             generatedAt: Timestamp.text(generatedAt), completeness: completeness, roles: roles, conflicts: conflicts,
-            notes: notes(observations))
+            notes: notes(observations, filter))
     }
 
     private func passage(_ hooks: Set<Hook>) -> Passage? {
@@ -167,9 +176,9 @@ extension TraceSnapshot {
     }
 
     /// Why a table that has probes was silent.
-    private func notes(_ observations: [Int: [Passage: Observation]]) -> [String] {
+    private func notes(_ observations: [Int: [Passage: Observation]], _ filter: TraceFilter) -> [String] {
         var notes: [String] = []
-        for (index, namespace) in layout.namespaces.enumerated() {
+        for (index, namespace) in layout.namespaces.enumerated() where filter.admits(netns: namespace.name) {
             let probes = layout.probes.indices.filter { layout.probes[$0].namespace == index && layout.isInForce[$0] }
             guard !probes.isEmpty else {
                 // Most namespaces have no LOG rule, and nothing is missing then.

@@ -6,6 +6,14 @@ public struct StepDetail: Sendable {
     public var tuple: PacketTuple
     public var timeToLive: UInt8
     public var mark: UInt32
+
+    public init(time: Int64, isStamped: Bool, tuple: PacketTuple, timeToLive: UInt8, mark: UInt32) {
+        self.time = time
+        self.isStamped = isStamped
+        self.tuple = tuple
+        self.timeToLive = timeToLive
+        self.mark = mark
+    }
 }
 
 /// The latest events, so that a journey can be shown step by step: a ring in which every event knows its predecessor.

@@ -7,10 +7,11 @@ import Reports
 struct CollectorClient {
     var base: String
 
-    func report<Report: Decodable>(_ type: Report.Type, _ path: String, _ query: [URLQueryItem] = []) async throws -> Report {
-        let data = try await get(path, query)
+    func report<Kind: Report>(_ kind: Kind.Type, _ filter: TraceFilter) async throws -> Kind {
+        let query = filter.words.map { URLQueryItem(name: $0.field.rawValue, value: $0.value) }
+        let data = try await get("/\(kind.name)", query)
         do {
-            return try ReportJSON.decode(type, from: data)
+            return try ReportJSON.decode(kind, from: data)
         } catch {
             throw CommandFailure(message: "what \(base) answers is not from a collector of this version")
         }
@@ -19,12 +20,16 @@ struct CollectorClient {
     func get(_ path: String, _ query: [URLQueryItem] = []) async throws -> Data {
         guard var parts = URLComponents(string: base), parts.scheme == "http" || parts.scheme == "https", parts.host != nil
         else {
-            throw CommandFailure(message: "--from takes a URL such as http://127.0.0.1:9100", code: ExitStatus.usage)
+            throw CommandFailure(
+                message: "\(base) is not a URL such as http://127.0.0.1:9100; --url or IPT_TRACE_URL names the collector",
+                code: ExitStatus.usage)
         }
         parts.path = path
         if !query.isEmpty { parts.queryItems = query }
         guard let url = parts.url else {
-            throw CommandFailure(message: "--from takes a URL such as http://127.0.0.1:9100", code: ExitStatus.usage)
+            throw CommandFailure(
+                message: "\(base) is not a URL such as http://127.0.0.1:9100; --url or IPT_TRACE_URL names the collector",
+                code: ExitStatus.usage)
         }
         let configuration = URLSessionConfiguration.ephemeral
         configuration.timeoutIntervalForRequest = 10
@@ -33,7 +38,7 @@ struct CollectorClient {
             answer = try await URLSession(configuration: configuration).data(from: url)
         } catch {
             throw CommandFailure(
-                message: "no collector answers at \(base). Start one with: sudo ipt-trace collect, or name it with --from")
+                message: "no collector answers at \(base). Start one with: sudo ipt-trace collect, or name it with --url")
         }
         guard let status = (answer.response as? HTTPURLResponse)?.statusCode, status == 200 else {
             let status = (answer.response as? HTTPURLResponse)?.statusCode ?? 0

@@ -25,7 +25,7 @@ struct IptTrace: AsyncParsableCommand {
             """,
         version: Program.version,
         subcommands: [
-            InstallProbes.self, RemoveProbes.self, ProbesCommand.self, Collect.self, TraceCommand.self, Report.self,
+            InstallProbes.self, RemoveProbes.self, ProbesCommand.self, Collect.self, TraceCommand.self, ReportCommand.self,
             Analyze.self, Export.self, LabCommand.self, GuardCommand.self,
         ])
 

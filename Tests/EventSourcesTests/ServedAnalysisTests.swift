@@ -38,8 +38,9 @@ import Testing
         }
         if phase == .endedFile { _ = try #require(await result) }
         let routes = TraceRoutes(
-            snapshot: { _ in await analysis.snapshot() },
-            probes: { Array("\(await analysis.snapshot()?.completeness.events ?? 0)".utf8) })
+            TraceServices(
+                snapshot: { _ in await analysis.snapshot() },
+                probes: { Array("\(await analysis.snapshot()?.completeness.events ?? 0)".utf8) }))
         let begin = ContinuousClock.now
         for path in [
             "/", "/paths", "/journeys", "/flows", "/drops", "/findings", "/precedence", "/probes", "/namespaces", "/metrics",
@@ -65,7 +66,7 @@ import Testing
             "/paths?limit=x": 400, "/journeys?outcome=x": 400, "/drops?limit=-1": 400, "/nothing": 404, "/paths/1/2": 404,
         ])
     func refused(_ path: String, _ status: Int) {
-        let routes = TraceRoutes(snapshot: { _ in nil }, probes: { [] })
+        let routes = TraceRoutes(TraceServices(snapshot: { _ in nil }, probes: { [] }))
         let request = HTTPRequest(method: .get, scheme: "http", authority: "localhost", path: path)
         guard case .now(let response) = routes.answer(request) else {
             Issue.record("made by a worker")
@@ -76,7 +77,7 @@ import Testing
 
     @Test("without a snapshot the answer is a 503 that asks to come back")
     func noSnapshot() async {
-        let routes = TraceRoutes(snapshot: { _ in nil }, probes: { [] })
+        let routes = TraceRoutes(TraceServices(snapshot: { _ in nil }, probes: { [] }))
         let request = HTTPRequest(method: .get, scheme: "http", authority: "localhost", path: "/paths")
         guard case .later(_, let make) = routes.answer(request) else {
             Issue.record("not made by a worker")

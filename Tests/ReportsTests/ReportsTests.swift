@@ -4,87 +4,6 @@ import Reports
 import Testing
 import TraceModel
 
-/// A snapshot over one namespace with hand-made journeys.
-struct Scene {
-    var layout = Layout()
-    var routes = StepTrie()
-    var aggregate = TraceAggregate()
-    var serial: UInt64 = 0
-
-    init() {
-        for name in ["guest", "host"] {
-            let index = layout.namespaces.count
-            layout.namespaces.append(
-                NamespaceLayout(
-                    name: name, inode: 1, interfaces: [1: Interface(name: "eth0"), 2: Interface(name: "br0")],
-                    tracksConnections: name == "host"))
-            for table in Table.iptables {
-                for hook in table.hooks {
-                    layout.probes.append(
-                        Probe(
-                            namespace: index, family: .ipv4, table: table, chain: hook.name, hook: hook, backend: .nft,
-                            prefix: "", coverage: .every(.none, until: nil)))
-                    layout.isInForce.append(true)
-                }
-            }
-        }
-    }
-
-    func probe(_ namespace: Int, _ place: String) -> UInt32? {
-        layout.probes.indices.first {
-            let probe = layout.probes[$0]
-            return probe.namespace == namespace && "\(probe.table.name)/\(probe.chain)" == place
-        }
-        .map { UInt32($0) }
-    }
-
-    mutating func leg(_ namespace: Int, _ places: [String], _ entry: PacketTuple, _ exit: PacketTuple? = nil)
-        -> JourneyLeg
-    {
-        var route = StepTrie.root
-        for place in places {
-            guard let probe = probe(namespace, place) else { continue }
-            route = routes.advance(route, by: Step(probe: probe, inInterface: 2, outInterface: 1))
-        }
-        return JourneyLeg(
-            namespace: namespace, route: route, entry: entry, exit: exit ?? entry, lastHook: .postrouting,
-            opensConnection: places.contains { $0.hasPrefix("nat") }, firstEvent: EventHistory.none,
-            lastEvent: EventHistory.none)
-    }
-
-    mutating func add(_ legs: [JourneyLeg], _ outcome: Outcome, expected: [UInt32] = []) {
-        serial += 1
-        var journey = Journey(
-            packet: Packet(
-                tuple: legs[0].entry, fingerprint: Fingerprint(header: 0, payload: 0), length: 84, timeToLive: 64))
-        journey.serial = serial
-        journey.legs = legs
-        journey.outcome = outcome
-        journey.expected = expected
-        journey.firstSeen = 1_000_000 * Int64(serial)
-        journey.lastSeen = journey.firstSeen + 5
-        aggregate.add(journey, history: EventHistory())
-    }
-
-    var snapshot: TraceSnapshot {
-        TraceSnapshot(
-            generatedAt: 1_795_248_552_499_217, since: 0, context: TraceContext(run: 0xABC, layout: layout, routes: routes),
-            completeness: Completeness(), paths: aggregate.paths, flows: aggregate.flows,
-            journeys: aggregate.recentJourneys(history: EventHistory()))
-    }
-}
-
-func tuple(_ source: UInt32, _ destination: UInt32, _ sourcePort: UInt16 = 1000, _ destinationPort: UInt16 = 53)
-    -> PacketTuple
-{
-    PacketTuple(
-        source: IPAddress(ipv4: source), destination: IPAddress(ipv4: destination), sourcePort: sourcePort,
-        destinationPort: destinationPort, transport: TransportProtocol.udp)
-}
-
-let request = tuple(0xAC10_0002, 0x0808_0808)
-let translated = tuple(0x0A00_020F, 0x0808_0808)
-
 @Suite struct PathsReportTests {
     @Test func journeysOfOneWayAreOnePathWithItsTranslation() throws {
         var scene = Scene()
@@ -140,24 +59,28 @@ let translated = tuple(0x0A00_020F, 0x0808_0808)
         #expect(plain != nil && plain == behindOthers)
     }
 
-    @Test func filtersChoosePaths() {
+    @Test func filtersChoosePaths() throws {
         var scene = Scene()
         scene.add([scene.leg(0, ["raw/OUTPUT"], request)], .sent)
         scene.add([scene.leg(1, ["raw/PREROUTING"], tuple(1, 2, 3, 4))], .dropped)
         let snapshot = scene.snapshot
-        func count(_ change: (inout PathFilter) -> Void) -> Int {
-            var filter = PathFilter()
-            change(&filter)
+        func count(_ words: [(TraceFilter.Field, String)]) throws -> Int {
+            var filter = TraceFilter()
+            for (field, value) in words { try filter.add(field, value) }
             return snapshot.pathsReport(filter).paths.count
         }
-        #expect(count { _ in } == 2)
-        #expect(count { $0.outcome = .dropped } == 1)
-        #expect(count { $0.netns = "guest" } == 1)
-        #expect(count { $0.port = 53 } == 1)
-        #expect(count { $0.address = "0.0.0.2" } == 1)
-        #expect(count { $0.transport = 6 } == 0)
-        #expect(count { $0.since = 1_500_000 } == 1)
-        #expect(count { $0.limit = 1 } == 1)
+        #expect(try count([]) == 2)
+        #expect(try count([(.outcome, "dropped")]) == 1)
+        #expect(try count([(.outcome, "dropped"), (.outcome, "sent")]) == 2)
+        #expect(try count([(.netns, "guest")]) == 1)
+        #expect(try count([(.port, "53")]) == 1)
+        #expect(try count([(.address, "0.0.0.2")]) == 1)
+        #expect(try count([(.address, "0.0.0.0/8")]) == 1)
+        #expect(try count([(.address, "0.0.0.0/8"), (.address, "8.8.8.8")]) == 2)
+        #expect(try count([(.proto, "tcp")]) == 0)
+        #expect(try count([(.since, "1.5")]) == 1)
+        #expect(try count([(.until, "1.5")]) == 1)
+        #expect(try count([(.limit, "1")]) == 1)
     }
 
     @Test func theTextShowsEachStepAndWhereAPacketWasLost() throws {
@@ -218,8 +141,8 @@ let translated = tuple(0x0A00_020F, 0x0808_0808)
         var scene = Scene()
         scene.aggregate = TraceAggregate(limits: limits)
         for port in 0..<100 { scene.add([scene.leg(0, ["raw/OUTPUT"], tuple(1, 2, UInt16(port), 9))], .sent) }
-        #expect(scene.snapshot.flowsReport(limit: 1000).flows.count == 8)
-        #expect(scene.snapshot.flowsReport(limit: 1000).flows.compactMap(\.original.sourcePort).min() == 92)
+        #expect(scene.snapshot.flowsReport(TraceFilter(limit: 1000)).flows.count == 8)
+        #expect(scene.snapshot.flowsReport(TraceFilter(limit: 1000)).flows.compactMap(\.original.sourcePort).min() == 92)
     }
 }
 

@@ -44,13 +44,14 @@ struct Analyze: AsyncParsableCommand {
 
     @Option(
         name: .customLong("report"),
-        help: "paths, flows, drops, findings or precedence; may be repeated. Default: all.")
-    var kinds: [ReportKind] = []
+        help: ArgumentHelp(
+            "One of \(ReportTable.all.map { $0.name }.joined(separator: ", ")); may be repeated. Default: an overview."))
+    var names: [String] = []
 
-    @Option(help: "text, markdown, json or mermaid.")
+    @Option(help: ReportFormat.help, transform: ReportFormat.parse)
     var format: ReportFormat = .text
 
-    @OptionGroup var filter: PathFilterOptions
+    @OptionGroup var filter: FilterOptions
 
     @Flag(help: "Go on when the end of a file is reached: wait for more, until Ctrl-C.")
     var follow = false
@@ -79,8 +80,20 @@ struct Analyze: AsyncParsableCommand {
             throw ValidationError("--linger takes 10 to 60000 milliseconds.")
         }
         guard (100...10_000_000).contains(maxJourneys) else { throw ValidationError("--max-journeys takes 100 to 10000000.") }
-        for kind in kinds where !kind.formats.contains(format) {
-            throw ValidationError("\(kind.formatFailure(format).message).")
+        for kind in try kinds() where !format.isOffered(by: kind) {
+            throw ValidationError("\(FormatProblem(kind, format)).")
+        }
+    }
+
+    private func kinds() throws -> [any Report.Type] {
+        guard !names.isEmpty else { return ReportTable.all.filter { $0.isInOverview && format.isOffered(by: $0) } }
+        let all = ReportTable.all.map { $0.name }
+        return try names.map { name in
+            guard let kind = ReportTable.report(named: name) else {
+                let guess = CommandSuggestion.nearest(to: name, among: all).map { " Did you mean \($0)?" } ?? ""
+                throw ValidationError("There is no report \(name).\(guess) Reports are \(all.joined(separator: ", ")).")
+            }
+            return kind
         }
     }
 
@@ -107,8 +120,9 @@ struct Analyze: AsyncParsableCommand {
         }
         let analysis = run.analysis
         let routes = TraceRoutes(
-            snapshot: { _ in await analysis.snapshot() },
-            probes: { Array(try ReportJSON.encode(ProbeList(probes: await analysis.snapshot().map(Self.rows) ?? []))) })
+            TraceServices(
+                snapshot: { _ in await analysis.snapshot() },
+                probes: { Array(try ReportJSON.encode(ProbeList(probes: await analysis.snapshot().map(Self.rows) ?? []))) }))
         do {
             return try Server(address, logger: Log.make(), handler: { routes.answer($0) })
         } catch {
@@ -129,35 +143,36 @@ struct Analyze: AsyncParsableCommand {
 
     private func report(_ snapshot: TraceSnapshot) async throws {
         let style = Style(isColored: color.isOn)
-        let asked = kinds.isEmpty ? ReportKind.allCases.filter { $0.formats.contains(format) } : kinds
         let filter = try filter.filter()
-        if format == .json, asked.count > 1 {
-            Terminal.print(try ReportKind.json(AllReports(snapshot, asked, filter)))
-            return
+        let reports = try kinds().map { $0.init(snapshot, filter) }
+        if format == .json, reports.count > 1 {
+            return Terminal.print(try ReportJSON.text(ReportSet(reports: reports), isPretty: true))
         }
         var texts: [TerminalText] = []
-        for kind in asked {
-            let text = try await kind.text(from: .snapshot(snapshot), filter, format, style)
-            texts.append(asked.count > 1 && format == .text ? "== \(kind.rawValue) ==\n\(text)" : text)
+        for report in reports {
+            let text = try format.text(of: report, style)
+            texts.append(reports.count > 1 && format == .text ? "== \(type(of: report).name) ==\n\(text)" : text)
         }
         Terminal.print(texts.joined(separator: "\n\n"))
     }
 }
 
-/// Several reports as one JSON object.
-private struct AllReports: Encodable {
-    var schema = 1
-    var paths: PathsReport?
-    var flows: FlowsReport?
-    var drops: DropsReport?
-    var findings: FindingsReport?
-    var precedence: PrecedenceReport?
+/// Several reports as one JSON object, each under its name.
+private struct ReportSet: Encodable {
+    private struct Name: CodingKey {
+        var stringValue: String
+        var intValue: Int? { nil }
 
-    init(_ snapshot: TraceSnapshot, _ kinds: [ReportKind], _ filter: PathFilter) {
-        if kinds.contains(.paths) { paths = snapshot.pathsReport(filter) }
-        if kinds.contains(.flows) { flows = snapshot.flowsReport(limit: filter.limit) }
-        if kinds.contains(.drops) { drops = snapshot.dropsReport(limit: filter.limit) }
-        if kinds.contains(.findings) { findings = snapshot.findingsReport() }
-        if kinds.contains(.precedence) { precedence = snapshot.precedenceReport() }
+        init(_ text: String) { stringValue = text }
+        init?(stringValue: String) { self.init(stringValue) }
+        init?(intValue: Int) { nil }
+    }
+
+    var reports: [any Report]
+
+    func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: Name.self)
+        try container.encode(1, forKey: Name("schema"))
+        for report in reports { try container.encode(report, forKey: Name(type(of: report).name)) }
     }
 }

@@ -128,8 +128,9 @@ struct Collect: AsyncParsableCommand {
     private static func handler(_ collector: Collector, _ recorder: Recorder?) -> Server.Handler {
         let listing = ProbeListing(collector)
         let routes = TraceRoutes(
-            snapshot: { await collector.snapshot($0) }, probes: { try await listing.json() },
-            recording: { recorder.map { RecordingStatus($0.status) } }, troubles: { collector.troubles })
+            TraceServices(
+                snapshot: { await collector.snapshot($0) }, probes: { try await listing.json() },
+                recording: { recorder.map { RecordingStatus($0.status) } }, troubles: { collector.troubles }))
         return { routes.answer($0) }
     }
 
@@ -226,9 +227,7 @@ enum Summary {
     }
 
     static func text(_ last: TraceSnapshot) -> String {
-        var all = PathFilter()
-        all.limit = .max
-        let report = last.pathsReport(all)
+        let report = last.pathsReport(TraceFilter(limit: .max))
         let seen = report.completeness
         var outcomes: [String: UInt64] = [:]
         for path in report.paths { outcomes[path.outcome, default: 0] += path.packets }

@@ -14,14 +14,13 @@ struct Export: AsyncParsableCommand {
             From files every journey, as it ends; from a collector the latest that it keeps. docs/export.md has the schema.
 
               ipt-trace export trace.pcapng > journeys.ndjson
-              ipt-trace export --from http://127.0.0.1:9100 | jq -c 'select(.journey.outcome == "dropped")'
+              ipt-trace export --url http://127.0.0.1:9100 | jq -c 'select(.journey.outcome == "dropped")'
             """)
 
     @Argument(help: ArgumentHelp("Captures, recordings or logs. Default: a running collector's.", valueName: "file"))
     var files: [String] = []
 
-    @Option(help: ArgumentHelp("The collector.", valueName: "url"))
-    var from = "http://127.0.0.1:9100"
+    @OptionGroup var collector: CollectorOption
 
     @Option(
         help: ArgumentHelp("What iptables-save printed, as analyze takes it; may be repeated.", valueName: "namespace=file"))
@@ -29,12 +28,15 @@ struct Export: AsyncParsableCommand {
 
     func run() async throws {
         if files.isEmpty {
-            let report = try await CollectorClient(base: from).report(
-                JourneysReport.self, "/journeys", [URLQueryItem(name: "limit", value: "10000")])
+            var filter = TraceFilter()
+            try filter.add(.limit, "10000")
+            let report = try await collector.client.report(JourneysReport.self, filter)
             let machine = MachineIdentity.current
             // Of a collector elsewhere this machine's name would be wrong.
             let isHere =
-                URLComponents(string: from)?.host.map { ["127.0.0.1", "localhost", "::1", "[::1]"].contains($0) } ?? false
+                URLComponents(string: collector.client.base)?.host.map {
+                    ["127.0.0.1", "localhost", "::1", "[::1]"].contains($0)
+                } ?? false
             let writer = JourneyLines { isHere ? machine : MachineIdentity() }
             for journey in report.journeys.reversed() where journey.outcome != "open" {
                 writer.add(journey)

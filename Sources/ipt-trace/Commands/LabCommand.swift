@@ -80,7 +80,7 @@ struct LabList: ParsableCommand {
                     name: network.name, summary: network.summary,
                     variants: network.variants.map { Entry.Variant(name: $0.name, summary: $0.summary) })
             }
-            return Terminal.print(try ReportKind.json(["networks": entries]))
+            return Terminal.print(try ReportJSON.text(["networks": entries], isPretty: true))
         }
         for network in Gallery.networks {
             Terminal.print("\(network.name): \(network.summary)")
@@ -153,7 +153,7 @@ struct LabRun: AsyncParsableCommand {
             reports = LabReports(try await AnalysisRun(files: [recording ?? ""]).finish().snapshot)
         }
         let verdict = LabAssessment(network, reports, traffic: result.traffic)
-        Terminal.print(json ? try ReportKind.json(verdict) : verdict.text)
+        Terminal.print(json ? try ReportJSON.text(verdict, isPretty: true) : verdict.text)
         if keep {
             Terminal.note(
                 "\(network.name) is up still: ipt-trace lab shell \(network.name), and then ipt-trace lab down \(network.name)")
@@ -184,7 +184,7 @@ struct LabJudge: AsyncParsableCommand {
         let plain = try argument.network()
         let network = plain.with(try option.resolve(plain))
         let verdict = LabAssessment(network, LabReports(try await AnalysisRun(files: [file]).finish().snapshot))
-        Terminal.print(json ? try ReportKind.json(verdict) : verdict.text)
+        Terminal.print(json ? try ReportJSON.text(verdict, isPretty: true) : verdict.text)
         if !verdict.asExpected { throw ExitCode(ExitStatus.checkFailed) }
     }
 }

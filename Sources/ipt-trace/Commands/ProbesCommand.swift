@@ -30,7 +30,7 @@ struct ProbesCommand: AsyncParsableCommand {
             rows += try await survey.rows(of: namespace, journals: journals)
         }
         if json {
-            Terminal.print(try ReportKind.json(ProbeList(probes: rows)))
+            Terminal.print(try ReportJSON.text(ProbeList(probes: rows), isPretty: true))
             return
         }
         if rows.isEmpty {

@@ -1,0 +1,93 @@
+import ArgumentParser
+import EventSources
+import Reports
+
+struct ReportCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "report",
+        abstract: "Print a report from a running collector, a recording, a capture or a log.",
+        discussion: """
+              ipt-trace report paths
+              ipt-trace report precedence --format markdown
+              ipt-trace report flows --format json --url http://127.0.0.1:9101
+              ipt-trace report drops --record trace.pcapng
+            """,
+        subcommands: ReportTable.all.map { command($0) })
+
+    /// Two commands, since the parser offers the same options to all values of a type.
+    private static func command<Kind: Report>(_ kind: Kind.Type) -> any ParsableCommand.Type {
+        kind.filters.count == TraceFilter.Field.allCases.count ? ListCommand<Kind>.self : PlaceCommand<Kind>.self
+    }
+}
+
+/// A report on all of the trace, or on one namespace.
+struct PlaceCommand<Kind: Report>: AsyncParsableCommand {
+    static var configuration: CommandConfiguration {
+        CommandConfiguration(
+            commandName: Kind.name, abstract: Kind.summary, discussion: "  ipt-trace report \(Kind.name) --format json")
+    }
+
+    @OptionGroup var options: ReportOptions
+    @Option(help: "Only this namespace; may be repeated.") var netns: [String] = []
+
+    func run() async throws {
+        var filter = TraceFilter()
+        for name in netns { try filter.add(.netns, name) }
+        try await options.print(Kind.self, filter)
+    }
+}
+
+/// A report that is a list, of which filters choose entries.
+struct ListCommand<Kind: Report>: AsyncParsableCommand {
+    static var configuration: CommandConfiguration {
+        CommandConfiguration(
+            commandName: Kind.name, abstract: Kind.summary,
+            discussion: """
+                  ipt-trace report \(Kind.name) --outcome dropped --since 5m
+                  ipt-trace report \(Kind.name) --address 10.0.0.0/8 --port 443 --format json
+                """)
+    }
+
+    @OptionGroup var options: ReportOptions
+    @OptionGroup var filter: FilterOptions
+
+    func run() async throws { try await options.print(Kind.self, filter.filter()) }
+}
+
+struct ReportOptions: ParsableArguments {
+    @OptionGroup var collector: CollectorOption
+
+    @Option(
+        name: .customLong("record"),
+        help: ArgumentHelp(
+            "Instead of a collector, a recording, capture or kernel log; may be repeated. See analyze --help.",
+            valueName: "file"))
+    var records: [String] = []
+
+    @Option(help: ReportFormat.help, transform: ReportFormat.parse)
+    var format: ReportFormat = .text
+
+    @OptionGroup var color: ColorOption
+
+    func print<Kind: Report>(_ kind: Kind.Type, _ filter: TraceFilter) async throws {
+        guard format.isOffered(by: kind) else {
+            throw CommandFailure(message: "\(FormatProblem(kind, format))", code: ExitStatus.usage)
+        }
+        let report =
+            records.isEmpty
+            ? try await collector.client.report(kind, filter)
+            : Kind(try await AnalysisRun(files: records).finishWithEvents().snapshot, filter)
+        Terminal.print(try format.text(of: report, Style(isColored: color.isOn)))
+    }
+}
+
+extension ReportFormat {
+    static var help: ArgumentHelp { "One of \(all.map(\.name).joined(separator: ", "))." }
+
+    @Sendable static func parse(_ name: String) throws -> ReportFormat {
+        guard let format = all.first(where: { $0.name == name }) else {
+            throw ValidationError("There is no format \(name). Formats are \(all.map(\.name).joined(separator: ", ")).")
+        }
+        return format
+    }
+}
