@@ -18,6 +18,8 @@ public struct Completeness: Codable, Sendable, Equatable {
     public var open: UInt64 = 0
     /// Journeys closed early to bound memory.
     public var evicted: UInt64 = 0
+    /// Copies of multicast packets that arrived in a namespace where nobody had asked for them; in no path. `nil` for none.
+    public var unwanted: UInt64?
     /// Receive buffers that overflowed (ENOBUFS, or the drops column of /proc/net/netlink).
     public var overflows: UInt64 = 0
     /// Events of flows that were not followed, because more came than could be; `nil` where there were none. They are

@@ -9,7 +9,7 @@ extension Correlator {
 
     /// Whether it may be under way still, or what it has done may be told by events that are not in yet.
     @inline(__always)
-    private func isRecent(_ index: Int32) -> Bool { live.journeys[live.legs[index].journey].lastActivity >= horizon }
+    func isRecent(_ index: Int32) -> Bool { live.journeys[live.legs[index].journey].lastActivity >= horizon }
 
     private mutating func doubt(_ index: Int32) { live.journeys[live.legs[index].journey].isAmbiguous = true }
 

@@ -30,6 +30,7 @@ extension Correlator {
     mutating func enterHook(_ index: Int32, _ place: ProbePlace) {
         if hasTunnels, place.isLastOnTheWayOut { enterTunnel(index) }
         if live.legs[index].awaitsParent, place.hook == .forward || place.hook == .postrouting { insertBridge(index) }
+        if place.isLastOnTheWayOut, live.legs[index].inInterface == live.legs[index].outInterface { adoptReceiver(index) }
         guard !live.legs[index].hasChildren else { return }
         // To be found behind the source translation of INPUT or POSTROUTING.
         if place.leadsBehindTranslation, !live.legs[index].awaitsTranslation {
@@ -181,7 +182,7 @@ extension Correlator {
             }
             if !isMulticast { markAmbiguous(choice) }
             join(index, choice.best)
-            guard isMulticast else { return }
+            guard isMulticast, !isPortCopy(index) else { return }
             candidates = live.arrivals(for: index)
         }
     }
@@ -208,7 +209,7 @@ extension Correlator {
             from.destinationPort == to.destinationPort || from.isICMP
         else { return nil }
         // One copy of a multicast packet for each receiver; another is a packet of its own.
-        if live.legs[departed].hasChildren, hasChild(departed, like: arrived) { return nil }
+        if live.legs[departed].hasChildren, hasChild(departed, like: arrived) || isPortCopy(departed) { return nil }
         let hops = Int(live.legs[departed].timeToLive) - Int(live.legs[arrived].entryTimeToLive)
         // The kernel counts down before FORWARD.
         let isSameTimeToLive =
@@ -226,10 +227,10 @@ extension Correlator {
                 // A router whose probes are gone lies between.
                 guard hops == 1, expectedProbes.passes(unwatchedFrom: out, to: link, from.source.family) else { return nil }
             }
-            // Nothing comes back through the interface that it left by, but on loopback.
+            // Nothing comes back through the interface that it left by, but on loopback, and copies for groups of the machine itself.
             if live.legs[departed].namespace == live.legs[arrived].namespace,
                 outInterface == live.legs[arrived].inInterface,
-                !interface(of: departed, outInterface).isLoopback
+                !interface(of: departed, outInterface).isLoopback, !mayLoopBack(departed)
             {
                 return nil
             }
@@ -242,6 +243,8 @@ extension Correlator {
                 return nil
             }
         }
+        // Of several copies each goes to one receiver first.
+        if from.destination.isMulticast, !live.legs[departed].hasChildren { score += 1 }
         if from == to {
             score += 4
         } else if knownTranslation(of: departed) == to {

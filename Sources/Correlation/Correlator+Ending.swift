@@ -186,7 +186,7 @@ extension Correlator {
         return last.table != .security && rulesetChanges.overlaps(last.namespace, from: begin, to: end)
     }
 
-    private mutating func assessment(of index: Int32) -> ExpectedProbes.Assessment {
+    mutating func assessment(of index: Int32) -> ExpectedProbes.Assessment {
         expectedProbes.assessment(live.legs[index].route, routes, conditions: live.legs[index].conditions, now: now)
     }
 
@@ -226,13 +226,20 @@ extension Correlator {
     private mutating func close(_ journey: Int32, isEvicted: Bool, into sink: inout some JourneySink) {
         var leaf = nextLeaf(from: live.journeys[journey].firstLeg)
         var branch: UInt64 = 0
+        var unwanted: Int32 = -1
         while leaf >= 0 {
-            fill(journey, endingIn: leaf, branch: branch, isEvicted: isEvicted)
-            counters.journeys += 1
-            if outgoing.isAmbiguous { counters.ambiguous += 1 }
-            sink.accept(outgoing, routes: routes, history: history)
-            branch += 1
+            if !isEvicted, !mayGoOn(journey), isUnwanted(leaf) {
+                counters.unwanted += 1
+                if unwanted < 0 { unwanted = leaf }
+            } else {
+                hand(journey, endingIn: leaf, branch: branch, isEvicted: isEvicted, to: &sink)
+                branch += 1
+            }
             leaf = nextLeaf(from: live.legs[leaf].nextInJourney)
+        }
+        // Where nobody wanted any of its copies, it went as far as the link.
+        if branch == 0, unwanted >= 0, parent(of: unwanted) >= 0 {
+            hand(journey, endingIn: parent(of: unwanted), branch: 0, isEvicted: false, to: &sink)
         }
         var index = live.journeys[journey].firstLeg
         while index >= 0 {
@@ -242,6 +249,21 @@ extension Correlator {
             index = next
         }
         live.release(journey)
+    }
+
+    private mutating func hand(
+        _ journey: Int32, endingIn leaf: Int32, branch: UInt64, isEvicted: Bool, to sink: inout some JourneySink
+    ) {
+        fill(journey, endingIn: leaf, branch: branch, isEvicted: isEvicted)
+        counters.journeys += 1
+        if outgoing.isAmbiguous { counters.ambiguous += 1 }
+        sink.accept(outgoing, routes: routes, history: history)
+    }
+
+    /// Whether everything is being closed before the packet has been silent for long enough.
+    @inline(__always)
+    private func mayGoOn(_ journey: Int32) -> Bool {
+        isFinishing && live.journeys[journey].lastActivity + patience(.lingering) > now
     }
 
     /// The next leg behind which nothing comes. A multicast packet has several, and each ends a journey.
@@ -274,7 +296,7 @@ extension Correlator {
                 outgoing.carries = tunnelLinks.carried(by: name) ?? outgoing.carries
                 outgoing.carriedBy = tunnelLinks.carrier(of: name) ?? outgoing.carriedBy
             }
-            index = live.legs[index].parent
+            index = parent(of: index)
         }
         outgoing.legs.reverse()
         decide(leaf, own, isEvicted: isEvicted)
@@ -306,7 +328,7 @@ extension Correlator {
             hasLoss = hasLoss || hasLostSince(index)
             begun = min(begun, live.begunAt(index))
             isUnread = isUnread || isUnreadNamespace(Int(live.legs[index].namespace))
-            index = live.legs[index].parent
+            index = parent(of: index)
         }
         /// Whether probes of a namespace changed while the packet was under way, or might still have got there.
         func isOutdated(_ namespace: Int, patience: Int64) -> Bool {
@@ -356,7 +378,7 @@ extension Correlator {
             index = leaf
             while index >= 0 {
                 isAnyOutdated = isAnyOutdated || isOutdated(Int(live.legs[index].namespace), patience: limits.linger)
-                index = live.legs[index].parent
+                index = parent(of: index)
             }
             if isAnyOutdated { return settle(.incomplete, .layoutChanged) }
             let isRefragmented = live.legs[leaf].isFragment || isPutTogether(own.firstLeg)
@@ -369,6 +391,11 @@ extension Correlator {
             settle(.delivered)
         case .undecidable:
             settle(.incomplete, isEvicted ? .evicted : .probesMissing)
+        case .expected
+        where live.current(leaf).destination.isMulticast && lacksNothingButRouting(leaf)
+            && mayEndBeforeRouting(leaf):
+            // A rule may have dropped it, or nobody wanted it.
+            settle(.incomplete, .probesMissing)
         case .expected(let probes, let crosses):
             drop(
                 expectedProbes.probes[probes], isFiltered: !crosses.isEmpty, isAnyLost: hasLoss,

@@ -57,6 +57,8 @@ public struct Correlator: ~Copyable {
         public var journeys: UInt64 = 0
         public var evicted: UInt64 = 0
         public var ambiguous: UInt64 = 0
+        /// Copies of multicast packets that arrived in a namespace where nobody had asked for them.
+        public var unwanted: UInt64 = 0
     }
 
     /// How long a journey has been waited for: each stage has a queue in the order of its deadlines.
@@ -274,7 +276,8 @@ public struct Correlator: ~Copyable {
         if leg >= 0 {
             extend(leg, with: event, place)
         } else {
-            leg = begin(with: event, place)
+            leg = branch(with: event, place)
+            if leg < 0 { leg = begin(with: event, place) }
         }
         return live.name(leg, firstEvent: firstEvent(of: leg))
     }

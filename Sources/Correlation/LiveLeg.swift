@@ -19,7 +19,8 @@ struct LiveLeg: BitwiseCopyable {
     var conditions: UInt32
     /// Index of its journey; -1 for a place that is free.
     var journey: Int32
-    /// The leg that the packet came from, -1 for none.
+    /// The leg that the packet came from, -1 for none. Of a copy that a namespace made (`Correlator.branch`), -2 less the leg whose
+    /// beginning it shares.
     var parent: Int32 = -1
     var nextInJourney: Int32 = -1
     /// The first of its links (`CollisionLists`), -1 for none.

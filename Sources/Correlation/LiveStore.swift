@@ -106,6 +106,15 @@ struct LiveStore: ~Copyable {
 
     /// Adds the first leg of a journey.
     mutating func insert(_ leg: LiveLeg) -> Int32 {
+        let index = place(leg)
+        journeys[leg.journey].firstLeg = index
+        journeys[leg.journey].lastLeg = index
+        insert(index, .place)
+        return index
+    }
+
+    @inline(__always)
+    private mutating func place(_ leg: LiveLeg) -> Int32 {
         var index = freeLeg
         if index >= 0 {
             freeLeg = legs[index].nextInJourney
@@ -115,8 +124,18 @@ struct LiveStore: ~Copyable {
             index = Int32(legs.count)
             legs.append(leg)
         }
-        journeys[leg.journey].firstLeg = index
-        journeys[leg.journey].lastLeg = index
+        return index
+    }
+
+    /// Adds a leg to a journey that has others.
+    ///
+    /// - Parameter tuple: the packet as it is first seen there.
+    mutating func insertBranch(_ leg: LiveLeg, _ tuple: PacketTuple) -> Int32 {
+        let journey = leg.journey
+        let index = place(leg)
+        legs[journeys[journey].lastLeg].nextInJourney = index
+        journeys[journey].lastLeg = index
+        if journeys[journey].tuple != tuple { keepEntry(tuple, index) }
         insert(index, .place)
         return index
     }

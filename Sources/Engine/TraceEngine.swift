@@ -70,6 +70,7 @@ package struct TraceEngine: ~Copyable {
         completeness.journeys = correlator.counters.journeys
         completeness.ambiguous = correlator.counters.ambiguous
         completeness.evicted = correlator.counters.evicted
+        completeness.unwanted = correlator.counters.unwanted > 0 ? correlator.counters.unwanted : nil
         completeness.incomplete = sink.aggregate.incomplete
         completeness.own = sink.aggregate.own
         completeness.unlisted = sink.aggregate.unlisted

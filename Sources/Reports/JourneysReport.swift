@@ -62,6 +62,8 @@ public struct JourneyReport: Codable, Sendable, Equatable {
     public var sourcePort: Int?
     public var destinationPort: Int?
     public var icmpType: Int?
+    /// Of ICMP: `echo request`, `neighbour solicitation`, …
+    public var message: String?
     public var icmpSequence: Int?
     public var bytes: Int
     public var steps: [Step]
@@ -130,7 +132,7 @@ extension TraceContext {
             protocol: TransportProtocol.name(tuple.transport), source: "\(tuple.source)",
             destination: "\(tuple.destination)", sourcePort: tuple.hasPorts ? Int(tuple.sourcePort) : nil,
             destinationPort: tuple.hasPorts ? Int(tuple.destinationPort) : nil,
-            icmpType: tuple.isICMP ? Int(journey.packet.icmpType) : nil,
+            icmpType: tuple.isICMP ? Int(journey.packet.icmpType) : nil, message: ICMPMessage.name(of: journey.packet),
             icmpSequence: tuple.isICMP ? Int(journey.packet.icmpSequence) : nil, bytes: Int(journey.packet.length),
             steps: steps,
             translations: journey.translations(record.direction).map { describe($0, packets: 1, routes: legRoutes) })

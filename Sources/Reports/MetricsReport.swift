@@ -22,6 +22,10 @@ extension TraceSnapshot {
             ),
             ("messages_malformed_total", "Messages and packets that could not be parsed.", completeness.malformed),
             ("journeys_ambiguous_total", "Journeys that another packet's events may be part of.", completeness.ambiguous),
+            (
+                "copies_unwanted_total", "Copies of multicast packets that nobody had asked for where they arrived.",
+                completeness.unwanted ?? 0
+            ),
             ("journeys_evicted_total", "Journeys closed early to bound memory.", completeness.evicted),
             ("journeys_own_total", "Journeys to or from the collector's own endpoint.", completeness.own),
         ]

@@ -34,6 +34,8 @@ public struct PathReport: Codable, Sendable, Equatable {
         public var destination: String
         public var sourcePort: Int?
         public var destinationPort: Int?
+        /// Of ICMP: `echo request`, `neighbour solicitation`, …
+        public var message: String?
         /// The packet that it carried through a tunnel.
         public var carries: JourneyReport.Carried?
         /// The packet that carried it.
@@ -119,7 +121,8 @@ extension TraceSnapshot {
                 source: "\(tuple.source)", destination: "\(tuple.destination)",
                 sourcePort: tuple.hasPorts ? Int(tuple.sourcePort) : nil,
                 destinationPort: tuple.hasPorts ? Int(tuple.destinationPort) : nil,
-                carries: describe(path.example.journey.carries), carriedBy: describe(path.example.journey.carriedBy)))
+                message: ICMPMessage.name(of: path.example.journey.packet), carries: describe(path.example.journey.carries),
+                carriedBy: describe(path.example.journey.carriedBy)))
     }
 
     func describe(_ carried: CarriedPacket?) -> JourneyReport.Carried? {

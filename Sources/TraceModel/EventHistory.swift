@@ -82,6 +82,13 @@ public struct EventHistory: Sendable {
         return position
     }
 
+    /// The event before one of the same leg; `none` where there is none, or it has been overwritten.
+    public func predecessor(of position: UInt64) -> UInt64 {
+        guard position < next, next - position <= UInt64(slots.count) else { return EventHistory.none }
+        let distance = UInt64(slots[Int(truncatingIfNeeded: position) & (slots.count - 1)].distance)
+        return distance > 0 && distance <= position ? position - distance : EventHistory.none
+    }
+
     /// The events that led to the one at `position`, first to last; the earliest are missing where the ring has been
     /// overwritten since.
     public func details(upTo position: UInt64) -> [StepDetail] {

@@ -203,6 +203,30 @@ extension PacketTuple: CustomStringConvertible {
     }
 }
 
+/// Messages of ICMP and ICMPv6 by type (IANA's registries of ICMP parameters).
+public enum ICMPMessage {
+    private static let names4: [UInt8: String] = [
+        0: "echo reply", 3: "destination unreachable", 4: "source quench", 5: "redirect", 8: "echo request",
+        9: "router advertisement", 10: "router solicitation", 11: "time exceeded", 12: "parameter problem",
+        13: "timestamp request", 14: "timestamp reply",
+    ]
+    private static let names6: [UInt8: String] = [
+        1: "destination unreachable", 2: "packet too big", 3: "time exceeded", 4: "parameter problem", 128: "echo request",
+        129: "echo reply", 130: "multicast listener query", 131: "multicast listener report", 132: "multicast listener done",
+        133: "router solicitation", 134: "router advertisement", 135: "neighbour solicitation", 136: "neighbour advertisement",
+        137: "redirect", 143: "multicast listener report",
+    ]
+
+    /// `nil` for a type without a common name, and for a packet that is not of ICMP.
+    public static func name(of packet: Packet) -> String? {
+        switch packet.tuple.transport {
+        case TransportProtocol.icmp: names4[packet.icmpType]
+        case TransportProtocol.icmpv6: names6[packet.icmpType]
+        default: nil
+        }
+    }
+}
+
 /// IANA protocol numbers by the names of `/etc/protocols`.
 public enum TransportProtocol {
     public static let icmp: UInt8 = 1

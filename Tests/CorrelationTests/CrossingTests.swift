@@ -54,9 +54,9 @@ private let permutations = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1
         var world = Self.world(["first", "second", "listener"])
         let reports = [packet(one, 0, group, 0), packet(two, 0, group, 0)]
         let parts = [
-            world.events(0, Way.out, reports[0], out: 2) + world.events(0, Way.before, reports[1], in: 2),
-            world.events(1, Way.out, reports[1], out: 2) + world.events(1, Way.before, reports[0], in: 2),
-            world.events(2, Way.before, reports[1], in: 2) + world.events(2, Way.before, reports[0], in: 2),
+            world.events(0, Way.out, reports[0], out: 2) + world.events(0, Way.into, reports[1], in: 2),
+            world.events(1, Way.out, reports[1], out: 2) + world.events(1, Way.into, reports[0], in: 2),
+            world.events(2, Way.into, reports[1], in: 2) + world.events(2, Way.into, reports[0], in: 2),
         ]
         let (collected, _) = correlate(world, order.flatMap { parts[$0] })
         #expect(collected.journeys.count == 4)
@@ -70,12 +70,12 @@ private let permutations = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1
         let report = packet(one, 0, group, 0)
         let sent = [world.events(0, Way.out, report, out: 2), world.events(0, Way.out, report, out: 2)]
         let arrived = (0..<2).map { _ in
-            world.events(1, Way.before, report, in: 2) + world.events(2, Way.before, report, in: 2)
+            world.events(1, Way.into, report, in: 2) + world.events(2, Way.into, report, in: 2)
         }
         let events = isReadInTurn ? sent[0] + arrived[0] + sent[1] + arrived[1] : (sent + arrived).flatMap(\.self)
         let (collected, _) = correlate(world, events)
         #expect(
-            collected.journeys.map { $0.legs.map(\.namespace) }.sorted { $0[1] < $1[1] } == [
+            collected.journeys.map { $0.legs.map(\.namespace) }.sorted { $0.lexicographicallyPrecedes($1) } == [
                 [0, 1], [0, 1], [0, 2], [0, 2],
             ])
         #expect(collected.journeys.allSatisfy { !$0.isAmbiguous })

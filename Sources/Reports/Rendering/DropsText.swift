@@ -9,9 +9,7 @@ extension DropsReport {
                     + " dropped \(Phrase.ending("dropped", nil, drop.droppedBetween, nil))")
             let protocols = drop.protocols.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }
             lines.append("  \(protocols.joined(separator: ", ")), \(Phrase.count(drop.bytes, "byte"))")
-            let ends = Phrase.ends(
-                drop.example.source, drop.example.sourcePort, drop.example.destination, drop.example.destinationPort)
-            lines.append("  such as \(drop.example.protocol) \(ends)")
+            lines.append("  such as \(drop.example.title)")
             lines.append("  from \(drop.firstSeen) to \(drop.lastSeen)")
         }
         return lines.joined(separator: "\n")
@@ -22,11 +20,9 @@ extension DropsReport {
             "# Drops", "", "\(Phrase.completeness(completeness)).", "", "| packets | where | such as |", "| --- | --- | --- |",
         ]
         for drop in drops {
-            let ends = Phrase.ends(
-                drop.example.source, drop.example.sourcePort, drop.example.destination, drop.example.destinationPort)
             lines.append(
                 "| \(drop.packets) | \(Phrase.ending("dropped", nil, drop.droppedBetween, nil)) | "
-                    + "\(drop.example.protocol) \(ends) |")
+                    + "\(drop.example.title) |")
         }
         return lines.joined(separator: "\n")
     }

@@ -3,8 +3,9 @@ extension JourneyReport {
     public func text(_ style: Style = .plain, showsSteps: Bool = false) -> TerminalText {
         let time = firstSeen.dropFirst(11).dropLast()
         var title = "\(self.protocol) \(Phrase.ends(source, sourcePort, destination, destinationPort))"
+        if let message { title += " \(message)" }
         if let icmpSequence, icmpType == 8 || icmpType == 0 || icmpType == 128 || icmpType == 129 {
-            title += " \(icmpType == 8 || icmpType == 128 ? "request" : "reply") \(icmpSequence)"
+            title += " \(icmpSequence)"
         }
         let places = steps.map {
             StepReport(

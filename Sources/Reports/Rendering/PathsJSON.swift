@@ -81,6 +81,10 @@ extension PathReport.Example {
         }
         text.raw(",\"journey\":")
         text.string(journey)
+        if let message {
+            text.raw(",\"message\":")
+            text.string(message)
+        }
         text.raw(",\"protocol\":")
         text.string(self.protocol)
         text.raw(",\"source\":")

@@ -74,10 +74,16 @@ extension PathsReport {
     }
 }
 
+extension PathReport.Example {
+    /// `icmp 10.0.0.1 → 10.0.0.2 echo request`.
+    var title: String {
+        "\(self.protocol) \(Phrase.ends(source, sourcePort, destination, destinationPort))" + (message.map { " \($0)" } ?? "")
+    }
+}
+
 extension PathReport {
     var title: String {
-        let ends = Phrase.ends(example.source, example.sourcePort, example.destination, example.destinationPort)
-        return "\(example.protocol) \(ends)"
+        example.title
     }
 
     var endingText: String { Phrase.ending(outcome, reason, droppedBetween, steps.last) }

@@ -31,7 +31,9 @@ public struct Style: Sendable {
 
 /// What several renderings share.
 enum Phrase {
-    static func count(_ number: UInt64, _ noun: String) -> String { "\(number) \(noun)\(number == 1 ? "" : "s")" }
+    static func count(_ number: UInt64, _ noun: String, _ plural: String? = nil) -> String {
+        "\(number) \(number == 1 ? noun : plural ?? noun + "s")"
+    }
 
     /// `eth0`, `br0 → eth0`, `→ eth0`.
     static func interfaces(_ input: String?, _ output: String?) -> String {
@@ -115,6 +117,7 @@ enum Phrase {
     static func completeness(_ completeness: Completeness) -> String {
         "\(count(completeness.events, "event")), \(count(completeness.journeys - completeness.own, "journey"))"
             + (completeness.own > 0 ? ", \(completeness.own) of our own left out" : "")
+            + (completeness.unwanted.map { ", \(count($0, "copy", "copies")) of multicast that nobody had asked for" } ?? "")
             + (completeness.open > 0 ? ", \(completeness.open) under way" : "") + ", "
             + (doubts(completeness) ?? "nothing lost")
     }

@@ -1,0 +1,143 @@
+internal import TraceModel
+
+/// One multicast packet may pass a hook several times: a bridge with br_netfilter hands a copy for each port to FORWARD and
+/// POSTROUTING, and another one to INPUT (`br_flood` in net/bridge/br_forward.c); what a process sends to a group that the machine
+/// is a member of passes POSTROUTING again for the copy that comes back (`ip_mc_output` in net/ipv4/ip_output.c). Each copy has a
+/// leg of its own, which begins with the steps that they share.
+extension Correlator {
+    /// Begins the leg of a copy.
+    ///
+    /// - Returns: -1 where the event is no copy of a packet that has passed already.
+    mutating func branch(with event: Event, _ place: ProbePlace) -> Int32 {
+        guard event.packet.tuple.destination.isMulticast, !place.hook.isEntry else { return -1 }
+        var original: Int32 = -1
+        var candidates = live.atPlace(place.namespace, event.packet.fingerprint, event.packet.tuple)
+        var candidate = live.next(&candidates)
+        var looks = 0
+        while candidate >= 0, original < 0, looks < 256 {
+            looks += 1
+            if live.legs[candidate].namespace == place.namespace, live.legs[candidate].parent >= -1,
+                live.fingerprint(candidate) == event.packet.fingerprint,
+                live.current(candidate) == event.packet.tuple, isRecent(candidate), sharesWay(candidate, event, place)
+            {
+                original = candidate
+            }
+            candidate = live.next(&candidates)
+        }
+        return original < 0 ? -1 : branch(off: original, with: event, place)
+    }
+
+    /// Whether the packet of a leg went the copy's way up to the hook where the copy is seen now.
+    private func sharesWay(_ original: Int32, _ event: Event, _ place: ProbePlace) -> Bool {
+        guard let last = sharedWay(of: original, before: place).last else { return false }
+        switch place.hook {
+        case .input, .forward:
+            return places[Int(last.probe)].hook == .prerouting && last.inInterface == event.sighting.inInterface
+        case .postrouting:
+            return places[Int(last.probe)].hook == .output && live.legs[original].outInterface == event.sighting.outInterface
+        case .prerouting, .output: return false
+        }
+    }
+
+    /// The steps of a leg before a hook's stage; none where it has not gone further than that itself.
+    private func sharedWay(of original: Int32, before place: ProbePlace) -> ArraySlice<Step> {
+        let steps = routes.steps(of: live.legs[original].route)
+        let shared = steps.prefix { places[Int($0.probe)].hook.stage < place.hook.stage }
+        return shared.count < steps.count ? shared : []
+    }
+
+    private mutating func branch(off original: Int32, with event: Event, _ place: ProbePlace) -> Int32 {
+        let shared = sharedWay(of: original, before: place)
+        var route = StepTrie.root
+        for step in shared { route = routes.advance(route, by: step) }
+        // The history keeps the steps that they share once.
+        var before = history.position(endingIn: live.legs[original].lastEvent)
+        for _ in shared.count..<routes.steps(of: live.legs[original].route).count { before = history.predecessor(of: before) }
+        let position = history.append(event.sighting, event.packet.tuple, isSame: before != EventHistory.none, after: before)
+        let journey = live.legs[original].journey
+        var leg = LiveLeg(
+            event, at: place, route: routes.advance(route, by: event.sighting.step), position: position, journey: journey)
+        leg.conditions |= live.legs[original].conditions
+        leg.begun = Int32(clamping: now &- live.journeys[journey].begunAt)
+        leg.parent = -2 - original
+        if leg.inInterface == 0 { leg.inInterface = live.legs[original].inInterface }
+        live.journeys[journey].see(event.sighting.time, now)
+        let index = live.insertBranch(leg, event.packet.tuple)
+        if hasLostSince(original) { live.journeys[journey].isAmbiguous = true }
+        enterHook(index, place)
+        return index
+    }
+
+    /// The leg of the namespace that the packet came from; -1 for none.
+    @inline(__always)
+    func parent(of index: Int32) -> Int32 {
+        let parent = live.legs[index].parent
+        return parent >= -1 ? parent : live.legs[-2 - parent].parent
+    }
+
+    /// Whether a leg is the copy for one port of a bridge.
+    func isPortCopy(_ index: Int32) -> Bool {
+        guard live.legs[index].inInterface != 0, live.legs[index].inInterface == live.legs[index].outInterface else {
+            return false
+        }
+        return routes.steps(of: live.legs[index].route).contains { places[Int($0.probe)].hook == .forward }
+    }
+
+    /// The copy for a port has left. Where a receiver was joined to the sender before the bridge's events were read, it belongs
+    /// behind the copy.
+    mutating func adoptReceiver(_ index: Int32) {
+        guard !live.legs[index].hasChildren, live.current(index).destination.isMulticast, isPortCopy(index) else { return }
+        let sender = parent(of: index)
+        guard sender >= 0 else { return }
+        var receiver = live.journeys[live.legs[index].journey].firstLeg
+        while receiver >= 0 {
+            if live.legs[receiver].parent == sender, live.legs[receiver].namespace != live.legs[index].namespace {
+                live.legs[receiver].parent = index
+                live.legs[index].hasChildren = true
+                return
+            }
+            receiver = live.legs[receiver].nextInJourney
+        }
+    }
+
+    /// Whether a leg is of a packet that was sent to a group from here, which may be one of the machine's own.
+    func mayLoopBack(_ index: Int32) -> Bool {
+        guard live.current(index).destination.isMulticast, let first = routes.steps(of: live.legs[index].route).first else {
+            return false
+        }
+        return places[Int(first.probe)].hook == .output
+    }
+
+    // MARK: Copies that nobody wants
+
+    /// Whether a leg is a copy of a multicast packet that arrived, and that nobody in the namespace had asked for: the kernel
+    /// looks no further at it behind PREROUTING. That is no drop.
+    mutating func isUnwanted(_ leaf: Int32) -> Bool {
+        guard live.legs[leaf].hook == .prerouting, live.current(leaf).destination.isMulticast,
+            !hasLost(in: Int(live.legs[leaf].namespace), since: live.begunAt(leaf)), lacksNothingButRouting(leaf)
+        else { return false }
+        return !mayEndBeforeRouting(leaf)
+    }
+
+    /// Whether all probes of PREROUTING have seen it.
+    mutating func lacksNothingButRouting(_ leaf: Int32) -> Bool {
+        guard live.legs[leaf].hook == .prerouting else { return false }
+        let assessment = assessment(of: leaf)
+        guard case .expected(let probes, _) = assessment.ending, !assessment.hasGap else { return false }
+        return expectedProbes.probes[probes].allSatisfy { places[Int($0)].hook != .prerouting }
+    }
+
+    /// Whether a chain behind the last probe of PREROUTING may have dropped it.
+    func mayEndBeforeRouting(_ leaf: Int32) -> Bool {
+        let last = layout.probes[Int(routes.lastProbe(of: live.legs[leaf].route))]
+        let namespace = layout.namespaces[last.namespace]
+        let mayDrop = namespace.decidingChains.contains {
+            $0.hook == .prerouting && $0.family == last.family && $0.table != .nat
+                && (last.sentinel == nil ? $0.priority >= last.priority : $0.priority > last.priority)
+        }
+        return mayDrop
+            || namespace.facts?.otherChains.contains {
+                $0.hook == Hook.prerouting.name && $0.family ?? last.family == last.family && $0.priority >= last.priority
+            } == true
+    }
+}
