@@ -469,6 +469,9 @@ extension Correlator {
     private mutating func missingOrigin(of own: LiveJourney) -> Set<Int>? {
         let first = own.firstLeg
         guard live.legs[first].awaitsParent, !live.current(first).destination.isMulticast else { return nil }
+        // REJECT with tcp-reset answers a bridge's packet by the port that it came from, past all hooks (`nf_send_reset` in
+        // net/ipv4/netfilter/nf_reject_ipv4.c).
+        if own.isReset { return nil }
         return expectedProbes.origin(
             of: Int(live.legs[first].namespace), through: live.legs[first].inInterface,
             family: live.current(first).source.family, conditions: live.legs[first].conditions, now: now)

@@ -79,8 +79,8 @@ public struct Correlator: ~Copyable {
         var isLastOnTheWayOut: Bool
         /// A probe may stand behind the source translation of this hook.
         var leadsBehindTranslation: Bool
-        /// Reports one chain several times.
-        var reportsEveryRule: Bool
+        /// What it reports may be no step of its own: see `isStep`.
+        var mayReportNoStep: Bool
     }
 
     public internal(set) var counters = Counters()
@@ -94,6 +94,8 @@ public struct Correlator: ~Copyable {
     /// Namespaces whose rules or interfaces could not be read.
     var unread: Set<Int> = []
     var places: [ProbePlace] = []
+    /// Of each probe behind a jump to a user-defined chain, the probe at that chain's head; none where there is none.
+    private var jumpTargets: [UInt32: UInt32] = [:]
     // By namespace: when events were lost last, and what position in the history the next event was to have then.
     var lossPositions: [UInt64] = []
     var lossTimes: [Int64] = []
@@ -185,8 +187,9 @@ public struct Correlator: ~Copyable {
                 isNAT: probe.table == .nat,
                 isLastOnTheWayOut: expectedProbes.isLastOnTheWayOut(probe.hook, probe.namespace, probe.family),
                 leadsBehindTranslation: behind.contains(End(namespace: probe.namespace, hook: probe.hook)),
-                reportsEveryRule: probe.coverage == .everyRule)
+                mayReportNoStep: probe.coverage == .everyRule || probe.backFrom != nil)
         }
+        jumpTargets = layout.jumpTargets
     }
 
     /// Rules of `namespace` may have changed after `since`, by the clock of `receive(at:)`. Until `noteRulesKnown` or
@@ -315,7 +318,7 @@ public struct Correlator: ~Copyable {
         let journey = live.legs[index].journey
         var route = routeBefore
         var position = history.position(endingIn: live.legs[index].lastEvent)
-        if !place.reportsEveryRule || routes.lastProbe(of: live.legs[index].route) != sighting.probe {
+        if !place.mayReportNoStep || isStep(sighting.probe, behind: routeBefore) {
             route = routes.advance(routeBefore, by: sighting.step)
             // There is no room for this sequence of steps: a part of it would be wrong.
             if route == routeBefore { live.journeys[journey].isAmbiguous = true }
@@ -323,6 +326,18 @@ public struct Correlator: ~Copyable {
         }
         live.legs[index].advance(sighting, at: place, route: route, position: position)
         live.journeys[journey].see(sighting.time, now)
+    }
+
+    /// Whether an event adds a step to a way. A rule of TRACE reports one chain several times; and a probe behind a jump reports
+    /// packets that its condition did not let into the other chain, too.
+    @inline(never)
+    private func isStep(_ probe: UInt32, behind route: StepPathID) -> Bool {
+        guard let head = jumpTargets[probe] else { return routes.lastProbe(of: route) != probe }
+        var entered = 0
+        for step in routes.steps(of: route) {
+            if step.probe == head { entered += 1 } else if step.probe == probe { entered -= 1 }
+        }
+        return entered > 0
     }
 
     /// Position of a leg's first event in the history, which names it.

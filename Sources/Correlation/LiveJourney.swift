@@ -59,6 +59,9 @@ struct LiveJourney: BitwiseCopyable {
         set { if newValue { flags.formUnion(.mayLackEvents) } else { flags.subtract(.mayLackEvents) } }
     }
 
+    /// A TCP segment with RST.
+    var isReset: Bool { tuple.transport == TransportProtocol.tcp && kind & 0x04 != 0 }
+
     private static func header(_ tuple: PacketTuple) -> Int64 { tuple.source.family == .ipv6 ? 40 : 0 }
 
     /// In bytes.

@@ -74,6 +74,42 @@ public struct Layout: Sendable {
         Dictionary(grouping: namespaces.indices) { namespaces[$0].name }.sorted { $0.key < $1.key }.map { ($0, Set($1)) }
     }
 
+    /// Of each probe behind a jump (`Probe.backFrom`), the probe at the head of the chain that the jump leads to.
+    public var jumpTargets: [UInt32: UInt32] {
+        struct Place: Hashable {
+            var namespace: Int
+            var family: AddressFamily
+            var table: Table
+            var backend: Backend
+            var hook: Hook
+            var chain: String
+
+            init(_ probe: Probe, _ chain: String) {
+                (namespace, family, table, backend) = (probe.namespace, probe.family, probe.table, probe.backend)
+                (hook, self.chain) = (probe.hook, chain)
+            }
+        }
+        let returns = probes.indices.filter { probes[$0].backFrom != nil && isInForce[$0] }
+        guard !returns.isEmpty else { return [:] }
+        var heads: [Place: UInt32] = [:]
+        for index in probes.indices where probes[index].backFrom == nil && isInForce[index] {
+            heads[Place(probes[index], probes[index].chain)] = UInt32(index)
+        }
+        var targets: [UInt32: UInt32] = [:]
+        for index in returns {
+            guard let name = probes[index].backFrom else { continue }
+            let place = Place(probes[index], name)
+            // A prefix has no room for a long name's end.
+            let cut = heads.filter { other, _ in
+                var beginning = other
+                beginning.chain = name
+                return beginning == place && other.chain.hasPrefix(name)
+            }
+            targets[UInt32(index)] = heads[place] ?? (cut.count == 1 ? cut.first?.value : nil)
+        }
+        return targets
+    }
+
     public func interfaceName(_ index: UInt32, namespace: Int) -> String? {
         guard index != 0 else { return nil }
         return namespaces[namespace].interfaces[index]?.name ?? "if\(index)"

@@ -34,6 +34,13 @@ struct World {
         return index
     }
 
+    /// Adds a probe that `events` knows by `name`.
+    mutating func add(_ probe: Probe, as name: String) {
+        probes[Key(namespace: probe.namespace, place: name)] = UInt32(layout.probes.count)
+        layout.probes.append(probe)
+        layout.isInForce.append(true)
+    }
+
     func probe(_ namespace: Int, _ place: String) -> UInt32? { probes[Key(namespace: namespace, place: place)] }
 
     /// The events of a packet at `places` of one namespace, such as `raw/PREROUTING`, in the kernel's order.

@@ -90,12 +90,19 @@ extension PathReport {
 
     /// Translations that happened behind the step at `index`: the next one sees the packet rewritten.
     func remarks(at index: Int) -> [String] {
-        translations.filter { $0.step == index + 1 }.map(Phrase.translation)
+        translations.filter { $0.step == index + 1 }.map { translation in
+            // Another packet of the path may have met another one, or none.
+            let share = translation.packets < packets ? " (\(translation.packets) of \(packets) packets)" : ""
+            return Phrase.translation(translation) + share
+        }
     }
 
     /// - Parameter number: its place in a list.
     public func text(number: Int, _ style: Style = .plain) -> [TerminalText] {
-        let head: TerminalText = "\(number). \(title)  \(Phrase.count(packets, "packet")), \(Phrase.count(bytes, "byte"))  "
+        let shares = protocols.sorted { ($1.value, $0.key) < ($0.value, $1.key) }.map { "\($0.value) \($0.key)" }
+        let mixture = shares.count > 1 ? " (\(shares.joined(separator: ", ")))" : ""
+        let head: TerminalText =
+            "\(number). \(title)  \(Phrase.count(packets, "packet"))\(mixture), \(Phrase.count(bytes, "byte"))  "
         var lines: [TerminalText] = [style.bold(head) + style.outcome(outcome) + (medium == "log" ? "  (kernel log)" : "")]
         if ambiguous > 0 {
             lines.append(style.notable("   \(ambiguous) of them ambiguous: another packet could have caused some events"))
