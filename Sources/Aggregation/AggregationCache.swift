@@ -7,8 +7,8 @@ struct AggregationCache: Sendable {
     struct Kind: Sendable, BitwiseCopyable {
         var path: Int32 = 0
         var flow: Int32 = 0
-        /// Of the flow, whose place another may have taken.
-        var serial: UInt64 = 0
+        /// Of the flow (`FlowRecord.version`).
+        var version: UInt64 = 0
         var direction = Direction.original
         /// Where else they are counted (`PathTable.count`), as many as `tallyCount`.
         private var tallies: (Int32, Int32, Int32, Int32) = (0, 0, 0, 0)
@@ -17,10 +17,10 @@ struct AggregationCache: Sendable {
         init() {}
 
         /// - Parameter tallies: at most `mostTallies`.
-        init(path: Int, flow: Int, serial: UInt64, direction: Direction, tallies: [Int]) {
+        init(path: Int, flow: Int, version: UInt64, direction: Direction, tallies: [Int]) {
             self.path = Int32(path)
             self.flow = Int32(flow)
-            self.serial = serial
+            self.version = version
             self.direction = direction
             func number(_ index: Int) -> Int32 { index < tallies.count ? Int32(tallies[index]) : 0 }
             self.tallies = (number(0), number(1), number(2), number(3))

@@ -10,6 +10,8 @@ public struct FlowRecord: Sendable {
         /// Indices of paths, at most `FlowRecord.pathLimit`.
         public var paths: [Int] = []
         public var outcomes = OutcomeCounts()
+        /// TCP flags that any of its packets had, as the header's 14th byte has them.
+        public var tcpFlags: UInt8 = 0
         public var latestJourney: UInt64 = 0
     }
 
@@ -25,7 +27,12 @@ public struct FlowRecord: Sendable {
     public var lastSeen: Int64
     /// Whether the first packet seen opened the connection; else it may have been a reply.
     public var isDirectionKnown: Bool
+    /// Whether its sides have changed places.
+    fileprivate var isTurned = false
     fileprivate var aliases: [FlowTable.Key] = []
+
+    /// Another number once its place is another flow's, or its sides have changed places.
+    var version: UInt64 { serial << 1 | (isTurned ? 1 : 0) }
 }
 
 /// Ties journeys to connections: every pair of addresses that a packet had in a namespace names its connection there, in
@@ -54,8 +61,8 @@ struct FlowTable: Sendable {
 
     /// Adds a journey to its flow.
     ///
-    /// - Returns: the flow, and which way of it the journey goes.
-    mutating func add(_ journey: Journey, path: Int) -> (flow: Int, direction: Direction) {
+    /// - Returns: the flow, which way of it the journey goes, and whether nothing but the looks of the packet says so.
+    mutating func add(_ journey: Journey, path: Int) -> (flow: Int, direction: Direction, isGuess: Bool) {
         let isReplyType = Self.isReply(journey.packet)
         var found: (flow: Int, direction: Direction)?
         for leg in journey.legs {
@@ -70,7 +77,13 @@ struct FlowTable: Sendable {
         let direction: Direction
         if let found {
             flow = found.flow
-            direction = found.direction
+            let begins = Self.begins(journey.packet)
+            // What was sent first may have ended last.
+            let isFirst = begins || journey.firstSeen < flows[flow].firstSeen
+            let isTurned = found.direction == .reply && !flows[flow].isDirectionKnown && isFirst
+            if isTurned { turn(flow) }
+            direction = isTurned ? .original : found.direction
+            if begins, direction == .original { flows[flow].isDirectionKnown = true }
         } else {
             // An error goes against the packet that it is about.
             direction = told ?? (isReplyType || journey.packet.isICMPError ? .reply : .original)
@@ -78,12 +91,25 @@ struct FlowTable: Sendable {
         }
         remember(journey, flow, direction, flip: isReplyType)
         count(journey, flow, direction, path)
-        return (flow, direction)
+        let isGuess = direction == .reply && !flows[flow].isDirectionKnown && flows[flow].original.packets == 0
+        return (flow, direction, isGuess)
     }
 
     /// Adds a journey that differs from one that was added before only in when it was.
     mutating func addAgain(_ journey: Journey, flow: Int, direction: Direction) {
         flows[flow].count(journey, direction)
+    }
+
+    /// A packet that was sent before has ended after one that was taken for the connection's first.
+    private mutating func turn(_ flow: Int) {
+        let original = flows[flow].original
+        flows[flow].original = flows[flow].reply ?? FlowRecord.Side(tuple: original.tuple.reversed)
+        flows[flow].reply = original.packets > 0 ? original : nil
+        flows[flow].isTurned.toggle()
+        for alias in flows[flow].aliases {
+            guard let entry = entries[alias.tuple, in: alias.namespace], entry.flow == flow else { continue }
+            entries[alias.tuple, in: alias.namespace] = Entry(flow: flow, isOriginal: !entry.isOriginal)
+        }
     }
 
     private func find(_ tuple: PacketTuple, _ namespace: Int, flip: Bool) -> (flow: Int, direction: Direction)? {
@@ -108,7 +134,7 @@ struct FlowTable: Sendable {
         let tuple = journey.packet.tuple
         let opens =
             journey.legs.contains(where: \.opensConnection) || journey.legs.contains { $0.direction != nil }
-            || Self.begins(journey.packet) || Self.isReply(journey.packet)
+            || Self.begins(journey.packet) || Self.answers(journey.packet)
         let record = FlowRecord(
             serial: serial, original: FlowRecord.Side(tuple: direction == .original ? tuple : tuple.reversed), reply: nil,
             firstSeen: journey.firstSeen, lastSeen: journey.lastSeen, isDirectionKnown: opens)
@@ -172,7 +198,13 @@ struct FlowTable: Sendable {
         }
     }
 
-    /// Answers by what they are: ICMP replies (RFC 792, RFC 4443), and TCP's SYN-ACK and RST-ACK (RFC 9293).
+    /// Answers by what they are: ICMP replies (RFC 792, RFC 4443), and TCP's SYN-ACK (RFC 9293). RST-ACK is none: either side
+    /// may send it at any time.
+    private static func answers(_ packet: Packet) -> Bool {
+        isReply(packet) && (packet.tuple.transport != TransportProtocol.tcp || packet.tcpFlags & 0x12 == 0x12)
+    }
+
+    /// What mostly is an answer: besides these TCP's RST-ACK.
     static func isReply(_ packet: Packet) -> Bool {
         switch packet.tuple.transport {
         case TransportProtocol.icmp: [0, 14, 16, 18].contains(packet.icmpType)
@@ -196,6 +228,7 @@ extension FlowRecord.Side {
         packets += 1
         bytes += UInt64(journey.packet.length)
         outcomes.count(journey.outcome)
+        tcpFlags |= journey.packet.tcpFlags
         latestJourney = journey.serial
     }
 

@@ -75,13 +75,17 @@ public struct PathTable: Sendable {
     @inline(__always)
     mutating func count(_ tally: Int) { tallies[tally] += 1 }
 
-    mutating func count(_ journey: Journey, _ direction: Direction, _ index: Int) { counts[index].count(journey, direction) }
+    /// - Parameter isGuess: whether the direction is not to be counted.
+    mutating func count(_ journey: Journey, _ direction: Direction, _ index: Int, isGuess: Bool = false) {
+        counts[index].count(journey, isGuess ? nil : direction)
+    }
 
     mutating func noteEndpoints(_ tuple: PacketTuple, _ index: Int) { records[index].noteEndpoints(tuple) }
 }
 
 extension PathTable.Counts {
-    fileprivate mutating func count(_ journey: Journey, _ direction: Direction) {
+    @inline(__always)
+    fileprivate mutating func count(_ journey: Journey, _ direction: Direction?) {
         packets += 1
         bytes += UInt64(journey.packet.length)
         if journey.isAmbiguous { ambiguous += 1 }
@@ -89,7 +93,11 @@ extension PathTable.Counts {
             if journey.isSpent { spent += 1 }
             if journey.hasMartianSource { martian += 1 }
         }
-        if direction == .original { originals += 1 } else { replies += 1 }
+        switch direction {
+        case .original?: originals += 1
+        case .reply?: replies += 1
+        case nil: break
+        }
         firstSeen = min(firstSeen, journey.firstSeen)
         lastSeen = max(lastSeen, journey.lastSeen)
     }

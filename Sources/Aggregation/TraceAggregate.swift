@@ -65,7 +65,7 @@ public struct TraceAggregate: Sendable {
         }
         if journey.outcome == .incomplete { incomplete += 1 }
         let signature = AggregationCache.signature(journey)
-        if let kind = familiar.kind(signature), flowTable.flows[Int(kind.flow)].serial == kind.serial {
+        if let kind = familiar.kind(signature), flowTable.flows[Int(kind.flow)].version == kind.version {
             flowTable.addAgain(journey, flow: Int(kind.flow), direction: kind.direction)
             paths.count(journey, kind.direction, Int(kind.path))
             kind.forEachTally { paths.count($0) }
@@ -76,21 +76,21 @@ public struct TraceAggregate: Sendable {
             unlisted += 1
             return nil
         }
-        let (flow, direction) = flowTable.add(journey, path: path)
+        let (flow, direction, isGuess) = flowTable.add(journey, path: path)
         translations.removeAll(keepingCapacity: true)
         journey.addTranslations(direction, to: &translations)
         if !translations.isEmpty { flowTable.note(translations, flow: flow, path: path) }
         if paths.counts(path).packets == 0 { paths.setExampleDirection(direction, path) }
-        paths.count(journey, direction, path)
+        paths.count(journey, direction, path, isGuess: isGuess)
         findTallies(journey, path)
         for tally in tallies { paths.count(tally) }
         noteEndpoints(journey, path)
         keep(journey, direction)
         // Journeys like it are known from here on.
-        if tallies.count <= AggregationCache.mostTallies {
+        if tallies.count <= AggregationCache.mostTallies, !isGuess {
             familiar.insert(
                 AggregationCache.Kind(
-                    path: path, flow: flow, serial: flowTable.flows[flow].serial, direction: direction, tallies: tallies),
+                    path: path, flow: flow, version: flowTable.flows[flow].version, direction: direction, tallies: tallies),
                 signature)
         }
         return (path, direction)

@@ -9,7 +9,7 @@ enum FindingRules {
     static let all: [any FindingRule] = [
         ForwardingDisabled(), ReversePathFilter(), RepliesDropped(), TranslationMissingForLocal(), LoopbackSourceLeaves(),
         HairpinWithoutMasquerade(), TranslationWithoutTracking(), UnevenBalance(), ShadowedRule(), BothBackends(),
-        ProbesCovered(), ProbesMissing(), OneWay(),
+        ProbesCovered(), ProbesMissing(), NobodyListens(), OneWay(),
     ]
 }
 

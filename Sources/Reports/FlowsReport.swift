@@ -54,11 +54,15 @@ extension TraceSnapshot {
             let packets = paths.translations(path).first { $0.translation == translation }?.packets ?? 0
             return context.describe(translation, packets: packets, routes: paths[path].routes)
         }
+        // Without a packet of the other side only the looks of this one say that it is the answer.
+        let isTurned = !flow.isDirectionKnown && flow.original.packets == 0
+        let sides =
+            isTurned ? (original: flow.reply ?? flow.original, reply: nil) : (original: flow.original, reply: flow.reply)
         return FlowReport(
             id: "\(TraceID(run: run, serial: flow.serial))",
             protocol: TransportProtocol.name(flow.original.tuple.transport), firstSeen: Timestamp.text(flow.firstSeen),
             lastSeen: Timestamp.text(flow.lastSeen), directionKnown: flow.isDirectionKnown,
-            original: describe(flow.original), reply: flow.reply.map(describe), translations: translations)
+            original: describe(sides.original), reply: sides.reply.map(describe), translations: translations)
     }
 
     private func describe(_ side: FlowRecord.Side) -> FlowReport.Side {

@@ -40,22 +40,65 @@ extension NamespaceFacts {
         if table == .filter || table == .nat {
             chains = (chains ?? []) + Self.chains(content, rules, table, family, backend)
         }
-        if table == .nat { noteRedirections(content, family, backend, hooks) }
+        if table == .nat { noteRedirections(content, family, backend) }
     }
 
     private mutating func noteRedirections(
-        _ content: RuleDump.TableContent, _ family: AddressFamily, _ backend: Backend, _ hooks: [String: [Hook]]
+        _ content: RuleDump.TableContent, _ family: AddressFamily, _ backend: Backend
     ) {
+        var ways = JumpWays(content.rules)
         for rule in content.rules where rule.target == "DNAT" || rule.target == "REDIRECT" {
-            let conditions = RuleConditions(rule.match)
-            let match = conditions.match(for: "OUTPUT")
-            redirections.append(
-                Redirection(
-                    family: family, backend: backend, chain: rule.chain, match: match,
-                    isReachedFromOutput: hooks[rule.chain]?.contains(.output) == true,
-                    outputArguments: match.isPartial ? nil : conditions.words(for: "OUTPUT") + rule.action,
-                    sharesOut: conditions.usesModule("statistic"), text: rule.text))
+            let found = ways.ways(to: rule.chain)
+            for way in found.isEmpty ? [JumpWays.Way(base: "", jumps: [])] : found {
+                let conditions = RuleConditions(way.jumps.flatMap(\.match) + rule.match)
+                let match = conditions.match(for: "OUTPUT")
+                redirections.append(
+                    Redirection(
+                        family: family, backend: backend, chain: rule.chain, match: match,
+                        isReachedFromPrerouting: way.base == "PREROUTING", isReachedFromOutput: way.base == "OUTPUT",
+                        outputArguments: match.isPartial
+                            ? nil : conditions.wordsOfLocalRule(family).map { $0 + rule.action },
+                        sharesOut: conditions.usesModule("statistic"), text: rule.text))
+            }
         }
+    }
+}
+
+/// How chains of a table are reached from built-in ones.
+private struct JumpWays {
+    struct Way {
+        /// The built-in chain where it begins.
+        var base: String
+        /// The rules that jump, first to last.
+        var jumps: [RuleDump.Rule]
+    }
+
+    /// By the chain that they jump to.
+    private var jumps: [String: [RuleDump.Rule]] = [:]
+    private var known: [String: [Way]] = [:]
+
+    /// Of more ways than that, the rest is left out.
+    private static let limit = 16
+
+    init(_ rules: [RuleDump.Rule]) {
+        for rule in rules {
+            if let target = rule.target { jumps[target, default: []].append(rule) }
+        }
+    }
+
+    mutating func ways(to chain: String) -> [Way] {
+        if let found = known[chain] { return found }
+        if Hook(name: chain) != nil { return [Way(base: chain, jumps: [])] }
+        // A chain that leads to itself is refused by the kernel; rules from a file may be wrong.
+        known[chain] = []
+        var found: [Way] = []
+        for jump in jumps[chain] ?? [] {
+            for way in ways(to: jump.chain) where found.count < Self.limit {
+                found.append(Way(base: way.base, jumps: way.jumps + [jump]))
+            }
+        }
+        known[chain] = found
+        return found
     }
 }
 

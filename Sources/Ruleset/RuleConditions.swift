@@ -102,6 +102,17 @@ struct RuleConditions {
     /// Whether the rule loads a match module (`-m`).
     func usesModule(_ name: String) -> Bool { conditions.contains { $0.option == "-m" && $0.arguments == [name] } }
 
+    /// The words of a rule of OUTPUT with these conditions; `nil` where iptables takes an option of them only once.
+    ///
+    /// Without an address of its own it leaves loopback addresses alone: from there no other machine's answer comes back.
+    func wordsOfLocalRule(_ family: AddressFamily) -> [String]? {
+        let once = conditions.map(\.option).filter { ["-p", "-s", "-d", "-i", "-o"].contains($0) }
+        guard Set(once).count == once.count else { return nil }
+        let loopback = family == .ipv4 ? "127.0.0.0/8" : "::1/128"
+        let hasAddress = conditions.contains { $0.option == "-d" || $0.option == "--dst-range" }
+        return (hasAddress ? [] : ["!", "-d", loopback]) + words(for: "OUTPUT")
+    }
+
     /// The part that a packet's addresses, ports, protocol and interfaces decide.
     ///
     /// - Parameter chain: the chain whose packets it is compared with; conditions that the chain refuses are left out.

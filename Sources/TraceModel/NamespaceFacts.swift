@@ -5,11 +5,15 @@ public struct NamespaceFacts: Sendable, Equatable, Codable {
         public var family: AddressFamily
         /// `nil` in recordings of versions that did not write it.
         public var backend: Backend?
+        /// The chain that the rule stands in.
         public var chain: String
+        /// Conditions of the rule and of the jumps that lead to it; a rule that several ways lead to is several redirections.
         public var match: RuleMatch
-        /// Whether jumps from OUTPUT lead to the rule.
+        /// Whether the way begins in PREROUTING.
+        public var isReachedFromPrerouting: Bool
+        /// Whether the way begins in OUTPUT.
         public var isReachedFromOutput: Bool
-        /// The rule's arguments behind `-A OUTPUT`, without conditions that OUTPUT refuses; `nil` where that is no rule of
+        /// The arguments of a rule with all these conditions behind `-A OUTPUT`, without conditions that OUTPUT refuses; `nil` where that is no rule of
         /// the same meaning.
         public var outputArguments: [String]?
         /// Whether the rule takes a share of the connections only (`-m statistic`).
@@ -18,13 +22,14 @@ public struct NamespaceFacts: Sendable, Equatable, Codable {
         public var text: String
 
         public init(
-            family: AddressFamily, backend: Backend?, chain: String, match: RuleMatch, isReachedFromOutput: Bool,
-            outputArguments: [String]?, sharesOut: Bool = false, text: String
+            family: AddressFamily, backend: Backend?, chain: String, match: RuleMatch, isReachedFromPrerouting: Bool,
+            isReachedFromOutput: Bool, outputArguments: [String]?, sharesOut: Bool = false, text: String
         ) {
             self.family = family
             self.backend = backend
             self.chain = chain
             self.match = match
+            self.isReachedFromPrerouting = isReachedFromPrerouting
             self.isReachedFromOutput = isReachedFromOutput
             self.outputArguments = outputArguments
             self.sharesOut = sharesOut
@@ -203,6 +208,8 @@ extension NamespaceFacts.Redirection {
             backend: try values.decodeIfPresent(Backend.self, forKey: .backend), chain: chain,
             match: try values.decodeIfPresent(RuleMatch.self, forKey: .match)
                 ?? PlainConditions.match(of: text, from: decoder),
+            isReachedFromPrerouting: try values.decodeIfPresent(Bool.self, forKey: .isReachedFromPrerouting)
+                ?? (chain == "PREROUTING"),
             isReachedFromOutput: try values.decodeIfPresent(Bool.self, forKey: .isReachedFromOutput) ?? (chain != "PREROUTING"),
             outputArguments: try values.decodeIfPresent([String].self, forKey: .outputArguments),
             sharesOut: try values.decodeIfPresent(Bool.self, forKey: .sharesOut) ?? text.contains("-m statistic "), text: text)

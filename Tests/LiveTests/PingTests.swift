@@ -191,7 +191,7 @@ struct PingTests {
             #expect(output.isSuccess, "\(output.standardError)")
             for line in [
                 "13  host   nat       POSTROUTING  br0 → eth0  SNAT 172.16.0.2 → 10.0.2.15", "sent: left host through eth0",
-                "delivered: to a process in guest", "guest (client)", "host (router)", "0 events lost",
+                "delivered: to the sockets of guest", "guest (client)", "host (router)", "0 events lost",
                 "verified: the rules of 3 namespaces are as before",
             ] {
                 #expect(output.standardOutput.contains(line), "\(line) is not in \(output.standardOutput)")

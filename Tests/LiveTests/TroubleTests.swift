@@ -195,10 +195,10 @@ struct TroubleTests {
             for _ in 0..<250 where trace.isRunning { try await Task.sleep(for: .milliseconds(20)) }
             #expect(!trace.isRunning)
             #expect(
-                trace.output.contains("icmp 127.0.0.1 → 127.0.0.1 echo request 1  delivered to a process in host"),
+                trace.output.contains("icmp 127.0.0.1 → 127.0.0.1 echo request 1  delivered to the sockets of host"),
                 "\(trace.output)"
             )
-            #expect(trace.output.contains("icmp 127.0.0.1 → 127.0.0.1 echo reply 1  delivered to a process in host"))
+            #expect(trace.output.contains("icmp 127.0.0.1 → 127.0.0.1 echo reply 1  delivered to the sockets of host"))
             #expect(try await sandbox.rules() == before)
         }
     }

@@ -199,13 +199,15 @@ private func words(_ command: String) throws -> [String] {
         let match = RuleMatch(conditions: test.conditions, isPartial: test.isPartial)
         facts.redirections = [
             NamespaceFacts.Redirection(
-                family: .ipv4, backend: .nft, chain: "PREROUTING", match: match, isReachedFromOutput: false,
+                family: .ipv4, backend: .nft, chain: "PREROUTING", match: match, isReachedFromPrerouting: true,
+                isReachedFromOutput: false,
                 outputArguments: ["-d", "10.0.1.1/32", "-j", "DNAT", "--to-destination", "10.0.2.2"], text: "")
         ]
         if test.hasTwin {
             facts.redirections.append(
                 NamespaceFacts.Redirection(
-                    family: .ipv4, backend: .nft, chain: "OWN", match: match, isReachedFromOutput: true, outputArguments: nil,
+                    family: .ipv4, backend: .nft, chain: "OWN", match: match, isReachedFromPrerouting: false,
+                    isReachedFromOutput: true, outputArguments: nil,
                     text: ""))
         }
         facts.chains = [

@@ -50,11 +50,12 @@ struct Scene {
             lastEvent: EventHistory.none)
     }
 
-    mutating func add(_ legs: [JourneyLeg], _ outcome: Outcome, expected: [UInt32] = []) {
+    mutating func add(_ legs: [JourneyLeg], _ outcome: Outcome, expected: [UInt32] = [], tcpFlags: UInt8 = 0) {
         serial += 1
         var journey = Journey(
             packet: Packet(
-                tuple: legs[0].entry, fingerprint: Fingerprint(header: 0, payload: 0), length: 84, timeToLive: 64))
+                tuple: legs[0].entry, fingerprint: Fingerprint(header: 0, payload: 0), length: 84, timeToLive: 64,
+                tcpFlags: tcpFlags))
         journey.serial = serial
         journey.legs = legs
         journey.outcome = outcome

@@ -210,9 +210,9 @@ extension NamespaceFacts {
         Case("-p tcp -m iprange ! --dst-range 10.0.1.0-10.0.1.9", false, "-p tcp -m iprange ! --dst-range 10.0.1.0-10.0.1.9"),
         Case(
             "-m addrtype --dst-type LOCAL -p tcp -m tcp --dport 8080", true,
-            "-m addrtype --dst-type LOCAL -p tcp -m tcp --dport 8080"),
-        Case("-m addrtype ! --dst-type LOCAL", false, "-m addrtype ! --dst-type LOCAL"),
-        Case("-m addrtype --dst-type BROADCAST", nil, "-m addrtype --dst-type BROADCAST"),
+            "! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -p tcp -m tcp --dport 8080"),
+        Case("-m addrtype ! --dst-type LOCAL", false, "! -d 127.0.0.0/8 -m addrtype ! --dst-type LOCAL"),
+        Case("-m addrtype --dst-type BROADCAST", nil, "! -d 127.0.0.0/8 -m addrtype --dst-type BROADCAST"),
         Case("-d 10.0.1.1/32 -m set --match-set a dst", nil),
         Case("-d 10.0.1.1/32 -m mark --mark 0x1", nil),
         Case("-d 10.0.1.1/32 -m statistic --mode nth --every 2 --packet 0", nil),
@@ -244,6 +244,50 @@ extension NamespaceFacts {
         #expect(!redirection.isReachedFromOutput)
     }
 
+    @Test("conditions of the jumps that lead to a rule are conditions of its redirection, for each way")
+    func jumps() throws {
+        let facts = try NamespaceFacts(
+            rules: """
+                *nat
+                :PREROUTING ACCEPT [0:0]
+                :OUTPUT ACCEPT [0:0]
+                :DOCKER - [0:0]
+                -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+                -A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER
+                -A DOCKER -i docker0 -j RETURN
+                -A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 \(Self.target)
+                COMMIT
+
+                """)
+        #expect(facts.redirections.map(\.isReachedFromPrerouting) == [true, false])
+        #expect(facts.redirections.map(\.isReachedFromOutput) == [false, true])
+        #expect(facts.redirections.allSatisfy { $0.chain == "DOCKER" && $0.match.namesDestination })
+        let words = "! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -p tcp -m tcp --dport 8080 \(Self.target)"
+        #expect(facts.redirections[0].outputArguments == (try RuleWords.split(words)))
+        let loopback = IPAddress(ipv4: 0x7F00_0001)
+        var packet = RuleMatch.Packet(
+            PacketTuple(
+                source: loopback, destination: loopback, sourcePort: 1, destinationPort: 8080, transport: TransportProtocol.tcp)
+        )
+        packet.isLocal = true
+        #expect(facts.redirections.map { $0.match.admits(packet) } == [true, false])
+    }
+
+    @Test("a rule whose jump has an option that iptables takes once only is offered to nobody")
+    func repeatedOption() throws {
+        let facts = try NamespaceFacts(
+            rules: """
+                *nat
+                :PREROUTING ACCEPT [0:0]
+                :SERVICES - [0:0]
+                -A PREROUTING -d 10.96.0.1/32 -p tcp -m tcp --dport 443 -j SERVICES
+                -A SERVICES -p tcp -m tcp \(Self.target)
+                COMMIT
+
+                """)
+        #expect(facts.redirections.count == 1 && facts.redirections[0].outputArguments == nil)
+    }
+
     @Test("a chain that OUTPUT jumps to is reached from there")
     func reached() throws {
         let facts = try NamespaceFacts(
@@ -257,7 +301,7 @@ extension NamespaceFacts {
                 -A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80
                 COMMIT
                 """)
-        #expect(facts.redirections.map(\.isReachedFromOutput) == [true])
+        #expect(facts.redirections.map(\.isReachedFromOutput) == [false, true])
     }
 }
 

@@ -6,7 +6,7 @@ struct TranslationMissingForLocal: FindingRule {
     func findings(in evidence: Evidence) -> [Finding] {
         let paths = Dictionary(evidence.paths.map { ($0.index, $0) }) { first, _ in first }
         return evidence.namespaces.flatMap { namespace -> [Finding] in
-            let forwarded = namespace.facts.redirections.filter { $0.chain == "PREROUTING" && $0.match.namesDestination }
+            let forwarded = namespace.facts.redirections.filter { $0.isReachedFromPrerouting && $0.match.namesDestination }
             guard !forwarded.isEmpty else { return [] }
             let failures = evidence.flows.filter { failed($0, in: namespace, paths) }
             return forwarded.compactMap { finding($0, namespace, failures, evidence) }

@@ -72,7 +72,7 @@ enum Phrase {
         case "sent":
             guard let last else { return "left the namespaces being traced" }
             return "left \(last.netns)" + (last.out.map { " through \($0)" } ?? "")
-        case "delivered": return "to a process in \(last?.netns ?? "?")"
+        case "delivered": return "to the sockets of \(last?.netns ?? "?")"
         case "dropped":
             guard let ending else { return "" }
             let causes = ending.causes.compactMap { RoutingCause(rawValue: $0)?.explanation }
