@@ -285,6 +285,11 @@ public struct Correlator: ~Copyable {
         return live.name(leg, firstEvent: firstEvent(of: leg))
     }
 
+    /// Where the last event of a leg was reported cannot be told for certain.
+    ///
+    /// - Parameter name: as `ingest` has just returned it.
+    public mutating func markAmbiguous(_ name: LegName) { live.journeys[live.legs[name.index].journey].isAmbiguous = true }
+
     /// Takes an event of the packet whose last event in the same namespace was part of `name`: the same packet in all but the
     /// hops that it has left.
     ///

@@ -302,8 +302,7 @@ package final class LayoutRegistry: Sendable {
             }
             if !known.isEmpty {
                 guard Set(known.map { state.layout.probes[$0].namespace }).count == 1 else { return [] }
-                let fitting = known.filter { hooks.contains(state.layout.probes[$0].hook) }
-                return (fitting.isEmpty ? known : fitting).map { UInt32($0) }
+                return known.filter { hooks.contains(state.layout.probes[$0].hook) }.map { UInt32($0) }
             }
             state.isSurveyWanted = true
             guard mode == .offline else { return [] }
@@ -314,16 +313,35 @@ package final class LayoutRegistry: Sendable {
                 }
                 let at = Hook(name: own.chain).map { [$0] } ?? own.table.hooks.filter(hooks.contains)
                 found = at.map { Self.probe(own, namespace, family, $0, prefix) }
-            } else if Self.mayBeWhole(logPrefix: prefix), let words = PrefixWords(prefix) {
+            } else if Self.mayBeWhole(logPrefix: prefix), let words = PrefixWords(prefix),
+                Hook(name: words.chain).map(hooks.contains) ?? true
+            {
                 guard let namespace = Self.namespace(named: words.place ?? "host", medium: .kernelLog, &state) else {
                     return []
                 }
-                let at = Hook(name: words.chain).map { [$0] } ?? words.table.hooks.filter(hooks.contains)
+                let at = (Hook(name: words.chain).map { [$0] } ?? words.table.hooks).filter(hooks.contains)
                 found = at.map { Self.probe(words, namespace, family, $0, prefix) }
             } else {
                 return []
             }
             return addSpokenOf(found, to: &state)
+        }
+    }
+
+    /// The built-in chain that leads to all of several probes' chains, as a probe of its own: what can be said of a packet that
+    /// any of them may have reported.
+    ///
+    /// - Returns: `nil` where the probes are of several tables or hooks.
+    package func commonProbe(of probes: [UInt32]) -> UInt32? {
+        state.withLock { state in
+            let known = probes.map { state.layout.probes[Int($0)] }
+            guard var common = known.first, known.allSatisfy({ $0.table == common.table && $0.hook == common.hook }) else {
+                return nil
+            }
+            common.chain = common.hook.name
+            common.backFrom = nil
+            common.coverage = .some
+            return addSpokenOf([common], to: &state).first
         }
     }
 

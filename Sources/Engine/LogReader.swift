@@ -20,11 +20,19 @@ package struct LogReader {
     private var interfaces = PrefixTable()
     private var order: UInt32 = 0
     /// The last line's packet and where it was: lines of one packet follow one another.
-    private var last: (fingerprint: Fingerprint, hook: Hook)?
+    private var last: (fingerprint: Fingerprint, probe: UInt32)?
 
     private enum Placement {
         case unplaced(Int)
-        case probes([UInt32])
+        case probes([Candidates])
+    }
+
+    /// The probes of one hook that a line may be of.
+    private struct Candidates {
+        var hook: Hook
+        var probes: [UInt32]
+        /// The chain that leads to all of them, where they are in several; `nil` where there is none such.
+        var common: UInt32?
     }
 
     private let mostPlacements: Int
@@ -77,21 +85,23 @@ package struct LogReader {
         }
         counters.events += 1
         let number = placement(of: logged, bytes, &correlator)
-        guard case .probes(let candidates) = placements[number], let probe = choose(candidates, logged, correlator) else {
+        guard case .probes(let candidates) = placements[number], let choice = choose(candidates, logged, correlator) else {
             counters.unplaced += 1
             if case .unplaced(let prefix) = placements[number] { unplaced.count(prefix) }
             return true
         }
+        let probe = choice.probe
         let place = correlator.placeOfProbe(probe)
-        last = (logged.packet.fingerprint, place.hook)
+        last = (logged.packet.fingerprint, probe)
         order &+= 1
-        correlator.ingest(
+        let leg = correlator.ingest(
             Event(
                 packet: logged.packet,
                 sighting: Sighting(
                     time: now, probe: probe, inInterface: interface(logged.inInterface, bytes, place.namespace),
                     outInterface: interface(logged.outInterface, bytes, place.namespace), mark: logged.mark, order: order,
                     timeToLive: logged.packet.timeToLive, isStamped: true)))
+        if !choice.isCertain { correlator.markAmbiguous(leg) }
         return true
     }
 
@@ -101,10 +111,12 @@ package struct LogReader {
         if let known = prefixes.number(bytes, logged.prefix, family: family.rawValue, hook: shape) { return Int(known) }
         let text = bytes.text(logged.prefix)
         let probes = registry.place(logPrefix: text, family: family, hooks: Self.hooks(shape))
-        if probes.contains(where: { $0 >= correlator.probeCount }) {
+        let candidates = group(probes)
+        let all = candidates.flatMap(\.probes) + candidates.compactMap(\.common)
+        if all.contains(where: { $0 >= correlator.probeCount }) {
             correlator.update(registry.current.layout, isDiscovery: registry.isOffline)
         }
-        let placement: Placement = probes.isEmpty ? .unplaced(unplaced.number(of: text)) : .probes(probes)
+        let placement: Placement = probes.isEmpty ? .unplaced(unplaced.number(of: text)) : .probes(candidates)
         // Bounded: TRACE has a prefix for every rule, and a rule set may be large. Past the bound all are placed anew.
         if placements.count >= mostPlacements {
             prefixes = PrefixTable()
@@ -126,11 +138,47 @@ package struct LogReader {
         }
     }
 
-    /// A chain that several hooks lead to was reached from the one at which the packet was seen before.
-    private func choose(_ candidates: [UInt32], _ logged: LogPacket, _ correlator: borrowing Correlator) -> UInt32? {
-        guard candidates.count > 1, let last, last.fingerprint == logged.packet.fingerprint else { return candidates.first }
-        return candidates.first { correlator.placeOfProbe($0).hook == last.hook }
-            ?? candidates.first { last.hook.leads(to: correlator.placeOfProbe($0).hook) } ?? candidates.first
+    /// Probes by hook, in the order in which each hook is met.
+    private func group(_ probes: [UInt32]) -> [Candidates] {
+        let layout = registry.current.layout
+        var groups: [Candidates] = []
+        for probe in probes {
+            let hook = layout.probes[Int(probe)].hook
+            if let index = groups.firstIndex(where: { $0.hook == hook }) {
+                groups[index].probes.append(probe)
+            } else {
+                groups.append(Candidates(hook: hook, probes: [probe]))
+            }
+        }
+        for index in groups.indices where groups[index].probes.count > 1 {
+            groups[index].common = registry.commonProbe(of: groups[index].probes)
+        }
+        return groups
+    }
+
+    /// A chain that several hooks lead to was reached from the one at which the packet was seen before; of several chains with one
+    /// prefix the packet is in the one where it was.
+    private func choose(
+        _ candidates: [Candidates], _ logged: LogPacket, _ correlator: borrowing Correlator
+    ) -> (probe: UInt32, isCertain: Bool)? {
+        var before: UInt32?
+        if let last, last.fingerprint == logged.packet.fingerprint { before = last.probe }
+        let hook = before.map { correlator.placeOfProbe($0).hook }
+        let atHook = hook.flatMap { hook in
+            candidates.first { $0.hook == hook } ?? candidates.first { hook.leads(to: $0.hook) }
+        }
+        guard let chosen = atHook ?? candidates.first, let first = chosen.probes.first else { return nil }
+        guard chosen.probes.count > 1 else { return (first, atHook != nil || candidates.count == 1) }
+        if let before {
+            let layout = registry.current.layout
+            let chain = layout.probes[Int(before)]
+            let same = chosen.probes.first {
+                let probe = layout.probes[Int($0)]
+                return probe.hook == chain.hook && probe.table == chain.table && probe.chain == chain.chain
+            }
+            if let same { return (same, true) }
+        }
+        return (chosen.common ?? first, false)
     }
 
     private mutating func interface(_ name: Range<Int>, _ bytes: RawSpan, _ namespace: Int) -> UInt32 {

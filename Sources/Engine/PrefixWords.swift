@@ -3,7 +3,8 @@ package import TraceModel
 /// What a prefix that people wrote by hand says of its place: `HOST_FILTER_INPUT`, `NETNS_NAT_PREROUTE`,
 /// `fw-drop-INPUT `, or a TRACE rule's `TRACE: raw:PREROUTING:policy:2 `.
 package struct PrefixWords: Equatable {
-    /// Where the rule is, in lower case; `nil` where no word says so.
+    /// The namespace, in lower case: words before a table and a chain that are both named, `GUEST_RAW_OUTPUT`. `nil` where there
+    /// are none: elsewhere a word may be a zone, a protocol, an interface or a rule set.
     package var place: String?
     package var table: Table
     /// As iptables spells it; a user-defined chain only for TRACE.
@@ -19,15 +20,15 @@ package struct PrefixWords: Equatable {
         }
         var hook: Hook?
         var table: Table?
-        var rest: [Substring] = []
+        var words: [Substring] = []
         for word in text.split(whereSeparator: { !$0.isASCII || !($0.isLetter || $0.isNumber) }) {
             let name = word.uppercased()
             if hook == nil, let known = Self.hooks[name] {
                 hook = known
             } else if table == nil, let known = Table(name: name.lowercased()) {
                 table = known
-            } else if !Self.fillers.contains(name.lowercased()) {
-                rest.append(word)
+            } else if !Self.fillers.contains(name.lowercased()), hook == nil, table == nil {
+                words.append(word)
             }
         }
         guard let hook else { return nil }
@@ -36,7 +37,8 @@ package struct PrefixWords: Equatable {
             return nil
         }
         self.init(
-            place: rest.isEmpty ? nil : rest.joined(separator: "-").lowercased(), table: named, chain: hook.name)
+            place: words.isEmpty || table == nil ? nil : words.joined(separator: "-").lowercased(), table: named,
+            chain: hook.name)
     }
 
     /// `table:chain:type:number`, where type is `rule`, `return` or `policy` (nf_tables' xt_TRACE and x_tables' `trace_packet`).

@@ -70,6 +70,8 @@ extension TraceSnapshot {
         for number in paths.indices where paths[number].doubt != .stepsMissing && paths[number].doubt != .eventsLost {
             let path = paths[number]
             let counts = paths.counts(number)
+            // A line of the kernel log whose prefix several rules have.
+            if counts.ambiguous == counts.packets, path.medium(in: context) == .kernelLog { continue }
             for (index, route) in path.routes.enumerated() {
                 let steps = routes.steps(of: route)
                 guard let first = steps.first, let last = steps.last else { continue }
@@ -99,9 +101,9 @@ extension TraceSnapshot {
             for passage in Passage.allCases {
                 guard let observation = passages[passage] else { continue }
                 let merged = merge(observation)
-                orders.append(
-                    PrecedenceReport.Order(
-                        direction: passage.rawValue, packets: observation.packets, chains: merged.chains))
+                orders += observed(merged.chains, observation).map {
+                    PrecedenceReport.Order(direction: passage.rawValue, packets: $0.packets, chains: $0.chains)
+                }
                 conflicts += merged.conflicts.map { pair in
                     PrecedenceReport.Conflict(
                         netns: name, direction: passage.rawValue, first: pair[0], second: pair[1],
@@ -173,6 +175,31 @@ extension TraceSnapshot {
             return otherwise > 0 && (packets > otherwise || packets == otherwise && pair[0] < pair[1])
         }
         return (chains, conflicts.sorted { $0.lexicographicallyPrecedes($1) })
+    }
+
+    /// Orders of which packets showed each step from one chain to the next: chains that no packet passed both of are in different
+    /// ones. Each packet counts in the first order that has all of its chains.
+    private func observed(_ chains: [String], _ observation: Observation) -> [(chains: [String], packets: UInt64)] {
+        func precedes(_ one: String, _ other: String) -> Bool { observation.before[[one, other]] != nil }
+        var orders: [[String]] = []
+        for chain in chains {
+            if let index = orders.firstIndex(where: { $0.last.map { precedes($0, chain) } ?? false }) {
+                orders[index].append(chain)
+                continue
+            }
+            var order: [String] = []
+            for earlier in chains.prefix(while: { $0 != chain }) where precedes(earlier, chain) {
+                if order.last.map({ precedes($0, earlier) }) ?? true { order.append(earlier) }
+            }
+            orders.append(order + [chain])
+        }
+        var counted = orders.map { (chains: $0, packets: UInt64(0)) }
+        for (passed, packets) in observation.orders {
+            let wanted = Set(passed)
+            guard let index = orders.firstIndex(where: { wanted.isSubset(of: $0) }) else { continue }
+            counted[index].packets += packets
+        }
+        return counted
     }
 
     /// Why a table that has probes was silent.

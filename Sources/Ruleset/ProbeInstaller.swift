@@ -13,7 +13,7 @@ public struct ProbeInstaller: Sendable {
         public var sites: [ProbeSite]
         var sentinels: [SentinelTable] = []
         /// Chains that get no probe because their name leaves no room for a LOG prefix.
-        public var leftOut: [String] = []
+        public var leftOut: [LeftOutChain] = []
         /// nf_tables chains and tables of the user's.
         var chainsBefore: Set<NFChain> = []
         var tablesBefore: Set<NFTable> = []

@@ -63,11 +63,19 @@ public struct ProbeOptions: Sendable {
         return words
     }
 
-    /// Chains made with nft may have names that iptables-restore cannot read back: too long (`XT_EXTENSION_MAXNAMELEN`), or
-    /// with characters that would need quoting.
+    /// Chains made with nft may have names that iptables-restore cannot read back: too long (`XT_EXTENSION_MAXNAMELEN`), or with
+    /// characters that its quoting is about. "<" stands between two chains in a prefix (`ProbePrefix`).
     static func canBeNamed(_ chain: String) -> Bool {
-        chain.utf8.count <= 28 && !chain.hasPrefix("-")
-            && chain.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-_.".contains($0)) }
+        chain.utf8.count <= 28 && !chain.isEmpty && !"-!:".contains(chain.prefix(1))
+            && chain.utf8.allSatisfy { (0x21...0x7E).contains($0) && !"\"'\\<".utf8.contains($0) }
+    }
+
+    /// User-defined chains of `table` that are asked for and get no probe, since their names cannot be written.
+    func unnamedChains(of table: Table, in content: RuleDump.TableContent?) -> [String] {
+        guard includesUserChains else { return [] }
+        return (content?.chains ?? []).map(\.name).filter {
+            Hook(name: $0) == nil && !Self.canBeNamed($0) && (chains.isEmpty || chains.contains($0))
+        }
     }
 
     /// The built-in and user-defined chains of `table` that get a probe, in the order of the table's hooks.

@@ -1,5 +1,12 @@
 public import TraceModel
 
+/// A chain that is asked for and gets no probe.
+public struct LeftOutChain: Sendable, Hashable {
+    /// `table/chain`.
+    public var chain: String
+    public var reason: String
+}
+
 /// Changes for one family and backend of one namespace, worked out from a dump of its rules. Reads and changes nothing.
 public struct ProbeSite: Sendable {
     public var family: AddressFamily
@@ -9,8 +16,7 @@ public struct ProbeSite: Sendable {
     var before: [String] = []
     var listingBefore: [String] = []
     var entries: [ProbeJournal.Entry] = []
-    /// Chains that get no probe because their name leaves no room for a LOG prefix.
-    var leftOut: [String] = []
+    var leftOut: [LeftOutChain] = []
     /// `input` without the probes behind jumps, whose positions hold only while the rules are locked.
     var heads = RestoreInput()
     /// The generation of the dump that it was worked out from.
@@ -42,10 +48,14 @@ public struct ProbeSite: Sendable {
             for chain in options.chains(of: table, in: dump?[table]) {
                 let prefix = ProbePrefix(run: marked, table: table, chain: chain, namespace: number)
                 guard let text = options.target == .nflog ? prefix.nflog : prefix.log else {
-                    leftOut.append("\(table.name)/\(chain)")
+                    leftOut.append(
+                        LeftOutChain(chain: "\(table.name)/\(chain)", reason: "its name leaves no room for a LOG prefix"))
                     continue
                 }
                 insert(options, table, chain, position: 0, text)
+            }
+            leftOut += options.unnamedChains(of: table, in: dump?[table]).map {
+                LeftOutChain(chain: "\(table.name)/\($0)", reason: "iptables-restore cannot read its name")
             }
         }
     }

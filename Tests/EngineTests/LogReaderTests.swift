@@ -29,6 +29,9 @@ private struct Fixture: ~Copyable {
                 probe(1, .filter, "X", .input, "user "), probe(1, .filter, "X", .forward, "user "),
                 probe(1, .filter, "INPUT", .input, "both "), probe(2, .filter, "INPUT", .input, "both "),
                 probe(2, .filter, "FORWARD", .forward, "shared "), probe(2, .mangle, "POSTROUTING", .postrouting, "shared "),
+                probe(1, .filter, "deny", .input, "[BLOCK] "), probe(1, .filter, "after", .input, "[BLOCK] "),
+                probe(1, .filter, "after", .forward, "[BLOCK] "), probe(1, .filter, "deny", .input, "[INVALID] "),
+                probe(1, .mangle, "INPUT", .input, "[TWO] "), probe(1, .filter, "INPUT", .input, "[TWO] "),
             ])
         reader = LogReader(seed: 1, registry: registry)
         correlator.update(registry.current.layout)
@@ -38,6 +41,15 @@ private struct Fixture: ~Copyable {
         let bytes = Array(
             "\(prefix)IN=\(input) OUT=\(output) SRC=10.0.0.1 DST=10.0.0.2 LEN=84 TTL=64 ID=\(id) PROTO=UDP SPT=1 DPT=2".utf8)
         _ = try? reader.read(unsafe bytes.span.bytes, 0..<bytes.count, now: 1, into: &correlator)
+    }
+
+    /// Of each journey, in the order of `steps`.
+    var isEachAmbiguous: [Bool] {
+        mutating get {
+            var found: [Bool] = []
+            correlator.forEachOpen(limit: 100) { found.append($0.isAmbiguous) }
+            return found
+        }
     }
 
     /// Steps of all journeys: `namespace table/chain hook interface`.
@@ -82,6 +94,42 @@ private struct Fixture: ~Copyable {
             fixture.steps() == [
                 ["1 filter/X FORWARD eth0"], ["1 filter/X INPUT eth0"], ["2 filter/FORWARD FORWARD eth0"],
             ])
+    }
+
+    @Test("of several chains with one prefix, what can be said is the built-in one that leads to them")
+    func sharedByChains() {
+        var fixture = Fixture()
+        fixture.read("[BLOCK] ")
+        #expect(fixture.steps() == [["1 filter/INPUT INPUT eth0"]])
+        #expect(fixture.isEachAmbiguous == [true])
+        // In FORWARD there is but one.
+        fixture = Fixture()
+        fixture.read("[BLOCK] ", "eth0", "eth1")
+        #expect(fixture.steps() == [["1 filter/after FORWARD eth0"]])
+        #expect(fixture.isEachAmbiguous == [false])
+    }
+
+    @Test("a packet is in the chain where it was a moment before")
+    func sharedByTheChainItIsIn() {
+        var fixture = Fixture()
+        fixture.read("[INVALID] ")
+        fixture.read("[BLOCK] ")
+        #expect(fixture.steps() == [["1 filter/deny INPUT eth0", "1 filter/deny INPUT eth0"]])
+        #expect(fixture.isEachAmbiguous == [false])
+    }
+
+    @Test("of several tables with one prefix one is shown, and it is said that it may be another")
+    func sharedByTables() {
+        var fixture = Fixture()
+        fixture.read("[TWO] ")
+        #expect(fixture.isEachAmbiguous == [true])
+    }
+
+    @Test("a rule of INPUT reports no packet that leaves by an interface")
+    func impossibleInterface() {
+        var fixture = Fixture()
+        fixture.read("in: ", "eth0", "eth1")
+        #expect(fixture.steps().isEmpty && fixture.reader.unplaced.events == ["in: ": 1])
     }
 
     @Test func aPrefixOfTwoNamespacesIsNotPlaced() {

@@ -11,6 +11,10 @@ import TraceModel
             ("[guest] raw OUTPUT: ", "guest raw OUTPUT"), ("iptables: FORWARD denied ", "- filter FORWARD"),
             ("web-1 nat post", "web-1 nat POSTROUTING"), ("pod7.security.fwd", "pod7 security FORWARD"),
             ("raw/PREROUTING", "- raw PREROUTING"), ("DROP IN: ", "- filter INPUT"),
+            // A zone, a rule set, a protocol, an interface: no namespaces.
+            ("filter_IN_public_REJECT: ", "- filter INPUT"), ("REJECT wan in: ", "- filter INPUT"),
+            ("[WAN_IN-2001-D]", "- filter INPUT"), ("INPUT ICMP: ", "- filter INPUT"), ("eth0 input drop ", "- filter INPUT"),
+            ("Shorewall:net2fw:DROP:FORWARD", "- filter FORWARD"),
         ])
     func words(_ prefix: String, _ meaning: String) throws {
         let words = try #require(PrefixWords(prefix))

@@ -172,6 +172,18 @@ import TraceModel
         #expect(report.roles.first?.orders.first?.chains == ["filter/INPUT", "nat/INPUT"])
     }
 
+    @Test("chains that no packet passed both of are in orders of their own")
+    func unseenOrders() throws {
+        var scene = Scene()
+        for places in [["raw/OUTPUT", "mangle/OUTPUT"], ["raw/OUTPUT", "mangle/OUTPUT"], ["raw/OUTPUT", "filter/OUTPUT"]] {
+            scene.add([scene.leg(1, places, request)], .sent)
+        }
+        scene.add([scene.leg(1, ["security/OUTPUT"], request)], .sent)
+        let role = try #require(scene.snapshot.precedenceReport().roles.first)
+        let orders = Set(role.orders.map { "\($0.packets): \($0.chains.joined(separator: " "))" })
+        #expect(orders == ["2: raw/OUTPUT mangle/OUTPUT", "1: raw/OUTPUT filter/OUTPUT", "1: security/OUTPUT"])
+    }
+
     @Test func rolesFollowFromWhatPacketsDid() {
         var scene = Scene()
         scene.add(

@@ -105,7 +105,10 @@ extension PathReport {
             "\(number). \(title)  \(Phrase.count(packets, "packet"))\(mixture), \(Phrase.count(bytes, "byte"))  "
         var lines: [TerminalText] = [style.bold(head) + style.outcome(outcome) + (medium == "log" ? "  (kernel log)" : "")]
         if ambiguous > 0 {
-            lines.append(style.notable("   \(ambiguous) of them ambiguous: another packet could have caused some events"))
+            lines.append(
+                style.notable(
+                    "   \(ambiguous) of them ambiguous: another packet, or another rule with the same prefix, could have caused some events"
+                ))
         }
         var rows: [[String]] = []
         for (index, step) in steps.enumerated() {

@@ -83,7 +83,10 @@ struct InstallProbes: AsyncParsableCommand {
 
     private static func noteLeftOut(_ plan: ProbeInstaller.Plan) {
         for place in plan.places where !place.leftOut.isEmpty {
-            Terminal.note("\(place.namespace.name): no room for a LOG prefix in \(place.leftOut.joined(separator: ", "))")
+            for (reason, chains) in Dictionary(grouping: place.leftOut, by: \.reason).sorted(by: { $0.key < $1.key }) {
+                let names = chains.map(\.chain).joined(separator: ", ")
+                Terminal.note("\(place.namespace.name): no probe in \(names): \(reason)")
+            }
         }
     }
 }
