@@ -22,7 +22,9 @@ struct DropLocator {
     var suspects: [Suspect] {
         guard let first = next.first else { return [] }
         if next.allSatisfy({ $0.namespace == last.namespace && $0.hook == last.hook }) {
-            return chains(at: last.hook, from: last.priority, to: first.priority, includingFirst: last.sentinel == nil)
+            let own = chains(at: last.hook, from: last.priority, to: first.priority, includingFirst: last.sentinel == nil)
+            // Nat's rules cannot drop, but what carries them out can; that is rare, so that it is named where nobody else is.
+            return own.isEmpty && passesTranslation(to: first) ? [.addressTranslation] : own
         }
         let own = chains(at: last.hook, from: last.priority, includingFirst: last.sentinel == nil)
         if first.namespace != last.namespace || last.hook == .postrouting {
@@ -33,6 +35,14 @@ struct DropLocator {
         }
         return own + [last.hook == .prerouting ? .routing : .kernel(behind: last.hook)]
             + next.flatMap { chains(at: $0.hook, before: $0) }
+    }
+
+    private func passesTranslation(to next: Probe) -> Bool {
+        let priority =
+            last.hook == .prerouting || last.hook == .output
+            ? HookPriority.destinationTranslation : HookPriority.sourceTranslation
+        return last.hook != .forward && layout.namespaces[last.namespace].tracksConnections != false
+            && (last.priority...max(last.priority, next.priority)).contains(priority)
     }
 
     private func chains(at hook: Hook, before probe: Probe) -> [Suspect] {

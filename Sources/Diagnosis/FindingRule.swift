@@ -7,7 +7,8 @@ protocol FindingRule: Sendable {
 
 enum FindingRules {
     static let all: [any FindingRule] = [
-        ForwardingDisabled(), ReversePathFilter(), RepliesDropped(), TranslationMissingForLocal(), LoopbackSourceLeaves(),
+        ForwardingDisabled(), ReversePathFilter(), RepliesDropped(), InvalidDropped(), TranslationMissingForLocal(),
+        LoopbackSourceLeaves(),
         HairpinWithoutMasquerade(), TranslationWithoutTracking(), UnevenBalance(), ShadowedRule(), BothBackends(),
         ProbesCovered(), ProbesMissing(), NobodyListens(), OneWay(),
     ]

@@ -7,6 +7,9 @@ public enum Suspect: Sendable, Hashable {
     /// A base chain of nf_tables that is not iptables'.
     case nativeChain(table: String, name: String)
     case connectionTracking
+    /// The rewriting of addresses by connection tracking, which drops what it cannot translate, such as redirects of a translated
+    /// connection (`nf_nat_icmp_reply_translation` in net/netfilter/nf_nat_proto.c).
+    case addressTranslation
     /// The routing decision behind PREROUTING.
     case routing
     /// What the kernel does behind a hook's last chain.
@@ -22,6 +25,7 @@ extension Suspect: CustomStringConvertible {
         case .chain(let table, let hook): "\(table.name)/\(hook.name)"
         case .nativeChain(let table, let name): "\(table)/\(name) of nftables"
         case .connectionTracking: "connection tracking"
+        case .addressTranslation: "address translation"
         case .routing: "routing"
         case .kernel(let hook): "the kernel behind \(hook.name)"
         case .way(let namespace): "the way to \(namespace)"

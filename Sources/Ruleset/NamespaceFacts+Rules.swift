@@ -36,6 +36,7 @@ extension NamespaceFacts {
             }
             return
         }
+        noteInvalidDrops(content, rules, family, backend)
         noteShadows(content, rules, family, backend)
         if table == .filter || table == .nat {
             chains = (chains ?? []) + Self.chains(content, rules, table, family, backend)

@@ -121,6 +121,24 @@ public struct NamespaceFacts: Sendable, Equatable, Codable {
         }
     }
 
+    /// A rule that drops packets which connection tracking calls INVALID, and the built-in chain that leads to it.
+    public struct InvalidDrop: Sendable, Equatable, Codable {
+        public var family: AddressFamily
+        public var backend: Backend
+        public var table: String
+        public var chain: String
+        /// The rule that asks for the state, as iptables-save prints it.
+        public var rule: String
+
+        public init(family: AddressFamily, backend: Backend, table: String, chain: String, rule: String) {
+            self.family = family
+            self.backend = backend
+            self.table = table
+            self.chain = chain
+            self.rule = rule
+        }
+    }
+
     /// `net.ipv4.ip_forward`; `nil`: not known.
     public var forwardsIPv4: Bool?
     /// `net.ipv6.conf.all.forwarding`.
@@ -138,6 +156,8 @@ public struct NamespaceFacts: Sendable, Equatable, Codable {
     public var chains: [Chain]?
     public var otherChains: [OtherChain] = []
     public var shadows: [Shadow] = []
+    /// The first such rule of each built-in chain.
+    public var invalidDrops: [InvalidDrop] = []
     /// Backends that hold rules beside probes.
     public var backends: Set<Backend> = []
     /// Probes of ours with other rules before them: `filter/INPUT`.
@@ -166,6 +186,7 @@ extension NamespaceFacts {
         chains = try values.decodeIfPresent([Chain].self, forKey: .chains)
         try take(.otherChains, &otherChains)
         try take(.shadows, &shadows)
+        try take(.invalidDrops, &invalidDrops)
         try take(.backends, &backends)
         try take(.coveredProbes, &coveredProbes)
         try take(.missingProbes, &missingProbes)

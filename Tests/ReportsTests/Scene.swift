@@ -36,13 +36,13 @@ struct Scene {
         .map { UInt32($0) }
     }
 
-    mutating func leg(_ namespace: Int, _ places: [String], _ entry: PacketTuple, _ exit: PacketTuple? = nil)
-        -> JourneyLeg
-    {
+    mutating func leg(
+        _ namespace: Int, _ places: [String], _ entry: PacketTuple, _ exit: PacketTuple? = nil, out: UInt32 = 1
+    ) -> JourneyLeg {
         var route = StepTrie.root
         for place in places {
             guard let probe = probe(namespace, place) else { continue }
-            route = routes.advance(route, by: Step(probe: probe, inInterface: 2, outInterface: 1))
+            route = routes.advance(route, by: Step(probe: probe, inInterface: 2, outInterface: out))
         }
         return JourneyLeg(
             namespace: namespace, route: route, entry: entry, exit: exit ?? entry, lastHook: .postrouting,

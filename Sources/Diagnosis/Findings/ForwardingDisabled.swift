@@ -10,7 +10,10 @@ struct ForwardingDisabled: FindingRule {
                     ? (namespace.facts.forwardsIPv4, "net.ipv4.ip_forward")
                     : (namespace.facts.forwardsIPv6, "net.ipv6.conf.all.forwarding")
                 guard forwards == false else { return nil }
-                let shown = evidence.lost(in: namespace, family)
+                let own = evidence.ownAddresses(of: namespace)
+                let shown = evidence.lost(in: namespace, family).filter {
+                    $0.example.legs.last.map { !own.contains($0.exit.destination) } ?? false
+                }
                 return Finding(
                     "forwarding-disabled", .problem, "\(namespace.name) does not forward packets", in: namespace.name,
                     shownBy: shown,
@@ -27,6 +30,24 @@ struct ForwardingDisabled: FindingRule {
 }
 
 extension Evidence {
+    /// Addresses at which processes of a namespace took packets, or from which they sent some, as far as paths show.
+    fileprivate func ownAddresses(of namespace: NamespaceEvidence) -> Set<IPAddress> {
+        var addresses: Set<IPAddress> = []
+        for path in paths {
+            if let first = path.steps.first?.probe, first.hook == .output, namespace.holds(first),
+                let source = path.example.legs.first?.entry.source
+            {
+                addresses.insert(source)
+            }
+            if let last = path.steps.last?.probe, last.hook == .input, namespace.holds(last),
+                let destination = path.example.legs.last?.exit.destination
+            {
+                addresses.insert(destination)
+            }
+        }
+        return addresses
+    }
+
     /// Paths whose packets vanished where a namespace routes them, but for those that it sent to itself.
     func lost(in namespace: NamespaceEvidence, _ family: AddressFamily) -> [PathEvidence] {
         paths.filter { path in

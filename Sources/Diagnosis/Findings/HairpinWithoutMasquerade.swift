@@ -36,7 +36,7 @@ struct HairpinWithoutMasquerade: FindingRule {
                 && $0.inInterface == $0.outInterface
         }
         guard let step, let interface = step.outInterface, !path.translations.contains(.snat, in: indices),
-            !isMasked(path, indices, evidence)
+            !isMasked(path, indices, evidence), showsSource(path, indices, step.probe.family, evidence)
         else { return nil }
         let record = translation.record
         return Turn(
@@ -52,6 +52,29 @@ struct HairpinWithoutMasquerade: FindingRule {
             && flows.allSatisfy {
                 $0.translations.contains(.snat, in: namespaces) || $0.translations.contains(.snatReply, in: namespaces)
             }
+    }
+
+    /// Whether it is known what source the packets of a path have behind a namespace: nat/POSTROUTING, where they were seen last
+    /// otherwise, translates behind its probe.
+    private func showsSource(
+        _ path: PathEvidence, _ namespaces: Set<Int>, _ family: AddressFamily, _ evidence: Evidence
+    ) -> Bool {
+        let isSeenBehind =
+            path.steps.last.map { !namespaces.contains($0.probe.namespace) } ?? false
+            || path.steps.contains {
+                namespaces.contains($0.probe.namespace) && $0.probe.hook == .postrouting
+                    && $0.probe.priority > HookPriority.sourceTranslation
+            }
+        // Connection tracking tells the addresses of both directions, or an answer shows them.
+        let isTold =
+            path.example.legs.contains { namespaces.contains($0.namespace) && $0.direction != nil }
+            || evidence.flows(on: path).contains { $0.translations.contains(.dnatReply, in: namespaces) }
+        guard !isSeenBehind, !isTold else { return true }
+        guard let facts = evidence.namespaces.first(where: { !$0.indices.isDisjoint(with: namespaces) })?.facts,
+            let chains = facts.chains
+        else { return false }
+        return !chains.contains { $0.table == "nat" && $0.name == "POSTROUTING" && $0.family == family && $0.hasRules }
+            && !facts.otherChains.contains { $0.hook == "POSTROUTING" && ($0.family ?? family) == family }
     }
 
     private func finding(_ turn: Turn, _ paths: [PathEvidence], _ evidence: Evidence) -> Finding? {

@@ -23,7 +23,7 @@ struct LoopbackSourceLeaves: FindingRule {
         let last = path.droppedAfter?.probe
         let isRewritten =
             path.translations.contains(.dnat, in: evidence.layout.namespaces(named: first.namespace))
-            || (last?.table == .nat && last?.hook == .output)
+            || (last?.table == .nat && last?.hook == .output && !path.mayBeDroppedByChain)
         guard isRewritten else { return false }
         if first.family == .ipv6 {
             // Whether no answer to the connections of the path came to its end.
@@ -44,5 +44,18 @@ struct LoopbackSourceLeaves: FindingRule {
             "loopback-source-leaves", .problem, "packets from \(address) are sent elsewhere", in: netns, shownBy: shown,
             because: "DNAT in OUTPUT changes where a packet goes after its source was chosen: it is \(address), which "
                 + rest + " Use another address of the machine instead.")
+    }
+}
+
+extension PathEvidence {
+    /// Whether rules may have dropped its packets. Nat's chains cannot.
+    fileprivate var mayBeDroppedByChain: Bool {
+        suspects.contains {
+            switch $0 {
+            case .chain(let table, _): table != .nat
+            case .nativeChain: true
+            default: false
+            }
+        }
     }
 }

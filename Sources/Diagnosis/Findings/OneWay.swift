@@ -9,7 +9,9 @@ struct OneWay: FindingRule {
     func findings(in evidence: Evidence) -> [Finding] {
         let silent = evidence.flows.filter { flow in
             let outcomes = flow.record.original.outcomes
-            return flow.record.reply == nil && flow.record.isDirectionKnown && Self.answered.contains(flow.transport)
+            // Members of a group answer by their own addresses.
+            return flow.record.reply == nil && flow.record.isDirectionKnown
+                && !flow.record.original.tuple.destination.isMulticast && Self.answered.contains(flow.transport)
                 && Outcome.allCases.allSatisfy { $0 == .delivered || $0 == .sent || outcomes[$0] == 0 }
         }
         let paths = Set(silent.flatMap(\.record.original.paths))

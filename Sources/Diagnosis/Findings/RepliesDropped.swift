@@ -21,7 +21,7 @@ struct RepliesDropped: FindingRule {
         let shown = evidence.paths.filter { path in
             guard path.isReply, let last = path.droppedAfter?.probe else { return false }
             return namespace.holds(last) && last.table == .filter && last.chain == hook.name && last.family == family
-                && path.suspects.contains(suspect)
+                && path.suspects.contains(suspect) && !evidence.othersPassed(path)
         }
         // Past a rule that drops on purpose the cure would open what was closed.
         let isCertain = shown.allSatisfy { $0.suspects == [suspect] } && !facts.exemptsFromTracking

@@ -13,12 +13,15 @@ struct UnevenBalance: FindingRule {
 
     func findings(in evidence: Evidence) -> [Finding] {
         evidence.namespaces.flatMap { namespace -> [Finding] in
-            guard namespace.facts.redirections.contains(where: \.sharesOut) else { return [] }
+            let sharing = namespace.facts.redirections.filter(\.sharesOut)
+            guard !sharing.isEmpty else { return [] }
             /// Of each front and server the latest journey of each connection.
             var servers: [Front: [IPAddress: [UInt64]]] = [:]
             for flow in evidence.flows {
                 for translation in flow.translations
-                where translation.kind == .dnat && namespace.indices.contains(translation.namespace) {
+                where translation.kind == .dnat && namespace.indices.contains(translation.namespace)
+                    && sharing.contains(where: { $0.match.admits(flow.packet(to: translation.record.from)) != false })
+                {
                     let front = Front(address: translation.record.from, port: flow.destinationPort)
                     servers[front, default: [:]][translation.record.to, default: []].append(
                         flow.record.original.latestJourney)
@@ -48,5 +51,14 @@ struct UnevenBalance: FindingRule {
         let freedom = Double(counts.count - 1)
         let root = 1 - 2 / (9 * freedom) + 3.0902 * (2 / (9 * freedom)).squareRoot()
         return deviation > freedom * root * root * root
+    }
+}
+
+extension FlowEvidence {
+    /// The connection's first packet with the destination that it had before a translation.
+    fileprivate func packet(to destination: IPAddress) -> RuleMatch.Packet {
+        var packet = RuleMatch.Packet(record.original.tuple)
+        packet.destination = destination
+        return packet
     }
 }
