@@ -32,9 +32,11 @@ public final class ByteStream {
         if path == "-" {
             descriptor = dup(STDIN_FILENO)
         } else {
-            descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
+            // Opening a FIFO would wait for its writer, whatever becomes of `isWanted`.
+            descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         }
         guard descriptor >= 0 else { throw .cannotOpen(file: name, code: errno) }
+        if path != "-" { _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) & ~O_NONBLOCK) }
         decoder = .none
         // All properties are set: from here on `deinit` closes the descriptor where this throws.
         var status = stat()

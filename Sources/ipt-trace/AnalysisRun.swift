@@ -14,25 +14,26 @@ struct AnalysisRun {
     private let hasRules: Bool
     private let watcher: Task<Void, Never>?
 
-    /// - Parameter stop: what ends it early.
+    /// - Parameter stopsBySignal: whether a signal ends it early, with its result so far.
     init(
         files: [String], rules: [String] = [], links: [String] = [], follows: Bool = false, linger: Int64? = nil,
         maximumJourneys: Int = 1 << 20, analysis: Analysis = Analysis(), watcher consumer: (any JourneyWatcher)? = nil,
-        stop: StopSignal? = nil
+        stopsBySignal: Bool = false
     ) throws {
         hasRules = !rules.isEmpty
+        // A signal ends everything while rules are read from a pipe that nobody writes to.
         let options = Analysis.Options(
             files: files, rules: try OfflineRules(arguments: rules), links: try OfflineLinks(arguments: links),
             follows: follows,
             linger: linger, maximumJourneys: maximumJourneys)
         self.analysis = analysis
         thread = AnalysisThread(analysis, options, consumer)
-        watcher = stop.map { stop in
-            Task {
-                await stop.wait()
+        watcher =
+            stopsBySignal
+            ? Task {
+                await StopSignal().wait()
                 analysis.stop()
-            }
-        }
+            } : nil
     }
 
     /// Waits for the end.

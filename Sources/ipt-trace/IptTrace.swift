@@ -2,6 +2,7 @@ import ArgumentParser
 import Captures
 import EventSources
 import Foundation
+import Glibc
 import Lab
 import LinuxSupport
 import Reports
@@ -30,6 +31,8 @@ struct IptTrace: AsyncParsableCommand {
         ])
 
     static func main() async {
+        // A script's shell starts what runs in the background with SIGINT ignored; whoever sends it means it.
+        for number in [SIGINT, SIGTERM] { signal(number, SIG_DFL) }
         do {
             // One for each namespace and several for its sockets are more than the 1,024 that a login mostly allows.
             DescriptorLimit.raise()

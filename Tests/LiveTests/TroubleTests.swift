@@ -26,7 +26,7 @@ struct TroubleTests {
             ("collect --netns nowhere", 1, "no network namespace named nowhere"),
             ("collect --listen nowhere", 64, "is not an address to listen on"),
             ("report paths --from http://127.0.0.1:1", 1, "no collector answers at http://127.0.0.1:1"),
-            ("report paths --from file:///etc/passwd", 64, "--from takes a URL"),
+            ("report paths --from file:///etc/passwd", 64, "is not a URL such as http://127.0.0.1:9100"),
             ("lab run nothing", 64, "no network named nothing. There are: ping"),
             ("lab shell ping", 1, "ping is not up"),
             ("frobnicate", 64, "frobnicate"),

@@ -150,8 +150,8 @@ public final class Analysis: Sendable {
             let isStopping = note(inputs, state.events)
             if exchange.wanted != nil { exchange.publish(state.snapshot()) }
             if isStopping {
-                guard isFollowing else { return }
-                // The files are still read to their present ends.
+                // A pipe's end may never come; files are still read to their present ends.
+                guard isFollowing, inputs.allSatisfy(\.stream.isFile) else { return }
                 isFollowing = false
                 self.state.withLock { $0.isStopping = false }
                 for input in inputs { input.stopFollowing() }

@@ -101,7 +101,7 @@ struct Analyze: AsyncParsableCommand {
         let run = try AnalysisRun(
             files: files, rules: rules, links: links, follows: follow, linger: linger.map { Int64($0) * 1000 },
             maximumJourneys: maxJourneys,
-            stop: StopSignal())
+            stopsBySignal: true)
         guard serve else { return try await report(try await run.finishWithEvents().snapshot) }
         let server = try makeServer(run)
         defer { server.stop() }

@@ -66,8 +66,9 @@ struct Collect: AsyncParsableCommand {
         } catch {
             throw CommandFailure(message: "\(error)", code: ExitStatus.usage)
         }
-        let stop = StopSignal()
+        // A FIFO is waited for until somebody reads it; until then a signal ends everything, as there is nothing to put back.
         let recorder = try recording.open()
+        let stop = StopSignal()
         defer { recorder?.close() }
         let collector = try await Collector(
             Collector.Options(

@@ -46,7 +46,7 @@ struct Export: AsyncParsableCommand {
         let analysis = Analysis()
         let writer = JourneyLines { analysis.machine }
         let run = try AnalysisRun(
-            files: files, rules: rules, analysis: analysis, watcher: writer, stop: StopSignal())
+            files: files, rules: rules, analysis: analysis, watcher: writer, stopsBySignal: true)
         _ = try await run.finish()
         try writer.finish()
     }
