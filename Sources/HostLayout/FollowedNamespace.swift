@@ -10,6 +10,8 @@ package struct FollowedNamespace: Sendable {
     package var link: LinkWatch?
     /// Listings in a row that did not have it.
     package var misses = 0
+    /// Whether it appeared while others were followed already, and its rules have not been read yet.
+    package var isNew = false
 
     package init(name: String, inode: UInt64, namespace: NetworkNamespace?, link: LinkWatch?) {
         self.name = name

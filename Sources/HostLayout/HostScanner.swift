@@ -48,6 +48,7 @@ package struct HostScanner: Sendable {
             guard let namespace = place.namespace else {
                 memory.forget(index)
                 readings.append(LinkGraph.Reading())
+                for number in own.indices { own[number].isGone = true }
                 layouts += own
                 continue
             }

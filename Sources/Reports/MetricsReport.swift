@@ -49,6 +49,8 @@ extension TraceSnapshot {
         for index in paths.indices {
             packets[Int(paths[index].outcome.rawValue)] += paths.counts(index).packets
             if paths[index].outcome == .dropped, let last = paths[index].routes.last.flatMap({ routes.steps(of: $0).last }) {
+                // Names of namespaces that come and go would be series without end.
+                if layout.namespaces[layout.probes[Int(last.probe)].namespace].isGone { continue }
                 let place = context.describe(last)
                 let labels = [place.netns, place.family, place.table, place.chain].map(MetricsLine.init(escaping:))
                 drops[labels, default: 0] += paths.counts(index).packets
@@ -76,7 +78,7 @@ extension TraceSnapshot {
         text.family("ipt_trace_probes", .gauge, "Probes in force, by namespace.")
         // Several namespaces may have one label, one after the other or because of what is escaped; a series is listed once.
         var probes: [MetricsLine: Int] = [:]
-        for (index, namespace) in layout.namespaces.enumerated() {
+        for (index, namespace) in layout.namespaces.enumerated() where !namespace.isGone {
             probes[MetricsLine(escaping: namespace.name), default: 0] += layout.probes.indices.count {
                 layout.probes[$0].namespace == index && layout.isInForce[$0]
             }

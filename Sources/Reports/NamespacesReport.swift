@@ -58,7 +58,7 @@ extension NamespacesReport: Report {
 extension TraceSnapshot {
     public func namespacesReport() -> NamespacesReport {
         NamespacesReport(
-            namespaces: layout.namespaces.enumerated().map { index, namespace in
+            namespaces: layout.namespaces.enumerated().filter { !$0.element.isGone }.map { index, namespace in
                 NamespacesReport.Entry(
                     name: namespace.name, inode: namespace.inode, medium: namespace.medium.rawValue,
                     probes: layout.probes.indices.count { layout.probes[$0].namespace == index && layout.isInForce[$0] },

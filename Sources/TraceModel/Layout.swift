@@ -151,6 +151,8 @@ public struct NamespaceLayout: Sendable, Equatable {
     public var medium: Medium
     /// `nil`: not known.
     public var facts: NamespaceFacts?
+    /// Whether the machine has no such namespace any more; its paths stay.
+    public var isGone = false
     /// Why its rules or interfaces could not be read for a while, so that what is known of them may be out of date, or nothing
     /// is; `nil` where they were.
     public var unread: String?

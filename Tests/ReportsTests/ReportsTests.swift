@@ -4,6 +4,28 @@ import Reports
 import Testing
 import TraceModel
 
+@Suite struct GoneNamespaceTests {
+    @Test("namespaces that are gone are in no list and no series, and their paths stay")
+    func forgotten() throws {
+        var scene = Scene()
+        scene.add(
+            [scene.leg(0, ["filter/OUTPUT"], request)], .dropped, expected: [try #require(scene.probe(0, "security/OUTPUT"))])
+        for number in 0..<200 {
+            var gone = NamespaceLayout(name: "pid:\(number)", inode: UInt64(number + 100))
+            gone.isGone = true
+            scene.layout.namespaces.append(gone)
+        }
+        scene.layout.namespaces.append(NamespaceLayout(name: "pid:7", inode: 7))
+        #expect(scene.snapshot.namespacesReport().namespaces.map(\.name) == ["guest", "host", "pid:7"])
+        let series = scene.snapshot.metrics().split(separator: "\n").filter { $0.hasPrefix("ipt_trace_probes{") }
+        #expect(series.count == 3 && series.count { $0.contains("pid:7") } == 1)
+        #expect(scene.snapshot.precedenceReport().notes.count { $0.hasPrefix("pid:") } == 1)
+        scene.layout.namespaces[0].isGone = true
+        #expect(!scene.snapshot.metrics().contains("ipt_trace_drops_total{"))
+        #expect(scene.snapshot.pathsReport().paths.first?.steps.first?.netns == "guest")
+    }
+}
+
 @Suite struct PathsReportTests {
     @Test func journeysOfOneWayAreOnePathWithItsTranslation() throws {
         var scene = Scene()

@@ -296,9 +296,34 @@ public final class Collector: Sendable {
             let read = await survey.update(
                 registry, places, leftOut: leftOut, rulesOf: Set(surveys.map(\.key)), readsLinks: false, isChange: true)
             for survey in surveys { ruleset.end(survey, isRead: read.contains(survey.key)) }
+            tellOfNew(read)
             mailbox.send(registry.current.layout.isSame(as: before) ? .rulesRead : .layoutChanged)
         }
         if let news = survey.news(state.withLock { $0.places }) { logger.warning("\(news)") }
+    }
+
+    /// Warns of namespaces that have appeared and in which nothing reports packets.
+    ///
+    /// - Parameter read: places whose rules have been read.
+    private func tellOfNew(_ read: Set<Int>) {
+        let layout = registry.current.layout
+        let names = state.withLock { state in
+            state.places.indices.filter { state.places[$0].isNew && read.contains($0) }.compactMap { index -> String? in
+                state.places[index].isNew = false
+                let own = Set(media.indices(of: media.index(of: index)))
+                let isProbed = layout.probes.indices.contains {
+                    layout.isInForce[$0] && own.contains(layout.probes[$0].namespace)
+                }
+                return isProbed ? nil : state.places[index].name
+            }
+        }
+        for name in names {
+            logger.warning(
+                """
+                nothing reports the packets in namespace \(name), which has appeared; put probes in with: \
+                ipt-trace install-probes --netns \(name)
+                """)
+        }
     }
 
     private static let surveyBatch = 8
@@ -366,7 +391,7 @@ public final class Collector: Sendable {
             guard let index else { continue }
             let namespace: NetworkNamespace
             let source: NamespaceSource
-            let place: FollowedNamespace
+            var place: FollowedNamespace
             do {
                 try Self.checkRoom(for: entry.name)
                 namespace = try entry.open()
@@ -382,14 +407,15 @@ public final class Collector: Sendable {
                     state.withLock { $0.leftOut.insert(name: entry.name, inode: entry.inode, reason: reason) } || isChanged
                 continue
             }
-            state.withLock {
+            place.isNew = true
+            state.withLock { [place] in
                 $0.places.append(place)
                 _ = $0.leftOut.remove(inode: entry.inode)
             }
             watchRules(of: namespace, at: index)
             // Before the first event of it can come.
             for layout in media.layouts(name: namespace.name, inode: namespace.inode) { registry.add(layout) }
-            logger.info("namespace \(namespace.name) has appeared: tracing it")
+            logger.info("namespace \(namespace.name) has appeared: it is followed")
             mailbox.send(.layoutChanged)
             mailbox.send(.add(LoopMessage.Handover(source: source)))
             isChanged = true
