@@ -205,7 +205,8 @@ extension TraceSnapshot {
     /// Why a table that has probes was silent.
     private func notes(_ observations: [Int: [Passage: Observation]], _ filter: TraceFilter) -> [String] {
         var notes: [String] = []
-        for (index, namespace) in layout.namespaces.enumerated() where filter.admits(netns: namespace.name) && !namespace.isGone {
+        for (index, namespace) in layout.namespaces.enumerated() where filter.admits(netns: namespace.name) && !namespace.isGone
+        {
             let probes = layout.probes.indices.filter { layout.probes[$0].namespace == index && layout.isInForce[$0] }
             guard !probes.isEmpty else {
                 // Most namespaces have no LOG rule, and nothing is missing then.
