@@ -79,6 +79,19 @@ extension LogCursor {
         return (Self.day(year, month, day) * 86_400 - context.zone + seconds) * 1_000_000
     }
 
+    /// `[  +0.000123] ` of `dmesg -H`, in microseconds since the line before.
+    mutating func bracketedDistance(_ bytes: RawSpan) -> Int64? {
+        attempt { cursor in
+            guard cursor.take(bytes, "[") else { return nil }
+            cursor.skipBlanks(bytes)
+            guard cursor.take(bytes, "+"), let seconds = cursor.number(bytes, 9), cursor.take(bytes, "."),
+                let fraction = cursor.fraction(bytes), cursor.take(bytes, "]")
+            else { return nil }
+            _ = cursor.take(bytes, " ")
+            return seconds * 1_000_000 + fraction
+        }
+    }
+
     /// ` <    0.000012>` within dmesg's brackets (`dmesg -d`).
     mutating func skipDelta(_ bytes: RawSpan) {
         _ = attempt { cursor -> Void? in

@@ -8,6 +8,8 @@ public struct LogLine: Equatable, Sendable {
     public var wallTime: Int64?
     /// Microseconds since the machine started.
     public var bootTime: Int64?
+    /// Microseconds since the line before, where that is all that the line says (`dmesg -H`).
+    public var sinceBefore: Int64?
     /// `/dev/kmsg`'s sequence number.
     public var sequence: UInt64?
     /// What the kernel said, with LOG's prefix at its beginning.
@@ -43,6 +45,8 @@ public struct LogLine: Equatable, Sendable {
             wallTime = seconds
         } else if let microseconds = cursor.bracketedTime(bytes) {
             bootTime = microseconds
+        } else if let microseconds = cursor.bracketedDistance(bytes) {
+            sinceBefore = microseconds
         }
         // `host kernel: `; only dmesg has none.
         var hasTag = cursor.skipThroughTag(bytes)

@@ -4,13 +4,14 @@ private import Foundation
 internal import TraceModel
 internal import WireFormat
 
-/// A kernel log as text: lines of any of the forms that `LogLine` knows, or journalctl's JSON.
+/// A kernel log as text: lines of any of the forms that `LogLine` knows, or entries of journalctl and dmesg (`JournalEntry`).
 final class LogInput: TraceInput {
     let stream: ByteStream
     private var window: InputWindow
     private var context: LogLine.Context
     private var clock = LogClock()
     private var lineNumber: UInt64 = 0
+    private var entryLines = JournalEntryLines()
     private(set) var isExhausted = false
 
     private struct Pending {
@@ -54,6 +55,10 @@ final class LogInput: TraceInput {
                 if let problem = stream.problem {
                     problems.add("\(stream.name): \(problem); what was readable has been analysed")
                 }
+                if let entry = entryLines.finish() {
+                    pending = pending(entry, end: start)
+                    return pending?.time
+                }
                 isExhausted = true
                 return nil
             }
@@ -96,15 +101,28 @@ final class LogInput: TraceInput {
         if line.count > 0, bytes.byte(line.upperBound - 1) == 0x0D { line = line.lowerBound..<line.upperBound - 1 }
         // Record separators of JSON text sequences (RFC 7464): journalctl -o json-seq.
         while line.count > 0, bytes.byte(line.lowerBound) == 0x1E { line = line.lowerBound + 1..<line.upperBound }
-        if line.count > 1, bytes.byte(line.lowerBound) == UInt8(ascii: "{") {
-            guard let entry = JournalEntry(line.map { bytes.byte($0) }) else {
-                problems.add("\(stream.name): line \(lineNumber) is not an entry of journalctl -o json")
-                return Pending(time: clock.last, message: line.lowerBound..<line.lowerBound, text: nil, end: end)
+        let nothing = Pending(time: clock.last, message: line.lowerBound..<line.lowerBound, text: nil, end: end)
+        let isObject = line.count > 1 && bytes.byte(line.lowerBound) == UInt8(ascii: "{")
+        if isObject || entryLines.mayTake(bytes, line) {
+            let text = line.map { bytes.byte($0) }
+            let step =
+                isObject
+                ? JournalEntry(json: text).map { JournalEntryLines.Step.entry($0) } ?? .damaged : entryLines.take(text)
+            switch step {
+            case .none: break
+            case .part: return nothing
+            case .entry(let entry): return pending(entry, end: end)
+            case .damaged:
+                problems.add("\(stream.name): line \(lineNumber) is not an entry of journalctl -o json or dmesg --json")
+                return nothing
             }
-            return Pending(time: clock.time(of: entry), message: 0..<entry.message.count, text: entry.message, end: end)
         }
         let parsed = LogLine(parsing: bytes, line, context: context)
         return Pending(time: clock.time(of: parsed), message: parsed.message, text: nil, end: end)
+    }
+
+    private func pending(_ entry: JournalEntry, end: Int) -> Pending {
+        Pending(time: clock.time(of: entry), message: 0..<entry.message.count, text: entry.message, end: end)
     }
 
     func deliver(upTo limit: Int64, count: Int, into state: inout AnalysisState) throws(CaptureError) {
@@ -136,56 +154,6 @@ final class LogInput: TraceInput {
     }
 }
 
-/// Message and times of an entry of `journalctl -k -o json`.
-struct JournalEntry {
-    var message: [UInt8]
-    var realtime: Int64?
-    var monotonic: Int64?
-
-    private struct Fields: Decodable {
-        var message: Message?
-        var realtime: String?
-        var monotonic: String?
-        var transport: String?
-
-        // systemd.journal-fields(7)
-        private enum CodingKeys: String, CodingKey {
-            case message = "MESSAGE"
-            case realtime = "__REALTIME_TIMESTAMP"
-            case monotonic = "_SOURCE_MONOTONIC_TIMESTAMP"
-            case transport = "_TRANSPORT"
-        }
-
-        /// Text, or an array of bytes where it is not UTF-8.
-        enum Message: Decodable {
-            case text(String)
-            case bytes([UInt8])
-
-            init(from decoder: any Decoder) throws {
-                let container = try decoder.singleValueContainer()
-                if let text = try? container.decode(String.self) {
-                    self = .text(text)
-                } else {
-                    self = .bytes(try container.decode([UInt8].self))
-                }
-            }
-        }
-    }
-
-    init?(_ line: [UInt8]) {
-        guard let fields = try? JSONDecoder().decode(Fields.self, from: Data(line)) else { return nil }
-        // Messages of other programs, which anybody may write, are none of the kernel's.
-        let isOfKernel = fields.transport.map { $0 == "kernel" } ?? true
-        switch isOfKernel ? fields.message : nil {
-        case .text(let text): message = Array(text.utf8)
-        case .bytes(let bytes): message = bytes
-        case nil: message = []
-        }
-        realtime = fields.realtime.flatMap { Int64($0) }
-        monotonic = fields.monotonic.flatMap { Int64($0) }
-    }
-}
-
 /// Times of a log's lines, which never go back: coarse ones of the wall clock are refined by the kernel's own.
 struct LogClock {
     private(set) var last: Int64 = 0
@@ -194,7 +162,10 @@ struct LogClock {
     /// What the log's clock was put back by, in all.
     private var shift: Int64 = 0
 
-    mutating func time(of line: LogLine) -> Int64 { time(wall: line.wallTime, boot: line.bootTime) }
+    mutating func time(of line: LogLine) -> Int64 {
+        if let distance = line.sinceBefore { return time(wall: last &+ distance, boot: nil) }
+        return time(wall: line.wallTime, boot: line.bootTime)
+    }
     mutating func time(of entry: JournalEntry) -> Int64 { time(wall: entry.realtime, boot: entry.monotonic) }
 
     private static let allowedBack: Int64 = 10_000_000
