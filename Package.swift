@@ -110,6 +110,7 @@ let benchmarks: [Target] = [
 
 let testTargets: [Target] = [
     tests("ArchitectureTests", []),
+    tests("LinuxSupportTests", ["LinuxSupport"]),
     tests("WireFormatTests", ["WireFormat", "TraceModel"]),
     tests("CorrelationTests", ["Correlation", "TraceModel"]),
     tests("ReportsTests", ["Aggregation", "Diagnosis", "Reports", "TraceModel"]),

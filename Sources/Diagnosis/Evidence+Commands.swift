@@ -8,6 +8,8 @@ extension Evidence {
     func command(in netns: String, _ words: [String]) -> String? {
         let inodes = Set(layout.namespaces.filter { $0.name == netns }.map(\.inode))
         guard inodes.count <= 1, !netns.isEmpty, !netns.hasPrefix("-") else { return nil }
+        // An escape stands for a byte that no shell would be given.
+        guard !netns.contains("\\x") else { return nil }
         return Self.shell(Self.entry(netns) + words)
     }
 

@@ -4,9 +4,9 @@ private import Glibc
 final class OwnedDescriptor: Sendable {
     let number: Int32
 
-    /// Opens `path` for reading, closed on exec.
+    /// Opens a path (`NamespaceName.path`) for reading, closed on exec.
     init(opening path: String) throws(NamespaceError) {
-        number = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        number = unsafe open(NamespaceName.path(path), O_RDONLY | O_CLOEXEC)
         if number < 0 { throw .cannotOpen(path: path, code: errno) }
     }
 

@@ -2,7 +2,7 @@ private import Foundation
 
 /// Finds network namespaces.
 public enum NamespaceDirectory {
-    private static let namesDirectory = "/run/netns"
+    private static let namesDirectory = NamespaceName.directory
 
     /// A namespace that there is, without a descriptor of it.
     public struct Entry: Sendable, Hashable {
@@ -46,7 +46,7 @@ public enum NamespaceDirectory {
                 // A name is one component: anything else would reach out of the directory.
                 guard !name.contains("/"), name != ".", name != ".." else { throw NamespaceError.invalidSelector(name) }
                 let path = "\(namesDirectory)/\(name)"
-                guard FileManager.default.fileExists(atPath: path) else {
+                guard try inode(of: path) != nil else {
                     throw NamespaceError.unknown(name: name, known: try names())
                 }
                 add(try NetworkNamespace(name: name, path: path, isHeld: isHeld))
@@ -117,7 +117,7 @@ public enum NamespaceDirectory {
     /// What `path` leads to; `nil` where there is nothing, or nothing that may be looked at.
     private static func inode(of path: String) throws(NamespaceError) -> (inode: UInt64, device: UInt64)? {
         var status = stat()
-        if unsafe stat(path, &status) == 0 { return (UInt64(status.st_ino), UInt64(status.st_dev)) }
+        if unsafe stat(NamespaceName.path(path), &status) == 0 { return (UInt64(status.st_ino), UInt64(status.st_dev)) }
         guard [ENOENT, ESRCH, EACCES, EPERM].contains(errno) else { throw .cannotOpen(path: path, code: errno) }
         return nil
     }
@@ -130,9 +130,8 @@ public enum NamespaceDirectory {
             // The end and an error differ in errno alone (readdir(3)).
             errno = 0
             guard let entry = unsafe readdir(directory) else { break }
-            let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { pointer in
-                unsafe pointer.withMemoryRebound(to: CChar.self, capacity: 256) { unsafe String(cString: $0) }
-            }
+            let bytes = unsafe withUnsafeBytes(of: &entry.pointee.d_name) { unsafe Array($0.prefix { $0 != 0 }) }
+            let name = NamespaceName.text(of: bytes)
             if name != ".", name != ".." { names.append(name) }
         }
         guard errno == 0 else { throw .cannotList(path: path, code: errno) }
