@@ -59,6 +59,10 @@ public struct ProbeInstaller: Sendable {
             try await planPlace(
                 options, run: run, number: number, namespace: namespace, journals: journals, sentinelMatches: sentinelMatches)
         }
+        let leftOut = places.flatMap(\.leftOut)
+        if places.allSatisfy({ $0.sites.isEmpty }), let reason = leftOut.first?.reason {
+            throw RulesetError.invalidMatch(options.match.joined(separator: " "), reason: "no chain can have it: \(reason)")
+        }
         for chain in options.chains
         where !places.contains(where: { $0.sites.contains { $0.entries.contains { $0.chain == chain } } }) {
             throw RulesetError.unknownChain(chain, tables: options.tables.isEmpty ? Table.iptables : options.tables)
@@ -124,7 +128,9 @@ public struct ProbeInstaller: Sendable {
         guard options.includesSentinels else { return [:] }
         guard await Tool.isInstalled("nft") else { throw NamespaceError.toolMissing("nft") }
         var matches: [AddressFamily: String] = [:]
-        for family in options.families { matches[family] = try await SentinelTable.translate(options.match, family) }
+        for family in options.families where options.obstacle(in: family) == nil {
+            matches[family] = try await SentinelTable.translate(options.match, family)
+        }
         return matches
     }
 

@@ -81,10 +81,15 @@ struct InstallProbes: AsyncParsableCommand {
         Terminal.note("Next: ipt-trace collect. To take them out: ipt-trace remove-probes --verify")
     }
 
-    private static func noteLeftOut(_ plan: ProbeInstaller.Plan) {
+    /// Says which chains get no probe and why, and what the match does not see.
+    static func noteLeftOut(_ plan: ProbeInstaller.Plan) {
+        if plan.options.dependsOnTranslation {
+            Terminal.note(
+                "The match is on addresses or ports: where they are translated, a packet may meet it in some chains only.")
+        }
         for place in plan.places where !place.leftOut.isEmpty {
             for (reason, chains) in Dictionary(grouping: place.leftOut, by: \.reason).sorted(by: { $0.key < $1.key }) {
-                let names = chains.map(\.chain).joined(separator: ", ")
+                let names = Set(chains.map(\.chain)).sorted().joined(separator: ", ")
                 Terminal.note("\(place.namespace.name): no probe in \(names): \(reason)")
             }
         }

@@ -59,6 +59,7 @@ struct TraceCommand: AsyncParsableCommand {
         let stop = StopSignal()
         let (plan, guardian) = try await ProbeLock.whileHeld(onWait: Terminal.noteLockIsHeld) {
             let plan = try await installer.plan(options, in: chosen, purpose: .trace)
+            InstallProbes.noteLeftOut(plan)
             let guardian = try Guardian(run: plan.run)
             do {
                 _ = try await installer.install(plan, purpose: .trace)

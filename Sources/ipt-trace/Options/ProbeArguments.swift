@@ -41,10 +41,11 @@ struct ProbeFilterOptions: ParsableArguments {
     var chains: [String] = []
 
     @Option(
-        parsing: .unconditional,
+        parsing: .unconditionalSingleValue,
         help: ArgumentHelp(
-            "Report only packets that this iptables match accepts: '-p tcp --dport 80'.", valueName: "match"))
-    var match: String = ""
+            "Report only packets that this iptables match accepts: '-p tcp --dport 80'. Chains and families that cannot have it "
+                + "are left out.", valueName: "match"))
+    var match: [String] = []
 
     @Option(
         help: ArgumentHelp(
@@ -63,6 +64,9 @@ struct ProbeFilterOptions: ParsableArguments {
     var sentinels = false
 
     func validate() throws {
+        guard match.count <= 1 else {
+            throw ValidationError("--match is given \(match.count) times; put all conditions into one, which all have to hold.")
+        }
         guard let sample else { return }
         guard FlowSample.range.contains(sample) else { throw ValidationError("--sample takes 2 to 65535.") }
         guard !sentinels else { throw ValidationError("--sentinels cannot be sampled: nft has no words for it.") }
@@ -75,7 +79,7 @@ struct ProbeFilterOptions: ParsableArguments {
                 guard let table = Table(name: name) else { throw RulesetError.unknownTable(name) }
                 return table
             },
-            chains: chains, match: try ProbeOptions.parseMatch(match),
+            chains: chains, match: try ProbeOptions.parseMatch(match.first ?? ""),
             sample: sample.map { FlowSample(oneIn: $0, salt: UInt32.random(in: 0...UInt32.max)) },
             includesUserChains: userChains,
             includesSentinels: sentinels, target: target,
