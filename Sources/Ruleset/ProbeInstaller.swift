@@ -70,6 +70,24 @@ public struct ProbeInstaller: Sendable {
         return Plan(run: run, options: options, places: places)
     }
 
+    /// What would be applied to namespaces with no rules: for those who may not read the rules that there are.
+    public func planWithoutRules(_ options: ProbeOptions, in namespaces: [NetworkNamespace]) -> Plan {
+        let run = String(ProbeJournal.newRun().prefix(6))
+        let places = namespaces.enumerated().map { number, namespace in
+            var place = Place(number: number, namespace: namespace, sites: [])
+            for family in options.families {
+                guard let backend = iptables.backends.first else { continue }
+                let site = ProbeSite(
+                    options, run: run, number: number, family: family, backend: backend,
+                    tables: options.tables.isEmpty ? Table.iptables : options.tables, dump: nil)
+                place.leftOut += site.leftOut
+                if !site.entries.isEmpty { place.sites.append(site) }
+            }
+            return place
+        }
+        return Plan(run: run, options: options, places: places)
+    }
+
     private func planPlace(
         _ options: ProbeOptions, run: String, number: Int, namespace: NetworkNamespace, journals: [ProbeJournal],
         sentinelMatches: [AddressFamily: String]

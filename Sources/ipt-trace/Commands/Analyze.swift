@@ -48,8 +48,13 @@ struct Analyze: AsyncParsableCommand {
             "One of \(ReportTable.all.map { $0.name }.joined(separator: ", ")); may be repeated. Default: an overview."))
     var names: [String] = []
 
-    @Option(help: ReportFormat.help, transform: ReportFormat.parse)
-    var format: ReportFormat = .text
+    @Option(name: .customLong("format"), help: ReportFormat.help, transform: ReportFormat.parse)
+    var chosenFormat: ReportFormat = .text
+
+    @Flag(help: "The same as --format json.")
+    var json = false
+
+    private var format: ReportFormat { json ? .json : chosenFormat }
 
     @OptionGroup var filter: FilterOptions
 

@@ -36,7 +36,13 @@ struct InstallProbes: AsyncParsableCommand {
     @Flag(help: "Print what iptables-restore would read, and change nothing.")
     var dryRun = false
 
+    @Flag(help: "Print the result as JSON.")
+    var json = false
+
     func validate() throws {
+        guard !json || !dryRun else {
+            throw ValidationError("--dry-run prints what iptables-restore would read; leave --json out.")
+        }
         guard target == .nflog || !filter.sentinels else {
             throw ValidationError("--sentinels report to an NFLOG group; leave --target log out.")
         }
@@ -50,7 +56,15 @@ struct InstallProbes: AsyncParsableCommand {
         let installer = try await ProbeInstaller()
         let chosen = try namespaces.resolve()
         if dryRun {
-            let plan = try await installer.plan(options, in: chosen)
+            let plan: ProbeInstaller.Plan
+            do {
+                plan = try await installer.plan(options, in: chosen)
+            } catch let error as NamespaceError where error.isPermission {
+                plan = installer.planWithoutRules(options, in: chosen)
+                Terminal.note(
+                    "The rules here cannot be read without root: this is for the built-in chains alone. What user-defined chains and "
+                        + "tables of the other backend there are is not known.")
+            }
             Self.noteLeftOut(plan)
             for place in plan.places {
                 for input in place.inputs {
@@ -66,6 +80,19 @@ struct InstallProbes: AsyncParsableCommand {
                 Self.noteLeftOut(plan)
                 return (plan, try await installer.install(plan))
             }
+        }
+        if json {
+            return Terminal.print(
+                try ReportJSON.text(
+                    Installation(
+                        run: plan.run, target: target.target.rawValue, group: target == .nflog ? Int(group) : nil,
+                        probes: plan.probeCount, replaced: replaced, namespaces: plan.places.map(\.namespace.name),
+                        expires: options.expires.map { Timestamp.text($0 * 1_000_000) },
+                        leftOut: plan.places.flatMap { place in
+                            Set(place.leftOut).sorted { $0.chain < $1.chain }.map {
+                                Installation.LeftOut(netns: place.namespace.name, chain: $0.chain, reason: $0.reason)
+                            }
+                        }), isPretty: true))
         }
         let count = plan.places.count
         var text: TerminalText = "\(plan.probeCount) probes in \(count) namespace\(count == 1 ? "" : "s") (run \(plan.run)"
@@ -94,6 +121,28 @@ struct InstallProbes: AsyncParsableCommand {
             }
         }
     }
+}
+
+/// The result of `install-probes`, as `--json` prints it.
+private struct Installation: Encodable {
+    struct LeftOut: Encodable {
+        var netns: String
+        /// `table/CHAIN`.
+        var chain: String
+        var reason: String
+    }
+
+    var schema = 1
+    var run: String
+    var target: String
+    var group: Int?
+    var probes: Int
+    /// Probes of earlier installations that were taken out.
+    var replaced: Int
+    var namespaces: [String]
+    /// When the probes go inert; `nil`: never.
+    var expires: String?
+    var leftOut: [LeftOut]
 }
 
 extension InstallProbes {

@@ -21,6 +21,9 @@ struct RemoveProbes: AsyncParsableCommand {
     @Flag(help: "Prove that the rules are as before: exit 2 and show the difference if not.")
     var verify = false
 
+    @Flag(help: "Print the result as JSON.")
+    var json = false
+
     func run() async throws {
         let (reports, reading) = try await ProbeLock.whileHeld(onWait: Terminal.noteLockIsHeld) {
             let reading = ProbeJournal.read()
@@ -34,6 +37,19 @@ struct RemoveProbes: AsyncParsableCommand {
         }
         let removed = reports.reduce(0) { $0 + $1.removed }
         let places = reports.filter { $0.removed > 0 }.count
+        if json {
+            let rows = reports.map { Removal.Place(netns: "\($0.namespace)", removed: $0.removed) }
+            let verdict = verify ? Result { try prove(reports, reading, says: false) } : nil
+            let isVerified = verdict.flatMap { verdict -> Bool? in
+                guard case .success = verdict else { return false }
+                // Without an installation on record there is nothing to compare with.
+                return reports.contains(where: \.isRecorded) ? true : nil
+            }
+            Terminal.print(
+                try ReportJSON.text(Removal(removed: removed, namespaces: rows, verified: isVerified), isPretty: true))
+            try verdict?.get()
+            return
+        }
         Terminal.print("\(removed) probes removed from \(places) namespace\(places == 1 ? "" : "s")")
         for report in reports where !report.emptyTables.isEmpty {
             let tables = report.emptyTables.joined(separator: ", ")
@@ -68,10 +84,12 @@ struct RemoveProbes: AsyncParsableCommand {
     }
 
     /// Says whether the rules are as before; throws with exit code 2 where they are not, or where it cannot be known.
-    private func prove(_ reports: [ProbeRemover.Report], _ reading: ProbeJournal.Reading) throws {
+    ///
+    /// - Parameter says: whether the result goes to stdout; differences and failures are told in any case.
+    private func prove(_ reports: [ProbeRemover.Report], _ reading: ProbeJournal.Reading, says: Bool = true) throws {
         let damage = reports.flatMap(\.damage)
         let drift = reports.flatMap(\.drift)
-        for line in damage + drift { Terminal.print("\(line)") }
+        for line in damage + drift { if says { Terminal.print("\(line)") } else { Terminal.note("\(line)") } }
         if !damage.isEmpty {
             throw CommandFailure(
                 message: "the rules changed beside the probes while they were taken out", code: ExitStatus.checkFailed)
@@ -90,10 +108,25 @@ struct RemoveProbes: AsyncParsableCommand {
                     + ". The removal itself changed nothing but the probes.", code: ExitStatus.checkFailed)
         }
         guard reports.contains(where: \.isRecorded) else {
-            Terminal.print("nothing to compare with: there were no probes, and no installation is on record")
+            if says { Terminal.print("nothing to compare with: there were no probes, and no installation is on record") }
             return
         }
+        guard says else { return }
         Terminal.print(
             "verified: the rules of \(reports.count) namespace\(reports.count == 1 ? "" : "s") are as before, counters aside")
     }
+}
+
+/// The result of `remove-probes`, as `--json` prints it.
+private struct Removal: Encodable {
+    struct Place: Encodable {
+        var netns: String
+        var removed: Int
+    }
+
+    var schema = 1
+    var removed: Int
+    var namespaces: [Place]
+    /// Whether the rules are as before; absent without `--verify`.
+    var verified: Bool?
 }

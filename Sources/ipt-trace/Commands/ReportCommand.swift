@@ -10,7 +10,7 @@ struct ReportCommand: AsyncParsableCommand {
               ipt-trace report paths
               ipt-trace report precedence --format markdown
               ipt-trace report flows --format json --url http://127.0.0.1:9101
-              ipt-trace report drops --record trace.pcapng
+              ipt-trace report drops trace.pcapng
             """,
         subcommands: ReportTable.all.map { command($0) })
 
@@ -55,17 +55,25 @@ struct ListCommand<Kind: Report>: AsyncParsableCommand {
 }
 
 struct ReportOptions: ParsableArguments {
+    @Argument(help: ArgumentHelp("Recordings, captures or logs instead of a collector.", valueName: "file"))
+    var files: [String] = []
+
     @OptionGroup var collector: CollectorOption
 
     @Option(
         name: .customLong("record"),
         help: ArgumentHelp(
-            "Instead of a collector, a recording, capture or kernel log; may be repeated. See analyze --help.",
+            "As a file's name alone; may be repeated. See analyze --help.",
             valueName: "file"))
     var records: [String] = []
 
-    @Option(help: ReportFormat.help, transform: ReportFormat.parse)
-    var format: ReportFormat = .text
+    @Option(name: .customLong("format"), help: ReportFormat.help, transform: ReportFormat.parse)
+    var chosenFormat: ReportFormat = .text
+
+    @Flag(help: "The same as --format json.")
+    var json = false
+
+    var format: ReportFormat { json ? .json : chosenFormat }
 
     @OptionGroup var color: ColorOption
 
@@ -74,9 +82,9 @@ struct ReportOptions: ParsableArguments {
             throw CommandFailure(message: "\(FormatProblem(kind, format))", code: ExitStatus.usage)
         }
         let report =
-            records.isEmpty
+            (files + records).isEmpty
             ? try await collector.client.report(kind, filter)
-            : Kind(try await AnalysisRun(files: records).finishWithEvents().snapshot, filter)
+            : Kind(try await AnalysisRun(files: files + records).finishWithEvents().snapshot, filter)
         Terminal.print(try format.text(of: report, Style(isColored: color.isOn)))
     }
 }
