@@ -21,10 +21,13 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
         var linkDomain: UInt32
         var mtu: UInt32
         var isTunnel: Bool?
+        var bridge: Bridge?
+        var port: BridgePort?
+        var peer: UInt32?
 
         /// Names in the file, which earlier recordings have too.
         enum CodingKeys: String, CodingKey {
-            case index, name, mtu, isTunnel
+            case index, name, mtu, isTunnel, bridge, port, peer
             case linkDomain = "segment"
         }
     }
@@ -82,7 +85,8 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
                 interfaces: namespace.interfaces.sorted { $0.key < $1.key }.map {
                     Interface(
                         index: $0.key, name: $0.value.name, linkDomain: $0.value.linkDomain, mtu: $0.value.mtu,
-                        isTunnel: $0.value.isTunnel ? true : nil)
+                        isTunnel: $0.value.isTunnel ? true : nil, bridge: $0.value.bridge, port: $0.value.port,
+                        peer: $0.value.peer)
                 },
                 decidingChains: namespace.decidingChains.map {
                     Chain(family: $0.family.name, table: $0.table.name, hook: $0.hook.name, backend: $0.backend)
@@ -116,7 +120,8 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
             for interface in namespace.interfaces {
                 interfaces[interface.index] = TraceModel.Interface(
                     name: interface.name, linkDomain: interface.linkDomain, mtu: interface.mtu,
-                    isTunnel: interface.isTunnel ?? false)
+                    isTunnel: interface.isTunnel ?? false, bridge: interface.bridge, port: interface.port,
+                    peer: interface.peer)
             }
             var restored = NamespaceLayout(
                 name: namespace.name, inode: namespace.inode, interfaces: interfaces,

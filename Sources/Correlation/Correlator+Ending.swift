@@ -342,7 +342,7 @@ extension Correlator {
         }
         func drop(
             _ expected: some Collection<UInt32>, isFiltered: Bool, isAnyLost: Bool, isOutdated: Bool, isThinned: Bool,
-            patience: Int64
+            isOffloaded: Bool = false, patience: Int64
         ) {
             outgoing.expected.append(contentsOf: expected)
             if isFinishing, own.lastActivity + patience > now {
@@ -359,6 +359,8 @@ extension Correlator {
                 settle(.incomplete, .refragmented)
             } else if isThinned {
                 settle(.incomplete, .thinned)
+            } else if isOffloaded {
+                settle(.incomplete, .offloaded)
             } else if isFiltered {
                 settle(.incomplete, .probesFiltered)
             } else {
@@ -420,7 +422,11 @@ extension Correlator {
             drop(
                 next.probes, isFiltered: next.dependsOnSource, isAnyLost: hasLoss || isLost,
                 isOutdated: next.namespaces.contains { isOutdated($0, patience: patience(.crossing)) },
-                isThinned: isThinned(own) && mayBeTranslated(leaf), patience: patience(.crossing))
+                isThinned: isThinned(own) && mayBeTranslated(leaf),
+                isOffloaded: own.mayBeOffloaded
+                    && expectedProbes.mayBypass(
+                        next.namespaces, from: Int(live.legs[leaf].namespace), through: live.legs[leaf].outInterface),
+                patience: patience(.crossing))
         }
     }
 

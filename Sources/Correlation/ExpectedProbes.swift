@@ -317,6 +317,19 @@ struct ExpectedProbes: Sendable {
         return known.linkDomain == 0 || known.isOpen
     }
 
+    /// Whether packets may come into a namespace without passing its chains: a flowtable is at an interface on the link that they
+    /// left by.
+    func mayBypass(_ namespaces: Set<Int>, from namespace: Int, through interface: UInt32) -> Bool {
+        let link = interfaces[namespace, interface].linkDomain
+        return namespaces.contains { index in
+            guard let facts = layout.namespaces[index].facts, !facts.flowtables.isEmpty else { return false }
+            let devices = Set(facts.flowtables.flatMap(\.devices))
+            return layout.namespaces[index].interfaces.values.contains {
+                devices.contains($0.name) && (link == 0 || $0.linkDomain == link)
+            }
+        }
+    }
+
     /// What a packet that left `namespace` through `interface` must be seen by next.
     ///
     /// - Returns: `nil` where it left the namespaces being traced, or may have.

@@ -59,6 +59,11 @@ struct LiveJourney: BitwiseCopyable {
         set { if newValue { flags.formUnion(.mayLackEvents) } else { flags.subtract(.mayLackEvents) } }
     }
 
+    /// Whether a flowtable may take it: those carry TCP and UDP once a connection stands (`nf_flow_table_ip.c`).
+    var mayBeOffloaded: Bool {
+        tuple.transport == TransportProtocol.udp || (tuple.transport == TransportProtocol.tcp && kind & 0x12 != 0x02)
+    }
+
     /// A TCP segment with RST.
     var isReset: Bool { tuple.transport == TransportProtocol.tcp && kind & 0x04 != 0 }
 

@@ -5,16 +5,24 @@ internal import TraceModel
 /// The order is the kernel's: the rest of the last probe's own hook, what lies between the hooks (the routing decision behind
 /// PREROUTING), and the next hook's tables before the next probe.
 struct DropLocator {
-    private let layout: Layout
-    private let last: Probe
-    private let next: [Probe]
-    private let opensConnection: Bool
+    let layout: Layout
+    let last: Probe
+    let next: [Probe]
+    let opensConnection: Bool
+    /// The last step, and the packet as it came into the namespace of that.
+    let step: Step
+    let packet: Packet
 
-    /// - Parameter steps: of the packet in the last namespace that it was seen in.
-    init(_ layout: Layout, _ steps: [Step], last: UInt32, expected: [UInt32]) {
+    /// - Parameters:
+    ///   - steps: those of the packet in the last namespace that it was seen in.
+    ///   - step: the last of them.
+    ///   - packet: as it came into that namespace.
+    init(_ layout: Layout, _ steps: [Step], last step: Step, packet: Packet, expected: [UInt32]) {
         opensConnection = steps.contains { layout.probes[Int($0.probe)].table == .nat }
         self.layout = layout
-        self.last = layout.probes[Int(last)]
+        self.step = step
+        self.packet = packet
+        last = layout.probes[Int(step.probe)]
         next = expected.map { layout.probes[Int($0)] }
     }
 
@@ -31,9 +39,10 @@ struct DropLocator {
             let ways = Set(next.map { layout.namespaces[$0.namespace].name }).sorted().map { Suspect.way(namespace: $0) }
             // A connection is confirmed at the very end of its first packet's way out.
             let confirming: [Suspect] = opensConnection ? [.connectionTracking] : []
-            return own + confirming + ways + next.flatMap { chains(at: $0.hook, before: $0) }
+            return own + confirming + devices("EGRESS", step.outInterface, of: last.namespace) + bridgesOnTheWay + ways
+                + arrivals + next.flatMap { chains(at: $0.hook, before: $0) }
         }
-        return own + [last.hook == .prerouting ? .routing : .kernel(behind: last.hook)]
+        return own + bridgeBehindHook + [last.hook == .prerouting ? .routing : .kernel(behind: last.hook)]
             + next.flatMap { chains(at: $0.hook, before: $0) }
     }
 

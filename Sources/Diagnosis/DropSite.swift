@@ -19,21 +19,22 @@ extension TraceContext {
             let last = steps.last
         else { return nil }
         return dropSite(
-            steps, after: last, expected: journey.expected, packets: 1, spent: journey.isSpent ? 1 : 0,
+            steps, after: last, packet: journey.arrived, expected: journey.expected, packets: 1, spent: journey.isSpent ? 1 : 0,
             martian: journey.hasMartianSource ? 1 : 0)
     }
 
     /// - Parameters:
     ///   - steps: those in the last namespace.
     ///   - step: the last of them.
+    ///   - packet: one of them, as it came into that namespace.
     ///   - expected: the probes of which one had to see the packets next.
     ///   - packets: all that were lost there.
     ///   - spent: those of them with no hops left to live.
     ///   - martian: those with a source that cannot be.
     fileprivate func dropSite(
-        _ steps: [Step], after step: Step, expected: [UInt32], packets: UInt64, spent: UInt64, martian: UInt64
+        _ steps: [Step], after step: Step, packet: Packet, expected: [UInt32], packets: UInt64, spent: UInt64, martian: UInt64
     ) -> DropSite {
-        let suspects = DropLocator(layout, steps, last: step.probe, expected: expected).suspects
+        let suspects = DropLocator(layout, steps, last: step, packet: packet, expected: expected).suspects
         var causes: [RoutingCause] = []
         if suspects.contains(.routing) {
             let last = layout.probes[Int(step.probe)]
@@ -62,6 +63,16 @@ extension TraceSnapshot {
         else { return nil }
         let counts = paths.counts(index)
         return context.dropSite(
-            leg, after: last, expected: path.expected, packets: counts.packets, spent: counts.spent, martian: counts.martian)
+            leg, after: last, packet: path.example.journey.arrived, expected: path.expected, packets: counts.packets,
+            spent: counts.spent, martian: counts.martian)
+    }
+}
+
+extension Journey {
+    /// The packet as it came into the last namespace.
+    fileprivate var arrived: Packet {
+        var packet = packet
+        if let entry = legs.last?.entry { packet.tuple = entry }
+        return packet
     }
 }

@@ -84,6 +84,8 @@ struct PathEvidence {
     /// Hooks of the probes of which one had to see the dropped packets next.
     let droppedBefore: Set<Hook>
     let translations: [TranslationEvidence]
+    /// The interface by which its packets left the namespace before the last.
+    let departure: Interface?
     let example: Journey
 
     init(_ snapshot: TraceSnapshot, _ index: Int) {
@@ -106,6 +108,9 @@ struct PathEvidence {
         droppedBefore = Set(dropSite?.before.map { layout.probes[Int($0)].hook } ?? [])
         translations = snapshot.paths.translations(index).map { snapshot.evidence($0.translation, of: path) }
         example = path.example.journey
+        departure = path.routes.dropLast().last.flatMap { snapshot.routes.steps(of: $0).last }.flatMap {
+            layout.namespaces[layout.probes[Int($0.probe)].namespace].interfaces[$0.outInterface]
+        }
     }
 
     var suspects: [Suspect] { dropSite?.suspects ?? [] }

@@ -9,7 +9,8 @@ enum FindingRules {
     static let all: [any FindingRule] = [
         ForwardingDisabled(), ReversePathFilter(), RepliesDropped(), InvalidDropped(), TranslationMissingForLocal(),
         LoopbackSourceLeaves(),
-        HairpinWithoutMasquerade(), TranslationWithoutTracking(), UnevenBalance(), ShadowedRule(), BothBackends(),
+        HairpinWithoutMasquerade(), BridgeHairpin(), TranslationWithoutTracking(), UnevenBalance(), ShadowedRule(),
+        BothBackends(),
         ProbesCovered(), ProbesMissing(), NobodyListens(), OneWay(),
     ]
 }

@@ -14,6 +14,10 @@ public enum Suspect: Sendable, Hashable {
     case routing
     /// What the kernel does behind a hook's last chain.
     case kernel(behind: Hook)
+    /// A bridge: its decision by which ports a frame leaves, if by any.
+    case bridge(String, namespace: String)
+    /// A flowtable of nf_tables, by which packets of connections it has taken over pass all chains.
+    case flowtable(table: String, name: String)
     /// The links between two namespaces.
     case way(namespace: String)
 }
@@ -28,6 +32,8 @@ extension Suspect: CustomStringConvertible {
         case .addressTranslation: "address translation"
         case .routing: "routing"
         case .kernel(let hook): "the kernel behind \(hook.name)"
+        case .bridge(let name, let namespace): "the bridge \(name) in \(namespace)"
+        case .flowtable(let table, let name): "the flowtable \(table)/\(name) of nftables"
         case .way(let namespace): "the way to \(namespace)"
         }
     }

@@ -179,7 +179,9 @@ package final class LayoutRegistry: Sendable {
                 let before = state.layout.namespaces[index]
                 state.layout.namespaces[index] = namespace
                 state.layout.namespaces[index].interfaces = namespace.interfaces.mapValues {
-                    Interface(name: $0.name, linkDomain: moved($0.linkDomain), mtu: $0.mtu, isTunnel: $0.isTunnel)
+                    var interface = $0
+                    interface.linkDomain = moved(interface.linkDomain)
+                    return interface
                 }
                 state.layout.namespaces[index].keepNames(of: before)
             }

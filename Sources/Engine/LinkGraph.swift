@@ -120,12 +120,23 @@ package enum LinkGraph {
                 let isTunnel =
                     tunnelKinds.contains(link.kind) || tunnelPorts.contains(Place(namespace: namespace, link: link.index))
                 named[link.index] = Interface(
-                    name: link.name, linkDomain: UInt32(linkDomain), mtu: link.mtu, isTunnel: isTunnel)
+                    name: link.name, linkDomain: UInt32(linkDomain), mtu: link.mtu, isTunnel: isTunnel,
+                    bridge: link.kind == "bridge" ? link.bridge : nil, port: link.bridgePort,
+                    peer: link.kind == "veth" ? link.peer : nil)
             }
             linkDomains.interfaces.append(named)
         }
         linkDomains.open = Set(open.map { UInt32(root($0) + 1) })
         linkDomains.toOthers = Set(toOthers.map { UInt32(root($0) + 1) })
         return linkDomains
+    }
+}
+
+extension LinkMessage {
+    /// The port that the interface is of its master. The attributes of ports come before or behind that of the master.
+    fileprivate var bridgePort: BridgePort? {
+        guard var port, let master else { return nil }
+        port.bridge = master
+        return port
     }
 }

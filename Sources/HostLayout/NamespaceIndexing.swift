@@ -39,7 +39,10 @@ package struct NamespaceIndexing: Sendable {
         let interfaces = byPlace[index / media.count]
         guard media[index % media.count] == .kernelLog else { return interfaces }
         return interfaces.mapValues {
-            Interface(name: $0.name, linkDomain: $0.linkDomain == 0 ? 0 : $0.linkDomain + Self.linkDomainOffset, mtu: $0.mtu)
+            var interface = $0
+            if interface.linkDomain != 0 { interface.linkDomain += Self.linkDomainOffset }
+            interface.isTunnel = false
+            return interface
         }
     }
 

@@ -13,6 +13,9 @@ package enum SysctlReader {
         try namespace.enter {
             found.forwardsIPv4 = try number("/proc/sys/net/ipv4/ip_forward").map { $0 != 0 }
             found.forwardsIPv6 = try number("/proc/sys/net/ipv6/conf/all/forwarding").map { $0 != 0 }
+            // Without br_netfilter there is no such setting, and bridges keep their packets to themselves.
+            found.filtersBridgedIPv4 = try number("/proc/sys/net/bridge/bridge-nf-call-iptables") ?? 0 != 0
+            found.filtersBridgedIPv6 = try number("/proc/sys/net/bridge/bridge-nf-call-ip6tables") ?? 0 != 0
             let all = try number("/proc/sys/net/ipv4/conf/all/rp_filter") ?? 0
             for name in interfaces where !name.contains("/") {
                 let own = try number("/proc/sys/net/ipv4/conf/\(name)/rp_filter") ?? 0

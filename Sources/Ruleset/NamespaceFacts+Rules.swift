@@ -59,7 +59,8 @@ extension NamespaceFacts {
                         isReachedFromPrerouting: way.base == "PREROUTING", isReachedFromOutput: way.base == "OUTPUT",
                         outputArguments: match.isPartial
                             ? nil : conditions.wordsOfLocalRule(family).map { $0 + rule.action },
-                        sharesOut: conditions.usesModule("statistic"), text: rule.text))
+                        sharesOut: conditions.usesModule("statistic"), target: rule.newDestination.map { "\($0)" },
+                        text: rule.text))
             }
         }
     }
@@ -258,6 +259,13 @@ extension NamespaceFacts {
 }
 
 extension RuleDump.Rule {
+    /// The address of `--to-destination`: `10.0.0.2`, `10.0.0.2:80`, `[2001:db8::2]:80`; `nil` for a range, and where there is none.
+    fileprivate var newDestination: IPAddress? {
+        guard let text = argument(of: "--to-destination") else { return nil }
+        if text.hasPrefix("[") { return IPAddress(text.dropFirst().prefix { $0 != "]" }) }
+        return IPAddress(text) ?? IPAddress(text.prefix { $0 != ":" })
+    }
+
     /// Whether packets of established connections are among those that the states, or the direction, ask for.
     fileprivate var asksForEstablished: Bool {
         guard words.contains(where: { $0 == "--ctstate" || $0 == "--state" || $0 == "--ctdir" }) else { return false }

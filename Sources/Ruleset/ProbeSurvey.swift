@@ -63,6 +63,7 @@ public struct ProbeSurvey: Sendable {
             }
         }
         result.facts.otherChains = listing.otherChains
+        result.facts.flowtables = listing.offloads
         for table in SentinelTable.present(in: listing.tables) {
             result.probes += try await SentinelTable.survey(table.family, run: table.run, in: namespace, index: index)
         }

@@ -51,6 +51,8 @@ public enum Doubt: UInt8, Sendable, Hashable, CaseIterable {
     case rulesUnread
     /// It left towards a namespace that is not followed although it should be.
     case notFollowed
+    /// A flowtable of nf_tables may have carried it past all chains.
+    case offloaded
 
     /// A sentence for a person; `nil` for `none`.
     public var explanation: String? {
@@ -64,6 +66,7 @@ public enum Doubt: UInt8, Sendable, Hashable, CaseIterable {
         case .layoutChanged: "probes or namespaces changed while the packet was under way"
         case .thinned: "more came than could be followed, and behind a translation the packet may be among the rest"
         case .rulesUnread: "the rules or interfaces of a namespace on the packet's way could not be read"
+        case .offloaded: "a flowtable of nftables may have carried the packet past all chains"
         case .notFollowed: "the packet left towards a namespace that is not followed"
         case .evicted: "the journey was closed early to bound memory"
         }

@@ -45,7 +45,7 @@ public struct Layout: Sendable {
             }
             let before = namespaces[index]
             func deciding(_ chains: Set<BuiltInChain>) -> Set<BuiltInChain> { chains.filter { $0.hook == .input } }
-            if before.interfaces != namespace.interfaces || before.tracksConnections != namespace.tracksConnections
+            if !before.hasSameLinks(as: namespace) || before.tracksConnections != namespace.tracksConnections
                 || deciding(before.decidingChains) != deciding(namespace.decidingChains)
                 || namespace.interfaces.values.contains(where: { open.contains($0.linkDomain) })
             {
@@ -188,6 +188,16 @@ public struct BuiltInChain: Sendable, Hashable {
     public var priority: Int32 { HookPriority.of(table, at: hook, backend: backend) }
 }
 
+extension NamespaceLayout {
+    /// Whether the interfaces reach the same others in the same way. What bridges do with frames decides no packet's outcome.
+    fileprivate func hasSameLinks(as other: NamespaceLayout) -> Bool {
+        func links(_ interfaces: [UInt32: Interface]) -> [UInt32: Interface] {
+            interfaces.mapValues { Interface(name: $0.name, linkDomain: $0.linkDomain, mtu: $0.mtu, isTunnel: $0.isTunnel) }
+        }
+        return interfaces == other.interfaces || links(interfaces) == links(other.interfaces)
+    }
+}
+
 /// A network interface, and which others a frame sent through it can reach.
 public struct Interface: Sendable, Hashable {
     public var name: String
@@ -198,11 +208,55 @@ public struct Interface: Sendable, Hashable {
     public var mtu: UInt32
     /// Puts packets into others: a tunnel, or a bridge with one as a port.
     public var isTunnel: Bool
+    /// Forwards frames between the interfaces that are its ports.
+    public var bridge: Bridge?
+    /// A port of a bridge.
+    public var port: BridgePort?
+    /// A veth's other end, by its index in the namespace that has it.
+    public var peer: UInt32?
 
-    public init(name: String, linkDomain: UInt32 = 0, mtu: UInt32 = 0, isTunnel: Bool = false) {
+    public init(
+        name: String, linkDomain: UInt32 = 0, mtu: UInt32 = 0, isTunnel: Bool = false, bridge: Bridge? = nil,
+        port: BridgePort? = nil, peer: UInt32? = nil
+    ) {
         self.isTunnel = isTunnel
+        self.bridge = bridge
+        self.port = port
+        self.peer = peer
         self.name = name
         self.linkDomain = linkDomain
         self.mtu = mtu
+    }
+}
+
+/// What a bridge does with the packets in its frames.
+public struct Bridge: Sendable, Hashable, Codable {
+    /// Whether it hands them to the IP chains of its namespace (`nf_call_iptables`, `nf_call_ip6tables`); the namespace has
+    /// settings of the same meaning for all of its bridges.
+    public var filtersIPv4: Bool
+    public var filtersIPv6: Bool
+
+    public init(filtersIPv4: Bool = false, filtersIPv6: Bool = false) {
+        self.filtersIPv4 = filtersIPv4
+        self.filtersIPv6 = filtersIPv6
+    }
+}
+
+/// How an interface is a port of a bridge (`IFLA_BRPORT_*` in linux/if_link.h).
+public struct BridgePort: Sendable, Hashable, Codable {
+    /// Index of the bridge, in the port's namespace.
+    public var bridge: UInt32
+    /// Whether frames may leave by the port that they came in by.
+    public var isHairpin: Bool
+    /// Whether it exchanges no frames with other such ports.
+    public var isIsolated: Bool
+    /// `false` where it is disabled, blocked, listening or learning.
+    public var isForwarding: Bool
+
+    public init(bridge: UInt32, isHairpin: Bool = false, isIsolated: Bool = false, isForwarding: Bool = true) {
+        self.bridge = bridge
+        self.isHairpin = isHairpin
+        self.isIsolated = isIsolated
+        self.isForwarding = isForwarding
     }
 }

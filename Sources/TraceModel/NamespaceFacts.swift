@@ -18,13 +18,16 @@ public struct NamespaceFacts: Sendable, Equatable, Codable {
         public var outputArguments: [String]?
         /// Whether the rule takes a share of the connections only (`-m statistic`).
         public var sharesOut: Bool
+        /// The one address that the rule sends packets to, as text; `nil` where it may be one of several.
+        public var target: String?
         /// The rule as iptables-save prints it.
         public var text: String
 
         public init(
             family: AddressFamily, backend: Backend?, chain: String, match: RuleMatch, isReachedFromPrerouting: Bool,
-            isReachedFromOutput: Bool, outputArguments: [String]?, sharesOut: Bool = false, text: String
+            isReachedFromOutput: Bool, outputArguments: [String]?, sharesOut: Bool = false, target: String? = nil, text: String
         ) {
+            self.target = target
             self.family = family
             self.backend = backend
             self.chain = chain
@@ -108,11 +111,16 @@ public struct NamespaceFacts: Sendable, Equatable, Codable {
         public var family: AddressFamily?
         public var table: String
         public var name: String
-        /// As iptables spells it.
+        /// As iptables spells it; `INGRESS` and `EGRESS` of an interface; `BRIDGE-FORWARD` and the like, where bridges pass frames.
         public var hook: String
         public var priority: Int32
+        /// The interfaces of an `INGRESS` or `EGRESS` chain; `nil`: not for single interfaces.
+        public var devices: [String]?
 
-        public init(family: AddressFamily?, table: String, name: String, hook: String, priority: Int32) {
+        public init(
+            family: AddressFamily?, table: String, name: String, hook: String, priority: Int32, devices: [String]? = nil
+        ) {
+            self.devices = devices
             self.family = family
             self.table = table
             self.name = name
@@ -139,6 +147,23 @@ public struct NamespaceFacts: Sendable, Equatable, Codable {
         }
     }
 
+    /// A table of nf_tables that carries packets of connections handed over to it (`flow add`) from one of its interfaces to another,
+    /// past all chains.
+    public struct Flowtable: Sendable, Equatable, Codable {
+        /// `nil`: of both (`inet`).
+        public var family: AddressFamily?
+        public var table: String
+        public var name: String
+        public var devices: [String]
+
+        public init(family: AddressFamily?, table: String, name: String, devices: [String]) {
+            self.family = family
+            self.table = table
+            self.name = name
+            self.devices = devices
+        }
+    }
+
     /// `net.ipv4.ip_forward`; `nil`: not known.
     public var forwardsIPv4: Bool?
     /// `net.ipv6.conf.all.forwarding`.
@@ -155,6 +180,11 @@ public struct NamespaceFacts: Sendable, Equatable, Codable {
     /// Built-in chains of filter and nat; `nil` in recordings of versions that did not write them.
     public var chains: [Chain]?
     public var otherChains: [OtherChain] = []
+    public var flowtables: [Flowtable] = []
+    /// `net.bridge.bridge-nf-call-iptables`: bridges hand the packets of their frames to the chains; `nil`: not known.
+    public var filtersBridgedIPv4: Bool?
+    /// `net.bridge.bridge-nf-call-ip6tables`.
+    public var filtersBridgedIPv6: Bool?
     public var shadows: [Shadow] = []
     /// The first such rule of each built-in chain.
     public var invalidDrops: [InvalidDrop] = []
@@ -185,6 +215,9 @@ extension NamespaceFacts {
         try take(.acceptsEstablished, &acceptsEstablished)
         chains = try values.decodeIfPresent([Chain].self, forKey: .chains)
         try take(.otherChains, &otherChains)
+        try take(.flowtables, &flowtables)
+        filtersBridgedIPv4 = try values.decodeIfPresent(Bool.self, forKey: .filtersBridgedIPv4)
+        filtersBridgedIPv6 = try values.decodeIfPresent(Bool.self, forKey: .filtersBridgedIPv6)
         try take(.shadows, &shadows)
         try take(.invalidDrops, &invalidDrops)
         try take(.backends, &backends)
@@ -233,7 +266,8 @@ extension NamespaceFacts.Redirection {
                 ?? (chain == "PREROUTING"),
             isReachedFromOutput: try values.decodeIfPresent(Bool.self, forKey: .isReachedFromOutput) ?? (chain != "PREROUTING"),
             outputArguments: try values.decodeIfPresent([String].self, forKey: .outputArguments),
-            sharesOut: try values.decodeIfPresent(Bool.self, forKey: .sharesOut) ?? text.contains("-m statistic "), text: text)
+            sharesOut: try values.decodeIfPresent(Bool.self, forKey: .sharesOut) ?? text.contains("-m statistic "),
+            target: try values.decodeIfPresent(String.self, forKey: .target), text: text)
     }
 }
 

@@ -1,4 +1,4 @@
-internal import TraceModel
+public import TraceModel
 
 /// A network interface as rtnetlink describes it (`RTM_NEWLINK`, linux/rtnetlink.h, linux/if_link.h).
 public struct LinkMessage: Equatable, Sendable {
@@ -20,11 +20,17 @@ public struct LinkMessage: Equatable, Sendable {
     public var vlan: UInt16?
     /// `IFLA_BR_VLAN_FILTERING`: whether a bridge has VLANs of its own.
     public var filtersVLANs = false
+    /// `IFLA_BR_NF_CALL_IPTABLES` and `IFLA_BR_NF_CALL_IP6TABLES`, of a bridge.
+    public var bridge = Bridge()
+    /// `IFLA_BRPORT_*` of a bridge's port; `bridge` is `master`.
+    public var port: BridgePort?
 
     package init(
         index: UInt32, name: String, kind: String, mtu: UInt32, master: UInt32?, peer: UInt32?, peerNamespace: Int32?,
-        vlan: UInt16? = nil, filtersVLANs: Bool = false
+        vlan: UInt16? = nil, filtersVLANs: Bool = false, bridge: Bridge = Bridge(), port: BridgePort? = nil
     ) {
+        self.bridge = bridge
+        self.port = port
         self.vlan = vlan
         self.filtersVLANs = filtersVLANs
         self.index = index
@@ -42,6 +48,7 @@ public struct LinkMessage: Equatable, Sendable {
         try bytes.check(16, at: body.lowerBound)
         index = bytes.native32(body.lowerBound + 4)
         var offset = body.lowerBound + 16
+        var isBridgePort = false
         while let attribute = try NetlinkAttribute.next(in: bytes, at: &offset, end: body.upperBound) {
             let value = attribute.value
             switch attribute.type {
@@ -56,6 +63,8 @@ public struct LinkMessage: Equatable, Sendable {
                     switch info.type {
                     case 1: kind = bytes.text(info.value)  // IFLA_INFO_KIND
                     case 2: try readData(bytes, info.value)  // IFLA_INFO_DATA, which comes behind the kind
+                    case 4: isBridgePort = bytes.text(info.value) == "bridge"  // IFLA_INFO_SLAVE_KIND
+                    case 5 where isBridgePort: try readPort(bytes, info.value)  // IFLA_INFO_SLAVE_DATA
                     default: break
                     }
                 }
@@ -71,9 +80,29 @@ public struct LinkMessage: Equatable, Sendable {
             switch (kind, attribute.type) {
             case ("vlan", 1) where attribute.value.count >= 2: vlan = bytes.native16(attribute.value.lowerBound)
             case ("bridge", 7) where attribute.value.count >= 1: filtersVLANs = bytes.byte(attribute.value.lowerBound) != 0
+            case ("bridge", 36) where attribute.value.count >= 1:
+                bridge.filtersIPv4 = bytes.byte(attribute.value.lowerBound) != 0
+            case ("bridge", 37) where attribute.value.count >= 1:
+                bridge.filtersIPv6 = bytes.byte(attribute.value.lowerBound) != 0
             default: break
             }
         }
+    }
+
+    private mutating func readPort(_ bytes: RawSpan, _ range: Range<Int>) throws(ParseError) {
+        var port = BridgePort(bridge: master ?? 0)
+        var offset = range.lowerBound
+        while let attribute = try NetlinkAttribute.next(in: bytes, at: &offset, end: range.upperBound) {
+            guard attribute.value.count >= 1 else { continue }
+            let value = bytes.byte(attribute.value.lowerBound)
+            switch attribute.type {
+            case 1: port.isForwarding = value == 3  // IFLA_BRPORT_STATE, BR_STATE_FORWARDING
+            case 4: port.isHairpin = value != 0  // IFLA_BRPORT_MODE
+            case 33: port.isIsolated = value != 0  // IFLA_BRPORT_ISOLATED
+            default: break
+            }
+        }
+        self.port = port
     }
 }
 

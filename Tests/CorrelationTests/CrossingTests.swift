@@ -118,3 +118,22 @@ private let permutations = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1
         #expect(collected.journeys.map { $0.legs.last?.exit.source.description } == [source])
     }
 }
+
+/// Packets that a flowtable may carry past the probes of a namespace.
+@Suite struct OffloadTests {
+    @Test(
+        "a packet that a flowtable may have taken is not called dropped",
+        arguments: [("br0", true), ("eth0", false), ("", false)])
+    func flowtable(_ device: String, _ mayBypass: Bool) {
+        var (world, guest, host) = World.guestAndHost()
+        var facts = NamespaceFacts()
+        if !device.isEmpty {
+            facts.flowtables = [NamespaceFacts.Flowtable(family: nil, table: "t", name: "f", devices: [device])]
+        }
+        world.layout.namespaces[host].facts = facts
+        let events = world.events(guest, Way.out, packet(1, 1000, 2, 53), out: 2)
+        let journey = correlate(world, events).0.journeys.first
+        #expect(journey?.outcome == (mayBypass ? .incomplete : .dropped))
+        #expect(journey?.doubt == (mayBypass ? .offloaded : Doubt.none))
+    }
+}

@@ -6,22 +6,39 @@ import WireFormat
 
 /// nf_tables messages as the kernel sends them.
 private enum Message {
-    static func chain(_ table: String, _ name: String, hook: UInt32? = nil, policy: UInt32 = 1) throws
-        -> ChainMessage
-    {
+    static func chain(
+        _ table: String, _ name: String, hook: UInt32? = nil, policy: UInt32 = 1, family: UInt8 = 2, device: String? = nil,
+        devices: [String] = []
+    ) throws -> ChainMessage {
         var message = NetlinkRequest()
-        message.append(NetlinkRequest.nfgenmsg(family: 2))
+        message.append(NetlinkRequest.nfgenmsg(family: family))
         message.attribute(1, text: table)
         message.attribute(3, text: name)
         if let hook {
             message.nest(4) {
                 $0.attribute(1, big: hook)
                 $0.attribute(2, big: UInt32(0))
+                if let device { $0.attribute(3, text: device) }
+                if !devices.isEmpty { $0.nest(4) { list in for name in devices { list.attribute(1, text: name) } } }
             }
             message.attribute(5, big: policy)
         }
         let bytes = message.bytes
         return try ChainMessage(parsing: unsafe bytes.span.bytes, body: 0..<bytes.count)
+    }
+
+    static func flowtable(_ table: String, _ name: String, family: UInt8, devices: [String]) throws -> FlowtableMessage {
+        var message = NetlinkRequest()
+        message.append(NetlinkRequest.nfgenmsg(family: family))
+        message.attribute(1, text: table)
+        message.attribute(2, text: name)
+        message.nest(3) {
+            $0.attribute(1, big: UInt32(0))
+            $0.attribute(2, big: UInt32(0))
+            $0.nest(3) { list in for name in devices { list.attribute(1, text: name) } }
+        }
+        let bytes = message.bytes
+        return try FlowtableMessage(parsing: unsafe bytes.span.bytes, body: 0..<bytes.count)
     }
 
     static func expression(_ name: String, _ fill: (inout NetlinkRequest) -> Void) -> [UInt8] {
@@ -253,5 +270,61 @@ private enum Message {
     func transport(_ match: String, _ number: Int) {
         let options = ProbeOptions(match: match.split(separator: " ").map(String.init))
         #expect(Int(options.transport) == number)
+    }
+}
+
+/// Base chains and flowtables that other programs have made.
+@Suite struct OtherChainTests {
+    struct Case: CustomTestStringConvertible, Sendable {
+        var testDescription: String
+        var family: UInt8
+        var table = "t"
+        var hook: UInt32?
+        var device: String?
+        var devices: [String] = []
+        /// The hook that it is listed with; `nil` where it is not listed.
+        var listed: String?
+        var listedDevices: [String]?
+    }
+
+    @Test(
+        "base chains of every family are listed with their hook and interfaces",
+        arguments: [
+            Case(testDescription: "of both IP families", family: 1, hook: 2, listed: "FORWARD"),
+            Case(testDescription: "of IPv6", family: 10, hook: 0, listed: "PREROUTING"),
+            Case(testDescription: "of iptables", family: 2, table: "filter", hook: 2),
+            Case(testDescription: "no base chain", family: 2),
+            Case(
+                testDescription: "at an interface", family: 5, hook: 0, device: "br0", listed: "INGRESS", listedDevices: ["br0"]
+            ),
+            Case(
+                testDescription: "at several interfaces", family: 5, hook: 0, device: "a", devices: ["a", "b"],
+                listed: "INGRESS",
+                listedDevices: ["a", "b"]),
+            Case(
+                testDescription: "behind POSTROUTING", family: 5, hook: 1, device: "a", listed: "EGRESS", listedDevices: ["a"]),
+            Case(
+                testDescription: "of inet at an interface", family: 1, hook: 5, device: "a", listed: "INGRESS",
+                listedDevices: ["a"]),
+            Case(testDescription: "of bridges", family: 7, hook: 2, listed: "BRIDGE-FORWARD"),
+            Case(testDescription: "of ARP", family: 3, hook: 0),
+        ])
+    func chains(_ test: Case) throws {
+        var listing = NFTablesListing()
+        listing.chains = [
+            try Message.chain(
+                test.table, "c", hook: test.hook, family: test.family, device: test.device, devices: test.devices)
+        ]
+        let found = listing.otherChains
+        #expect(found.map(\.hook) == (test.listed.map { [$0] } ?? []))
+        #expect(found.first?.devices == test.listedDevices)
+    }
+
+    @Test("a flowtable is listed with its interfaces")
+    func flowtables() throws {
+        var listing = NFTablesListing()
+        listing.flowtables = [try Message.flowtable("fw", "ft", family: 1, devices: ["lan0", "wan0"])]
+        #expect(
+            listing.offloads == [NamespaceFacts.Flowtable(family: nil, table: "fw", name: "ft", devices: ["lan0", "wan0"])])
     }
 }

@@ -105,6 +105,27 @@ private func messages(_ bytes: [UInt8]) throws -> [NetlinkMessage] {
 }
 
 @Suite struct OtherMessageTests {
+    @Test("a bridge and its port are read with what decides where frames go", arguments: [0, 1] as [UInt8])
+    func bridges(_ value: UInt8) throws {
+        let header = native16(0) + native16(1) + native32(7) + native32(0) + native32(0)
+        func kind(_ name: String, _ type: UInt16 = 1) -> [UInt8] { attribute(type, Array(name.utf8) + [0]) }
+        let bridge =
+            header + attribute(18, kind("bridge") + attribute(2, attribute(36, [value]) + attribute(37, [1 - value])))
+        #expect(
+            try LinkMessage(parsing: unsafe bridge.span.bytes, body: 0..<bridge.count).bridge
+                == Bridge(filtersIPv4: value == 1, filtersIPv6: value == 0))
+        // IFLA_BRPORT_STATE (3: forwarding), _MODE and _ISOLATED; the master comes behind.
+        let data = attribute(1, [2 + value]) + attribute(4, [value]) + attribute(33, [1 - value])
+        let port = header + attribute(18, kind("veth") + kind("bridge", 4) + attribute(5, data)) + attribute(10, native32(3))
+        let link = try LinkMessage(parsing: unsafe port.span.bytes, body: 0..<port.count)
+        #expect(link.master == 3)
+        #expect(
+            link.port
+                == BridgePort(bridge: 0, isHairpin: value == 1, isIsolated: value == 0, isForwarding: value == 1))
+        let bond = header + attribute(18, kind("veth") + kind("bond", 4) + attribute(5, data))
+        #expect(try LinkMessage(parsing: unsafe bond.span.bytes, body: 0..<bond.count).port == nil)
+    }
+
     @Test func aVethIsReadWithItsPeerAndMaster() throws {
         let body =
             native16(0) + native16(1) + native32(7) + native32(0) + native32(0)  // struct ifinfomsg, index 7

@@ -28,18 +28,31 @@ public struct OfflineLinks: Sendable {
             struct Data: Decodable {
                 var id: UInt32?
                 var filtering: Int?
+                var filtersIPv4: Int?
+                var filtersIPv6: Int?
                 private enum CodingKeys: String, CodingKey {
                     case id
                     case filtering = "vlan_filtering"
+                    case filtersIPv4 = "nf_call_iptables"
+                    case filtersIPv6 = "nf_call_ip6tables"
                 }
+            }
+
+            struct Port: Decodable {
+                var state: String?
+                var hairpin: Bool?
+                var isolated: Bool?
             }
 
             var kind: String?
             var data: Data?
+            var port: Port?
 
             private enum CodingKeys: String, CodingKey {
                 case kind = "info_kind"
                 case data = "info_data"
+                case portKind = "info_slave_kind"
+                case port = "info_slave_data"
             }
 
             init(from decoder: any Decoder) throws {
@@ -47,6 +60,10 @@ public struct OfflineLinks: Sendable {
                 kind = try container.decodeIfPresent(String.self, forKey: .kind)
                 // Each kind has data of its own; only a VLAN's and a bridge's are wanted.
                 data = kind == "vlan" || kind == "bridge" ? try? container.decode(Data.self, forKey: .data) : nil
+                // Ports of other masters have data of their own, too.
+                if try container.decodeIfPresent(String.self, forKey: .portKind) == "bridge" {
+                    port = try? container.decode(Port.self, forKey: .port)
+                }
             }
         }
 
@@ -86,12 +103,21 @@ public struct OfflineLinks: Sendable {
                 namespace,
                 listed.compactMap { link in
                     guard let index = link.index else { return nil }
+                    let master = link.master.flatMap { indices[$0] }
+                    let port = link.info?.port.map {
+                        BridgePort(
+                            bridge: master ?? 0, isHairpin: $0.hairpin ?? false, isIsolated: $0.isolated ?? false,
+                            isForwarding: $0.state ?? "forwarding" == "forwarding")
+                    }
+                    let data = link.info?.data
                     return LinkMessage(
                         index: index, name: link.name ?? "if\(index)", kind: link.info?.kind ?? "",
-                        mtu: link.mtu ?? 0, master: link.master.flatMap { indices[$0] },
+                        mtu: link.mtu ?? 0, master: master,
                         peer: link.peer ?? link.link.flatMap { indices[$0] }, peerNamespace: link.peerNamespace,
                         vlan: link.info?.data?.id.map { UInt16(truncatingIfNeeded: $0) },
-                        filtersVLANs: link.info?.data?.filtering ?? 0 != 0)
+                        filtersVLANs: data?.filtering ?? 0 != 0,
+                        bridge: Bridge(
+                            filtersIPv4: data?.filtersIPv4 ?? 0 != 0, filtersIPv6: data?.filtersIPv6 ?? 0 != 0), port: port)
                 }
             ))
     }

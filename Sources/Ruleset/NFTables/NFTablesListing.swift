@@ -43,6 +43,26 @@ package struct NFChain: Hashable, Codable, Comparable {
 }
 
 extension ChainMessage {
+    /// `NFPROTO_INET`, `NFPROTO_NETDEV` and `NFPROTO_BRIDGE` of linux/netfilter.h.
+    private static let inet: UInt8 = 1
+    private static let netdev: UInt8 = 5
+    private static let bridge: UInt8 = 7
+
+    /// The hook of a base chain that is not iptables', as `NamespaceFacts.OtherChain` names it; `nil` for all others.
+    var otherHook: String? {
+        guard let number = hook else { return nil }
+        let inetIngress: UInt32 = 5  // NF_INET_INGRESS
+        switch family {
+        case Self.inet where number == inetIngress: return "INGRESS"
+        case Self.netdev: return number == 0 ? "INGRESS" : "EGRESS"
+        case Self.bridge: return Hook(rawValue: UInt8(truncatingIfNeeded: number)).map { "BRIDGE-\($0.name)" }
+        case Self.inet: return Hook(rawValue: UInt8(truncatingIfNeeded: number))?.name
+        default:
+            guard AddressFamily(rawValue: family) != nil, Table(name: table) == nil else { return nil }
+            return Hook(rawValue: UInt8(truncatingIfNeeded: number))?.name
+        }
+    }
+
     var key: NFChain { NFChain(family: family, table: table, name: name) }
 }
 
@@ -60,6 +80,7 @@ package struct NFTablesListing: Sendable {
     package var chains: [ChainMessage] = []
     /// Those of one chain in their order.
     package var rules: [RuleMessage] = []
+    package var flowtables: [FlowtableMessage] = []
 
     package init() {}
 
@@ -121,20 +142,30 @@ package struct NFTablesListing: Sendable {
             guard message.type == RuleMessage.newRule else { return }
             listing.rules.append(try RuleMessage(parsing: bytes, body: message.body))
         }
+        try dump(NFTablesMessage.getFlowtable, "flowtables") { (bytes, message) throws(ParseError) in
+            guard message.type == FlowtableMessage.newFlowtable else { return }
+            listing.flowtables.append(try FlowtableMessage(parsing: bytes, body: message.body))
+        }
         return listing
     }
 
     /// Base chains that neither iptables nor this program has made.
-    var otherChains: [NamespaceFacts.OtherChain] {
-        let inet: UInt8 = 1  // NFPROTO_INET
-        return chains.compactMap { chain in
-            guard let hook = chain.hook.flatMap({ Hook(rawValue: UInt8(truncatingIfNeeded: $0)) }),
-                let priority = chain.priority, chain.family == inet || AddressFamily(rawValue: chain.family) != nil,
-                chain.family == inet || Table(name: chain.table) == nil, !SentinelTable.isOurs(chain.table)
-            else { return nil }
+    package var otherChains: [NamespaceFacts.OtherChain] {
+        chains.compactMap { chain in
+            guard let hook = chain.otherHook, let priority = chain.priority, !SentinelTable.isOurs(chain.table) else {
+                return nil
+            }
             return NamespaceFacts.OtherChain(
-                family: AddressFamily(rawValue: chain.family), table: chain.table, name: chain.name, hook: hook.name,
-                priority: priority)
+                family: AddressFamily(rawValue: chain.family), table: chain.table, name: chain.name, hook: hook,
+                priority: priority, devices: chain.devices.isEmpty ? nil : chain.devices)
+        }
+    }
+
+    package var offloads: [NamespaceFacts.Flowtable] {
+        flowtables.map { flowtable in
+            NamespaceFacts.Flowtable(
+                family: AddressFamily(rawValue: flowtable.family), table: flowtable.table, name: flowtable.name,
+                devices: flowtable.devices)
         }
     }
 
@@ -222,4 +253,5 @@ enum NFTablesMessage {
     static let getRule: UInt16 = 0x0A07
     static let deleteRule: UInt16 = 0x0A08
     static let getGeneration: UInt16 = 0x0A10
+    static let getFlowtable: UInt16 = 0x0A17
 }
