@@ -18,6 +18,7 @@ extension PathRecord {
                 add(probe.chain)
                 add(probe.hook.name)
                 if let other = probe.backFrom { add(other) }
+                if let decision = probe.decision { add("\(decision.rule ?? "policy") \(decision.handle ?? 0)") }
                 add(layout.interfaceName(step.inInterface, namespace: probe.namespace) ?? "")
                 add(layout.interfaceName(step.outInterface, namespace: probe.namespace) ?? "")
             }

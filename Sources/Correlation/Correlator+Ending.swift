@@ -391,6 +391,8 @@ extension Correlator {
             settle(.incomplete, .layoutChanged)
         case .delivered:
             settle(.delivered)
+        case .decided:
+            settle(.dropped)
         case .undecidable:
             settle(.incomplete, isEvicted ? .evicted : .probesMissing)
         case .expected

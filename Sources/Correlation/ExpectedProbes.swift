@@ -17,6 +17,8 @@ struct ExpectedProbes: Sendable {
         case left
         /// It had to be seen by one of these next, which are numbers in `probes`.
         case expected(Range<Int>, crosses: MatchDependence)
+        /// Dropped by what the last step says (`Probe.decision`).
+        case decided
         /// No probe stands where it would be decided.
         case undecidable
     }
@@ -178,6 +180,7 @@ struct ExpectedProbes: Sendable {
     private mutating func decide(_ steps: [Step], conditions: UInt32, now: Int64) -> Assessment {
         guard let last = steps.last else { return Assessment(ending: .undecidable, hasGap: true) }
         let lastProbe = layout.probes[Int(last.probe)]
+        guard lastProbe.decision == nil else { return Assessment(ending: .decided, hasGap: false) }
         let namespace = lastProbe.namespace
         let family = lastProbe.family
         let seen = Set(steps.map(\.probe))

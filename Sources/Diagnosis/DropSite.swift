@@ -8,6 +8,8 @@ public struct DropSite: Sendable {
     public var before: [UInt32]
     /// What lies between; exactly one where it is certain.
     public var suspects: [Suspect]
+    /// What dropped them, where a rule trace says so; then there are no suspects.
+    public var decision: RuleDecision?
     /// Of what is lost in routing, what is known to drop packets there.
     public var causes: [RoutingCause]
 }
@@ -50,7 +52,9 @@ extension TraceContext {
                 if spent > 0 { causes.append(.timeToLive) }
             }
         }
-        return DropSite(after: step, before: expected, suspects: suspects, causes: causes)
+        return DropSite(
+            after: step, before: expected, suspects: suspects, decision: layout.probes[Int(step.probe)].decision, causes: causes
+        )
     }
 }
 

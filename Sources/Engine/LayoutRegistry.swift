@@ -330,6 +330,11 @@ package final class LayoutRegistry: Sendable {
         }
     }
 
+    /// The number of a probe that a rule trace speaks of.
+    ///
+    /// - Returns: `nil` where a file speaks of more than there is room for.
+    package func number(of probe: Probe) -> UInt32? { state.withLock { addSpokenOf([probe], to: &$0).first } }
+
     /// The built-in chain that leads to all of several probes' chains, as a probe of its own: what can be said of a packet that
     /// any of them may have reported.
     ///

@@ -7,6 +7,7 @@ public struct DropsReport: Codable, Sendable, Equatable {
         public var netns: String
         public var family: String
         public var droppedBetween: PathReport.Ending
+        public var decidedBy: DecidedBy?
         public var packets: UInt64
         public var bytes: UInt64
         public var firstSeen: String
@@ -38,10 +39,15 @@ extension TraceSnapshot {
         // Most packets first, so that the first path of a place is its example.
         for path in chosen.map(describePath) {
             guard let ending = path.droppedBetween else { continue }
-            guard let index = drops.firstIndex(where: { $0.droppedBetween.isSamePlace(as: ending) }) else {
+            guard
+                let index = drops.firstIndex(where: {
+                    $0.decidedBy == path.decidedBy && $0.droppedBetween.isSamePlace(as: ending)
+                })
+            else {
                 drops.append(
                     DropsReport.Drop(
-                        netns: ending.after.netns, family: ending.after.family, droppedBetween: ending, packets: path.packets,
+                        netns: ending.after.netns, family: ending.after.family, droppedBetween: ending,
+                        decidedBy: path.decidedBy, packets: path.packets,
                         bytes: path.bytes, firstSeen: path.firstSeen, lastSeen: path.lastSeen, protocols: path.protocols,
                         paths: [path.id], example: path.example))
                 continue

@@ -52,6 +52,8 @@ public struct JourneyReport: Codable, Sendable, Equatable {
     public var outcome: String
     @ExplicitNull public var reason: String?
     @ExplicitNull public var droppedBetween: PathReport.Ending?
+    /// What dropped it, where the kernel said so.
+    public var decidedBy: DecidedBy?
     public var ambiguous: Bool
     public var direction: String
     public var firstSeen: String
@@ -123,10 +125,11 @@ extension TraceContext {
                 steps.append(describe(step, detail))
             }
         }
+        let site = dropSite(of: journey)
         return JourneyReport(
             carries: describe(journey.carries, journey: nil), carriedBy: describe(journey.carriedBy, journey: nil),
             id: journeyID(journey), outcome: journey.outcome.name, reason: journey.doubt.explanation,
-            droppedBetween: dropSite(of: journey).map(describe),
+            droppedBetween: site.map(describe), decidedBy: decidedBy(site),
             ambiguous: journey.isAmbiguous, direction: record.direction.name,
             firstSeen: Timestamp.text(journey.firstSeen), lastSeen: Timestamp.text(journey.lastSeen),
             protocol: TransportProtocol.name(tuple.transport), source: "\(tuple.source)",

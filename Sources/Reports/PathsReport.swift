@@ -64,6 +64,8 @@ public struct PathReport: Codable, Sendable, Equatable {
     /// Why the outcome cannot be told, where it is `incomplete`.
     @ExplicitNull public var reason: String?
     @ExplicitNull public var droppedBetween: Ending?
+    /// What dropped its packets, where the kernel said so.
+    public var decidedBy: DecidedBy?
     /// `original`, `reply`, or `both`.
     public var direction: String
     /// Packets that more than one journey could have been.
@@ -107,13 +109,14 @@ extension TraceSnapshot {
         .sorted {
             ($0.step, $1.packets, $0.kind, $0.from, $0.to) < ($1.step, $0.packets, $1.kind, $1.from, $1.to)
         }
+        let site = dropSite(ofPath: index)
         var protocols: [String: UInt64] = [:]
         for (number, count) in paths.protocols(index) { protocols[TransportProtocol.name(number), default: 0] += count }
         return PathReport(
             id: pathID(index), packets: counts.packets, bytes: counts.bytes, firstSeen: Timestamp.text(counts.firstSeen),
             lastSeen: Timestamp.text(counts.lastSeen), medium: path.medium(in: context).rawValue, outcome: path.outcome.name,
             reason: path.doubt.explanation,
-            droppedBetween: dropSite(ofPath: index).map(context.describe),
+            droppedBetween: site.map(context.describe), decidedBy: context.decidedBy(site),
             direction: counts.replies == 0 ? "original" : counts.originals == 0 ? "reply" : "both",
             ambiguous: counts.ambiguous, protocols: protocols, steps: steps.map(context.describe), translations: translations,
             example: PathReport.Example(

@@ -15,8 +15,8 @@ public struct ProbeSite: Sendable {
     /// `RuleDump.comparable` and `NFTablesListing.comparable` without probes, before these ones.
     var before: [String] = []
     var listingBefore: [String] = []
-    var entries: [ProbeJournal.Entry] = []
-    var leftOut: [LeftOutChain] = []
+    package var entries: [ProbeJournal.Entry] = []
+    package var leftOut: [LeftOutChain] = []
     /// `input` without the probes behind jumps, whose positions hold only while the rules are locked.
     var heads = RestoreInput()
     /// The generation of the dump that it was worked out from.
@@ -29,7 +29,7 @@ public struct ProbeSite: Sendable {
     /// - Parameters:
     ///   - number: the namespace's number in LOG prefixes.
     ///   - tables: those that get probes.
-    init(
+    package init(
         _ options: ProbeOptions, run: String, number: Int, family: AddressFamily, backend: Backend, tables: [Table],
         dump: RuleDump?
     ) {

@@ -15,11 +15,14 @@ public struct Probe: Sendable, Hashable {
     public var backFrom: String?
     /// Which packets the probe reports.
     public var coverage: Coverage
+    /// The rule or policy of a rule trace that ended the way of the packets that it reports; `nil` for a place in a chain.
+    public var decision: RuleDecision?
 
     public init(
         namespace: Int, family: AddressFamily, table: Table, chain: String, hook: Hook, backend: Backend, prefix: String,
-        backFrom: String? = nil, coverage: Coverage
+        backFrom: String? = nil, coverage: Coverage, decision: RuleDecision? = nil
     ) {
+        self.decision = decision
         self.backFrom = backFrom
         self.namespace = namespace
         self.family = family
@@ -48,6 +51,22 @@ public struct Probe: Sendable, Hashable {
         case some
         /// Of the packets that TRACE was set for, every rule that they meet: several events for one chain.
         case everyRule
+    }
+}
+
+/// What ended a packet's way, as the kernel's rule trace says.
+public struct RuleDecision: Sendable, Hashable {
+    /// The family of the table: `ip`, `ip6`, `inet`.
+    public var tableFamily: String
+    /// The rule as the tool printed it; `nil` for the chain's policy.
+    public var rule: String?
+    /// nf_tables' number of the rule in its table, where the tool printed it.
+    public var handle: UInt64?
+
+    public init(tableFamily: String, rule: String?, handle: UInt64? = nil) {
+        self.tableFamily = tableFamily
+        self.rule = rule
+        self.handle = handle
     }
 }
 

@@ -1,4 +1,4 @@
-@testable import Ruleset
+import Ruleset
 import Testing
 import TraceModel
 

@@ -244,6 +244,9 @@ public final class Analysis: Sendable {
         }
         guard !window.buffer[range].prefix(4096).contains(0) else { throw .unknownFormat(file: stream.name) }
         traits.isOwnRecordingOnly = false
+        if RuleTraceInput.begins(String(decoding: window.buffer[range].prefix(4096), as: UTF8.self)) {
+            return RuleTraceInput(stream, window: window)
+        }
         let now = Date()
         let zone = Int64(TimeZone.current.secondsFromGMT(for: now))
         return LogInput(

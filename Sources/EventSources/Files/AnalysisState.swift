@@ -10,6 +10,7 @@ internal import WireFormat
 struct AnalysisState: ~Copyable {
     var engine: TraceEngine
     var logReader: LogReader
+    var ruleTraces: RuleTraceReader
     var problems = Problems()
     private let registry: LayoutRegistry
     private let rules: OfflineRules
@@ -58,6 +59,7 @@ struct AnalysisState: ~Copyable {
         if let observer { self.engine.sink.onPath = { _, journey in observer.ended(journey) } }
         self.lateness = lateness
         logReader = LogReader(seed: seed, registry: registry)
+        ruleTraces = RuleTraceReader(registry)
     }
 
     // MARK: Time
@@ -328,9 +330,12 @@ struct AnalysisState: ~Copyable {
 
     mutating func snapshot() -> TraceSnapshot {
         var counters = logReader.counters
+        counters.events += ruleTraces.counters.events
+        counters.unplaced += ruleTraces.counters.unplaced
         counters.events += unfollowed
         counters.unplaced += unfollowed
         var unplaced = logReader.unplaced.events.map { UnresolvedPrefix(netns: nil, prefix: $0.key, events: $0.value) }
+        unplaced += ruleTraces.unresolved.events.map { UnresolvedPrefix(netns: "host", prefix: $0.key, events: $0.value) }
         let layout = registry.current.layout
         for reader in readers {
             counters.add(reader.counters)

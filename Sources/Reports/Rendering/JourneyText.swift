@@ -13,7 +13,7 @@ extension JourneyReport {
                 netns: $0.netns, family: $0.family, hook: $0.hook, table: $0.table, chain: $0.chain,
                 backFrom: $0.backFrom, in: $0.in, out: $0.out)
         }
-        let ending = Phrase.ending(outcome, reason, droppedBetween, places.last)
+        let ending = Phrase.ending(outcome, reason, droppedBetween, places.last, decidedBy)
         var lines: [TerminalText] = [
             "\(style.dim("\(time)")) \(style.bold("\(title)"))  \(style.outcome(outcome)) \(ending)"
                 + (ambiguous ? style.notable("  (ambiguous)") : "")

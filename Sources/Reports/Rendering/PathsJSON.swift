@@ -32,6 +32,10 @@ extension PathReport {
         text.raw(String(ambiguous))
         text.raw(",\"bytes\":")
         text.raw(String(bytes))
+        if let decidedBy {
+            text.raw(",\"decided_by\":")
+            try text.encoded(decidedBy)
+        }
         text.raw(",\"direction\":")
         text.string(direction)
         text.raw(",\"dropped_between\":")

@@ -86,7 +86,7 @@ extension PathReport {
         example.title
     }
 
-    var endingText: String { Phrase.ending(outcome, reason, droppedBetween, steps.last) }
+    var endingText: String { Phrase.ending(outcome, reason, droppedBetween, steps.last, decidedBy) }
 
     /// Translations that happened behind the step at `index`: the next one sees the packet rewritten.
     func remarks(at index: Int) -> [String] {

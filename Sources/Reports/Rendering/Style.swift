@@ -67,13 +67,16 @@ enum Phrase {
     }
 
     /// Where and why a packet ended, as one sentence.
-    static func ending(_ outcome: String, _ reason: String?, _ ending: PathReport.Ending?, _ last: StepReport?) -> String {
+    static func ending(
+        _ outcome: String, _ reason: String?, _ ending: PathReport.Ending?, _ last: StepReport?, _ decidedBy: DecidedBy?
+    ) -> String {
         switch outcome {
         case "sent":
             guard let last else { return "left the namespaces being traced" }
             return "left \(last.netns)" + (last.out.map { " through \($0)" } ?? "")
         case "delivered": return "to the sockets of \(last?.netns ?? "?")"
         case "dropped":
+            if let decidedBy { return decidedBy.text }
             guard let ending else { return "" }
             let causes = ending.causes.compactMap { RoutingCause(rawValue: $0)?.explanation }
             return "behind \(place(ending.after)), before " + ending.before.map(place).joined(separator: " or ")
