@@ -108,15 +108,52 @@ extension Correlator {
         return places[Int(first.probe)].hook == .output
     }
 
+    /// Whether a multicast packet goes from one namespace to another by a bridge that hands its packets to the chains of a third: the
+    /// one that left has not arrived then, but a copy that the bridge made of it.
+    func passesBridge(_ departed: Int32, _ arrived: Int32, on link: UInt32) -> Bool {
+        let source = live.entry(arrived).source
+        guard live.entry(arrived).destination.isMulticast,
+            let bridge = expectedProbes.filteringBridges[link, source.family]
+        else { return false }
+        return Int(live.legs[departed].namespace) != bridge && Int(live.legs[arrived].namespace) != bridge
+    }
+
+    /// Whether a multicast packet would come back to where it was sent from, which no bridge does. The copy that the sender's own
+    /// kernel makes for it has not left.
+    mutating func returnsToSender(_ departed: Int32, _ arrived: Int32) -> Bool {
+        guard live.current(departed).destination.isMulticast else { return false }
+        let to = live.legs[arrived]
+        var leg = parent(of: departed)
+        while leg >= 0 {
+            if live.legs[leg].namespace == to.namespace, live.legs[leg].outInterface == to.inInterface { return true }
+            leg = parent(of: leg)
+        }
+        return false
+    }
+
     // MARK: Copies that nobody wants
 
     /// Whether a leg is a copy of a multicast packet that arrived, and that nobody in the namespace had asked for: the kernel
     /// looks no further at it behind PREROUTING. That is no drop.
     mutating func isUnwanted(_ leaf: Int32) -> Bool {
         guard live.legs[leaf].hook == .prerouting, live.current(leaf).destination.isMulticast,
-            !hasLost(in: Int(live.legs[leaf].namespace), since: live.begunAt(leaf)), lacksNothingButRouting(leaf)
+            !hasLost(in: Int(live.legs[leaf].namespace), since: live.begunAt(leaf)), lacksNothingButRouting(leaf),
+            !isWantedByAll(leaf), !mayFailReversePath(leaf)
         else { return false }
         return !mayEndBeforeRouting(leaf)
+    }
+
+    /// IPv4's limited broadcast is for every namespace.
+    private func isWantedByAll(_ leaf: Int32) -> Bool { live.entry(leaf).destination == IPAddress(ipv4: .max) }
+
+    /// Whether a strict reverse-path filter may have dropped it (`ip_mc_validate_source` in net/ipv4/route.c).
+    private func mayFailReversePath(_ leaf: Int32) -> Bool {
+        let leg = live.legs[leaf]
+        let namespace = layout.namespaces[Int(leg.namespace)]
+        guard live.entry(leaf).source.family == .ipv4, let name = namespace.interfaces[leg.inInterface]?.name else {
+            return false
+        }
+        return namespace.facts?.strictInterfaces.contains(name) == true
     }
 
     /// Whether all probes of PREROUTING have seen it.

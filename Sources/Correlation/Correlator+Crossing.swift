@@ -221,7 +221,7 @@ extension Correlator {
         if let out = linkDomain(of: departed, outInterface), out != 0, link != 0 {
             if out == link {
                 // Links do not count down: another hop on the same link does, or a rule behind the last probe.
-                guard isLate || isSameTimeToLive else { return nil }
+                guard isLate || isSameTimeToLive && !passesBridge(departed, arrived, on: link) else { return nil }
                 score += 8
             } else {
                 // A router whose probes are gone lies between.
@@ -234,6 +234,7 @@ extension Correlator {
             {
                 return nil
             }
+            guard !returnsToSender(departed, arrived) else { return nil }
         } else {
             guard live.legs[departed].namespace != live.legs[arrived].namespace else { return nil }
             // Routers count down, links do not.

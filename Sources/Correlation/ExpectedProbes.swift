@@ -62,6 +62,7 @@ struct ExpectedProbes: Sendable {
     private var points: [Key: [Point]] = [:]
     private var namespacesByLinkDomain: [UInt32: Set<Int>] = [:]
     let interfaces: InterfaceTable
+    let filteringBridges: FilteringBridges
     private var known: [Known] = []
     /// By route: its first assessment in `known`, -1 for none.
     private var firstKnown: [Int32] = []
@@ -111,6 +112,12 @@ struct ExpectedProbes: Sendable {
                     until: until))
         }
         conditionBits = bits
+        filteringBridges = FilteringBridges(
+            layout,
+            watched: Set(
+                points.keys.filter { $0.hook == .forward }.map {
+                    FilteringBridges.Place(namespace: $0.namespace, family: $0.family)
+                }))
         expiries = Set(points.values.joined().compactMap(\.until)).map { $0 * 1_000_000 }.sorted()
         for key in points.keys { points[key]?.sort { $0.priority < $1.priority } }
     }
@@ -355,7 +362,7 @@ struct ExpectedProbes: Sendable {
         if !known.isLoopback { others.remove(key.namespace) }
         guard !others.isEmpty else { return nil }
         var points: [Point] = []
-        for other in others {
+        for other in others.sorted() {
             guard let first = due(other, key.family, .prerouting, key.conditions, now).first else { return nil }
             points.append(first)
         }

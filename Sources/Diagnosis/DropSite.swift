@@ -48,7 +48,12 @@ extension TraceContext {
                 if last.family == .ipv4, let interface, namespace.facts?.strictInterfaces.contains(interface) == true {
                     causes.append(.reversePath)
                 }
-                if forwards == false { causes.append(.forwardingDisabled) }
+                if packet.tuple.destination.isMulticast {
+                    // The limited broadcast is for everybody.
+                    if packet.tuple.destination != IPAddress(ipv4: .max) { causes.append(.groupNotJoined) }
+                } else if forwards == false {
+                    causes.append(.forwardingDisabled)
+                }
                 if spent > 0 { causes.append(.timeToLive) }
             }
         }

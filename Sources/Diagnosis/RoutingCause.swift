@@ -8,6 +8,8 @@ public enum RoutingCause: String, Sendable, Hashable {
     case martian = "martian-source"
     /// The interface has a strict reverse-path filter, which may have been it.
     case reversePath = "reverse-path-filter"
+    /// Multicast, which the kernel discards there unless somebody has joined the group.
+    case groupNotJoined = "group-not-joined"
 
     public var explanation: String {
         switch self {
@@ -15,6 +17,7 @@ public enum RoutingCause: String, Sendable, Hashable {
         case .timeToLive: "the packet had no hops left to live"
         case .martian: "its source address cannot come from a network"
         case .reversePath: "the interface's reverse-path filter is strict"
+        case .groupNotJoined: "it is multicast, and perhaps nobody there has joined the group"
         }
     }
 }

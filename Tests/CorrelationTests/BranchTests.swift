@@ -120,6 +120,59 @@ private let permutations = [[0, 1, 2, 3], [1, 0, 3, 2], [3, 2, 1, 0], [2, 3, 0, 
         #expect(collected.ways.allSatisfy { $0.hasPrefix("sender:raw/OUTPUT,mangle/OUTPUT,") })
     }
 
+    /// Sender, host with a bridge that hands its packets to the chains, and two receivers.
+    private static func filteringBridge() -> World {
+        var world = bridge()
+        world.layout.namespaces[1].interfaces[2]?.bridge = Bridge(filtersIPv4: true)
+        return world
+    }
+
+    @Test("a receiver that is read between the sender and the bridge waits for the bridge's copy")
+    func receiverBeforeTheBridge() {
+        var world = Self.filteringBridge()
+        let query = packet(sender, 0, group, 0)
+        let events =
+            world.events(0, Way.out, query, out: 2) + world.events(2, Way.into, query, in: 2)
+            + world.events(3, Way.into, query, in: 2) + world.events(1, Way.before, query, in: 2)
+            + world.events(1, Way.through, query, in: 2, out: 2) + world.events(1, Way.through, query, in: 2, out: 2)
+        let (collected, _) = correlate(world, events)
+        #expect(collected.journeys.allSatisfy { !$0.isAmbiguous })
+        #expect(
+            text(collected) == [
+                "delivered: sender mangle/POSTROUTING, host mangle/POSTROUTING, first security/INPUT",
+                "delivered: sender mangle/POSTROUTING, host mangle/POSTROUTING, second security/INPUT",
+            ])
+    }
+
+    @Test("the sender's own copy does not come by the bridge", arguments: permutations)
+    func loopedBackBesideABridge(_ order: [Int]) {
+        var world = Self.filteringBridge()
+        let query = packet(sender, 0, group, 0)
+        let parts = [
+            world.events(0, Way.out, query, out: 2) + world.events(0, Way.into, query, in: 2)
+                + world.events(0, ["mangle/POSTROUTING"], query, out: 2),
+            world.events(1, Way.before, query, in: 2) + world.events(1, Way.through, query, in: 2, out: 2),
+            world.events(2, Way.into, query, in: 2), [],
+        ]
+        let (collected, _) = correlate(world, order.flatMap { parts[$0] })
+        #expect(
+            text(collected) == [
+                "delivered: sender mangle/POSTROUTING, host mangle/POSTROUTING, first security/INPUT",
+                "delivered: sender mangle/POSTROUTING, sender security/INPUT",
+            ])
+    }
+
+    @Test("a broadcast is wanted by all, and a strict reverse-path filter may drop multicast", arguments: [true, false])
+    func wanted(_ isBroadcast: Bool) {
+        var world = Self.bridge()
+        var facts = NamespaceFacts()
+        if !isBroadcast { facts.strictInterfaces = ["eth0"] }
+        world.layout.namespaces[2].facts = facts
+        let query = packet(sender, 68, isBroadcast ? .max : group, 67)
+        let events = world.events(0, Way.out, query, out: 2) + world.events(2, Way.before, query, in: 2)
+        #expect(text(correlate(world, events).0) == ["dropped: sender mangle/POSTROUTING, first mangle/PREROUTING"])
+    }
+
     @Test("the same report again, with an entry of its own, is another packet")
     func repeated() {
         var world = Self.bridge()
