@@ -67,6 +67,24 @@ import Testing
             drops.count == 3 && "\(result.snapshot.dropsReport().text())".contains("by a rule of filter/BLOCKLIST in host: "))
     }
 
+    @Test("damaged lines are named, and their packet is not guessed")
+    func damaged() throws {
+        let text =
+            "trace id 13 ip filter INPUT packet: iif \"eth0\" ip saddr 192.0.2.1 ip daddr\ntrace id 13 ip filter INPUT rule drop (verd\n"
+        let result = try Files.with(Array(text.utf8)) { try analyze([$0]) }
+        #expect(result.problems.count == 2 && result.snapshot.completeness.journeys == 0)
+    }
+
+    @Test("a rule's comment is no verdict")
+    func comment() throws {
+        let text = """
+            trace id 14 ip filter INPUT packet: iif "eth0" ip saddr 192.0.2.1 ip daddr 192.0.2.2 ip length 60 udp sport 1 udp dport 53
+            trace id 14 ip filter INPUT rule udp dport 53 comment "a (verdict accept) rule" drop (verdict drop)
+
+            """
+        #expect(try paths(text).paths.first?.decidedBy?.rule == "udp dport 53 comment \"a (verdict accept) rule\" drop")
+    }
+
     @Test("a packet that all chains let pass ends unknown, and lines of neither form are named")
     func unknown() throws {
         let accepted = Self.nft.split(separator: "\n").prefix(2).joined(separator: "\n")

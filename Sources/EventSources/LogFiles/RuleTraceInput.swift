@@ -32,9 +32,11 @@ final class RuleTraceInput: TraceInput {
         lines = TextLines(window)
     }
 
-    /// Whether a file that begins so is a trace.
+    /// Whether a file that begins so is a trace, be it one with damaged lines.
     static func begins(_ text: String) -> Bool {
-        text.split(whereSeparator: \.isNewline).prefix(4).contains { RuleTraceLine($0) != nil }
+        text.split(whereSeparator: \.isNewline).prefix(4).contains { line in
+            ["trace id ", "PACKET: ", " PACKET: ", " TRACE: "].contains { line.hasPrefix($0) } || RuleTraceLine(line) != nil
+        }
     }
 
     var consumed: UInt64 { stream.consumed }
