@@ -7,6 +7,7 @@ protocol FindingRule: Sendable {
 
 enum FindingRules {
     static let all: [any FindingRule] = [
+        ConnectionTableFull(),
         ForwardingDisabled(), ReversePathFilter(), RepliesDropped(), InvalidDropped(), TranslationMissingForLocal(),
         LoopbackSourceLeaves(),
         HairpinWithoutMasquerade(), BridgeHairpin(), TranslationWithoutTracking(), UnevenBalance(), ShadowedRule(),

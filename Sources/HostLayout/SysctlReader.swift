@@ -16,6 +16,12 @@ package enum SysctlReader {
             // Without br_netfilter there is no such setting, and bridges keep their packets to themselves.
             found.filtersBridgedIPv4 = try number("/proc/sys/net/bridge/bridge-nf-call-iptables") ?? 0 != 0
             found.filtersBridgedIPv6 = try number("/proc/sys/net/bridge/bridge-nf-call-ip6tables") ?? 0 != 0
+            // Whether it is full, and no count, which would be another at each reading.
+            if let count = try number("/proc/sys/net/netfilter/nf_conntrack_count"),
+                let limit = try number("/proc/sys/net/netfilter/nf_conntrack_max"), limit > 0
+            {
+                found.fullConnectionTable = count >= limit ? limit : nil
+            }
             let all = try number("/proc/sys/net/ipv4/conf/all/rp_filter") ?? 0
             for name in interfaces where !name.contains("/") {
                 let own = try number("/proc/sys/net/ipv4/conf/\(name)/rp_filter") ?? 0

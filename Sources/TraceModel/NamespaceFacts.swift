@@ -168,6 +168,8 @@ public struct NamespaceFacts: Sendable, Equatable, Codable {
     public var forwardsIPv4: Bool?
     /// `net.ipv6.conf.all.forwarding`.
     public var forwardsIPv6: Bool?
+    /// The most connections that are tracked (`net.netfilter.nf_conntrack_max`), while as many are; `nil` while there is room.
+    public var fullConnectionTable: Int?
     /// Interfaces whose reverse-path filter is strict: the greater of `conf.all.rp_filter` and the interface's own is 1.
     public var strictInterfaces: Set<String> = []
     public var redirections: [Redirection] = []
@@ -208,6 +210,7 @@ extension NamespaceFacts {
         }
         forwardsIPv4 = try values.decodeIfPresent(Bool.self, forKey: .forwardsIPv4)
         forwardsIPv6 = try values.decodeIfPresent(Bool.self, forKey: .forwardsIPv6)
+        fullConnectionTable = try values.decodeIfPresent(Int.self, forKey: .fullConnectionTable)
         try take(.strictInterfaces, &strictInterfaces)
         try take(.redirections, &redirections)
         try take(.translates, &translates)

@@ -70,11 +70,19 @@ struct HairpinWithoutMasquerade: FindingRule {
             path.example.legs.contains { namespaces.contains($0.namespace) && $0.direction != nil }
             || evidence.flows(on: path).contains { $0.translations.contains(.dnatReply, in: namespaces) }
         guard !isSeenBehind, !isTold else { return true }
-        guard let facts = evidence.namespaces.first(where: { !$0.indices.isDisjoint(with: namespaces) })?.facts,
-            let chains = facts.chains
-        else { return false }
-        return !chains.contains { $0.table == "nat" && $0.name == "POSTROUTING" && $0.family == family && $0.hasRules }
-            && !facts.otherChains.contains { $0.hook == "POSTROUTING" && ($0.family ?? family) == family }
+        let known = evidence.namespaces.first { !$0.indices.isDisjoint(with: namespaces) }
+        return known.map { leavesSource($0.facts, family) } ?? false
+    }
+
+    /// Whether no rule of a namespace can translate the source of packets that leave.
+    private func leavesSource(_ facts: NamespaceFacts, _ family: AddressFamily) -> Bool {
+        guard let chains = facts.chains else { return false }
+        for chain in chains where chain.table == "nat" && chain.name == "POSTROUTING" && chain.family == family {
+            if chain.hasRules { return false }
+        }
+        let others = facts.otherChains
+        for chain in others where chain.hook == "POSTROUTING" && (chain.family ?? family) == family { return false }
+        return true
     }
 
     private func finding(_ turn: Turn, _ paths: [PathEvidence], _ evidence: Evidence) -> Finding? {
