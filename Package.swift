@@ -131,7 +131,7 @@ let testTargets: [Target] = [
     tests("EngineTests", ["Engine", "Correlation", "Aggregation", "Reports", "TraceModel", "WireFormat"]),
     tests("HTTPServerTests", ["HTTPServer", httpTypes, logging]),
     tests("LabTests", ["Lab"]),
-    tests("LiveTests", ["Lab", "LinuxSupport", "Aggregation", "Diagnosis", "Reports", "ipt-trace", "flood"]),
+    tests("LiveTests", ["Lab", "LinuxSupport", "Aggregation", "Diagnosis", "Reports", "TraceModel", "ipt-trace", "flood"]),
 ]
 
 let package = Package(
