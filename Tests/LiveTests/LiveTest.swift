@@ -56,16 +56,20 @@ extension Sandbox {
         _ arguments: String..., body: (SandboxProcess) async throws -> Result
     ) async throws -> Result {
         let collector = try SandboxProcess([Live.program, "collect"] + arguments, in: self)
-        for _ in 0..<500 where !collector.output.contains("serving http") {
+        // Fifty namespaces on a machine that other tests keep busy take more than ten seconds.
+        for _ in 0..<3000 where !collector.output.contains("serving http") {
             try #require(collector.isRunning, "collect ended: \(collector.output)")
             try await Task.sleep(for: .milliseconds(20))
         }
         do {
+            try #require(collector.output.contains("serving http"), "collect serves nothing: \(collector.output)")
             let result = try await body(collector)
             await collector.stop()
             return result
         } catch {
+            let isRunning = collector.isRunning
             await collector.stop()
+            Issue.record("collect \(isRunning ? "was running" : "had ended") when this failed: \(collector.output)")
             throw error
         }
     }
