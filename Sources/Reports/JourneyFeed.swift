@@ -7,12 +7,14 @@ public final class JourneyFeed: JourneyWatcher {
         var isWatched = false
         var journeys: [JourneyReport] = []
         var dropped: UInt64 = 0
+        var selection: JourneySelection
     }
 
-    private let state = Mutex(State())
+    private let state: Mutex<State>
     private let capacity = 4096
 
-    public init() {}
+    /// - Parameter filter: which journeys are wanted; its namespaces, times and limit are not looked at.
+    public init(_ filter: TraceFilter = TraceFilter()) { state = Mutex(State(selection: JourneySelection(filter))) }
 
     /// Whether anybody watches; only then are journeys described.
     public var isWatched: Bool { state.withLock { $0.isWatched } }
@@ -20,6 +22,7 @@ public final class JourneyFeed: JourneyWatcher {
     public func watch() { state.withLock { $0.isWatched = true } }
 
     public func add(_ journey: JourneyRecord, in context: TraceContext) {
+        guard state.withLock({ $0.selection.takes(journey.journey) }) else { return }
         let journey = context.describe(journey)
         state.withLock { state in
             if state.journeys.count >= capacity {

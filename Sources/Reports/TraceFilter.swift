@@ -136,6 +136,14 @@ extension TraceFilter {
 
     func admits(_ outcome: Outcome) -> Bool { outcomes.isEmpty || outcomes.contains(outcome) }
 
+    /// Whether a packet is asked for, by all but namespaces and times.
+    ///
+    /// - Parameter connections: tuples of both directions that are asked for, whatever their addresses say.
+    func admits(_ journey: Journey, of connections: Set<PacketTuple>) -> Bool {
+        guard admits(journey.outcome), admits(transport: journey.packet.tuple.transport) else { return false }
+        return !namesEndpoints || journey.tuples.contains { admits($0) || connections.contains($0) }
+    }
+
     func admits(netns: String) -> Bool { namespaces.isEmpty || namespaces.contains(netns) }
 
     /// Whether something that lasted from `first` to `last` overlaps with the time that is asked for.
@@ -211,17 +219,17 @@ extension TraceSnapshot {
         }
         let chosen = journeys.reversed().lazy.filter { record in
             let journey = record.journey
-            guard filter.admits(journey.outcome), filter.admits(transport: journey.packet.tuple.transport),
-                filter.admits(from: journey.firstSeen, to: journey.lastSeen, now: generatedAt),
-                filter.namespaces.isEmpty || passes(journey.legs.map(\.route), filter)
-            else { return false }
-            return !filter.namesEndpoints
-                || journey.legs.contains { leg in
-                    [leg.entry, leg.exit].contains { filter.admits($0) || connections.contains($0) }
-                }
+            return filter.admits(journey, of: connections)
+                && filter.admits(from: journey.firstSeen, to: journey.lastSeen, now: generatedAt)
+                && (filter.namespaces.isEmpty || passes(journey.legs.map(\.route), filter))
         }
         return Array(chosen.prefix(max(0, filter.limit)))
     }
+}
+
+extension Journey {
+    /// What the packet looked like where it came into each namespace and where it left it.
+    fileprivate var tuples: [PacketTuple] { legs.flatMap { [$0.entry, $0.exit] } }
 }
 
 extension PacketTuple {

@@ -57,6 +57,20 @@ import TraceModel
     }
 
     @Test(
+        "a live trace takes the packets of a connection that was asked for, from the first one on",
+        arguments: [
+            ([(.address, "8.8.8.8")], 2), ([(.address, "172.16.0.2")], 2),
+            ([(.address, "172.16.0.2"), (.outcome, "dropped")], 1),
+            ([(.outcome, "sent")], 1), ([(.proto, "tcp")], 0), ([], 3),
+        ] as [([(TraceFilter.Field, String)], Int)])
+    func live(_ words: [(TraceFilter.Field, String)], _ count: Int) throws {
+        var filter = TraceFilter()
+        for (field, value) in words { try filter.add(field, value) }
+        var selection = JourneySelection(filter)
+        #expect(scene.snapshot.journeys.count { selection.takes($0.journey) } == count)
+    }
+
+    @Test(
         "text that is no value of its field is refused",
         arguments: [
             (.limit, "-1"), (.limit, "many"), (.limit, ""), (.netns, ""), (.proto, "tpc"), (.proto, "256"), (.proto, ""),

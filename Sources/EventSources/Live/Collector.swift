@@ -30,13 +30,16 @@ public final class Collector: Sendable {
         public var followsKernelLog: Bool
         /// Gets every message that is received, if it is there.
         public var recorder: Recorder?
+        /// Called with each namespace that has appeared and in which nothing reports packets; without it, a warning tells of them.
+        public var onUnprobed: (@Sendable (NetworkNamespace) -> Void)?
 
         public init(
             selectors: [NamespaceSelector] = [.all], group: UInt16 = 5,
             snapLength: UInt32 = UInt32(PacketParser.reach), linger: Int64 = 500_000, maximumJourneys: Int = 1 << 17,
             ownPort: UInt16? = nil, followsKernelLog: Bool = false,
-            recorder: Recorder? = nil
+            recorder: Recorder? = nil, onUnprobed: (@Sendable (NetworkNamespace) -> Void)? = nil
         ) {
+            self.onUnprobed = onUnprobed
             self.followsKernelLog = followsKernelLog
             self.recorder = recorder
             self.selectors = selectors
@@ -302,27 +305,32 @@ public final class Collector: Sendable {
         if let news = survey.news(state.withLock { $0.places }) { logger.warning("\(news)") }
     }
 
-    /// Warns of namespaces that have appeared and in which nothing reports packets.
+    /// Tells of namespaces that have appeared and in which nothing reports packets.
     ///
     /// - Parameter read: places whose rules have been read.
     private func tellOfNew(_ read: Set<Int>) {
         let layout = registry.current.layout
-        let names = state.withLock { state in
-            state.places.indices.filter { state.places[$0].isNew && read.contains($0) }.compactMap { index -> String? in
+        let unprobed = state.withLock { state in
+            state.places.indices.filter { state.places[$0].isNew && read.contains($0) }.compactMap {
+                index -> NetworkNamespace? in
                 state.places[index].isNew = false
                 let own = Set(media.indices(of: media.index(of: index)))
                 let isProbed = layout.probes.indices.contains {
                     layout.isInForce[$0] && own.contains(layout.probes[$0].namespace)
                 }
-                return isProbed ? nil : state.places[index].name
+                return isProbed ? nil : state.places[index].namespace
             }
         }
-        for name in names {
-            logger.warning(
-                """
-                nothing reports the packets in namespace \(name), which has appeared; put probes in with: \
-                ipt-trace install-probes --netns \(name)
-                """)
+        for namespace in unprobed {
+            if let onUnprobed = options.onUnprobed {
+                onUnprobed(namespace)
+            } else {
+                logger.warning(
+                    """
+                    nothing reports the packets in namespace \(namespace.name), which has appeared; put probes in with: \
+                    ipt-trace install-probes --netns \(namespace.name), or start collect with --follow-netns
+                    """)
+            }
         }
     }
 

@@ -14,12 +14,14 @@ struct Collect: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Receive the probes' events, join them into journeys, serve the results over HTTP.",
         discussion: """
-            Binds the NFLOG group in every namespace. Ctrl-C ends it with a summary; the probes stay.
+            Binds the NFLOG group in every namespace. Ctrl-C ends it with a summary; the probes stay, but for those that \
+            --follow-netns has put in.
 
               sudo ipt-trace collect
               sudo ipt-trace collect --netns host --netns guest --listen 127.0.0.1:9101
               curl localhost:9100/paths
               sudo ipt-trace collect --record trace.pcapng --duration 10m
+              sudo ipt-trace collect --follow-netns      # for containers that start later
               sudo ipt-trace collect --kernel-log        # for probes of install-probes --target log
             """)
 
@@ -50,11 +52,22 @@ struct Collect: AsyncParsableCommand {
     @Flag(help: "Follow the kernel log (/dev/kmsg) too, for what LOG rules write.")
     var kernelLog = false
 
+    @Flag(
+        name: .customLong("follow-netns"),
+        help: """
+            Put probes into namespaces that appear: one in each chain of both families. They go when this ends, whatever ends \
+            it; were even the process killed that sees to that, they would go inert after 30 days.
+            """)
+    var followsNamespaces = false
+
     @OptionGroup var recording: RecordingOptions
 
     func validate() throws {
         guard (128...65_531).contains(snapLength) else { throw ValidationError("--snap-length takes 128 to 65531 bytes.") }
         guard (10...60_000).contains(linger) else { throw ValidationError("--linger takes 10 to 60000 milliseconds.") }
+        guard !followsNamespaces || namespaces.selectors.contains("all") else {
+            throw ValidationError("--follow-netns is for all namespaces; leave --netns out.")
+        }
         guard (100...10_000_000).contains(maxJourneys) else { throw ValidationError("--max-journeys takes 100 to 10000000.") }
     }
 
@@ -70,11 +83,27 @@ struct Collect: AsyncParsableCommand {
         let recorder = try recording.open()
         let stop = StopSignal()
         defer { recorder?.close() }
+        let prober =
+            followsNamespaces ? try await NamespaceProber(group: group, lifetime: duration?.seconds, logger: logger) : nil
+        do {
+            try await collect(address, prober, recorder, stop, logger)
+        } catch {
+            await prober?.finish()
+            throw error
+        }
+        await prober?.finish()
+    }
+
+    private func collect(
+        _ address: ListenAddress, _ prober: NamespaceProber?, _ recorder: Recorder?, _ stop: StopSignal, _ logger: Logger
+    ) async throws {
+        var onUnprobed: (@Sendable (NetworkNamespace) -> Void)?
+        if let prober { onUnprobed = { prober.take($0) } }
         let collector = try await Collector(
             Collector.Options(
                 selectors: try namespaces.selectors.map { try NamespaceSelector($0) }, group: group, snapLength: snapLength,
                 linger: Int64(linger) * 1000, maximumJourneys: maxJourneys, ownPort: address.port, followsKernelLog: kernelLog,
-                recorder: recorder),
+                recorder: recorder, onUnprobed: onUnprobed),
             logger: logger)
         let server: Server
         do {

@@ -13,15 +13,18 @@ struct TraceCommand: AsyncParsableCommand {
         abstract: "Trace matching packets live, then remove the probes.",
         discussion: """
             The probes go however this ends; even when it is killed, a helper process takes them out. A match that names \
-            an address sees one direction only, and may lose the packet where the address is translated.
+            an address sees one direction only, and may lose the packet where the address is translated. --address, --port, \
+            --proto and --outcome choose among the packets that the probes report: in either direction, and through NAT.
 
               sudo ipt-trace trace --match '-p icmp'
               sudo ipt-trace trace --netns host --netns guest --match '-p tcp --dport 443' --steps
               sudo ipt-trace trace --match '-p udp --dport 53' --count 1 --json
+              sudo ipt-trace trace --address 10.0.0.0/8 --port 443 --outcome dropped
             """)
 
     @OptionGroup var namespaces: NamespaceOption
-    @OptionGroup var filter: ProbeFilterOptions
+    @OptionGroup var probes: ProbeFilterOptions
+    @OptionGroup var packets: PacketFilterOptions
     @OptionGroup var color: ColorOption
 
     @Flag(help: "Print every step of every packet.")
@@ -55,13 +58,14 @@ struct TraceCommand: AsyncParsableCommand {
         // Should even the helper be killed, the kernel ends them.
         let expires = Int64(Date().timeIntervalSince1970) + (duration?.seconds ?? 86_400) + 60
         let installer = try await ProbeInstaller()
-        let options = try filter.probeOptions(target: .nflog, group: group, expires: expires)
+        let options = try probes.probeOptions(target: .nflog, group: group, expires: expires)
         let stop = StopSignal()
         let (plan, guardian) = try await ProbeLock.whileHeld(onWait: Terminal.noteLockIsHeld) {
             let plan = try await installer.plan(options, in: chosen, purpose: .trace)
             InstallProbes.noteLeftOut(plan)
-            let guardian = try Guardian(run: plan.run)
+            let guardian = try Guardian()
             do {
+                try guardian.watch(plan.run)
                 _ = try await installer.install(plan, purpose: .trace)
             } catch {
                 guardian.dismiss()
@@ -87,7 +91,7 @@ struct TraceCommand: AsyncParsableCommand {
     }
 
     private func follow(_ plan: ProbeInstaller.Plan, group: UInt16, stop: StopSignal) async throws {
-        let feed = JourneyFeed()
+        let feed = JourneyFeed(try packets.filter())
         let collector = try await Collector(
             // Exactly the namespaces that were probed, whatever their names mean by now.
             Collector.Options(selectors: [], group: group), in: plan.places.map(\.namespace), watcher: feed,
@@ -134,48 +138,6 @@ struct TraceCommand: AsyncParsableCommand {
             } else {
                 Terminal.print(journey.text(style, showsSteps: steps))
             }
-        }
-    }
-}
-
-/// A process that takes a trace's probes out when this one ends without having done so.
-struct Guardian {
-    private let process: Process
-    private let input: Pipe
-
-    init(run: String) throws {
-        try DescriptorLimit.require(DescriptorLimit.perProgram, to: "start the process that takes the probes out")
-        process = Process()
-        input = Pipe()
-        process.executableURL = URL(fileURLWithPath: Program.path)
-        process.arguments = ["guard", run]
-        // It waits for the end of its input, which comes when this process is gone, for whatever reason.
-        process.standardInput = input
-        process.standardOutput = FileHandle.nullDevice
-        try process.run()
-    }
-
-    /// Ends it: there is nothing left to take out.
-    func dismiss() {
-        try? input.fileHandleForWriting.write(contentsOf: Data("done".utf8))
-        try? input.fileHandleForWriting.close()
-        process.waitUntilExit()
-    }
-}
-
-struct GuardCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "guard", shouldDisplay: false)
-
-    @Argument var runName: String
-
-    func run() async throws {
-        // Whatever ends the trace from the terminal must not end this.
-        for number in [SIGINT, SIGHUP, SIGTERM, SIGQUIT] { signal(number, SIG_IGN) }
-        let said = FileHandle.standardInput.readDataToEndOfFile()
-        if said == Data("done".utf8) { return }
-        let name = runName
-        try await ProbeLock.whileHeld {
-            _ = try await ProbeRemover().remove(from: try NamespaceDirectory.resolve([.all]), .only([name]))
         }
     }
 }

@@ -1,0 +1,25 @@
+package import TraceModel
+
+/// The packets of a live trace that a filter asks for, one after another. A packet whose connection was chosen before is chosen too,
+/// whatever a translation has made of its addresses.
+package struct JourneySelection {
+    /// Tuples that are remembered; past it all are forgotten.
+    private static let mostTuples = 1 << 16
+
+    private let filter: TraceFilter
+    private var connections: Set<PacketTuple> = []
+
+    /// - Parameter filter: its namespaces, times and limit are not looked at: those are the trace's own.
+    package init(_ filter: TraceFilter) { self.filter = filter }
+
+    package mutating func takes(_ journey: Journey) -> Bool {
+        // By its endpoints first: a connection of which one packet is left out for its outcome is still the one that was asked for.
+        guard filter.namesEndpoints else { return filter.admits(journey, of: []) }
+        let tuples = journey.legs.flatMap { [$0.entry, $0.exit] }
+        if tuples.contains(where: { filter.admits($0) || connections.contains($0) }) {
+            if connections.count > Self.mostTuples { connections.removeAll(keepingCapacity: true) }
+            for tuple in tuples { connections.formUnion([tuple, tuple.reversed]) }
+        }
+        return filter.admits(journey, of: connections)
+    }
+}
