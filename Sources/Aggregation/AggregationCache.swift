@@ -65,7 +65,7 @@ struct AggregationCache: Sendable {
 
     /// From everything that decides where a journey belongs; never 0. Begins with random numbers (`PacketTuple.mixed`).
     static func signature(_ journey: Journey) -> UInt64 {
-        var hash = UInt64(journey.outcome.rawValue) << 8 | UInt64(journey.doubt.rawValue)
+        var hash = UInt64(journey.outcome.rawValue) << 8 | UInt64(journey.incompleteReason?.rawValue ?? 0)
         hash |= FlowTable.isReply(journey.packet) ? 1 << 16 : 0
         hash |= UInt64(journey.packet.icmpType) << 24
         func mix(_ word: UInt64) {

@@ -63,7 +63,7 @@ struct PathIndex: Sendable {
     }
 
     private static func ending(_ journey: Journey) -> UInt16 {
-        UInt16(journey.outcome.rawValue) << 8 | UInt16(journey.doubt.rawValue)
+        UInt16(journey.outcome.rawValue) << 8 | UInt16(journey.incompleteReason?.rawValue ?? 0)
     }
 
     private static func hash(_ journey: Journey) -> UInt64 {

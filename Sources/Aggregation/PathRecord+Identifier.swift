@@ -24,15 +24,15 @@ extension PathRecord {
             }
             add("/")
         }
-        if medium(in: context) == .kernelLog { add(Medium.kernelLog.rawValue) }
+        if channel(in: context) == .kernelLog { add(EventChannel.kernelLog.rawValue) }
         add(outcome.name)
-        add("\(doubt)")
+        add(incompleteReason.map { "\($0)" } ?? "none")
         return hash
     }
 
     /// How the path's packets were reported.
-    package func medium(in context: TraceContext) -> Medium {
+    package func channel(in context: TraceContext) -> EventChannel {
         let first = routes.first.flatMap { context.routes.steps(of: $0).first }
-        return first.map { context.layout.namespaces[context.layout.probes[Int($0.probe)].namespace].medium } ?? .nflog
+        return first.map { context.layout.namespaces[context.layout.probes[Int($0.probe)].namespace].channel } ?? .nflog
     }
 }

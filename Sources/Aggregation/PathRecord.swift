@@ -5,7 +5,7 @@ public struct PathRecord: Sendable {
     /// By leg: the namespace is that of the route's probes.
     public var routes: [StepPathID]
     public var outcome: Outcome
-    public var doubt: Doubt
+    public var incompleteReason: IncompleteReason?
     /// Where they were dropped: the probes of which they should have reached one next.
     public var expected: [UInt32]
     /// Transport protocols of the path's packets, each with the index of its count in the table's tallies.
@@ -23,7 +23,7 @@ public struct PathRecord: Sendable {
     init(example: JourneyRecord) {
         routes = example.journey.legs.map(\.route)
         outcome = example.journey.outcome
-        doubt = example.journey.doubt
+        incompleteReason = example.journey.incompleteReason
         expected = example.journey.expected
         self.example = example
     }

@@ -177,7 +177,7 @@ extension Journey {
         legs.removeAll(keepingCapacity: true)
         legs.append(contentsOf: other.legs)
         outcome = other.outcome
-        doubt = other.doubt
+        incompleteReason = other.incompleteReason
         isAmbiguous = other.isAmbiguous
         if !expected.isEmpty { expected.removeAll(keepingCapacity: true) }
         if !other.expected.isEmpty { expected.append(contentsOf: other.expected) }

@@ -7,7 +7,7 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
     struct Namespace: Codable, Sendable, Equatable {
         var name: String
         var inode: UInt64
-        var medium: Medium
+        var medium: EventChannel
         var tracksConnections: Bool?
         var interfaces: [Interface]
         var decidingChains: [Chain]
@@ -80,7 +80,7 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
         self.machine = machine
         namespaces = layout.namespaces.map { namespace in
             Namespace(
-                name: namespace.name, inode: namespace.inode, medium: namespace.medium,
+                name: namespace.name, inode: namespace.inode, medium: namespace.channel,
                 tracksConnections: namespace.tracksConnections,
                 interfaces: namespace.interfaces.sorted { $0.key < $1.key }.map {
                     Interface(
@@ -126,7 +126,7 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
             var restored = NamespaceLayout(
                 name: namespace.name, inode: namespace.inode, interfaces: interfaces,
                 tracksConnections: namespace.tracksConnections,
-                decidingChains: Set(namespace.decidingChains.compactMap(\.builtIn)), medium: namespace.medium)
+                decidingChains: Set(namespace.decidingChains.compactMap(\.builtIn)), channel: namespace.medium)
             restored.facts = namespace.facts
             restored.unread = namespace.unread?.printable
             return restored

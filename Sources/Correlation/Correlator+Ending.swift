@@ -91,7 +91,7 @@ extension Correlator {
             while leaf >= 0 {
                 fill(index, endingIn: leaf, branch: branch, isEvicted: false)
                 outgoing.outcome = .open
-                outgoing.doubt = .none
+                outgoing.incompleteReason = nil
                 outgoing.expected.removeAll(keepingCapacity: true)
                 body(outgoing)
                 branch += 1
@@ -335,10 +335,10 @@ extension Correlator {
             rulesetChanges.overlaps(namespace, from: begun, to: own.lastActivity + patience)
         }
         var isTooLarge = false
-        func settle(_ outcome: Outcome, _ doubt: Doubt = .none) {
+        func settle(_ outcome: Outcome, _ reason: IncompleteReason? = nil) {
             let isKnown = outcome == .delivered || outcome == .sent || outcome == .dropped
             outgoing.outcome = isKnown && isUnread ? .incomplete : outcome
-            outgoing.doubt = isKnown && isUnread ? .rulesUnread : doubt
+            outgoing.incompleteReason = isKnown && isUnread ? .rulesUnread : reason
         }
         func drop(
             _ expected: some Collection<UInt32>, isFiltered: Bool, isAnyLost: Bool, isOutdated: Bool, isThinned: Bool,
@@ -411,8 +411,8 @@ extension Correlator {
                 let isWatchLost =
                     !rulesetChanges.isQuiet(since: begun)
                     && neighbours(of: leaf).contains { isOutdated($0, patience: patience(.crossing)) }
-                let doubt = isWatchLost ? .layoutChanged : doubtBeyond(leaf)
-                return doubt == .none ? settle(.sent) : settle(.incomplete, doubt)
+                let reason = isWatchLost ? .layoutChanged : reasonBeyond(leaf)
+                return reason == nil ? settle(.sent) : settle(.incomplete, reason)
             }
             isUnread = isUnread || next.namespaces.contains { isUnreadNamespace($0) }
             // It may have left long before that was received, and what was lost then may have been its arrival.
@@ -449,13 +449,13 @@ extension Correlator {
     private func isUnreadNamespace(_ namespace: Int) -> Bool { !unread.isEmpty && unread.contains(namespace) }
 
     /// Why a packet that left may have gone on in a namespace of this machine although no probe is known that had to see it.
-    private func doubtBeyond(_ index: Int32) -> Doubt {
-        guard !unread.isEmpty || !layout.unfollowedLinkDomains.isEmpty else { return .none }
+    private func reasonBeyond(_ index: Int32) -> IncompleteReason? {
+        guard !unread.isEmpty || !layout.unfollowedLinkDomains.isEmpty else { return nil }
         let namespace = Int(live.legs[index].namespace)
         let domain = expectedProbes.interfaces[namespace, live.legs[index].outInterface].linkDomain
         if layout.unfollowedLinkDomains.contains(domain) { return .notFollowed }
         let isUnread = expectedProbes.namespaces(on: domain).contains { $0 != namespace && unread.contains($0) }
-        return isUnread ? .rulesUnread : .none
+        return isUnread ? .rulesUnread : nil
     }
 
     /// Whether packets were left out while it was under way, or could still go on.

@@ -31,7 +31,7 @@ extension DropLocator {
     /// Bridges on the link that a packet left by, where one of their ports may have held it back.
     var bridgesOnTheWay: [Suspect] {
         guard let link = interface(step.outInterface, of: last.namespace)?.linkDomain, link != 0 else { return [] }
-        return layout.namespaces.indices.filter { layout.namespaces[$0].medium == layout.namespaces[last.namespace].medium }
+        return layout.namespaces.indices.filter { layout.namespaces[$0].channel == layout.namespaces[last.namespace].channel }
             .flatMap { namespace in
                 layout.namespaces[namespace].interfaces.filter { $0.value.linkDomain == link && $0.value.bridge != nil }
                     .sorted { $0.key < $1.key }.flatMap { index, bridge in

@@ -172,7 +172,7 @@ package final class LayoutRegistry: Sendable {
     /// - Returns: the index here of each of its namespaces; `nil` for one that found no room.
     package func adopt(_ recorded: Layout, linkDomainOffset: UInt32) -> [Int?] {
         state.withLock { state in
-            let places = recorded.namespaces.map { Self.namespace(named: $0.name, medium: $0.medium, &state) }
+            let places = recorded.namespaces.map { Self.namespace(named: $0.name, channel: $0.channel, &state) }
             func moved(_ linkDomain: UInt32) -> UInt32 { linkDomain == 0 ? 0 : linkDomain &+ linkDomainOffset }
             for (place, namespace) in zip(places, recorded.namespaces) {
                 guard let index = place else { continue }
@@ -215,19 +215,19 @@ package final class LayoutRegistry: Sendable {
     /// The namespace of this name, which is made where there is none yet: of a file nothing is known but what is in it.
     ///
     /// - Returns: `nil` for one more than there is room for.
-    package func namespace(named name: String, medium: Medium) -> Int? {
-        state.withLock { Self.namespace(named: name, medium: medium, &$0) }
+    package func namespace(named name: String, channel: EventChannel) -> Int? {
+        state.withLock { Self.namespace(named: name, channel: channel, &$0) }
     }
 
-    private static func namespace(named name: String, medium: Medium, _ state: inout State) -> Int? {
-        let known = state.layout.namespaces.firstIndex { $0.name == name && $0.medium == medium }
+    private static func namespace(named name: String, channel: EventChannel, _ state: inout State) -> Int? {
+        let known = state.layout.namespaces.firstIndex { $0.name == name && $0.channel == channel }
         if let known { return known }
         // A file may name any number of them; the layout has room for 65,536.
         guard state.layout.namespaces.count < mostNamespaces else { return nil }
         // The loopback interface has index 1 in every namespace (LOOPBACK_IFINDEX in the kernel's net/flow.h).
         let loopback = Interface(name: "lo", linkDomain: firstLoopback + UInt32(state.layout.namespaces.count))
         return add(
-            NamespaceLayout(name: name, inode: 0, interfaces: [1: loopback], medium: medium), to: &state)
+            NamespaceLayout(name: name, inode: 0, interfaces: [1: loopback], channel: channel), to: &state)
     }
 
     /// Namespaces of files that are followed.
@@ -300,7 +300,7 @@ package final class LayoutRegistry: Sendable {
             let known = state.layout.probes.indices.filter { index in
                 let probe = state.layout.probes[index]
                 return probe.family == family && state.layout.isInForce[index] && probe.prefix.isSamePrefix(as: prefix)
-                    && state.layout.namespaces[probe.namespace].medium == .kernelLog
+                    && state.layout.namespaces[probe.namespace].channel == .kernelLog
             }
             if !known.isEmpty {
                 guard Set(known.map { state.layout.probes[$0].namespace }).count == 1 else { return [] }
@@ -310,7 +310,7 @@ package final class LayoutRegistry: Sendable {
             guard mode == .offline else { return [] }
             let found: [Probe]
             if let own = ProbePrefix(prefix) {
-                guard let namespace = Self.namespace(named: "ns\(own.namespace ?? 0)", medium: .kernelLog, &state) else {
+                guard let namespace = Self.namespace(named: "ns\(own.namespace ?? 0)", channel: .kernelLog, &state) else {
                     return []
                 }
                 let at = Hook(name: own.chain).map { [$0] } ?? own.table.hooks.filter(hooks.contains)
@@ -318,7 +318,7 @@ package final class LayoutRegistry: Sendable {
             } else if Self.mayBeWhole(logPrefix: prefix), let words = PrefixWords(prefix),
                 Hook(name: words.chain).map(hooks.contains) ?? true
             {
-                guard let namespace = Self.namespace(named: words.place ?? "host", medium: .kernelLog, &state) else {
+                guard let namespace = Self.namespace(named: words.place ?? "host", channel: .kernelLog, &state) else {
                     return []
                 }
                 let at = (Hook(name: words.chain).map { [$0] } ?? words.table.hooks).filter(hooks.contains)

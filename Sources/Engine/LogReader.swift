@@ -56,7 +56,7 @@ package struct LogReader {
     /// The namespaces that lines were placed in.
     package var namespaces: [Int] {
         let layout = registry.current.layout
-        return layout.namespaces.indices.filter { layout.namespaces[$0].medium == .kernelLog }
+        return layout.namespaces.indices.filter { layout.namespaces[$0].channel == .kernelLog }
     }
 
     /// Lines are missing.

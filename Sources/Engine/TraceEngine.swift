@@ -80,7 +80,7 @@ package struct TraceEngine: ~Copyable {
         if followedOneIn > 1 { completeness.followedOneIn = followedOneIn }
         let layout = registry.current.layout
         if !layout.leftOut.isEmpty { completeness.namespacesLeftOut = UInt64(layout.leftOut.count) }
-        let unread = layout.namespaces.count { $0.medium == .nflog && $0.unread != nil }
+        let unread = layout.namespaces.count { $0.channel == .nflog && $0.unread != nil }
         if unread > 0 { completeness.namespacesUnread = UInt64(unread) }
         for index in layout.probes.indices where layout.isInForce[index] {
             guard case .every(let condition, _) = layout.probes[index].coverage, let rate = condition.sampledOneIn else {

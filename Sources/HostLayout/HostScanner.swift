@@ -9,13 +9,13 @@ internal import WireFormat
 package struct HostScanner: Sendable {
     private let probes: ProbeSurvey
     private let group: UInt16
-    private let media: NamespaceIndexing
+    private let indexing: NamespaceIndexing
     private let memory = SurveyMemory()
 
-    package init(group: UInt16, media: NamespaceIndexing) async throws {
+    package init(group: UInt16, indexing: NamespaceIndexing) async throws {
         probes = try await ProbeSurvey()
         self.group = group
-        self.media = media
+        self.indexing = indexing
     }
 
     /// Surveys `places` and puts the result into `registry`. A namespace that is gone keeps its name and has nothing in it; one
@@ -44,7 +44,7 @@ package struct HostScanner: Sendable {
         var readings: [LinkGraph.Reading] = []
         var found: [Probe] = []
         for (index, place) in places.enumerated() {
-            var own = media.layouts(name: place.name, inode: place.inode)
+            var own = indexing.layouts(name: place.name, inode: place.inode)
             guard let namespace = place.namespace else {
                 memory.forget(index)
                 readings.append(LinkGraph.Reading())
@@ -59,7 +59,7 @@ package struct HostScanner: Sendable {
             if let rules = memory.rules(of: index) {
                 let removed = journals.runsBeingRemoved(from: namespace)
                 for rule in rules.probes {
-                    guard let number = media.index(of: index, rule.target), rule.target == .log || rule.group == group else {
+                    guard let number = indexing.index(of: index, rule.target), rule.target == .log || rule.group == group else {
                         continue
                     }
                     var probe = rule.probe
@@ -86,10 +86,10 @@ package struct HostScanner: Sendable {
             layouts += own
         }
         let linkDomains = LinkGraph.linkDomains(readings)
-        for index in layouts.indices { layouts[index].interfaces = media.interfaces(linkDomains.interfaces, of: index) }
+        for index in layouts.indices { layouts[index].interfaces = indexing.interfaces(linkDomains.interfaces, of: index) }
         registry.update(
-            namespaces: layouts, openLinkDomains: media.open(linkDomains.open),
-            unfollowedLinkDomains: leftOut.isEmpty ? [] : media.open(linkDomains.toOthers), leftOut: leftOut, probes: found)
+            namespaces: layouts, openLinkDomains: indexing.open(linkDomains.open),
+            unfollowedLinkDomains: leftOut.isEmpty ? [] : indexing.open(linkDomains.toOthers), leftOut: leftOut, probes: found)
         return read
     }
 

@@ -10,16 +10,16 @@ package struct NamespaceIndexing: Sendable {
 
     package init(hasKernelLog: Bool) { self.hasKernelLog = hasKernelLog }
 
-    private var media: [Medium] { hasKernelLog ? [.nflog, .kernelLog] : [.nflog] }
+    private var channels: [EventChannel] { hasKernelLog ? [.nflog, .kernelLog] : [.nflog] }
 
     /// Distance between the link domains of the two channels.
     private static let linkDomainOffset: UInt32 = 1 << 28
 
     /// The number of the namespace at `place` for NFLOG.
-    package func index(of place: Int) -> Int { place * media.count }
+    package func index(of place: Int) -> Int { place * channels.count }
 
     /// All numbers of the namespace that has `index` for NFLOG.
-    package func indices(of index: Int) -> [Int] { media.indices.map { index + $0 } }
+    package func indices(of index: Int) -> [Int] { channels.indices.map { index + $0 } }
 
     /// The number for the rules of `target`; `nil` where nobody listens to them.
     package func index(of place: Int, _ target: ProbeRule.Target) -> Int? {
@@ -31,13 +31,13 @@ package struct NamespaceIndexing: Sendable {
 
     /// A namespace's entries in the layout, in the order of their numbers.
     package func layouts(name: String, inode: UInt64) -> [NamespaceLayout] {
-        media.map { NamespaceLayout(name: name, inode: inode, medium: $0) }
+        channels.map { NamespaceLayout(name: name, inode: inode, channel: $0) }
     }
 
-    /// The interfaces of the entry at `index`; link domains of the two media never meet.
+    /// The interfaces of the entry at `index`; link domains of the two channels never meet.
     package func interfaces(_ byPlace: [[UInt32: Interface]], of index: Int) -> [UInt32: Interface] {
-        let interfaces = byPlace[index / media.count]
-        guard media[index % media.count] == .kernelLog else { return interfaces }
+        let interfaces = byPlace[index / channels.count]
+        guard channels[index % channels.count] == .kernelLog else { return interfaces }
         return interfaces.mapValues {
             var interface = $0
             if interface.linkDomain != 0 { interface.linkDomain += Self.linkDomainOffset }

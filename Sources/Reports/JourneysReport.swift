@@ -128,7 +128,7 @@ extension TraceContext {
         let site = dropSite(of: journey)
         return JourneyReport(
             carries: describe(journey.carries, journey: nil), carriedBy: describe(journey.carriedBy, journey: nil),
-            id: journeyID(journey), outcome: journey.outcome.name, reason: journey.doubt.explanation,
+            id: journeyID(journey), outcome: journey.outcome.name, reason: journey.incompleteReason?.explanation,
             droppedBetween: site.map(describe), decidedBy: decidedBy(site),
             ambiguous: journey.isAmbiguous, direction: record.direction.name,
             firstSeen: Timestamp.text(journey.firstSeen), lastSeen: Timestamp.text(journey.lastSeen),

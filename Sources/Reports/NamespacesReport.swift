@@ -60,7 +60,7 @@ extension TraceSnapshot {
         NamespacesReport(
             namespaces: layout.namespaces.enumerated().filter { !$0.element.isGone }.map { index, namespace in
                 NamespacesReport.Entry(
-                    name: namespace.name, inode: namespace.inode, medium: namespace.medium.rawValue,
+                    name: namespace.name, inode: namespace.inode, medium: namespace.channel.rawValue,
                     probes: layout.probes.indices.count { layout.probes[$0].namespace == index && layout.isInForce[$0] },
                     tracksConnections: namespace.tracksConnections,
                     interfaces: namespace.interfaces.sorted { $0.key < $1.key }.map { number, interface in

@@ -114,8 +114,8 @@ extension TraceSnapshot {
         for (number, count) in paths.protocols(index) { protocols[TransportProtocol.name(number), default: 0] += count }
         return PathReport(
             id: pathID(index), packets: counts.packets, bytes: counts.bytes, firstSeen: Timestamp.text(counts.firstSeen),
-            lastSeen: Timestamp.text(counts.lastSeen), medium: path.medium(in: context).rawValue, outcome: path.outcome.name,
-            reason: path.doubt.explanation,
+            lastSeen: Timestamp.text(counts.lastSeen), medium: path.channel(in: context).rawValue, outcome: path.outcome.name,
+            reason: path.incompleteReason?.explanation,
             droppedBetween: site.map(context.describe), decidedBy: context.decidedBy(site),
             direction: counts.replies == 0 ? "original" : counts.originals == 0 ? "reply" : "both",
             ambiguous: counts.ambiguous, protocols: protocols, steps: steps.map(context.describe), translations: translations,

@@ -67,11 +67,12 @@ extension TraceSnapshot {
         var originated: [Int: UInt64] = [:]
         var answered: [Int: UInt64] = [:]
         var looped: [Int: UInt64] = [:]
-        for number in paths.indices where paths[number].doubt != .stepsMissing && paths[number].doubt != .eventsLost {
+        for number in paths.indices
+        where paths[number].incompleteReason != .stepsMissing && paths[number].incompleteReason != .eventsLost {
             let path = paths[number]
             let counts = paths.counts(number)
             // A line of the kernel log whose prefix several rules have.
-            if counts.ambiguous == counts.packets, path.medium(in: context) == .kernelLog { continue }
+            if counts.ambiguous == counts.packets, path.channel(in: context) == .kernelLog { continue }
             for (index, route) in path.routes.enumerated() {
                 let steps = routes.steps(of: route)
                 guard let first = steps.first, let last = steps.last else { continue }
@@ -121,7 +122,7 @@ extension TraceSnapshot {
             }
             roles.append(
                 PrecedenceReport.Role(
-                    role: role, netns: name, medium: layout.namespaces[namespace].medium.rawValue, orders: orders))
+                    role: role, netns: name, medium: layout.namespaces[namespace].channel.rawValue, orders: orders))
         }
         return PrecedenceReport(
             generatedAt: Timestamp.text(generatedAt), completeness: completeness, roles: roles, conflicts: conflicts,
@@ -210,7 +211,7 @@ extension TraceSnapshot {
             let probes = layout.probes.indices.filter { layout.probes[$0].namespace == index && layout.isInForce[$0] }
             guard !probes.isEmpty else {
                 // Most namespaces have no LOG rule, and nothing is missing then.
-                if namespace.medium == .kernelLog { continue }
+                if namespace.channel == .kernelLog { continue }
                 notes.append("\(namespace.name): no rules in force there report, so nothing of it is known")
                 continue
             }

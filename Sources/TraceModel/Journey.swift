@@ -28,11 +28,9 @@ public enum Outcome: UInt8, Sendable, Hashable, CaseIterable {
 }
 
 /// Why a journey is `incomplete`.
-public enum Doubt: UInt8, Sendable, Hashable, CaseIterable {
-    /// None: the outcome is known.
-    case none
+public enum IncompleteReason: UInt8, Sendable, Hashable, CaseIterable {
     /// Events of a namespace on its way were lost while it was under way.
-    case eventsLost
+    case eventsLost = 1
     /// It was seen at a probe without having been seen at one that it must have passed before.
     case stepsMissing
     /// No probe stands where its end would be decided.
@@ -54,10 +52,9 @@ public enum Doubt: UInt8, Sendable, Hashable, CaseIterable {
     /// A flowtable of nf_tables may have carried it past all chains.
     case offloaded
 
-    /// A sentence for a person; `nil` for `none`.
-    public var explanation: String? {
+    /// A sentence for a person.
+    public var explanation: String {
         switch self {
-        case .none: nil
         case .eventsLost: "events were lost while the packet was under way"
         case .stepsMissing: "the packet was not seen at a probe that it must have passed before"
         case .probesMissing: "no probe stands where the packet's end would be decided"
@@ -135,7 +132,7 @@ public struct Journey: Sendable {
     /// First to last; never empty in a journey that is handed out.
     public var legs: [JourneyLeg]
     public var outcome: Outcome
-    public var doubt: Doubt
+    public var incompleteReason: IncompleteReason?
     /// More than one packet could have caused some of its events.
     public var isAmbiguous: Bool
     /// For `dropped`: the probes of which the packet should have reached one next.
@@ -156,7 +153,7 @@ public struct Journey: Sendable {
         serial = 0
         legs = []
         outcome = .open
-        doubt = .none
+        incompleteReason = nil
         isAmbiguous = false
         expected = []
         firstSeen = 0

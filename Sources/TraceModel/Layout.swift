@@ -132,7 +132,7 @@ public struct LeftOutNamespace: Codable, Sendable, Hashable {
 
 /// How a namespace's packets are reported. Each way is a namespace of its own to the correlator, since the kernel log says
 /// less of a packet than NFLOG does, and each has its own rules.
-public enum Medium: String, Sendable, Hashable, Codable {
+public enum EventChannel: String, Sendable, Hashable, Codable {
     case nflog
     case kernelLog = "log"
 }
@@ -148,7 +148,7 @@ public struct NamespaceLayout: Sendable, Equatable {
     public var tracksConnections: Bool?
     /// Built-in chains that may decide a packet's fate.
     public var decidingChains: Set<BuiltInChain>
-    public var medium: Medium
+    public var channel: EventChannel
     /// `nil`: not known.
     public var facts: NamespaceFacts?
     /// Whether the machine has no such namespace any more; its paths stay.
@@ -159,9 +159,9 @@ public struct NamespaceLayout: Sendable, Equatable {
 
     public init(
         name: String, inode: UInt64, interfaces: [UInt32: Interface] = [:], tracksConnections: Bool? = nil,
-        decidingChains: Set<BuiltInChain> = [], medium: Medium = .nflog
+        decidingChains: Set<BuiltInChain> = [], channel: EventChannel = .nflog
     ) {
-        self.medium = medium
+        self.channel = channel
         self.decidingChains = decidingChains
         self.name = name
         self.inode = inode

@@ -89,7 +89,9 @@ struct AnalysisRun {
                 result.otherLines > 0
                     ? "no line was written by a LOG or TRACE rule" : "no packet of NFLOG's and no line of LOG's was found")
         }
-        let isUndecided = result.snapshot.paths.indices.contains { result.snapshot.paths[$0].doubt == .probesMissing }
+        let isUndecided = result.snapshot.paths.indices.contains {
+            result.snapshot.paths[$0].incompleteReason == .probesMissing
+        }
         if isUndecided, !hasRules {
             Terminal.note(
                 "How journeys ended cannot be told without the rules that were in force: give what iptables-save printed "

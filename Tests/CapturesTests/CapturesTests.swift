@@ -11,7 +11,7 @@ let layout: Layout = {
                 name: "host", inode: 7, interfaces: [2: Interface(name: "eth0", linkDomain: 3, mtu: 1500)],
                 tracksConnections: true,
                 decidingChains: [BuiltInChain(family: .ipv6, table: .filter, hook: .input, backend: .legacy)]),
-            NamespaceLayout(name: "guest", inode: 8, medium: .kernelLog),
+            NamespaceLayout(name: "guest", inode: 8, channel: .kernelLog),
         ], openLinkDomains: [3])
     layout.probes = [
         Probe(

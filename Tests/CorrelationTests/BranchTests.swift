@@ -94,7 +94,7 @@ private let permutations = [[0, 1, 2, 3], [1, 0, 3, 2], [3, 2, 1, 0], [2, 3, 0, 
         ]
         let events = world.events(2, Way.before, packet(sender, 0, group, 0), in: 2)
         let (collected, _) = correlate(world, events)
-        #expect(collected.journeys.map(\.doubt) == [.probesMissing])
+        #expect(collected.journeys.map(\.incompleteReason) == [.probesMissing])
     }
 
     @Test("a chain that has to see it next decides as for any packet")
@@ -179,6 +179,6 @@ private let permutations = [[0, 1, 2, 3], [1, 0, 3, 2], [3, 2, 1, 0], [2, 3, 0, 
         let report = packet(sender, 0, group, 0)
         let events = (0..<2).flatMap { _ in world.events(1, Way.before + Way.through, report, in: 2, out: 2) }
         let (collected, _) = correlate(world, events)
-        #expect(collected.journeys.count == 2 && collected.journeys.allSatisfy { $0.doubt == .none })
+        #expect(collected.journeys.count == 2 && collected.journeys.allSatisfy { $0.incompleteReason == .none })
     }
 }

@@ -178,7 +178,7 @@ private struct Turns: ~Copyable {
         turns.receive(world.events(guest, Way.out, packet(client, 1000, server, 53), out: 2))
         turns.correlator.noteLoss(namespace: host)
         turns.finish()
-        #expect(turns.collected.journeys.map(\.doubt) == [.eventsLost])
+        #expect(turns.collected.journeys.map(\.incompleteReason) == [.eventsLost])
     }
 
     /// Identical datagrams, from as many ports, from as many addresses, and of as many of either as begin alike in all tables.

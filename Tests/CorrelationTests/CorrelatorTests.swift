@@ -188,7 +188,7 @@ private let server: UInt32 = 0x0808_0808
         correlator.noteLoss(namespace: host)
         correlator.advance(to: 3_000_000, into: &collected)
         #expect(collected.journeys.map(\.outcome) == [.incomplete])
-        #expect(collected.journeys.map(\.doubt) == [.eventsLost])
+        #expect(collected.journeys.map(\.incompleteReason) == [.eventsLost])
     }
 
     @Test func aStepThatIsMissingMakesAJourneyIncomplete() {
@@ -196,7 +196,7 @@ private let server: UInt32 = 0x0808_0808
         let places = ["raw/PREROUTING", "mangle/INPUT", "filter/INPUT", "security/INPUT"]
         let (collected, _) = correlate(world, world.events(host, places, packet(server, 1, outside, 2), in: 3))
         #expect(collected.journeys.map(\.outcome) == [.incomplete])
-        #expect(collected.journeys.map(\.doubt) == [.stepsMissing])
+        #expect(collected.journeys.map(\.incompleteReason) == [.stepsMissing])
     }
 
     @Test func aPacketWhoseBeginningWasNotSeenIsIncomplete() {
@@ -205,7 +205,7 @@ private let server: UInt32 = 0x0808_0808
         let (collected, _) = correlate(
             world, world.events(host, Way.before + Way.through, packet(client, 1, server, 2), in: 2, out: 3))
         #expect(collected.journeys.map(\.outcome) == [.incomplete])
-        #expect(collected.journeys.map(\.doubt) == [.stepsMissing])
+        #expect(collected.journeys.map(\.incompleteReason) == [.stepsMissing])
     }
 
     @Test func aFragmentThatIsNotSeenAgainWasPutTogetherRatherThanDropped() {
@@ -213,7 +213,7 @@ private let server: UInt32 = 0x0808_0808
         var fragment = packet(server, 0, outside, 0)
         fragment.isFragment = true
         let (collected, _) = correlate(world, world.events(host, Way.before, fragment, in: 3))
-        #expect(collected.journeys.map(\.doubt) == [.refragmented])
+        #expect(collected.journeys.map(\.incompleteReason) == [.refragmented])
     }
 
     @Test func aPacketThatIsTooLargeForTheNextLinkArrivesInAnotherShape() {
@@ -221,7 +221,7 @@ private let server: UInt32 = 0x0808_0808
         var large = packet(client, 1000, server, 53)
         large.length = 3000
         let (collected, _) = correlate(world, world.events(guest, Way.out, large, out: 2))
-        #expect(collected.journeys.map(\.doubt) == [.refragmented])
+        #expect(collected.journeys.map(\.incompleteReason) == [.refragmented])
     }
 
     @Test func whatIsUnderWayAtTheEndIsNotCalledDropped() {
@@ -247,7 +247,7 @@ private let server: UInt32 = 0x0808_0808
             BuiltInChain(family: .ipv4, table: .filter, hook: .input, backend: .nft)
         ]
         let (firewalled, _) = correlate(world, events)
-        #expect(firewalled.journeys.map(\.doubt) == [.probesMissing])
+        #expect(firewalled.journeys.map(\.incompleteReason) == [.probesMissing])
     }
 
     @Test func whereNoProbeWouldTellItIsIncompleteRatherThanDropped() {
@@ -256,7 +256,7 @@ private let server: UInt32 = 0x0808_0808
         world.layout.openLinkDomains = [1]
         let (collected, _) = correlate(world, world.events(host, ["raw/PREROUTING"], packet(server, 1, client, 2), in: 1))
         #expect(collected.journeys.map(\.outcome) == [.incomplete])
-        #expect(collected.journeys.map(\.doubt) == [.probesMissing])
+        #expect(collected.journeys.map(\.incompleteReason) == [.probesMissing])
     }
 
     @Test func aMatchOnAnAddressProvesNothingBehindItsTranslation() {
@@ -267,7 +267,7 @@ private let server: UInt32 = 0x0808_0808
         world.layout.openLinkDomains = [1]
         let (collected, _) = correlate(world, world.events(host, Way.before, packet(server, 1, outside, 2), in: 1))
         #expect(collected.journeys.map(\.outcome) == [.incomplete])
-        #expect(collected.journeys.map(\.doubt) == [.probesFiltered])
+        #expect(collected.journeys.map(\.incompleteReason) == [.probesFiltered])
     }
 
     @Test func aMatchThatThePacketIsNotKnownToMeetIsNotExpectedOfIt() {
@@ -296,7 +296,7 @@ private let server: UInt32 = 0x0808_0808
             }
         }
         correlator.advance(to: 3_000_000, into: &collected)
-        #expect(collected.journeys.map(\.doubt) == [.layoutChanged])
+        #expect(collected.journeys.map(\.incompleteReason) == [.layoutChanged])
     }
 }
 
@@ -324,7 +324,7 @@ private let server: UInt32 = 0x0808_0808
         let certain = collected.journeys.filter { !$0.isAmbiguous }
         #expect(
             certain.isEmpty,
-            "\(collected.journeys.count) \(certain.prefix(3).map { "\($0.serial) \($0.outcome) \($0.doubt) \($0.legs.count)" })"
+            "\(collected.journeys.count) \(certain.prefix(3).map { "\($0.serial) \($0.outcome) \($0.incompleteReason.map { "\($0)" } ?? "none") \($0.legs.count)" })"
         )
     }
 
@@ -400,7 +400,7 @@ private let server: UInt32 = 0x0808_0808
             #expect(correlator.liveJourneys <= 10)
         }
         #expect(correlator.counters.evicted == 90)
-        #expect(collected.journeys.allSatisfy { $0.outcome == .incomplete && $0.doubt == .evicted })
+        #expect(collected.journeys.allSatisfy { $0.outcome == .incomplete && $0.incompleteReason == .evicted })
     }
 
     @Test func anyOrderOfEventsEndsWithEveryEventInOneJourney() {

@@ -89,7 +89,8 @@ private let permutations = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1
         whole.length = 3028
         let (collected, _) = correlate(
             world, world.events(0, ["mangle/INPUT", "filter/INPUT", "security/INPUT"], whole, in: 2))
-        #expect(collected.journeys.map(\.outcome) == [.incomplete] && collected.journeys.map(\.doubt) == [.refragmented])
+        #expect(
+            collected.journeys.map(\.outcome) == [.incomplete] && collected.journeys.map(\.incompleteReason) == [.refragmented])
     }
 
     @Test(
@@ -134,6 +135,6 @@ private let permutations = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1
         let events = world.events(guest, Way.out, packet(1, 1000, 2, 53), out: 2)
         let journey = correlate(world, events).0.journeys.first
         #expect(journey?.outcome == (mayBypass ? .incomplete : .dropped))
-        #expect(journey?.doubt == (mayBypass ? .offloaded : Doubt.none))
+        #expect(journey?.incompleteReason == (mayBypass ? .offloaded : nil))
     }
 }

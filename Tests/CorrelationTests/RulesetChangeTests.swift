@@ -113,7 +113,7 @@ import TraceModel
             correlator.advance(to: moment, into: &collected)
             moment += 10_000
         }
-        #expect(collected.journeys.map(\.doubt) == [.layoutChanged, .none, .layoutChanged])
+        #expect(collected.journeys.map(\.incompleteReason) == [.layoutChanged, .none, .layoutChanged])
         #expect(collected.journeys.map(\.outcome) == [.incomplete, .dropped, .incomplete])
     }
 

@@ -12,7 +12,7 @@ import TraceModel
         let (collected, _) = correlate(
             world,
             world.events(index, way, packet(client, 1000, server, 53), in: 2, out: sender == "guest" ? 2 : 3))
-        return collected.journeys.map { "\($0.outcome) \($0.doubt)" }
+        return collected.journeys.map { "\($0.outcome) \($0.incompleteReason.map { "\($0)" } ?? "none")" }
     }
 
     private static let client: UInt32 = 0xAC10_0002

@@ -20,8 +20,8 @@ private struct Fixture: ~Copyable {
             namespaces: [
                 NamespaceLayout(name: "host", inode: 1),
                 NamespaceLayout(
-                    name: "host", inode: 1, interfaces: [7: Interface(name: "eth0", linkDomain: 1)], medium: .kernelLog),
-                NamespaceLayout(name: "guest", inode: 2, medium: .kernelLog),
+                    name: "host", inode: 1, interfaces: [7: Interface(name: "eth0", linkDomain: 1)], channel: .kernelLog),
+                NamespaceLayout(name: "guest", inode: 2, channel: .kernelLog),
             ],
             openLinkDomains: [],
             probes: [

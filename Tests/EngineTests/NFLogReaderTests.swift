@@ -76,11 +76,11 @@ private struct Fixture: ~Copyable {
         let registry = LayoutRegistry(.offline)
         var known: Set<Int> = []
         for number in 0..<LayoutRegistry.mostNamespaces {
-            if let index = registry.namespace(named: "n\(number)", medium: .nflog) { known.insert(index) }
+            if let index = registry.namespace(named: "n\(number)", channel: .nflog) { known.insert(index) }
         }
         #expect(known.count == LayoutRegistry.mostNamespaces)
-        #expect(registry.namespace(named: "one more", medium: .nflog) == nil)
-        #expect(registry.namespace(named: "n7", medium: .nflog) == 7)
+        #expect(registry.namespace(named: "one more", channel: .nflog) == nil)
+        #expect(registry.namespace(named: "n7", channel: .nflog) == 7)
         #expect(registry.place(logPrefix: "MORE_FILTER_INPUT ", family: .ipv4, hooks: [.input]).isEmpty)
     }
 

@@ -248,7 +248,7 @@ struct CaptureTaker: ~Copyable {
                 section.run = layout.run
                 namespaces = Dictionary(
                     zip(layout.layout.namespaces, places).compactMap { known, place in
-                        known.medium == .nflog ? place.map { (known.name, $0) } : nil
+                        known.channel == .nflog ? place.map { (known.name, $0) } : nil
                     },
                     uniquingKeysWith: { $1 })
                 // Interfaces that had no packet under an earlier layout may belong elsewhere now.

@@ -138,7 +138,7 @@ struct AnalysisState: ~Copyable {
     /// - Parameter index: the namespace's, where a recording has named it.
     /// - Returns: `nil` for a namespace more than there is room for.
     mutating func reader(named name: String, index: Int?) -> Int? {
-        guard let index = index ?? registry.namespace(named: name, medium: .nflog) else { return nil }
+        guard let index = index ?? registry.namespace(named: name, channel: .nflog) else { return nil }
         while readers.count <= index {
             readers.append(ProbeResolver(namespace: readers.count, registry: registry))
         }
@@ -175,11 +175,11 @@ struct AnalysisState: ~Copyable {
         layoutChanged()
     }
 
-    /// The interfaces of all namespaces; the media's never meet.
-    mutating func learn(_ links: OfflineLinks, _ media: [Medium]) {
+    /// The interfaces of all namespaces; those of two channels never meet.
+    mutating func learn(_ links: OfflineLinks, _ channels: [EventChannel]) {
         guard !links.links.isEmpty else { return }
-        for (number, medium) in media.enumerated() {
-            _ = registry.adopt(links.layout(medium), linkDomainOffset: Self.firstFileLinkDomain + UInt32(number) << 27)
+        for (number, channel) in channels.enumerated() {
+            _ = registry.adopt(links.layout(channel), linkDomainOffset: Self.firstFileLinkDomain + UInt32(number) << 27)
         }
         layoutChanged()
     }
@@ -189,7 +189,7 @@ struct AnalysisState: ~Copyable {
         for (name, page) in rules.pages.sorted(by: { $0.key < $1.key }) {
             let probes = page.probes(.log, group: nil)
             guard !probes.isEmpty else { continue }
-            guard let namespace = registry.namespace(named: name, medium: .kernelLog) else { continue }
+            guard let namespace = registry.namespace(named: name, channel: .kernelLog) else { continue }
             registry.add(
                 Self.moved(probes, to: namespace), tracksConnections: page.survey.tracksConnections,
                 decidingChains: page.survey.decidingChains, facts: page.survey.facts, namespace: namespace)
@@ -257,7 +257,7 @@ struct AnalysisState: ~Copyable {
     /// Notes missing records in every namespace that reports by NFLOG.
     mutating func noteMissing(until time: Int64) {
         let namespaces = registry.current.layout.namespaces
-        for index in namespaces.indices where namespaces[index].medium == .nflog { noteMissing(in: index, until: time) }
+        for index in namespaces.indices where namespaces[index].channel == .nflog { noteMissing(in: index, until: time) }
     }
 
     /// The layout of a recording may have changed, which is not known: its probes prove nothing by their silence until the next.

@@ -122,8 +122,8 @@ public struct OfflineLinks: Sendable {
             ))
     }
 
-    /// The namespaces with their interfaces, as one medium's layout.
-    func layout(_ medium: Medium) -> Layout {
+    /// The namespaces with their interfaces, as one channel's layout.
+    func layout(_ channel: EventChannel) -> Layout {
         var readings: [LinkGraph.Reading] = []
         for (index, page) in links.enumerated() {
             var reading = LinkGraph.Reading()
@@ -137,7 +137,7 @@ public struct OfflineLinks: Sendable {
         var layout = Layout(openLinkDomains: linkDomains.open)
         for (index, page) in links.enumerated() {
             layout.namespaces.append(
-                NamespaceLayout(name: page.namespace, inode: 0, interfaces: linkDomains.interfaces[index], medium: medium))
+                NamespaceLayout(name: page.namespace, inode: 0, interfaces: linkDomains.interfaces[index], channel: channel))
         }
         return layout
     }

@@ -26,7 +26,7 @@ struct RuleTraceReader {
         at probe: (_ namespace: Int) -> Probe
     ) {
         counters.events += 1
-        guard let namespace = registry.namespace(named: "host", medium: .nflog),
+        guard let namespace = registry.namespace(named: "host", channel: .nflog),
             let number = registry.number(of: probe(namespace))
         else {
             counters.unplaced += 1

@@ -35,7 +35,7 @@ extension Collector {
         var troubles: [String] = []
         let layout = currentLayout
         if !layout.leftOut.isEmpty { troubles.append(LeftOut.text(layout.leftOut)) }
-        let unread = layout.namespaces.filter { $0.medium == .nflog && $0.unread != nil }
+        let unread = layout.namespaces.filter { $0.channel == .nflog && $0.unread != nil }
         if let first = unread.first {
             let others = unread.count > 1 ? " and \(unread.count - 1) more" : ""
             troubles.append("cannot read the rules or interfaces of \(first.name.printable)\(others): \(first.unread ?? "")")

@@ -58,7 +58,7 @@ public final class Collector: Sendable {
     private let exchange: SnapshotExchange
     private let survey: HostScanner
     private let ruleset = RulesetWatch(clock: EventLoop.clock)
-    private let media: NamespaceIndexing
+    private let indexing: NamespaceIndexing
     private let parser: PacketParser
     /// Identifies this run.
     private let run = UInt64.random(in: 1...UInt64.max)
@@ -92,8 +92,8 @@ public final class Collector: Sendable {
             mailbox.send(.snapshotWanted)
         }
         parser = PacketParser(seed: UInt64.random(in: 0...UInt64.max))
-        media = NamespaceIndexing(hasKernelLog: options.followsKernelLog)
-        survey = try await HostScanner(group: options.group, media: media)
+        indexing = NamespaceIndexing(hasKernelLog: options.followsKernelLog)
+        survey = try await HostScanner(group: options.group, indexing: indexing)
         var places: [FollowedNamespace] = []
         var sources: [NamespaceSource] = []
         var leftOut = LeftOut()
@@ -104,12 +104,13 @@ public final class Collector: Sendable {
                 let place = try Self.place(namespace)
                 sources.append(
                     try NamespaceSource(
-                        namespace, index: media.index(of: places.count), group: options.group, snapLength: options.snapLength,
+                        namespace, index: indexing.index(of: places.count), group: options.group,
+                        snapLength: options.snapLength,
                         parser: parser,
                         registry: registry))
                 // Takes a socket too, so before room is sought for the next namespace.
                 let index = places.count
-                ruleset.add(namespace, key: index, indices: media.indices(of: media.index(of: index)))
+                ruleset.add(namespace, key: index, indices: indexing.indices(of: indexing.index(of: index)))
                 places.append(place)
             } catch {
                 guard options.selectors == [.all], namespace.name != "host", Self.mayBeLeftOut(error) else { throw error }
@@ -151,7 +152,7 @@ public final class Collector: Sendable {
         let own = try NamespaceDirectory.host().inode
         let ownEndpoint = options.ownPort.flatMap { port in
             sources.first { $0.namespace.inode == own }.map {
-                TraceAggregate.OwnEndpoint(namespaces: media.indices(of: $0.index), port: port)
+                TraceAggregate.OwnEndpoint(namespaces: indexing.indices(of: $0.index), port: port)
             }
         }
         let recorder = options.recorder
@@ -261,7 +262,7 @@ public final class Collector: Sendable {
             for (index, place) in state.withLock({ $0.places }).enumerated() {
                 guard let namespace = place.namespace else { continue }
                 let runs = journals.runsBeingRemoved(from: namespace)
-                for layout in media.indices(of: media.index(of: index)) {
+                for layout in indexing.indices(of: indexing.index(of: index)) {
                     registry.markUnreliable(runs: runs, namespace: layout)
                 }
             }
@@ -286,7 +287,7 @@ public final class Collector: Sendable {
     }
 
     private func watchRules(of namespace: NetworkNamespace, at index: Int) {
-        ruleset.add(namespace, key: index, indices: media.indices(of: media.index(of: index)))
+        ruleset.add(namespace, key: index, indices: indexing.indices(of: indexing.index(of: index)))
     }
 
     /// Surveys the rules of namespaces where they have changed, some at a time.
@@ -314,7 +315,7 @@ public final class Collector: Sendable {
             state.places.indices.filter { state.places[$0].isNew && read.contains($0) }.compactMap {
                 index -> NetworkNamespace? in
                 state.places[index].isNew = false
-                let own = Set(media.indices(of: media.index(of: index)))
+                let own = Set(indexing.indices(of: indexing.index(of: index)))
                 let isProbed = layout.probes.indices.contains {
                     layout.isInForce[$0] && own.contains(layout.probes[$0].namespace)
                 }
@@ -405,7 +406,7 @@ public final class Collector: Sendable {
                 namespace = try entry.open()
                 place = try Self.place(namespace)
                 source = try NamespaceSource(
-                    namespace, index: media.index(of: index), group: options.group, snapLength: options.snapLength,
+                    namespace, index: indexing.index(of: index), group: options.group, snapLength: options.snapLength,
                     parser: parser, registry: registry)
             } catch let error as NamespaceError where error.isAbsence {
                 continue
@@ -422,7 +423,7 @@ public final class Collector: Sendable {
             }
             watchRules(of: namespace, at: index)
             // Before the first event of it can come.
-            for layout in media.layouts(name: namespace.name, inode: namespace.inode) { registry.add(layout) }
+            for layout in indexing.layouts(name: namespace.name, inode: namespace.inode) { registry.add(layout) }
             logger.info("namespace \(namespace.name) has appeared: it is followed")
             mailbox.send(.layoutChanged)
             mailbox.send(.add(LoopMessage.Handover(source: source)))
@@ -452,7 +453,7 @@ public final class Collector: Sendable {
         for (index, name) in gone {
             ruleset.remove(key: index)
             logger.warning("namespace \(name) has vanished: no longer traced")
-            mailbox.send(.remove(media.index(of: index)))
+            mailbox.send(.remove(indexing.index(of: index)))
         }
         return !gone.isEmpty
     }

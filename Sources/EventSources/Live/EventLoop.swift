@@ -89,30 +89,31 @@ struct EventLoop: ~Copyable {
     consuming func runUntilStopped() {
         takeLayout()
         var buffer = [UInt8](repeating: 0, count: 1 << 18)
-        var descriptors: [pollfd] = []
+        var polled = PollSet()
+        var inputs: [(events: PollSet.Entry, conntrack: PollSet.Entry)] = []
         while !isStopping {
-            descriptors.removeAll(keepingCapacity: true)
-            descriptors.append(pollfd(fd: mailbox.descriptor, events: Int16(POLLIN), revents: 0))
+            polled.removeAll()
+            inputs.removeAll(keepingCapacity: true)
+            let mail = polled.add(mailbox.descriptor)
             for source in sources {
-                descriptors.append(pollfd(fd: source.log.descriptor, events: Int16(POLLIN), revents: 0))
-                descriptors.append(
-                    pollfd(fd: source.conntrack?.socket.descriptor ?? -1, events: Int16(POLLIN), revents: 0))
+                let events = polled.add(source.log.descriptor)
+                inputs.append((events, polled.add(source.conntrack?.socket.descriptor)))
             }
-            descriptors.append(pollfd(fd: kernelLog?.descriptor ?? -1, events: Int16(POLLIN), revents: 0))
-            descriptors.append(pollfd(fd: ruleset.descriptor, events: Int16(POLLIN), revents: 0))
+            let log = polled.add(kernelLog?.descriptor)
+            let rulesetNews = polled.add(ruleset.descriptor)
             // While journeys are under way their ends are looked for, else there is nothing to do until something comes.
             let timeout: Int32 = engine.correlator.liveJourneys > 0 || ruleset.isBusy ? 10 : 1000
             // This thread may be kept from running at any point. A socket that is not readable had nothing before poll
             // was called; what came into one that is drained before its drain began is in.
-            gather(&descriptors)
+            if gathersEvents { polled.waitForFirst(milliseconds: Self.gathering) }
             let asked = Self.clock()
-            _ = unsafe poll(&descriptors, nfds_t(descriptors.count), timeout)
+            polled.wait(milliseconds: timeout)
             let begun = Self.clock()
             engine.correlator.receive(at: begun)
-            for (position, source) in sources.enumerated() {
-                if descriptors[position * 2 + 2].revents != 0 { drainConntrack(source, &buffer) }
-                source.hasReceived = descriptors[position * 2 + 1].revents != 0
-                if descriptors[position * 2 + 1].revents == 0 {
+            for (source, input) in zip(sources, inputs) {
+                if polled.isReady(input.conntrack) { drainConntrack(source, &buffer) }
+                source.hasReceived = polled.isReady(input.events)
+                if !source.hasReceived {
                     source.drainedAt = asked
                     source.hasMore = false
                 } else if drain(source, &buffer, now: begun) {
@@ -122,27 +123,27 @@ struct EventLoop: ~Copyable {
                     source.hasMore = true
                 }
             }
-            if descriptors[descriptors.count - 2].revents != 0 { drainKernelLog(&buffer, now: begun) }
+            if polled.isReady(log) { drainKernelLog(&buffer, now: begun) }
             // A loss is known from the next sequence number, if there is one; the socket's own count knows it now. One that
             // had nothing was not full.
-            checkBuffers(now: begun) { descriptors[$0 * 2 + 1].revents != 0 }
+            checkBuffers(sources.filter(\.hasReceived), now: begun)
             // A journey may only be closed for want of events that were received everywhere.
             var complete = begun
             for source in sources { complete = min(complete, source.drainedAt) }
             let confirmed = confirmed.note(drained: complete)
             let rules = ruleset.turn(
-                isReadable: descriptors[descriptors.count - 1].revents != 0, asked: asked, now: begun, confirmed: confirmed)
+                isReadable: polled.isReady(rulesetNews), asked: asked, now: begun, confirmed: confirmed)
             for change in rules.changing { engine.correlator.noteRulesChanging(namespace: change.index, since: change.since) }
             engine.advance(to: complete, confirmed: min(confirmed, rules.known))
             take(rules)
             tap?.advance(to: min(complete, rules.known), isIdle: engine.correlator.liveJourneys == 0)
             tap?.handOver()
-            if descriptors[0].revents != 0 {
+            if polled.isReady(mail) {
                 for message in mailbox.receive() { handle(message) }
             }
         }
         receiveTheRest(&buffer)
-        checkBuffers(now: Self.clock()) { _ in true }
+        checkBuffers(sources, now: Self.clock())
         let now = Self.clock()
         for change in ruleset.turn(isReadable: true, asked: now, now: now, confirmed: .min).changing {
             engine.correlator.noteRulesChanging(namespace: change.index, since: change.since)
@@ -155,11 +156,7 @@ struct EventLoop: ~Copyable {
 
     /// Waits a little after a turn that received something, for more to come: waking up costs more than a delivery does, since
     /// nothing of ours is in the processor's caches then. Who asks for a snapshot is heard meanwhile.
-    private mutating func gather(_ descriptors: inout [pollfd]) {
-        let isBusy = sources.contains { $0.hasReceived } && !sources.contains { $0.hasMore }
-        guard isBusy else { return }
-        _ = unsafe poll(&descriptors, 1, Self.gathering)
-    }
+    private var gathersEvents: Bool { sources.contains { $0.hasReceived } && !sources.contains { $0.hasMore } }
 
     /// Milliseconds, fewer than the kernel itself gathers for (`NFLogSocket.Settings.flushTimeout`).
     private static let gathering: Int32 = 5
@@ -240,11 +237,11 @@ struct EventLoop: ~Copyable {
 
     /// Counts what did not fit into receive buffers, and follows fewer packets while they fill up.
     ///
-    /// - Parameter hasReceived: whether there was anything to receive from a source, by its position.
-    private mutating func checkBuffers(now: Int64, _ hasReceived: (Int) -> Bool) {
+    /// - Parameter sources: those from which there was something to receive: one that had nothing was not full.
+    private mutating func checkBuffers(_ sources: [NamespaceSource], now: Int64) {
         var fill = 0.0
         var hasDropped = false
-        for (position, source) in sources.enumerated() where hasReceived(position) {
+        for source in sources {
             let memory = source.log.memory
             fill = max(fill, Double(memory.used) / Double(max(1, memory.limit)))
             guard memory.drops != source.drops else { continue }
@@ -257,7 +254,7 @@ struct EventLoop: ~Copyable {
         guard thinning.note(fill: fill, hasDropped: hasDropped, now: now) else { return }
         notice.level.store(thinning.level, ordering: .relaxed)
         engine.correlator.isThinning = thinning.level > 0
-        for source in sources {
+        for source in self.sources {
             source.reader.thinning = thinning.level
             // An open journey is followed to its end, or from its beginning, by chance only.
             engine.correlator.noteLoss(namespace: source.index)

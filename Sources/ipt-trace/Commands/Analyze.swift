@@ -141,7 +141,7 @@ struct Analyze: AsyncParsableCommand {
             let probe = snapshot.layout.probes[index]
             let namespace = snapshot.layout.namespaces[probe.namespace]
             return ProbeRow(
-                netns: namespace.name, probe: probe, target: namespace.medium.rawValue,
+                netns: namespace.name, probe: probe, target: namespace.channel.rawValue,
                 state: snapshot.layout.isInForce[index] ? "recorded" : "gone")
         }
     }
