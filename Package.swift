@@ -36,7 +36,7 @@ let product: [Target] = [
 
     module("TraceModel", ["CLinux"]),
     module("WireFormat", ["TraceModel"]),
-    module("LinuxSupport", ["TraceModel", "WireFormat", "CMnl", "CLinux", subprocess, systemPackage]),
+    module("LinuxSupport", ["TraceModel", "WireFormat", "CMnl", "CLinux", subprocess, systemPackage, logging]),
     module("Captures", ["TraceModel", "WireFormat", "CLinux", "CZlib", "CZstd", deque]),
     module("Ruleset", ["TraceModel", "WireFormat", "LinuxSupport"]),
     module("Correlation", ["TraceModel", "CLinux", deque]),

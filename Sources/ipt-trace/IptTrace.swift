@@ -33,6 +33,7 @@ struct IptTrace: AsyncParsableCommand {
     static func main() async {
         // A script's shell starts what runs in the background with SIGINT ignored; whoever sends it means it.
         for number in [SIGINT, SIGTERM] { signal(number, SIG_DFL) }
+        Log.begin()
         do {
             // One for each namespace and several for its sockets are more than the 1,024 that a login mostly allows.
             DescriptorLimit.raise()
@@ -56,7 +57,7 @@ struct IptTrace: AsyncParsableCommand {
             // Help and the like are text of our own; a complaint may quote what was typed.
             if code.isSuccess { exit(withError: error) }
             let message = fullMessage(for: error)
-            if !message.isEmpty { Terminal.note(lines: message) }
+            if !message.isEmpty { Terminal.say(lines: message) }
             Foundation.exit(code.rawValue)
         }
     }

@@ -2,6 +2,7 @@ import Aggregation
 import ArgumentParser
 import Foundation
 import Glibc
+import Logging
 import Reports
 import TraceModel
 
@@ -31,7 +32,12 @@ enum Terminal {
         FileHandle.standardOutput.write(Data("\(text)\n".utf8))
     }
 
+    /// Writes what a person may want to know beside the result; nothing with `--quiet`.
     static func note(_ text: TerminalText) {
+        if Log.level <= .info { say(text) }
+    }
+
+    private static func say(_ text: TerminalText) {
         FileHandle.standardError.write(Data("\(text)\n".utf8))
     }
 
@@ -41,14 +47,15 @@ enum Terminal {
     }
 
     /// Writes a message that may have several lines, as those of other programs do.
-    static func note(lines text: String) { note(TerminalText(lines: text, isIndented: true)) }
+    static func say(lines text: String) { say(TerminalText(lines: text, isIndented: true)) }
 
-    static func complain(_ text: TerminalText) { note("ipt-trace: \(text)") }
+    static func complain(_ text: TerminalText) { say("ipt-trace: \(text)") }
 
-    static func complain(lines text: String) { note(lines: "ipt-trace: \(text)") }
+    static func complain(lines text: String) { say(lines: "ipt-trace: \(text)") }
 
     /// Shows how far something has come, in place of what was shown before; nothing, in the end.
     static func progress(_ text: TerminalText?) {
+        guard Log.level <= .info else { return }
         FileHandle.standardError.write(Data("\r\u{1B}[K\(text?.description ?? "")".utf8))
     }
 

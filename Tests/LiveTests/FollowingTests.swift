@@ -55,15 +55,11 @@ struct FollowingTests {
             }
             #expect(collector.output.contains("namespace short has vanished"), "\(collector.output)")
             try await Self.appear("next", collector, sandbox)
-            for _ in 0..<100 where try await Self.journals(sandbox).count != 3 {
-                try await Task.sleep(for: .milliseconds(50))
-            }
+            try await waiting { try await Self.journals(sandbox).count == 3 }
             #expect(try await Self.journals(sandbox).count == 3)
 
             await collector.stop(signal: signal)
-            for _ in 0..<200 where try await Self.journals(sandbox) != journals {
-                try await Task.sleep(for: .milliseconds(50))
-            }
+            try await waiting { try await Self.journals(sandbox) == journals }
             #expect(try await Self.journals(sandbox) == journals)
             for name in ["late", "next"] {
                 #expect(try await sandbox.rules(name).isEmpty)

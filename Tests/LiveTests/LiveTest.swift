@@ -102,6 +102,12 @@ extension Sandbox {
     }
 }
 
+/// Asks until `isSo` says yes, for half a minute at most. What has to be so is checked by who calls.
+func waiting(until isSo: () async throws -> Bool) async throws {
+    let end = ContinuousClock.now + .seconds(30)
+    while try await !isSo(), .now < end { try await Task.sleep(for: .milliseconds(50)) }
+}
+
 extension PathReport {
     /// `guest raw/OUTPUT`, …
     var places: [String] { steps.map { "\($0.netns) \($0.table)/\($0.chain)" } }

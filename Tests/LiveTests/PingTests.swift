@@ -209,7 +209,7 @@ struct PingTests {
             }
             #expect(demonstration.output.contains("serving http"))
             await demonstration.stop(signal: signal)
-            for _ in 0..<100 where try await !remains(of: sandbox).isEmpty { try await Task.sleep(for: .milliseconds(50)) }
+            try await waiting { try await remains(of: sandbox).isEmpty }
             #expect(try await remains(of: sandbox) == [])
         }
     }

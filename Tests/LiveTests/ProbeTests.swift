@@ -109,11 +109,11 @@ struct ProbeTests {
                 try await sandbox.sh("iptables-legacy -A INPUT -s 192.0.2.2 -j DROP")
                 try await sandbox.sh("iptables-nft -I INPUT 1 -s 192.0.2.3 -j ACCEPT")
                 // The rules are read again every five seconds.
-                for _ in 0..<100 where try await kinds().count < 2 { try await Task.sleep(for: .milliseconds(100)) }
+                try await waiting { try await kinds().count >= 2 }
                 #expect(try await kinds() == ["both-backends", "probe-covered"])
                 try await sandbox.sh("iptables-nft -F OUTPUT")
                 // An installation may take ten seconds before anything is missed.
-                for _ in 0..<200 where try await kinds().count < 3 { try await Task.sleep(for: .milliseconds(100)) }
+                try await waiting { try await kinds().count >= 3 }
                 #expect(try await kinds() == ["both-backends", "probe-covered", "probe-missing"])
             }
         }

@@ -127,9 +127,7 @@ struct TroubleTests {
                     try await Task.sleep(for: .milliseconds(50))
                 }
                 // A veth goes with its peer's namespace, once nobody holds that any more.
-                for _ in 0..<100 where try await sandbox.run(["ip", "link", "show", "here"]).isSuccess {
-                    try await Task.sleep(for: .milliseconds(50))
-                }
+                try await waiting { try await !sandbox.run(["ip", "link", "show", "here"]).isSuccess }
                 #expect(!(try await sandbox.run(["ip", "link", "show", "here"]).isSuccess))
             }
         }
@@ -179,7 +177,7 @@ struct TroubleTests {
             for _ in 0..<250 where !trace.output.contains("tracing with") { try await Task.sleep(for: .milliseconds(20)) }
             #expect(try await sandbox.rules().contains { $0.contains("ipt-trace:t") })
             await trace.stop(signal: SIGKILL)
-            for _ in 0..<100 where try await !sandbox.rules().isEmpty { try await Task.sleep(for: .milliseconds(50)) }
+            try await waiting { try await sandbox.rules().isEmpty }
             #expect(try await sandbox.rules().isEmpty)
         }
     }
@@ -200,6 +198,38 @@ struct TroubleTests {
             )
             #expect(trace.output.contains("icmp 127.0.0.1 → 127.0.0.1 echo reply 1  delivered to the sockets of host"))
             #expect(try await sandbox.rules() == before)
+        }
+    }
+
+    @Test func howMuchIsSaidIsChosen() async throws {
+        try await Sandbox.with { sandbox in
+            try await sandbox.sh("ip netns add guest")
+            let installed = try await sandbox.trace("install-probes", "--family", "ipv4", "-v")
+            #expect(
+                installed.isSuccess && installed.standardError.contains("in guest: exited(0)"), "\(installed.standardError)")
+            func collected(_ options: String...) async throws -> String {
+                let collector = try SandboxProcess([Live.program, "collect"] + options, in: sandbox)
+                try await waiting { try await sandbox.run(["curl", "-s", "http://127.0.0.1:9100/healthz"]).isSuccess }
+                try await sandbox.sh("ping -c 1 127.0.0.1")
+                try await Task.sleep(for: .seconds(1))
+                #expect(await collector.stop() == 0)
+                return collector.output
+            }
+            #expect(try await collected("--quiet").isEmpty)
+            let usual = try await collected()
+            #expect(
+                usual.contains("serving http") && usual.contains(" delivered)") && !usual.contains("debug:")
+                    && !usual.contains("trace:"))
+            let debug = try await collected("-v")
+            #expect(debug.contains("debug: the rules of guest, host have been read") && !debug.contains("trace:"), "\(debug)")
+            #expect(!debug.contains("echo request"), "only packets whose end is not known")
+            let trace = try await collected("--log-level", "trace")
+            #expect(trace.contains("trace: netlink, to bind NFLOG group 5: 72 bytes sent"), "\(trace)")
+            #expect(trace.contains("echo request 1  delivered to the sockets of host"))
+            // Errors are said whatever is chosen, and two choices are none.
+            let failed = try await sandbox.trace("install-probes", "--netns", "nowhere", "-q")
+            #expect(failed.exitCode == 1 && failed.standardError.contains("no network namespace named nowhere"))
+            #expect(try await sandbox.trace("probes", "-q", "-v").exitCode == 64)
         }
     }
 

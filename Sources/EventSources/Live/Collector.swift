@@ -300,6 +300,7 @@ public final class Collector: Sendable {
             let read = await survey.update(
                 registry, places, leftOut: leftOut, rulesOf: Set(surveys.map(\.key)), readsLinks: false, isChange: true)
             for survey in surveys { ruleset.end(survey, isRead: read.contains(survey.key)) }
+            logger.debug("the rules of \(read.map { places[$0].name }.sorted().joined(separator: ", ")) have been read")
             tellOfNew(read)
             mailbox.send(registry.current.layout.isSame(as: before) ? .rulesRead : .layoutChanged)
         }

@@ -1,6 +1,7 @@
 private import CLinux
 private import CMnl
 private import Glibc
+private import Logging
 public import WireFormat
 
 /// A netlink socket of the namespace in which it was opened, over libmnl. It stays in that namespace wherever the thread
@@ -83,6 +84,8 @@ public import WireFormat
         return Memory(used: info[0], limit: info[1], drops: info[8])
     }
 
+    private static let logger = Logger(label: "netlink")
+
     public func send(_ bytes: [UInt8]) throws(NetlinkError) {
         let sent = unsafe bytes.withUnsafeBytes { unsafe mnl_socket_sendto(socket, $0.baseAddress, $0.count) }
         guard sent == bytes.count else { throw .last("send a netlink message") }
@@ -100,7 +103,10 @@ public import WireFormat
         let count = unsafe buffer.withUnsafeMutableBytes {
             unsafe recv(descriptor, $0.baseAddress, $0.count, Int32(MSG_DONTWAIT))
         }
-        if count >= 0 { return .bytes(count) }
+        if count >= 0 {
+            Self.logger.trace("netlink: \(count) bytes received")
+            return .bytes(count)
+        }
         return errno == EAGAIN || errno == EINTR ? .nothing : .failed(errno)
     }
 
@@ -121,6 +127,7 @@ public import WireFormat
         _ request: [UInt8], operation: String,
         handle: (RawSpan, NetlinkMessage) throws(ParseError) -> Void = { (_: RawSpan, _: NetlinkMessage) in }
     ) throws(NetlinkError) {
+        Self.logger.trace("netlink, to \(operation): \(request.count) bytes sent")
         do {
             try send(request)
         } catch {

@@ -1,4 +1,5 @@
 private import Glibc
+private import Logging
 public import Subprocess
 private import SystemPackage
 private import TraceModel
@@ -31,23 +32,35 @@ public enum Tool {
         variables: [String: String] = [:]
     ) async throws -> Output {
         guard await isInstalled(name) else { throw NamespaceError.toolMissing(name) }
-        guard let namespace else { return try await launch([name] + arguments, input: input, variables: variables) }
+        guard let namespace else { return try await launch([name] + arguments, place: "", input: input, variables: variables) }
         guard await isInstalled("nsenter") else { throw NamespaceError.toolMissing("nsenter") }
         // Without the privilege this throws a typed error, where nsenter only prints one.
         try namespace.enter {}
         let descriptor = try namespace.opened()
         defer { withExtendedLifetime(descriptor) {} }
         let path = "/proc/\(getpid())/fd/\(descriptor.number)"
-        return try await launch(["nsenter", "--net=\(path)", "--", name] + arguments, input: input, variables: variables)
+        return try await launch(
+            ["nsenter", "--net=\(path)", "--", name] + arguments, place: " in \(namespace.name)", input: input,
+            variables: variables)
     }
 
-    private static func launch(_ command: [String], input: String, variables: [String: String]) async throws -> Output {
+    private static let logger = Logger(label: "programs")
+
+    private static func launch(
+        _ command: [String], place: String, input: String, variables: [String: String]
+    ) async throws -> Output {
         try await LaunchGate.pass("start \(command[0])") {
+            let begun = ContinuousClock.now
             let result = try await Subprocess.run(
                 executable(command[0]), arguments: Arguments(Array(command.dropFirst())),
                 environment: searchPath.updating(
                     Dictionary(uniqueKeysWithValues: variables.map { (Environment.Key(stringLiteral: $0.key), $0.value) })),
                 input: .string(input), output: .bytes(limit: outputLimit), error: .bytes(limit: outputLimit))
+            logger.debug(
+                """
+                \(command.joined(separator: " "))\(place): \(result.terminationStatus), \(input.utf8.count) bytes in, \
+                \(result.standardOutput.count) out, after \(begun.duration(to: .now).formattedMilliseconds)
+                """)
             return Output(
                 status: result.terminationStatus, standardOutput: String(escapingInvalid: result.standardOutput),
                 standardError: String(escapingInvalid: result.standardError))
@@ -86,6 +99,12 @@ public enum Tool {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LC_ALL": "C.UTF-8",
     ])
+}
+
+extension Duration {
+    fileprivate var formattedMilliseconds: String {
+        "\(components.seconds * 1000 + components.attoseconds / 1_000_000_000_000_000) ms"
+    }
 }
 
 extension String {

@@ -79,6 +79,8 @@ struct Analyze: AsyncParsableCommand {
 
     @OptionGroup var color: ColorOption
 
+    @OptionGroup var log: LogOptions
+
     func validate() throws {
         guard !files.isEmpty else { throw ValidationError("Name a file, or - for standard input.") }
         guard linger.map({ (10...60_000).contains($0) }) ?? true else {
@@ -129,7 +131,7 @@ struct Analyze: AsyncParsableCommand {
                 snapshot: { _ in await analysis.snapshot() },
                 probes: { Array(try ReportJSON.encode(ProbeList(probes: await analysis.snapshot().map(Self.rows) ?? []))) }))
         do {
-            return try Server(address, logger: Log.make(), handler: { routes.answer($0) })
+            return try Server(address, logger: Log.logger, handler: { routes.answer($0) })
         } catch {
             throw CommandFailure(message: "\(error)")
         }

@@ -62,6 +62,8 @@ struct Collect: AsyncParsableCommand {
 
     @OptionGroup var recording: RecordingOptions
 
+    @OptionGroup var log: LogOptions
+
     func validate() throws {
         guard (128...65_531).contains(snapLength) else { throw ValidationError("--snap-length takes 128 to 65531 bytes.") }
         guard (10...60_000).contains(linger) else { throw ValidationError("--linger takes 10 to 60000 milliseconds.") }
@@ -72,7 +74,7 @@ struct Collect: AsyncParsableCommand {
     }
 
     func run() async throws {
-        let logger = Log.make()
+        let logger = Log.logger
         let address: ListenAddress
         do {
             address = try ListenAddress(listen)
@@ -97,6 +99,11 @@ struct Collect: AsyncParsableCommand {
     private func collect(
         _ address: ListenAddress, _ prober: NamespaceProber?, _ recorder: Recorder?, _ stop: StopSignal, _ logger: Logger
     ) async throws {
+        // Those whose end is not known, or, with trace, all.
+        let feed = logger.logLevel <= .debug ? JourneyFeed(try Self.logged(logger.logLevel)) : nil
+        feed?.watch()
+        let journeys = feed.map { feed in Task { await Self.log(feed, logger) } }
+        defer { journeys?.cancel() }
         var onUnprobed: (@Sendable (NetworkNamespace) -> Void)?
         if let prober { onUnprobed = { prober.take($0) } }
         let collector = try await Collector(
@@ -104,7 +111,7 @@ struct Collect: AsyncParsableCommand {
                 selectors: try namespaces.selectors.map { try NamespaceSelector($0) }, group: group, snapLength: snapLength,
                 linger: Int64(linger) * 1000, maximumJourneys: maxJourneys, ownPort: address.port, followsKernelLog: kernelLog,
                 recorder: recorder, onUnprobed: onUnprobed),
-            logger: logger)
+            watcher: feed, logger: logger)
         let server: Server
         do {
             server = try Server(
@@ -143,6 +150,24 @@ struct Collect: AsyncParsableCommand {
         if let recorder {
             recorder.close()
             Terminal.note("\(Summary.text(recorder))")
+        }
+    }
+
+    /// Which packets are logged.
+    private static func logged(_ level: Logger.Level) throws -> TraceFilter {
+        var filter = TraceFilter()
+        if level > .trace { try filter.add(.outcome, "incomplete") }
+        return filter
+    }
+
+    /// Logs what ends, until it is cancelled.
+    private static func log(_ feed: JourneyFeed, _ logger: Logger) async {
+        while !Task.isCancelled {
+            let (journeys, dropped) = feed.take()
+            for journey in journeys { logger.debug("\(journey.text(Style(isColored: false), showsSteps: true))") }
+            if dropped > 0 { logger.debug("\(dropped) packets more") }
+            // Cancelled: the loop ends.
+            try? await Task.sleep(for: .milliseconds(200))
         }
     }
 
@@ -194,27 +219,6 @@ private actor ProbeListing {
 struct ProbeList: Encodable {
     var schema = 1
     var probes: [ProbeRow]
-}
-
-enum Log {
-    /// Warnings and notes to stderr, which is not where results go.
-    static func make() -> Logger {
-        Logger(label: "ipt-trace") { _ in PlainLog() }
-    }
-
-    /// `warning: …`, without a time, for a person at a terminal and for journald, which has times of its own.
-    private struct PlainLog: LogHandler {
-        var metadata: Logger.Metadata = [:]
-        var logLevel = Logger.Level.info
-        subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-            get { metadata[key] }
-            set { metadata[key] = newValue }
-        }
-
-        func log(event: LogEvent) {
-            Terminal.note(lines: event.level == .info ? "\(event.message)" : "\(event.level): \(event.message)")
-        }
-    }
 }
 
 /// What stands in the way of LOG rules in namespaces.

@@ -26,6 +26,8 @@ struct Export: AsyncParsableCommand {
         help: ArgumentHelp("What iptables-save printed, as analyze takes it; may be repeated.", valueName: "namespace=file"))
     var rules: [String] = []
 
+    @OptionGroup var log: LogOptions
+
     func run() async throws {
         if files.isEmpty {
             var filter = TraceFilter()

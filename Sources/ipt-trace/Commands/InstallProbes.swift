@@ -39,6 +39,8 @@ struct InstallProbes: AsyncParsableCommand {
     @Flag(help: "Print the result as JSON.")
     var json = false
 
+    @OptionGroup var log: LogOptions
+
     func validate() throws {
         guard !json || !dryRun else {
             throw ValidationError("--dry-run prints what iptables-restore would read; leave --json out.")

@@ -109,6 +109,8 @@ struct LabRun: AsyncParsableCommand {
             valueName: "file"))
     var record: String?
 
+    @OptionGroup var log: LogOptions
+
     func run() async throws {
         let plain = try argument.network()
         let network = plain.with(try option.resolve(plain))
@@ -180,6 +182,8 @@ struct LabJudge: AsyncParsableCommand {
     @Flag(help: "Print what was seen and whether it is as expected, as JSON.")
     var json = false
 
+    @OptionGroup var log: LogOptions
+
     func run() async throws {
         let plain = try argument.network()
         let network = plain.with(try option.resolve(plain))
@@ -195,6 +199,8 @@ struct LabUp: AsyncParsableCommand {
 
     @OptionGroup var argument: LabNameArgument
     @OptionGroup var option: LabVariantOption
+
+    @OptionGroup var log: LogOptions
 
     func run() async throws {
         let plain = try argument.network()
@@ -261,6 +267,8 @@ struct LabDown: AsyncParsableCommand {
         commandName: "down", abstract: "Take a network down, with everything in it.")
 
     @OptionGroup var argument: LabNameArgument
+
+    @OptionGroup var log: LogOptions
 
     func run() async throws {
         _ = try argument.sandbox()

@@ -22,6 +22,8 @@ struct ProbesCommand: AsyncParsableCommand {
     @Flag(help: "Print JSON.")
     var json = false
 
+    @OptionGroup var log: LogOptions
+
     func run() async throws {
         let survey = try await ProbeSurvey()
         let journals = ProbeJournal.readAll()

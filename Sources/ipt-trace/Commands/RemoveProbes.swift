@@ -24,6 +24,8 @@ struct RemoveProbes: AsyncParsableCommand {
     @Flag(help: "Print the result as JSON.")
     var json = false
 
+    @OptionGroup var log: LogOptions
+
     func run() async throws {
         let (reports, reading) = try await ProbeLock.whileHeld(onWait: Terminal.noteLockIsHeld) {
             let reading = ProbeJournal.read()

@@ -30,6 +30,8 @@ struct PlaceCommand<Kind: Report>: AsyncParsableCommand {
     @OptionGroup var options: ReportOptions
     @Option(help: "Only this namespace; may be repeated.") var netns: [String] = []
 
+    @OptionGroup var log: LogOptions
+
     func run() async throws {
         var filter = TraceFilter()
         for name in netns { try filter.add(.netns, name) }
@@ -50,6 +52,8 @@ struct ListCommand<Kind: Report>: AsyncParsableCommand {
 
     @OptionGroup var options: ReportOptions
     @OptionGroup var filter: FilterOptions
+
+    @OptionGroup var log: LogOptions
 
     func run() async throws { try await options.print(Kind.self, filter.filter()) }
 }

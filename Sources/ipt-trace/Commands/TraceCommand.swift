@@ -42,6 +42,8 @@ struct TraceCommand: AsyncParsableCommand {
     @Option(help: "The NFLOG group. Default: one that is not in use.")
     var group: UInt16?
 
+    @OptionGroup var log: LogOptions
+
     func validate() throws {
         if let count, count < 1 { throw ValidationError("--count takes 1 or more.") }
         if group == 0 { throw ValidationError("--group 0 is the kernel's own default group; take one from 1 to 65535.") }
@@ -95,7 +97,7 @@ struct TraceCommand: AsyncParsableCommand {
         let collector = try await Collector(
             // Exactly the namespaces that were probed, whatever their names mean by now.
             Collector.Options(selectors: [], group: group), in: plan.places.map(\.namespace), watcher: feed,
-            logger: Log.make())
+            logger: Log.logger)
         feed.watch()
         let places = plan.places.count
         Terminal.note("tracing with \(plan.probeCount) probes in \(places) namespace\(places == 1 ? "" : "s"); Ctrl-C ends it")
