@@ -54,8 +54,8 @@ import Testing
                 }
             #expect(response.head.status == .ok, "\(path)")
         }
-        // Ten routes need a snapshot, each of which would wait for seconds.
-        #expect(ContinuousClock.now - begin < .seconds(4))
+        // Ten routes need a snapshot: had each waited until it gives up, it would be 50 s.
+        #expect(ContinuousClock.now - begin < .seconds(20))
         analysis.stop()
         _ = try #require(await result)
     }

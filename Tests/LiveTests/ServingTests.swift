@@ -21,14 +21,12 @@ struct ServingTests {
                 [Live.program, "analyze", recording, "--serve", "--listen", address], in: sandbox)
             for _ in 0..<500 where !analysis.output.contains("370 events") { try await Task.sleep(for: .milliseconds(20)) }
             #expect(analysis.output.contains("serving http://\(address)/"))
-            let begin = ContinuousClock.now
+            // None waits for a snapshot that does not come, which would take 5 s.
             for resource in Self.resources {
                 let code = try await sandbox.require(
                     ["curl", "-sS", "-m", "4", "-o", "/dev/null", "-w", "%{http_code}", "http://\(address)/\(resource)"])
                 #expect(code.standardOutput == "200", "/\(resource)")
             }
-            // A single wait for a timeout would take 5 s.
-            #expect(ContinuousClock.now - begin < .seconds(4))
             #expect(await analysis.stop() == 0)
         }
     }
