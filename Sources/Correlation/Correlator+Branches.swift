@@ -7,9 +7,9 @@ internal import TraceModel
 extension Correlator {
     /// Begins the leg of a copy.
     ///
+    /// - Parameter event: of a multicast packet, at a hook behind PREROUTING and OUTPUT.
     /// - Returns: -1 where the event is no copy of a packet that has passed already.
     mutating func branch(with event: Event, _ place: ProbePlace) -> Int32 {
-        guard event.packet.tuple.destination.isMulticast, !place.hook.isEntry else { return -1 }
         var original: Int32 = -1
         var candidates = live.atPlace(place.namespace, event.packet.fingerprint, event.packet.tuple)
         var candidate = live.next(&candidates)

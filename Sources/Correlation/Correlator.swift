@@ -279,7 +279,8 @@ public struct Correlator: ~Copyable {
         if leg >= 0 {
             extend(leg, with: event, place)
         } else {
-            leg = branch(with: event, place)
+            // Asked here, so that an ordinary packet costs no call.
+            if event.packet.tuple.destination.isMulticast, !place.hook.isEntry { leg = branch(with: event, place) }
             if leg < 0 { leg = begin(with: event, place) }
         }
         return live.name(leg, firstEvent: firstEvent(of: leg))

@@ -15,7 +15,7 @@ package struct JourneySelection {
     package mutating func takes(_ journey: Journey) -> Bool {
         // By its endpoints first: a connection of which one packet is left out for its outcome is still the one that was asked for.
         guard filter.namesEndpoints else { return filter.admits(journey, of: []) }
-        let tuples = journey.legs.flatMap { [$0.entry, $0.exit] }
+        let tuples = journey.tuples
         if tuples.contains(where: { filter.admits($0) || connections.contains($0) }) {
             if connections.count > Self.mostTuples { connections.removeAll(keepingCapacity: true) }
             for tuple in tuples { connections.formUnion([tuple, tuple.reversed]) }

@@ -229,7 +229,7 @@ extension TraceSnapshot {
 
 extension Journey {
     /// What the packet looked like where it came into each namespace and where it left it.
-    fileprivate var tuples: [PacketTuple] { legs.flatMap { [$0.entry, $0.exit] } }
+    var tuples: [PacketTuple] { legs.flatMap { [$0.entry, $0.exit] } }
 }
 
 extension PacketTuple {

@@ -1,12 +1,13 @@
 import ArgumentParser
 import Foundation
+import Glibc
 import LinuxSupport
 import Ruleset
 
 /// A process that takes probes out when this one ends without having done so.
 struct Guardian {
     private let process: Process
-    private let input: Pipe
+    private let input: FileHandle
 
     /// Where runs were named: that there is nothing left to take out.
     static let lastWord = "done"
@@ -14,22 +15,39 @@ struct Guardian {
     init() throws {
         try DescriptorLimit.require(DescriptorLimit.perProgram, to: "start the process that takes the probes out")
         process = Process()
-        input = Pipe()
+        // A socket, since a write to a pipe that nobody reads any more would end this process.
+        var ends: [Int32] = [-1, -1]
+        guard unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &ends) == 0 else {
+            throw CommandFailure(message: "cannot start the process that takes the probes out: error \(errno)")
+        }
+        input = FileHandle(fileDescriptor: ends[0], closeOnDealloc: true)
+        let output = FileHandle(fileDescriptor: ends[1], closeOnDealloc: true)
         process.executableURL = URL(fileURLWithPath: Program.path)
         process.arguments = ["guard"]
         // It waits for the end of its input, which comes when this process is gone, for whatever reason.
-        process.standardInput = input
+        process.standardInput = output
         process.standardOutput = FileHandle.nullDevice
         try process.run()
+        try output.close()
     }
 
     /// Puts the probes of a run into its care.
-    func watch(_ run: String) throws { try input.fileHandleForWriting.write(contentsOf: Data("\(run)\n".utf8)) }
+    ///
+    /// - Throws: `CommandFailure` where the process has ended.
+    func watch(_ run: String) throws {
+        guard say(run) else { throw CommandFailure(message: "the process that would take the probes out has ended") }
+    }
+
+    private func say(_ word: String) -> Bool {
+        let line = Array("\(word)\n".utf8)
+        return unsafe send(input.fileDescriptor, line, line.count, Int32(MSG_NOSIGNAL)) == line.count
+    }
 
     /// Ends it: there is nothing left to take out.
     func dismiss() {
-        try? input.fileHandleForWriting.write(contentsOf: Data("\(Self.lastWord)\n".utf8))
-        try? input.fileHandleForWriting.close()
+        // One that has ended already needs no word.
+        _ = say(Self.lastWord)
+        try? input.close()
         process.waitUntilExit()
     }
 }

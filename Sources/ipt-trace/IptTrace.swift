@@ -105,7 +105,8 @@ enum ExitStatus {
 }
 
 /// An end with a message and an exit code of its own.
-struct CommandFailure: Error {
+struct CommandFailure: Error, CustomStringConvertible {
     var message: String
     var code: Int32 = ExitStatus.failed
+    var description: String { message }
 }

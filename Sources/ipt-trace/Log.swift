@@ -4,13 +4,17 @@ import Synchronization
 
 /// Warnings and notes to stderr, which is not where results go.
 enum Log {
-    /// How much is said: an index into `Logger.Level.allCases`.
-    private static let chosen = Atomic(2)
-
+    /// How much is said.
     static var level: Logger.Level {
-        get { Logger.Level.allCases[chosen.load(ordering: .relaxed)] }
-        set { chosen.store(Logger.Level.allCases.firstIndex(of: newValue) ?? 2, ordering: .relaxed) }
+        get { levels[chosen.load(ordering: .relaxed)] }
+        set { chosen.store(levels.firstIndex(of: newValue) ?? info, ordering: .relaxed) }
     }
+
+    /// Made once: the level is asked for with each datagram that is received.
+    private static let levels = Logger.Level.allCases
+    private static let info = 2
+    /// An index into `levels`.
+    private static let chosen = Atomic(info)
 
     static let logger = Logger(label: "ipt-trace")
 

@@ -25,7 +25,6 @@ final class NamespaceProber: Sendable {
         let (namespaces, queue) = AsyncStream<NetworkNamespace>.makeStream()
         self.queue = queue
         // One after another: each waits for the lock of the rules. Not cancelled at the end, since taking out has to go on.
-
         work = Task { [end] in
             let probes = AppearedProbes(
                 installer: installer, guardian: guardian, group: group, lifetime: lifetime ?? 30 * 86_400, logger: logger)

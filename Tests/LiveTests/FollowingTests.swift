@@ -6,7 +6,7 @@ import LinuxSupport
 import Reports
 import Testing
 
-/// Namespaces that appear while a collector runs, and traces that show only what was asked for.
+/// `collect --follow-netns`, and the filters of `trace`.
 @Suite(.serialized, .enabled(if: Live.obstacle == nil, "\(Live.obstacle ?? "")"))
 struct FollowingTests {
     /// Adds a namespace and waits for its probes.
@@ -19,7 +19,7 @@ struct FollowingTests {
         try #require(collector.output.contains("probes put into namespace \(name)"), "\(collector.output)")
     }
 
-    /// What is recorded of probes.
+    /// Names of the journals: one file for each installation (`ProbeJournal`).
     private static func journals(_ sandbox: Sandbox) async throws -> [String] {
         try await sandbox.require(["ls", "/run/ipt-trace/probes"]).standardOutput.split(separator: "\n").map(String.init).filter
         {
@@ -68,6 +68,19 @@ struct FollowingTests {
             // Those that the user put in stay.
             #expect(try await sandbox.rules() == before)
             #expect(try await sandbox.trace("remove-probes", "--verify").isSuccess)
+        }
+    }
+
+    @Test func aCollectorOutlivesItsGuardianAndPutsNoMoreProbesIn() async throws {
+        try await Sandbox.with { sandbox in
+            try await sandbox.collecting("--follow-netns") { collector in
+                try await sandbox.require(["pkill", "-KILL", "-f", "ipt-trace guard"])
+                try await sandbox.sh("ip netns add late")
+                try await waiting { collector.output.contains("namespace late gets no probes") || !collector.isRunning }
+                #expect(collector.isRunning, "\(collector.output)")
+                #expect(collector.output.contains("the process that would take the probes out has ended"))
+            }
+            #expect(try await sandbox.rules("late").isEmpty)
         }
     }
 

@@ -102,10 +102,10 @@ extension Sandbox {
     }
 }
 
-/// Asks until `isSo` says yes, for half a minute at most. What has to be so is checked by who calls.
-func waiting(until isSo: () async throws -> Bool) async throws {
+/// Waits until `condition` holds, for at most 30 seconds. Does not fail when it never holds: the caller checks the result.
+func waiting(until condition: () async throws -> Bool) async throws {
     let end = ContinuousClock.now + .seconds(30)
-    while try await !isSo(), .now < end { try await Task.sleep(for: .milliseconds(50)) }
+    while try await !condition(), .now < end { try await Task.sleep(for: .milliseconds(50)) }
 }
 
 extension PathReport {

@@ -126,7 +126,7 @@ struct EventLoop: ~Copyable {
             if polled.isReady(log) { drainKernelLog(&buffer, now: begun) }
             // A loss is known from the next sequence number, if there is one; the socket's own count knows it now. One that
             // had nothing was not full.
-            checkBuffers(sources.filter(\.hasReceived), now: begun)
+            checkBuffers(sources.lazy.filter(\.hasReceived), now: begun)
             // A journey may only be closed for want of events that were received everywhere.
             var complete = begun
             for source in sources { complete = min(complete, source.drainedAt) }
@@ -238,7 +238,7 @@ struct EventLoop: ~Copyable {
     /// Counts what did not fit into receive buffers, and follows fewer packets while they fill up.
     ///
     /// - Parameter sources: those from which there was something to receive: one that had nothing was not full.
-    private mutating func checkBuffers(_ sources: [NamespaceSource], now: Int64) {
+    private mutating func checkBuffers(_ sources: some Sequence<NamespaceSource>, now: Int64) {
         var fill = 0.0
         var hasDropped = false
         for source in sources {
