@@ -46,7 +46,7 @@ package struct Path: ~Copyable {
 
     package init(_ traffic: Traffic, _ limits: Correlator.Limits) {
         correlator = Correlator(limits: limits)
-        correlator.update(traffic.registry.current.layout)
+        correlator.update(traffic.registry.current)
         for known in traffic.translations {
             correlator.noteTranslation(namespace: known.namespace, original: known.original, reply: known.reply)
         }

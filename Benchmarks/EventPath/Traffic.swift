@@ -89,7 +89,7 @@ package struct Traffic {
         registry.update(namespaces: namespaces, openLinkDomains: [1], probes: probes)
     }
 
-    package var probes: Int { registry.current.layout.probes.count }
+    package var probes: Int { registry.current.probes.count }
 
     /// The connections that the hosts masquerade.
     var translations: [(namespace: Int, original: PacketTuple, reply: PacketTuple)] {

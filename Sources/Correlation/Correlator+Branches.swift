@@ -53,7 +53,8 @@ extension Correlator {
         // The history keeps the steps that they share once.
         var before = history.position(endingIn: live.legs[original].lastEvent)
         for _ in shared.count..<routes.steps(of: live.legs[original].route).count { before = history.predecessor(of: before) }
-        let position = history.append(event.sighting, event.packet.tuple, isSame: before != EventHistory.none, after: before)
+        let position =
+            history.append(event.sighting, like: before) ?? history.append(event.sighting, event.packet.tuple, after: before)
         let journey = live.legs[original].journey
         var leg = LiveLeg(
             event, at: place, route: routes.advance(route, by: event.sighting.step), position: position, journey: journey)
@@ -76,17 +77,17 @@ extension Correlator {
     }
 
     /// Whether a leg is the copy for one port of a bridge.
-    func isPortCopy(_ index: Int32) -> Bool {
+    mutating func isPortCopy(_ index: Int32) -> Bool {
         guard live.legs[index].inInterface != 0, live.legs[index].inInterface == live.legs[index].outInterface else {
             return false
         }
         return routes.steps(of: live.legs[index].route).contains { places[Int($0.probe)].hook == .forward }
     }
 
-    /// The copy for a port has left. Where a receiver was joined to the sender before the bridge's events were read, it belongs
+    /// A multicast packet is about to leave, perhaps as the copy for one port. Where a receiver was joined to the sender before the bridge's events were read, it belongs
     /// behind the copy.
     mutating func adoptReceiver(_ index: Int32) {
-        guard !live.legs[index].hasChildren, live.current(index).destination.isMulticast, isPortCopy(index) else { return }
+        guard !live.legs[index].hasChildren, isPortCopy(index) else { return }
         let sender = parent(of: index)
         guard sender >= 0 else { return }
         var receiver = live.journeys[live.legs[index].journey].firstLeg
@@ -100,28 +101,22 @@ extension Correlator {
         }
     }
 
-    /// Whether a leg is of a packet that was sent to a group from here, which may be one of the machine's own.
-    func mayLoopBack(_ index: Int32) -> Bool {
-        guard live.current(index).destination.isMulticast, let first = routes.steps(of: live.legs[index].route).first else {
-            return false
-        }
+    /// Whether a leg began in OUTPUT. If to a group, a copy may come back to the machine, as one of its members.
+    mutating func wasSentFromHere(_ index: Int32) -> Bool {
+        guard let first = routes.steps(of: live.legs[index].route).first else { return false }
         return places[Int(first.probe)].hook == .output
     }
 
     /// Whether a multicast packet goes from one namespace to another by a bridge that hands its packets to the chains of a third: the
     /// one that left has not arrived then, but a copy that the bridge made of it.
-    func passesBridge(_ departed: Int32, _ arrived: Int32, on link: UInt32) -> Bool {
-        let source = live.entry(arrived).source
-        guard live.entry(arrived).destination.isMulticast,
-            let bridge = expectedProbes.filteringBridges[link, source.family]
-        else { return false }
+    mutating func passesBridge(_ departed: Int32, _ arrived: Int32, on link: UInt32) -> Bool {
+        guard let bridge = expectedProbes.filteringBridges[link, live.entry(arrived).source.family] else { return false }
         return Int(live.legs[departed].namespace) != bridge && Int(live.legs[arrived].namespace) != bridge
     }
 
     /// Whether a multicast packet would come back to where it was sent from, which no bridge does. The copy that the sender's own
     /// kernel makes for it has not left.
     mutating func returnsToSender(_ departed: Int32, _ arrived: Int32) -> Bool {
-        guard live.current(departed).destination.isMulticast else { return false }
         let to = live.legs[arrived]
         var leg = parent(of: departed)
         while leg >= 0 {

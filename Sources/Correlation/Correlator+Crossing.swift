@@ -30,7 +30,7 @@ extension Correlator {
     mutating func enterHook(_ index: Int32, _ place: ProbePlace) {
         if hasTunnels, place.isLastOnTheWayOut { enterTunnel(index) }
         if live.legs[index].awaitsParent, place.hook == .forward || place.hook == .postrouting { insertBridge(index) }
-        if place.isLastOnTheWayOut, live.legs[index].inInterface == live.legs[index].outInterface { adoptReceiver(index) }
+        if place.isLastOnTheWayOut, live.current(index).destination.isMulticast { adoptReceiver(index) }
         guard !live.legs[index].hasChildren else { return }
         // To be found behind the source translation of INPUT or POSTROUTING.
         if place.leadsBehindTranslation, !live.legs[index].awaitsTranslation {
@@ -208,6 +208,7 @@ extension Correlator {
         guard from.destination == to.destination, from.transport == to.transport,
             from.destinationPort == to.destinationPort || from.isICMP
         else { return nil }
+        let isMulticast = from.destination.isMulticast
         // One copy of a multicast packet for each receiver; another is a packet of its own.
         if live.legs[departed].hasChildren, hasChild(departed, like: arrived) || isPortCopy(departed) { return nil }
         let hops = Int(live.legs[departed].timeToLive) - Int(live.legs[arrived].entryTimeToLive)
@@ -221,7 +222,9 @@ extension Correlator {
         if let out = linkDomain(of: departed, outInterface), out != 0, link != 0 {
             if out == link {
                 // Links do not count down: another hop on the same link does, or a rule behind the last probe.
-                guard isLate || isSameTimeToLive && !passesBridge(departed, arrived, on: link) else { return nil }
+                guard isLate || isSameTimeToLive && !(isMulticast && passesBridge(departed, arrived, on: link)) else {
+                    return nil
+                }
                 score += 8
             } else {
                 // A router whose probes are gone lies between.
@@ -230,11 +233,11 @@ extension Correlator {
             // Nothing comes back through the interface that it left by, but on loopback, and copies for groups of the machine itself.
             if live.legs[departed].namespace == live.legs[arrived].namespace,
                 outInterface == live.legs[arrived].inInterface,
-                !interface(of: departed, outInterface).isLoopback, !mayLoopBack(departed)
+                !interface(of: departed, outInterface).isLoopback, !(isMulticast && wasSentFromHere(departed))
             {
                 return nil
             }
-            guard !returnsToSender(departed, arrived) else { return nil }
+            if isMulticast, returnsToSender(departed, arrived) { return nil }
         } else {
             guard live.legs[departed].namespace != live.legs[arrived].namespace else { return nil }
             // Routers count down, links do not.
@@ -245,12 +248,12 @@ extension Correlator {
             }
         }
         // Of several copies each goes to one receiver first.
-        if from.destination.isMulticast, !live.legs[departed].hasChildren { score += 1 }
+        if isMulticast, !live.legs[departed].hasChildren { score += 1 }
         if from == to {
             score += 4
         } else if knownTranslation(of: departed) == to {
             score += 5
-        } else if !isLate || from.destination.isMulticast {
+        } else if !isLate || isMulticast {
             // Another sender's packet may be the same in all but its source, as reports of group members are.
             return nil
         } else if from.source == to.source || from.sourcePort == to.sourcePort {

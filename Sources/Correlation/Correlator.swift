@@ -88,7 +88,7 @@ public struct Correlator: ~Copyable {
     public internal(set) var history: EventHistory
 
     let limits: Limits
-    var layout = Layout()
+    public private(set) var layout = Layout()
     var rulesetChanges = RulesetChanges()
     var expectedProbes = ExpectedProbes(Layout())
     /// Namespaces whose rules or interfaces could not be read.
@@ -130,9 +130,6 @@ public struct Correlator: ~Copyable {
         history = EventHistory(capacity: limits.history)
         translations = TranslationTable(capacity: limits.translations)
     }
-
-    /// Probes of the layout that is in force.
-    public var probeCount: Int { places.count }
 
     /// Where a probe of the layout stands.
     public func placeOfProbe(_ probe: UInt32) -> (namespace: Int, hook: Hook) {
@@ -320,18 +317,23 @@ public struct Correlator: ~Copyable {
 
     @inline(__always)
     private mutating func advance(_ index: Int32, _ sighting: Sighting, _ place: ProbePlace, isRewritten: Bool) {
-        let routeBefore = live.legs[index].route
         let journey = live.legs[index].journey
-        var route = routeBefore
-        var position = history.position(endingIn: live.legs[index].lastEvent)
-        if !place.mayReportNoStep || isStep(sighting.probe, behind: routeBefore) {
-            route = routes.advance(routeBefore, by: sighting.step)
-            // There is no room for this sequence of steps: a part of it would be wrong.
-            if route == routeBefore { live.journeys[journey].isAmbiguous = true }
-            position = history.append(sighting, live.current(index), isSame: !isRewritten, after: position)
-        }
-        live.legs[index].advance(sighting, at: place, route: route, position: position)
         live.journeys[journey].see(sighting.time, now)
+        live.legs[index].advance(sighting, at: place)
+        let route = live.legs[index].route
+        if place.mayReportNoStep, !isStep(sighting.probe, behind: route) { return }
+        let longer = routes.advance(route, by: sighting.step)
+        // There is no room for this sequence of steps: a part of it would be wrong.
+        if longer == route { live.journeys[journey].isAmbiguous = true }
+        live.legs[index].advance(along: longer, position: remember(sighting, of: index, isRewritten: isRewritten))
+    }
+
+    /// Keeps an event of a leg in the history, and gives its position there.
+    @inline(__always)
+    private mutating func remember(_ sighting: Sighting, of index: Int32, isRewritten: Bool) -> UInt64 {
+        let previous = history.position(endingIn: live.legs[index].lastEvent)
+        if !isRewritten, let position = history.append(sighting, like: previous) { return position }
+        return history.append(sighting, live.current(index), after: previous)
     }
 
     /// Whether an event adds a step to a way. A rule of TRACE reports one chain several times; and a probe behind a jump reports
@@ -363,7 +365,7 @@ public struct Correlator: ~Copyable {
         serial += 1
         let journey = live.insert(
             LiveJourney(event.packet, serial: serial, time: event.sighting.time, now: now))
-        let position = history.append(event.sighting, event.packet.tuple, isSame: false, after: EventHistory.none)
+        let position = history.append(event.sighting, event.packet.tuple, after: EventHistory.none)
         let route = routes.advance(StepTrie.root, by: event.sighting.step)
         let index = live.insert(LiveLeg(event, at: place, route: route, position: position, journey: journey))
         if isCrowded { live.journeys[journey].isAmbiguous = true }

@@ -135,9 +135,7 @@ struct LiveLeg: BitwiseCopyable {
 
     /// Takes an event that continues the leg; its addresses are the store's to change.
     @inline(__always)
-    mutating func advance(_ sighting: Sighting, at place: Correlator.ProbePlace, route: StepPathID, position: UInt64) {
-        self.route = route
-        lastEvent = UInt32(truncatingIfNeeded: position)
+    mutating func advance(_ sighting: Sighting, at place: Correlator.ProbePlace) {
         lastOrder = sighting.order
         hook = place.hook
         priority = place.priority
@@ -146,5 +144,12 @@ struct LiveLeg: BitwiseCopyable {
         if sighting.inInterface != 0 { inInterface = sighting.inInterface }
         if sighting.outInterface != 0 { outInterface = sighting.outInterface }
         if place.isNAT { opensConnection = true }
+    }
+
+    /// The event is a step of its way, at `position` in the history.
+    @inline(__always)
+    mutating func advance(along route: StepPathID, position: UInt64) {
+        self.route = route
+        lastEvent = UInt32(truncatingIfNeeded: position)
     }
 }

@@ -1,3 +1,4 @@
+package import Correlation
 private import Ruleset
 private import Synchronization
 package import TraceModel
@@ -17,10 +18,17 @@ package final class LayoutRegistry: Sendable {
     private struct State {
         var layout = Layout()
         var indices: [Identity: Int] = [:]
-        var generation = 0
         var isSurveyWanted = false
         /// Probes that nothing but a prefix in a file speaks of.
         var spokenOf = 0
+
+        /// Makes what has been written into `layout` its next generation.
+        ///
+        /// - Parameter isChange: whether the machine has changed; else only more of it is known.
+        mutating func publish(isChange: Bool) {
+            layout.generation += 1
+            if isChange { layout.changes += 1 }
+        }
     }
 
     private struct Identity: Hashable {
@@ -50,8 +58,8 @@ package final class LayoutRegistry: Sendable {
 
     package var isOffline: Bool { mode == .offline }
 
-    /// The layout and a number that changes with it.
-    package var current: (layout: Layout, generation: Int) { state.withLock { ($0.layout, $0.generation) } }
+    /// The layout in force: an immutable value that nothing but this registry makes.
+    package var current: Layout { state.withLock { $0.layout } }
 
     /// Whether a prefix has come up since the last call that the rules read so far do not explain.
     package func takeSurveyWish() -> Bool {
@@ -79,11 +87,11 @@ package final class LayoutRegistry: Sendable {
             state.layout.leftOut = leftOut
             state.layout.isInForce = state.layout.isInForce.map { _ in false }
             Self.add(probes, to: &state)
-            state.generation += 1
+            state.publish(isChange: true)
         }
     }
 
-    /// Adds what the rules of one namespace say.
+    /// Adds what a file says of the rules of one namespace.
     package func add(
         _ probes: [Probe], tracksConnections: Bool?, decidingChains: Set<BuiltInChain>, facts: NamespaceFacts, namespace: Int
     ) {
@@ -92,7 +100,7 @@ package final class LayoutRegistry: Sendable {
             state.layout.namespaces[namespace].tracksConnections = tracksConnections
             state.layout.namespaces[namespace].facts = facts
             state.layout.namespaces[namespace].decidingChains.formUnion(decidingChains)
-            state.generation += 1
+            state.publish(isChange: false)
         }
     }
 
@@ -127,7 +135,7 @@ package final class LayoutRegistry: Sendable {
                 guard let own = ProbePrefix(state.layout.probes[index].prefix), runs.contains(own.runName) else { continue }
                 state.layout.probes[index].coverage = .some
             }
-            state.generation += 1
+            state.publish(isChange: true)
         }
     }
 
@@ -148,7 +156,7 @@ package final class LayoutRegistry: Sendable {
             for index in state.layout.probes.indices where namespaces.contains(state.layout.probes[index].namespace) {
                 if case .every = state.layout.probes[index].coverage { state.layout.probes[index].coverage = .some }
             }
-            state.generation += 1
+            state.publish(isChange: true)
         }
     }
 
@@ -162,15 +170,17 @@ package final class LayoutRegistry: Sendable {
 
     private static func add(_ namespace: NamespaceLayout, to state: inout State) -> Int {
         state.layout.namespaces.append(namespace)
-        state.generation += 1
+        state.publish(isChange: false)
         return state.layout.namespaces.count - 1
     }
 
     /// Takes the layout that a recording holds, which replaces the layout of its namespaces.
     ///
-    /// - Parameter linkDomainOffset: keeps the link domains of different machines apart.
+    /// - Parameters:
+    ///   - linkDomainOffset: keeps the link domains of different machines apart.
+    ///   - isChange: whether it has replaced another one while packets were recorded.
     /// - Returns: the index here of each of its namespaces; `nil` for one that found no room.
-    package func adopt(_ recorded: Layout, linkDomainOffset: UInt32) -> [Int?] {
+    package func adopt(_ recorded: Layout, linkDomainOffset: UInt32, isChange: Bool) -> [Int?] {
         state.withLock { state in
             let places = recorded.namespaces.map { Self.namespace(named: $0.name, channel: $0.channel, &state) }
             func moved(_ linkDomain: UInt32) -> UInt32 { linkDomain == 0 ? 0 : linkDomain &+ linkDomainOffset }
@@ -199,7 +209,7 @@ package final class LayoutRegistry: Sendable {
                 return probe
             }
             Self.add(probes, to: &state)
-            state.generation += 1
+            state.publish(isChange: isChange)
             return places
         }
     }
@@ -246,7 +256,7 @@ package final class LayoutRegistry: Sendable {
             var number: UInt32 = 1 << 24
             while interfaces[number] != nil { number += 1 }
             state.layout.namespaces[namespace].interfaces[number] = Interface(name: name)
-            state.generation += 1
+            state.publish(isChange: false)
             return number
         }
     }
@@ -285,7 +295,7 @@ package final class LayoutRegistry: Sendable {
         let new = probes.count { state.indices[Identity($0)] == nil }
         guard new == 0 || mode == .live || state.spokenOf + new <= Self.mostProbes else { return [] }
         state.spokenOf += new
-        state.generation += 1
+        state.publish(isChange: false)
         return probes.map { UInt32(Self.add($0, to: &state)) }
     }
 
@@ -390,5 +400,27 @@ extension String {
         var end = endIndex
         while end > startIndex, isCut(self[index(before: end)]) { end = index(before: end) }
         return self[..<end]
+    }
+}
+
+extension Correlator {
+    /// Takes a registry's layout where this has an earlier one. Nothing else gives a correlator of a trace its layout.
+    ///
+    /// - Returns: whether it had an earlier one.
+    @discardableResult
+    package mutating func follow(_ registry: LayoutRegistry) -> Bool {
+        let newer = registry.current
+        guard newer.generation != layout.generation else { return false }
+        update(newer, isDiscovery: newer.changes == layout.changes)
+        return true
+    }
+
+    /// Takes a registry's layout where this does not have `probe` yet, which a reader has just met.
+    ///
+    /// - Returns: whether it had not.
+    @discardableResult
+    package mutating func follow(_ registry: LayoutRegistry, to probe: UInt32) -> Bool {
+        guard !layout.probes.indices.contains(Int(probe)) else { return false }
+        return follow(registry)
     }
 }

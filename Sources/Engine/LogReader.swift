@@ -55,7 +55,7 @@ package struct LogReader {
 
     /// The namespaces that lines were placed in.
     package var namespaces: [Int] {
-        let layout = registry.current.layout
+        let layout = registry.current
         return layout.namespaces.indices.filter { layout.namespaces[$0].channel == .kernelLog }
     }
 
@@ -112,10 +112,7 @@ package struct LogReader {
         let text = bytes.text(logged.prefix)
         let probes = registry.place(logPrefix: text, family: family, hooks: Self.hooks(shape))
         let candidates = group(probes)
-        let all = candidates.flatMap(\.probes) + candidates.compactMap(\.common)
-        if all.contains(where: { $0 >= correlator.probeCount }) {
-            correlator.update(registry.current.layout, isDiscovery: registry.isOffline)
-        }
+        for probe in candidates.flatMap(\.probes) + candidates.compactMap(\.common) { correlator.follow(registry, to: probe) }
         let placement: Placement = probes.isEmpty ? .unplaced(unplaced.number(of: text)) : .probes(candidates)
         // Bounded: TRACE has a prefix for every rule, and a rule set may be large. Past the bound all are placed anew.
         if placements.count >= mostPlacements {
@@ -140,7 +137,7 @@ package struct LogReader {
 
     /// Probes by hook, in the order in which each hook is met.
     private func group(_ probes: [UInt32]) -> [Candidates] {
-        let layout = registry.current.layout
+        let layout = registry.current
         var groups: [Candidates] = []
         for probe in probes {
             let hook = layout.probes[Int(probe)].hook
@@ -170,7 +167,7 @@ package struct LogReader {
         guard let chosen = atHook ?? candidates.first, let first = chosen.probes.first else { return nil }
         guard chosen.probes.count > 1 else { return (first, atHook != nil || candidates.count == 1) }
         if let before {
-            let layout = registry.current.layout
+            let layout = registry.current
             let chain = layout.probes[Int(before)]
             let same = chosen.probes.first {
                 let probe = layout.probes[Int($0)]

@@ -188,10 +188,7 @@ package struct ProbeResolver {
                 let placed = registry.place(prefix: prefix, namespace: namespace, family: family, hook: hook)
             {
                 probe = placed
-                if placed >= correlator.probeCount {
-                    correlator.update(registry.current.layout, isDiscovery: registry.isOffline)
-                    isExplained = false
-                }
+                isExplained = !correlator.follow(registry, to: placed)
             } else {
                 probe = Self.firstUnplaced + UInt32(unplaced.number(of: prefix))
                 isExplained = false

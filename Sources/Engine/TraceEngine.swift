@@ -11,7 +11,7 @@ package struct TraceEngine: ~Copyable {
     package let run: UInt64
     /// When the trace began, in microseconds since 1970.
     package var since: Int64
-    private var generation = -1
+    private var generation = 0
     /// Microseconds; less is what gathering and a busy machine bring about.
     private static let noticeableLag: Int64 = 100_000
 
@@ -28,27 +28,24 @@ package struct TraceEngine: ~Copyable {
 
     /// Takes the registry's layout where it has changed.
     ///
-    /// - Parameter isDiscovery: as `Correlator.update` has it.
-    /// - Returns: whether it had.
-    package mutating func takeLayout(isDiscovery: Bool) -> Bool {
-        let current = registry.current
-        guard current.generation != generation else { return false }
-        generation = current.generation
-        correlator.update(current.layout, isDiscovery: isDiscovery)
-        sink.layout = current.layout
-        return true
+    /// - Returns: whether it is newer than when this was called last; a reader may have met it first.
+    @discardableResult
+    package mutating func takeLayout() -> Bool {
+        correlator.follow(registry)
+        sink.layout = correlator.layout
+        defer { generation = correlator.layout.generation }
+        return generation != correlator.layout.generation
     }
 
     /// Closes the journeys that have ended by `time`, as `Correlator.advance` has it.
     package mutating func advance(to time: Int64, confirmed: Int64? = nil) {
-        // Readers may have met a probe that is new.
-        if correlator.probeCount != sink.layout.probes.count { sink.layout = registry.current.layout }
+        if sink.layout.generation != correlator.layout.generation { sink.layout = correlator.layout }
         correlator.advance(to: time, confirmed: confirmed, into: &sink)
     }
 
     /// Closes everything that is under way.
     package mutating func finish() {
-        sink.layout = registry.current.layout
+        sink.layout = registry.current
         correlator.finish(into: &sink)
     }
 
@@ -78,7 +75,7 @@ package struct TraceEngine: ~Copyable {
         completeness.overflows = overflows
         if counters.thinned > 0 { completeness.thinned = counters.thinned }
         if followedOneIn > 1 { completeness.followedOneIn = followedOneIn }
-        let layout = registry.current.layout
+        let layout = registry.current
         if !layout.leftOut.isEmpty { completeness.namespacesLeftOut = UInt64(layout.leftOut.count) }
         let unread = layout.namespaces.count { $0.channel == .nflog && $0.unread != nil }
         if unread > 0 { completeness.namespacesUnread = UInt64(unread) }

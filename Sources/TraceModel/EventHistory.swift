@@ -56,20 +56,29 @@ public struct EventHistory: Sendable {
     public func position(endingIn low: UInt32) -> UInt64 { next &- 1 &- UInt64(UInt32(truncatingIfNeeded: next &- 1) &- low) }
 
     /// Keeps an event behind the one at `previous` and gives its position.
-    ///
-    /// - Parameter isSame: whether the event at `previous` had the same addresses and ports.
-    public mutating func append(_ sighting: Sighting, _ tuple: PacketTuple, isSame: Bool, after previous: UInt64) -> UInt64 {
-        let back = next &- previous
-        // A predecessor that has been overwritten tells nothing any more.
-        let distance = previous != EventHistory.none && back <= UInt64(slots.count) ? UInt32(truncatingIfNeeded: back) : 0
-        if isSame, distance > 0 {
-            let known = slots[Int(truncatingIfNeeded: previous) & (slots.count - 1)].tuple
-            if nextTuple &- known <= UInt32(truncatingIfNeeded: tuples.count) { return append(sighting, known, distance) }
-        }
+    public mutating func append(_ sighting: Sighting, _ tuple: PacketTuple, after previous: UInt64) -> UInt64 {
         let position = nextTuple
         nextTuple &+= 1
         tuples[Int(position) & (tuples.count - 1)] = tuple
-        return append(sighting, position, distance)
+        return append(sighting, position, distance(to: previous))
+    }
+
+    /// Keeps an event that has the addresses and ports of the one at `previous`, and gives its position.
+    ///
+    /// - Returns: `nil`, and nothing is kept, where the one at `previous` has been overwritten.
+    public mutating func append(_ sighting: Sighting, like previous: UInt64) -> UInt64? {
+        let distance = distance(to: previous)
+        guard distance > 0 else { return nil }
+        let known = slots[Int(truncatingIfNeeded: previous) & (slots.count - 1)].tuple
+        guard nextTuple &- known <= UInt32(truncatingIfNeeded: tuples.count) else { return nil }
+        return append(sighting, known, distance)
+    }
+
+    /// How many events lie between the next one and its predecessor; 0 where that is none or has been overwritten.
+    @inline(__always)
+    private func distance(to previous: UInt64) -> UInt32 {
+        let back = next &- previous
+        return previous != EventHistory.none && back <= UInt64(slots.count) ? UInt32(truncatingIfNeeded: back) : 0
     }
 
     @inline(__always)

@@ -11,6 +11,10 @@ public struct Layout: Sendable {
     public var unfollowedLinkDomains: Set<UInt32> = []
     /// Namespaces that should be followed and are not.
     public var leftOut: [LeftOutNamespace] = []
+    /// Told apart by it are the layouts of one trace: a later one has a higher number.
+    public var generation = 0
+    /// How many of the generations before changed what is in force on the machine; the others only added to what is known of it.
+    public var changes = 0
 
     public init(
         namespaces: [NamespaceLayout] = [], probes: [Probe] = [], isInForce: [Bool] = [], openLinkDomains: Set<UInt32> = []

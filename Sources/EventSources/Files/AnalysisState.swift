@@ -142,7 +142,7 @@ struct AnalysisState: ~Copyable {
         while readers.count <= index {
             readers.append(ProbeResolver(namespace: readers.count, registry: registry))
         }
-        takeLayout()
+        engine.takeLayout()
         return index
     }
 
@@ -179,7 +179,8 @@ struct AnalysisState: ~Copyable {
     mutating func learn(_ links: OfflineLinks, _ channels: [EventChannel]) {
         guard !links.links.isEmpty else { return }
         for (number, channel) in channels.enumerated() {
-            _ = registry.adopt(links.layout(channel), linkDomainOffset: Self.firstFileLinkDomain + UInt32(number) << 27)
+            _ = registry.adopt(
+                links.layout(channel), linkDomainOffset: Self.firstFileLinkDomain + UInt32(number) << 27, isChange: false)
         }
         layoutChanged()
     }
@@ -205,10 +206,8 @@ struct AnalysisState: ~Copyable {
         }
     }
 
-    private mutating func takeLayout() { _ = engine.takeLayout(isDiscovery: true) }
-
     private mutating func layoutChanged() {
-        takeLayout()
+        engine.takeLayout()
         for index in readers.indices { readers[index].layoutChanged() }
         logReader.layoutChanged()
     }
@@ -227,16 +226,13 @@ struct AnalysisState: ~Copyable {
             // Namespaces of another machine are others, whatever they are called.
             for index in layout.namespaces.indices { layout.namespaces[index].name += "@\(machine + 1)" }
         }
-        let places = registry.adopt(layout, linkDomainOffset: (number + 1) << 20)
+        let places = registry.adopt(layout, linkDomainOffset: (number + 1) << 20, isChange: true)
         if let own = recorded.ownPort {
             engine.sink.aggregate.addOwn(
                 TraceAggregate.OwnEndpoint(
                     namespaces: own.namespaces.filter(places.indices.contains).compactMap { places[$0] }, port: own.port))
         }
-        // As when it was live: what was under way when the rules changed is in doubt.
-        _ = engine.takeLayout(isDiscovery: false)
-        for index in readers.indices { readers[index].layoutChanged() }
-        logReader.layoutChanged()
+        layoutChanged()
         return places
     }
 
@@ -256,7 +252,7 @@ struct AnalysisState: ~Copyable {
 
     /// Notes missing records in every namespace that reports by NFLOG.
     mutating func noteMissing(until time: Int64) {
-        let namespaces = registry.current.layout.namespaces
+        let namespaces = registry.current.namespaces
         for index in namespaces.indices where namespaces[index].channel == .nflog { noteMissing(in: index, until: time) }
     }
 
@@ -264,7 +260,7 @@ struct AnalysisState: ~Copyable {
     mutating func markProbesUnreliable(of places: [Int?]) {
         guard !places.isEmpty else { return }
         registry.markUnreliable(namespaces: Set(places.compactMap(\.self)))
-        _ = engine.takeLayout(isDiscovery: false)
+        engine.takeLayout()
     }
 
     /// A recording has ended.
@@ -320,7 +316,7 @@ struct AnalysisState: ~Copyable {
             if hasEnd, latestComplete > now { engine.advance(to: latestComplete) }
         }
         engine.finish()
-        let named = Set(registry.current.layout.namespaces.map(\.name))
+        let named = Set(registry.current.namespaces.map(\.name))
         for name in rules.pages.keys.sorted() where !named.contains(name) {
             problems.add(
                 "rules of namespace \(name) were given, but nothing that was read is of it; to name a capture's namespace: "
@@ -336,7 +332,7 @@ struct AnalysisState: ~Copyable {
         counters.unplaced += unfollowed
         var unplaced = logReader.unplaced.events.map { UnresolvedPrefix(netns: nil, prefix: $0.key, events: $0.value) }
         unplaced += ruleTraces.unresolved.events.map { UnresolvedPrefix(netns: "host", prefix: $0.key, events: $0.value) }
-        let layout = registry.current.layout
+        let layout = registry.current
         for reader in readers {
             counters.add(reader.counters)
             unplaced += reader.unplaced.events.map {

@@ -34,7 +34,7 @@ struct RuleTraceReader {
         }
         func interface(_ name: String?) -> UInt32 { name.map { registry.interface(named: $0, namespace: namespace) } ?? 0 }
         let (input, output) = (interface(interfaces.in), interface(interfaces.out))
-        if number >= correlator.probeCount { correlator.update(registry.current.layout, isDiscovery: true) }
+        correlator.follow(registry, to: number)
         order &+= 1
         correlator.ingest(
             Event(

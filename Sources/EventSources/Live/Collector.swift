@@ -197,7 +197,7 @@ public final class Collector: Sendable {
 
     /// How many probes are in force.
     public var probeCount: Int {
-        let layout = registry.current.layout
+        let layout = registry.current
         let now = Int64(Date().timeIntervalSince1970)
         return layout.probes.indices.count { index in
             if case .every(_, let until?) = layout.probes[index].coverage, until <= now { return false }
@@ -277,11 +277,11 @@ public final class Collector: Sendable {
             tellOfLeftOut()
         }
         if isChange || ticks % 25 == 24 {
-            let before = registry.current.layout
+            let before = registry.current
             let (places, leftOut) = state.withLock { ($0.places, $0.leftOut.namespaces) }
             _ = await survey.update(
                 registry, places, leftOut: leftOut, rulesOf: [], readsLinks: true, isChange: isChange)
-            if !registry.current.layout.isSame(as: before) { mailbox.send(.layoutChanged) }
+            if !registry.current.isSame(as: before) { mailbox.send(.layoutChanged) }
         }
         await surveyRules()
     }
@@ -295,14 +295,14 @@ public final class Collector: Sendable {
         let due = ruleset.due()
         for start in stride(from: 0, to: due.count, by: Self.surveyBatch) {
             let surveys = due[start..<min(due.count, start + Self.surveyBatch)].compactMap { ruleset.begin($0) }
-            let before = registry.current.layout
+            let before = registry.current
             let (places, leftOut) = state.withLock { ($0.places, $0.leftOut.namespaces) }
             let read = await survey.update(
                 registry, places, leftOut: leftOut, rulesOf: Set(surveys.map(\.key)), readsLinks: false, isChange: true)
             for survey in surveys { ruleset.end(survey, isRead: read.contains(survey.key)) }
             logger.debug("the rules of \(read.map { places[$0].name }.sorted().joined(separator: ", ")) have been read")
             tellOfNew(read)
-            mailbox.send(registry.current.layout.isSame(as: before) ? .rulesRead : .layoutChanged)
+            mailbox.send(registry.current.isSame(as: before) ? .rulesRead : .layoutChanged)
         }
         if let news = survey.news(state.withLock { $0.places }) { logger.warning("\(news)") }
     }
@@ -311,7 +311,7 @@ public final class Collector: Sendable {
     ///
     /// - Parameter read: places whose rules have been read.
     private func tellOfNew(_ read: Set<Int>) {
-        let layout = registry.current.layout
+        let layout = registry.current
         let unprobed = state.withLock { state in
             state.places.indices.filter { state.places[$0].isNew && read.contains($0) }.compactMap {
                 index -> NetworkNamespace? in
@@ -339,7 +339,7 @@ public final class Collector: Sendable {
     private static let surveyBatch = 8
 
     /// What `troubles` looks at.
-    var currentLayout: Layout { registry.current.layout }
+    var currentLayout: Layout { registry.current }
     var listFailure: String? { watched.withLock { $0.listFailure } }
 
     /// - Returns: `nil` where the namespaces cannot be listed, which says nothing of them.

@@ -272,7 +272,7 @@ struct EventLoop: ~Copyable {
     }
 
     private mutating func takeLayout() {
-        guard engine.takeLayout(isDiscovery: false) else { return }
+        guard engine.takeLayout() else { return }
         for source in sources { source.reader.layoutChanged() }
         kernelLog?.reader.layoutChanged()
         let own = engine.sink.aggregate.ownEndpoints.first.map { OwnPort(namespaces: $0.namespaces, port: $0.port) }
@@ -308,7 +308,7 @@ struct EventLoop: ~Copyable {
     private mutating func snapshot(_ scope: TraceSnapshot.Scope = .all) -> TraceSnapshot {
         var counters = departed
         var unplaced: [UnresolvedPrefix] = []
-        let layout = engine.registry.current.layout
+        let layout = engine.registry.current
         for source in sources {
             counters.add(source.reader.counters)
             unplaced += source.reader.unplaced.events.map {
