@@ -1,11 +1,10 @@
 /// The best of several candidates for one place, and those that would have done as well.
 struct BestMatch {
-    /// -1: none.
-    private(set) var best: Int32 = -1
+    private(set) var best = LegIndex.none
     /// Others with the same fit: which of them it really was cannot be told.
-    var tied: [Int32] { others ?? [] }
+    var tied: [LegIndex] { others ?? [] }
     /// No array, not even an empty one, as long as there are none: that is nearly always.
-    private var others: [Int32]?
+    private var others: [LegIndex]?
     private var bestFit = Int.min
     private var looks = 0
 
@@ -24,8 +23,8 @@ struct BestMatch {
 
     /// - Parameter isPreferred: whether the first goes before the second where both fit alike.
     @inline(__always)
-    mutating func consider(_ candidate: Int32, fit: Int, isPreferred: (Int32, Int32) -> Bool) {
-        if best < 0 || fit > bestFit {
+    mutating func consider(_ candidate: LegIndex, fit: Int, isPreferred: (LegIndex, LegIndex) -> Bool) {
+        if !best.exists || fit > bestFit {
             best = candidate
             bestFit = fit
             others = nil
@@ -39,7 +38,7 @@ struct BestMatch {
         }
     }
 
-    private mutating func tie(_ candidate: Int32) {
+    private mutating func tie(_ candidate: LegIndex) {
         if others == nil { others = [candidate] } else { others?.append(candidate) }
     }
 }
@@ -48,7 +47,7 @@ extension Correlator {
     /// Marks the journeys of all that fit alike.
     @inline(__always)
     mutating func markAmbiguous(_ choice: BestMatch) {
-        guard choice.isTied || choice.isExhausted, choice.best >= 0 else { return }
+        guard choice.isTied || choice.isExhausted, choice.best.exists else { return }
         for candidate in choice.tied + [choice.best] { live.journeys[live.legs[candidate].journey].isAmbiguous = true }
     }
 }

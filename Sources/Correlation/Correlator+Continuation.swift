@@ -5,42 +5,42 @@ internal import TraceModel
 /// Functions that change nothing are `mutating` here all the same: the compiler copies a correlator, 1.1 KB, to lend it to one that
 /// is not and that it does not inline, and of copies of one packet hundreds are looked at for each event.
 extension Correlator {
-    /// The leg that `event` continues; -1 for none.
+    /// The leg that `event` continues; none where there is none.
     @inline(__always)
-    mutating func continuation(of event: Event, at place: ProbePlace) -> Int32 {
+    mutating func continuation(of event: Event, at place: ProbePlace) -> LegIndex {
         let candidates = live.atPlace(place.namespace, event.packet.fingerprint, event.packet.tuple)
         let first = candidates.first
         // Nearly always there is nothing to choose from.
         guard candidates.isOne, isCandidate(first, event, place), fit(of: first, for: event, at: place) != nil,
             !hasLostSince(first)
         else { return choose(from: candidates, for: event, at: place) }
-        copy = -1
+        copy = .none
         isCrowded = false
         return first
     }
 
     @inline(never)
-    private mutating func choose(from candidates: Candidates, for event: Event, at place: ProbePlace) -> Int32 {
+    private mutating func choose(from candidates: Candidates, for event: Event, at place: ProbePlace) -> LegIndex {
         var choice = BestMatch()
-        copy = -1
+        copy = .none
         var candidates = candidates
         var candidate = live.next(&candidates)
-        while candidate >= 0, !choice.isExhausted {
+        while candidate.exists, !choice.isExhausted {
             choice.look()
             if isCandidate(candidate, event, place) {
                 if let fit = fit(of: candidate, for: event, at: place) {
                     choice.consider(candidate, fit: fit) { movedLater($0, than: $1) }
-                } else if copy < 0 {
+                } else if !copy.exists {
                     copy = candidate
                 }
             }
             candidate = live.next(&candidates)
         }
         isCrowded = choice.isExhausted
-        guard choice.best >= 0 else {
+        guard choice.best.exists else {
             let isBehind =
                 place.priority > HookPriority.sourceTranslation && (place.hook == .input || place.hook == .postrouting)
-            return isBehind ? continuationBehindSourceTranslation(of: event, at: place) : -1
+            return isBehind ? continuationBehindSourceTranslation(of: event, at: place) : .none
         }
         markAmbiguous(choice)
         if hasLostSince(choice.best) { doubtContinuation(of: choice.best) }
@@ -49,14 +49,14 @@ extension Correlator {
 
     /// Whether it is the same packet in the same namespace, from the same source.
     @inline(__always)
-    private mutating func isCandidate(_ candidate: Int32, _ event: Event, _ place: ProbePlace) -> Bool {
+    private mutating func isCandidate(_ candidate: LegIndex, _ event: Event, _ place: ProbePlace) -> Bool {
         live.legs[candidate].namespace == place.namespace && live.fingerprint(candidate) == event.packet.fingerprint
             && live.current(candidate).hasSource(of: event.packet.tuple)
     }
 
     /// How well a candidate from the same source fits: exact addresses before translated ones, then the interface, then the nearest place.
     @inline(__always)
-    private mutating func fit(of candidate: Int32, for event: Event, at place: ProbePlace) -> Int? {
+    private mutating func fit(of candidate: LegIndex, for event: Event, at place: ProbePlace) -> Int? {
         guard isAhead(place, event.sighting.probe, of: candidate) else { return nil }
         let hook = live.legs[candidate].hook
         let priority = live.legs[candidate].priority
@@ -76,7 +76,7 @@ extension Correlator {
 
     /// Whether a packet last seen where `candidate` is can be seen at `place` next.
     @inline(__always)
-    mutating func isAhead(_ place: ProbePlace, _ probe: UInt32, of candidate: Int32) -> Bool {
+    mutating func isAhead(_ place: ProbePlace, _ probe: UInt32, of candidate: LegIndex) -> Bool {
         let hook = live.legs[candidate].hook
         guard place.hook == hook else { return hook.leads(to: place.hook) }
         let priority = live.legs[candidate].priority
@@ -92,16 +92,16 @@ extension Correlator {
 
     /// The kernel carries a packet to its end before it takes the next: of two that fit alike, the one that moved last.
     @inline(__always)
-    private func movedLater(_ one: Int32, than other: Int32) -> Bool {
+    private func movedLater(_ one: LegIndex, than other: LegIndex) -> Bool {
         live.legs[one].lastOrder &- live.legs[other].lastOrder < 1 << 31
     }
 
     /// Behind the source translation of INPUT and POSTROUTING a packet has another source: it is found by where it goes.
-    private mutating func continuationBehindSourceTranslation(of event: Event, at place: ProbePlace) -> Int32 {
+    private mutating func continuationBehindSourceTranslation(of event: Event, at place: ProbePlace) -> LegIndex {
         var choice = BestMatch()
         var candidates = live.translated(place.namespace, event.packet.fingerprint, event.packet.tuple)
         var candidate = live.next(&candidates)
-        while candidate >= 0, !choice.isExhausted {
+        while candidate.exists, !choice.isExhausted {
             choice.look()
             let from = (live.legs[candidate].hook, Int32(live.legs[candidate].priority))
             if live.legs[candidate].namespace == place.namespace, live.fingerprint(candidate) == event.packet.fingerprint,

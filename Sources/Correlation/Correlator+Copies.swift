@@ -9,18 +9,18 @@ extension Correlator {
 
     /// Whether it may be under way still, or what it has done may be told by events that are not in yet.
     @inline(__always)
-    func isRecent(_ index: Int32) -> Bool { live.journeys[live.legs[index].journey].lastActivity >= horizon }
+    func isRecent(_ index: LegIndex) -> Bool { live.journeys[live.legs[index].journey].lastActivity >= horizon }
 
-    private mutating func doubt(_ index: Int32) { live.journeys[live.legs[index].journey].isAmbiguous = true }
+    private mutating func doubt(_ index: LegIndex) { live.journeys[live.legs[index].journey].isAmbiguous = true }
 
     /// A leg has left its namespace. Where a copy of it did so shortly before, what arrived and was joined to that copy may
     /// have been this one, which had left by then but was not received.
-    mutating func doubtDepartures(of index: Int32) {
+    mutating func doubtDepartures(of index: LegIndex) {
         guard live.sharesPlace(index), !live.current(index).destination.isMulticast else { return }
         var candidates = live.atPlaceOf(index)
         var candidate = live.next(&candidates)
         var looks = 0
-        while candidate >= 0 {
+        while candidate.exists {
             looks += 1
             // As many copies as that are not told apart by anything.
             guard looks <= 256 else { return doubt(index) }
@@ -37,7 +37,7 @@ extension Correlator {
     }
 
     @inline(__always)
-    private func isCopy(_ candidate: Int32, _ own: Int32) -> Bool {
+    private func isCopy(_ candidate: LegIndex, _ own: LegIndex) -> Bool {
         live.legs[candidate].namespace == live.legs[own].namespace
             && live.fingerprint(candidate) == live.fingerprint(own)
             && live.current(candidate) == live.current(own) && live.legs[candidate].journey != live.legs[own].journey
@@ -45,7 +45,7 @@ extension Correlator {
 
     /// A leg has begun beside a copy of it (`copy`): where events are being lost at that, either may have got the other's
     /// beginning.
-    mutating func doubtCopy(of index: Int32) {
+    mutating func doubtCopy(of index: LegIndex) {
         guard lastLoss + limits.linger * 2 >= now, live.legs[copy].journey != live.legs[index].journey, isRecent(copy)
         else {
             return
@@ -57,18 +57,18 @@ extension Correlator {
     }
 
     /// Events of a leg's packet may have been taken for those of a copy of it, which a damaged file may hold.
-    private mutating func doubtEvents(of index: Int32) {
+    private mutating func doubtEvents(of index: LegIndex) {
         if limits.doubtsGaps { live.journeys[live.legs[index].journey].mayLackEvents = true }
     }
 
     /// A leg goes on in a namespace of which events have been lost since it began: its next event may be that of a copy.
-    mutating func doubtContinuation(of index: Int32) {
+    mutating func doubtContinuation(of index: LegIndex) {
         // Nothing holds a packet up within a namespace but a queue to a program.
         guard isRecent(index) else { return doubt(index) }
         var candidates = live.atPlaceOf(index)
         var candidate = live.next(&candidates)
         var looks = 0
-        while candidate >= 0, looks < 256 {
+        while candidate.exists, looks < 256 {
             looks += 1
             if candidate != index, isCopy(candidate, index), isRecent(candidate) {
                 doubtEvents(of: candidate)
@@ -80,7 +80,7 @@ extension Correlator {
 
     /// A leg is joined that had left long before: where events of its namespace were lost meanwhile, the one that really
     /// left may be a copy whose departure was lost.
-    mutating func doubtCrossing(from index: Int32) {
+    mutating func doubtCrossing(from index: LegIndex) {
         let left = live.journeys[live.legs[index].journey].lastActivity
         if !isRecent(index), hasLost(in: Int(live.legs[index].namespace), since: left) { doubt(index) }
     }

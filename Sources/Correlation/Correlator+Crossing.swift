@@ -4,18 +4,18 @@ internal import TraceModel
 extension Correlator {
     /// The link domain that an interface is on; `nil` where it has none to cross, 0 where that is not known.
     @inline(__always)
-    func linkDomain(of index: Int32, _ interface: UInt32) -> UInt32? {
+    func linkDomain(of index: LegIndex, _ interface: UInt32) -> UInt32? {
         guard interface != 0 else { return nil }
         return self.interface(of: index, interface).linkDomain
     }
 
     @inline(__always)
-    private func interface(of index: Int32, _ number: UInt32) -> InterfaceTable.Interface {
+    private func interface(of index: LegIndex, _ number: UInt32) -> InterfaceTable.Interface {
         expectedProbes.interfaces[Int(live.legs[index].namespace), number]
     }
 
     /// A leg is about to leave: if through a tunnel, a packet that carries it will follow.
-    private mutating func enterTunnel(_ index: Int32) {
+    private mutating func enterTunnel(_ index: LegIndex) {
         let leg = live.legs[index]
         guard interface(of: index, leg.outInterface).isTunnel else { return }
         // Behind the last probe it may be given another source.
@@ -27,7 +27,7 @@ extension Correlator {
     }
 
     /// A leg has reached a hook: it may leave from there, or end there.
-    mutating func enterHook(_ index: Int32, _ place: ProbePlace) {
+    mutating func enterHook(_ index: LegIndex, _ place: ProbePlace) {
         if hasTunnels, place.isLastOnTheWayOut { enterTunnel(index) }
         if live.legs[index].awaitsParent, place.hook == .forward || place.hook == .postrouting { insertBridge(index) }
         if place.isLastOnTheWayOut, live.current(index).destination.isMulticast { adoptReceiver(index) }
@@ -58,12 +58,12 @@ extension Correlator {
     }
 
     /// As what a leg that leaves will arrive, as far as connection tracking has told.
-    private mutating func expectedArrival(of index: Int32) -> PacketTuple {
+    private mutating func expectedArrival(of index: LegIndex) -> PacketTuple {
         knownTranslation(of: index) ?? live.current(index)
     }
 
     /// The packet behind all translation, where connection tracking has told.
-    mutating func knownTranslation(of index: Int32) -> PacketTuple? {
+    mutating func knownTranslation(of index: LegIndex) -> PacketTuple? {
         translations.translation(
             of: live.entry(index), in: Int(live.legs[index].namespace),
             at: live.journeys[live.legs[index].journey].firstSeen)?.translated
@@ -75,19 +75,19 @@ extension Correlator {
     private func isLateAtOnce(_ link: UInt32) -> Bool { link == 0 || limits.settle >= limits.linger }
 
     /// `index` has arrived: joins it to the leg that left for it, or lets it wait for one.
-    mutating func joinParent(of index: Int32, through link: UInt32) {
+    mutating func joinParent(of index: LegIndex, through link: UInt32) {
         guard interface(of: index, live.legs[index].inInterface).hasOtherEnd else { return }
         var choice = BestMatch()
         var candidates = live.departures(for: index)
         var candidate = live.next(&candidates)
-        while candidate >= 0, !choice.isExhausted {
+        while candidate.exists, !choice.isExhausted {
             choice.look()
             if let fit = crossingFit(from: candidate, to: index, link) {
                 choice.consider(candidate, fit: fit) { isOlder($0, than: $1) }
             }
             candidate = live.next(&candidates)
         }
-        guard choice.best >= 0 else {
+        guard choice.best.exists else {
             // Where not all were looked at, the right one may be among the others.
             if choice.isExhausted { live.journeys[live.legs[index].journey].isAmbiguous = true }
             live.awaitParent(index)
@@ -114,7 +114,7 @@ extension Correlator {
     /// A bridge hands its frames to the chains of its namespace (`bridge-nf-call-iptables`), so that a packet passes them
     /// between two others on the same link. Where those two were joined before the bridge's events were read, it belongs
     /// between them.
-    private mutating func insertBridge(_ index: Int32) {
+    private mutating func insertBridge(_ index: LegIndex) {
         guard live.legs[index].inInterface != 0, live.legs[index].inInterface == live.legs[index].outInterface
         else { return }
         let bridged = live.legs[index]
@@ -127,7 +127,7 @@ extension Correlator {
         for namespace in expectedProbes.namespaces(on: link) where namespace != Int(bridged.namespace) {
             var candidates = live.atPlace(UInt16(namespace), fingerprint, entry)
             var candidate = live.next(&candidates)
-            while candidate >= 0, !choice.isExhausted {
+            while candidate.exists, !choice.isExhausted {
                 choice.look()
                 let from = live.legs[candidate]
                 if Int(from.namespace) == namespace, live.fingerprint(candidate) == fingerprint,
@@ -142,19 +142,19 @@ extension Correlator {
                 candidate = live.next(&candidates)
             }
         }
-        guard choice.best >= 0, let child = onlyChild(of: choice.best) else { return }
+        guard choice.best.exists, let child = onlyChild(of: choice.best) else { return }
         markAmbiguous(choice)
-        live.legs[child].parent = index
+        live.legs[child].origin = .leg(index)
         join(choice.best, index)
         live.legs[index].hasChildren = true
         live.stopAwaitingChild(index)
     }
 
-    private mutating func onlyChild(of departed: Int32) -> Int32? {
+    private mutating func onlyChild(of departed: LegIndex) -> LegIndex? {
         guard live.legs[departed].hasChildren else { return nil }
         var index = live.journeys[live.legs[departed].journey].firstLeg
-        while index >= 0 {
-            if live.legs[index].parent == departed { return index }
+        while index.exists {
+            if live.legs[index].origin == .leg(departed) { return index }
             index = live.legs[index].nextInJourney
         }
         return nil
@@ -162,13 +162,13 @@ extension Correlator {
 
     /// `index` has left: joins the one that arrived before it was known to leave, or all of them for a multicast packet.
     @inline(never)
-    private mutating func joinChildren(of index: Int32, among arrivals: Candidates) {
+    private mutating func joinChildren(of index: LegIndex, among arrivals: Candidates) {
         let isMulticast = live.current(index).destination.isMulticast
         var candidates = arrivals
         while true {
             var choice = BestMatch()
             var candidate = live.next(&candidates)
-            while candidate >= 0, !choice.isExhausted {
+            while candidate.exists, !choice.isExhausted {
                 choice.look()
                 let link = linkDomain(of: candidate, live.legs[candidate].inInterface) ?? 0
                 if let fit = crossingFit(from: index, to: candidate, link) {
@@ -176,7 +176,7 @@ extension Correlator {
                 }
                 candidate = live.next(&candidates)
             }
-            guard choice.best >= 0 else {
+            guard choice.best.exists else {
                 if choice.isExhausted { live.journeys[live.legs[index].journey].isAmbiguous = true }
                 return
             }
@@ -189,7 +189,7 @@ extension Correlator {
 
     /// Links keep the order of packets: of two that fit alike, the one that has waited longer.
     @inline(__always)
-    private func isOlder(_ one: Int32, than other: Int32) -> Bool {
+    private func isOlder(_ one: LegIndex, than other: LegIndex) -> Bool {
         live.journeys[live.legs[one].journey].serial &- live.journeys[live.legs[other].journey].serial >= 1 << 31
     }
 
@@ -198,7 +198,7 @@ extension Correlator {
     ///
     /// Where the addresses are others, or the links are not known and the times to live differ, it may still fit when nothing
     /// better can come (`isLate`).
-    private mutating func crossingFit(from departed: Int32, to arrived: Int32, _ link: UInt32, isLate: Bool = false) -> Int? {
+    private mutating func crossingFit(from departed: LegIndex, to arrived: LegIndex, _ link: UInt32, isLate: Bool = false) -> Int? {
         guard live.fingerprint(departed) == live.fingerprint(arrived), live.legs[departed].hook != .input,
             departed != arrived, live.legs[departed].journey != live.legs[arrived].journey,
             isLate || live.begunAt(arrived) >= live.departedAfter(departed)
@@ -263,10 +263,10 @@ extension Correlator {
     }
 
     /// Whether the packet has already arrived where `arrived` has.
-    private mutating func hasChild(_ departed: Int32, like arrived: Int32) -> Bool {
+    private mutating func hasChild(_ departed: LegIndex, like arrived: LegIndex) -> Bool {
         var index = live.journeys[live.legs[departed].journey].firstLeg
-        while index >= 0 {
-            if live.legs[index].parent == departed, live.legs[index].namespace == live.legs[arrived].namespace,
+        while index.exists {
+            if live.legs[index].origin == .leg(departed), live.legs[index].namespace == live.legs[arrived].namespace,
                 live.legs[index].inInterface == live.legs[arrived].inInterface
             {
                 return true
@@ -283,9 +283,9 @@ extension Correlator {
     /// - Parameter isFirst: whether that is so for the first time. What fits better may be looked at after it, so that only
     ///   what has been confirmed meanwhile is joined.
     /// - Returns: whether the journey has become part of another, or another of it.
-    mutating func joinLate(_ journey: Int32, isFirst: Bool) -> Bool {
+    mutating func joinLate(_ journey: JourneyIndex, isFirst: Bool) -> Bool {
         var index = live.journeys[journey].firstLeg
-        while index >= 0 {
+        while index.exists {
             let next = live.legs[index].nextInJourney
             if live.legs[index].awaitsParent {
                 live.legs[index].isParentLate = true
@@ -302,12 +302,12 @@ extension Correlator {
         return false
     }
 
-    private mutating func joinParentLate(of index: Int32, _ isFirst: Bool) -> Bool {
+    private mutating func joinParentLate(of index: LegIndex, _ isFirst: Bool) -> Bool {
         let link = linkDomain(of: index, live.legs[index].inInterface) ?? 0
         var choice = BestMatch()
         var candidates = live.departuresFromAnywhere(for: index)
         var candidate = live.next(&candidates)
-        while candidate >= 0, !choice.isExhausted {
+        while candidate.exists, !choice.isExhausted {
             choice.look()
             if live.legs[candidate].isChildLate,
                 let fit = crossingFit(from: candidate, to: index, link, isLate: !isFirst || isLateAtOnce(link))
@@ -316,17 +316,17 @@ extension Correlator {
             }
             candidate = live.next(&candidates)
         }
-        guard choice.best >= 0 else { return false }
+        guard choice.best.exists else { return false }
         if !areCopies(choice) { markAmbiguous(choice) }
         joinInDoubt(choice.best, index)
         return true
     }
 
-    private mutating func joinChildLate(of index: Int32, _ isFirst: Bool) -> Bool {
+    private mutating func joinChildLate(of index: LegIndex, _ isFirst: Bool) -> Bool {
         var choice = BestMatch()
         var candidates = live.arrivalsFromAnywhere(for: index)
         var candidate = live.next(&candidates)
-        while candidate >= 0, !choice.isExhausted {
+        while candidate.exists, !choice.isExhausted {
             choice.look()
             let link = linkDomain(of: candidate, live.legs[candidate].inInterface) ?? 0
             if live.legs[candidate].isParentLate,
@@ -336,13 +336,13 @@ extension Correlator {
             }
             candidate = live.next(&candidates)
         }
-        guard choice.best >= 0 else { return false }
+        guard choice.best.exists else { return false }
         if !live.current(index).destination.isMulticast { markAmbiguous(choice) }
         joinInDoubt(index, choice.best)
         return true
     }
 
-    private mutating func joinInDoubt(_ departed: Int32, _ arrived: Int32) {
+    private mutating func joinInDoubt(_ departed: LegIndex, _ arrived: LegIndex) {
         let from = live.legs[departed]
         let to = live.legs[arrived]
         let entry = live.entry(arrived)
@@ -363,13 +363,13 @@ extension Correlator {
         join(departed, arrived)
     }
 
-    private mutating func join(_ departed: Int32, _ arrived: Int32) {
+    private mutating func join(_ departed: LegIndex, _ arrived: LegIndex) {
         let upstream = live.legs[departed].journey
         let downstream = live.legs[arrived].journey
         live.stopAwaitingParent(arrived)
         if !live.current(departed).destination.isMulticast { live.stopAwaitingChild(departed) }
         live.legs[departed].hasChildren = true
-        live.legs[arrived].parent = departed
+        live.legs[arrived].origin = .leg(departed)
         live.unite(upstream, downstream)
     }
 }

@@ -33,11 +33,11 @@ extension Correlator {
         if settling.count > 12 { live.journeys.prefetch(settling.journey(12)) }
         if settling.count > 8 {
             let first = live.journeys[settling.journey(8)].firstLeg
-            if first >= 0 { live.legs.prefetch(first) }
+            if first.exists { live.legs.prefetch(first) }
         }
         if settling.count > 6 {
             let first = live.journeys[settling.journey(6)].firstLeg
-            if first >= 0, live.legs[first].nextInJourney >= 0 {
+            if first.exists, live.legs[first].nextInJourney.exists {
                 live.legs.prefetch(live.legs[first].nextInJourney)
             }
         }
@@ -56,12 +56,12 @@ extension Correlator {
 
     /// Most journeys have no more legs.
     @inline(__always)
-    private mutating func forFirstTwo(of journey: Int32, _ body: (inout Self, Int32) -> Void) {
+    private mutating func forFirstTwo(of journey: JourneyIndex, _ body: (inout Self, LegIndex) -> Void) {
         let first = live.journeys[journey].firstLeg
-        guard first >= 0, live.legs[first].journey >= 0 else { return }
+        guard first.exists, live.legs[first].journey.exists else { return }
         body(&self, first)
         let second = live.legs[first].nextInJourney
-        if second >= 0, live.legs[second].journey >= 0 { body(&self, second) }
+        if second.exists, live.legs[second].journey.exists { body(&self, second) }
     }
 
     /// Closes all journeys. One that has not been silent for long enough to be called lost stays `open`.
@@ -70,11 +70,11 @@ extension Correlator {
         defer { isFinishing = false }
         // Confirmed legs first, then whatever else fits.
         for isFirst in [true, false] {
-            for index in 0..<Int32(live.journeys.count) {
+            for index in live.journeys.indices {
                 while live.isLive(index), joinLate(index, isFirst: isFirst) {}
             }
         }
-        for index in 0..<Int32(live.journeys.count) where live.isLive(index) { close(index, isEvicted: false, into: &sink) }
+        for index in live.journeys.indices where live.isLive(index) { close(index, isEvicted: false, into: &sink) }
         settling.removeAll()
         lingering.removeAll()
         crossing.removeAll()
@@ -83,12 +83,12 @@ extension Correlator {
     /// Hands out copies of live journeys, as `open`, at most `limit`.
     public mutating func forEachOpen(limit: Int, _ body: (Journey) -> Void) {
         var count = 0
-        for index in 0..<Int32(live.journeys.count) where live.isLive(index) {
+        for index in live.journeys.indices where live.isLive(index) {
             guard count < limit else { return }
             count += 1
             var leaf = nextLeaf(from: live.journeys[index].firstLeg)
             var branch: UInt64 = 0
-            while leaf >= 0 {
+            while leaf.exists {
                 fill(index, endingIn: leaf, branch: branch, isEvicted: false)
                 outgoing.outcome = .open
                 outgoing.incompleteReason = nil
@@ -130,7 +130,7 @@ extension Correlator {
         }
     }
 
-    private mutating func rearm(_ journey: Int32, _ stage: Stage) {
+    private mutating func rearm(_ journey: JourneyIndex, _ stage: Stage) {
         let timeout = TimeoutQueue.Timeout(journey: journey, serial: live.journeys[journey].serial)
         let deadline = live.journeys[journey].lastActivity + patience(stage)
         switch stage {
@@ -141,9 +141,9 @@ extension Correlator {
     }
 
     /// Whether it has left for a namespace being traced and was not seen there.
-    private mutating func isCrossing(_ journey: Int32) -> Bool {
+    private mutating func isCrossing(_ journey: JourneyIndex) -> Bool {
         var index = live.journeys[journey].firstLeg
-        while index >= 0 {
+        while index.exists {
             // What does not fit through goes on in pieces, which are journeys of their own.
             let fits = expectedProbes.fits(
                 live.journeys[journey].length, namespace: Int(live.legs[index].namespace),
@@ -159,10 +159,10 @@ extension Correlator {
     }
 
     /// Whether nothing more can come: one way from a known entry to a certain end.
-    private mutating func isSettled(_ journey: Int32) -> Bool {
+    private mutating func isSettled(_ journey: JourneyIndex) -> Bool {
         var index = live.journeys[journey].firstLeg
         if live.legs[index].awaitsParent, live.legs[index].hook != .output, !comesFromOutside(index) { return false }
-        while index >= 0 {
+        while index.exists {
             if live.current(index).destination.isMulticast { return false }
             let assessment = assessment(of: index)
             if assessment.hasGap { return false }
@@ -181,17 +181,17 @@ extension Correlator {
 
     /// Whether a rule that came meanwhile may have ended the packet's way behind the last probe of INPUT. Behind the security
     /// table's there is nothing.
-    private func mayEndUnseen(_ index: Int32, since begin: Int64, until end: Int64) -> Bool {
+    private func mayEndUnseen(_ index: LegIndex, since begin: Int64, until end: Int64) -> Bool {
         let last = layout.probes[Int(routes.lastProbe(of: live.legs[index].route))]
         return last.table != .security && rulesetChanges.overlaps(last.namespace, from: begin, to: end)
     }
 
-    mutating func assessment(of index: Int32) -> ExpectedProbes.Assessment {
+    mutating func assessment(of index: LegIndex) -> ExpectedProbes.Assessment {
         expectedProbes.assessment(live.legs[index].route, routes, conditions: live.legs[index].conditions, now: now)
     }
 
     /// The other namespaces that a packet has left for; none where it may have left all those being traced.
-    private mutating func neighbours(of index: Int32) -> Set<Int> {
+    private mutating func neighbours(of index: LegIndex) -> Set<Int> {
         let namespace = Int(live.legs[index].namespace)
         guard !expectedProbes.leadsOut(of: namespace, through: live.legs[index].outInterface),
             let link = linkDomain(of: index, live.legs[index].outInterface)
@@ -199,12 +199,12 @@ extension Correlator {
         return expectedProbes.namespaces(on: link).subtracting([namespace])
     }
 
-    private mutating func comesFromOutside(_ index: Int32) -> Bool {
+    private mutating func comesFromOutside(_ index: LegIndex) -> Bool {
         guard let link = linkDomain(of: index, live.legs[index].inInterface), link != 0 else { return true }
         return layout.openLinkDomains.contains(link)
     }
 
-    private mutating func arrival(of index: Int32) -> ExpectedProbes.Arrival? {
+    private mutating func arrival(of index: LegIndex) -> ExpectedProbes.Arrival? {
         expectedProbes.arrival(
             from: Int(live.legs[index].namespace), through: live.legs[index].outInterface,
             family: live.current(index).source.family, conditions: live.legs[index].conditions, now: now)
@@ -223,14 +223,14 @@ extension Correlator {
         }
     }
 
-    private mutating func close(_ journey: Int32, isEvicted: Bool, into sink: inout some JourneySink) {
+    private mutating func close(_ journey: JourneyIndex, isEvicted: Bool, into sink: inout some JourneySink) {
         var leaf = nextLeaf(from: live.journeys[journey].firstLeg)
         var branch: UInt64 = 0
-        var unwanted: Int32 = -1
-        while leaf >= 0 {
+        var unwanted = LegIndex.none
+        while leaf.exists {
             if !isEvicted, !mayGoOn(journey), isUnwanted(leaf) {
                 counters.unwanted += 1
-                if unwanted < 0 { unwanted = leaf }
+                if !unwanted.exists { unwanted = leaf }
             } else {
                 hand(journey, endingIn: leaf, branch: branch, isEvicted: isEvicted, to: &sink)
                 branch += 1
@@ -238,11 +238,11 @@ extension Correlator {
             leaf = nextLeaf(from: live.legs[leaf].nextInJourney)
         }
         // Where nobody wanted any of its copies, it went as far as the link.
-        if branch == 0, unwanted >= 0, parent(of: unwanted) >= 0 {
+        if branch == 0, unwanted.exists, parent(of: unwanted).exists {
             hand(journey, endingIn: parent(of: unwanted), branch: 0, isEvicted: false, to: &sink)
         }
         var index = live.journeys[journey].firstLeg
-        while index >= 0 {
+        while index.exists {
             let next = live.legs[index].nextInJourney
             if !tunnelLinks.isEmpty { tunnelLinks.forget(firstEvent(of: index)) }
             live.remove(index)
@@ -252,7 +252,7 @@ extension Correlator {
     }
 
     private mutating func hand(
-        _ journey: Int32, endingIn leaf: Int32, branch: UInt64, isEvicted: Bool, to sink: inout some JourneySink
+        _ journey: JourneyIndex, endingIn leaf: LegIndex, branch: UInt64, isEvicted: Bool, to sink: inout some JourneySink
     ) {
         fill(journey, endingIn: leaf, branch: branch, isEvicted: isEvicted)
         counters.journeys += 1
@@ -262,20 +262,20 @@ extension Correlator {
 
     /// Whether everything is being closed before the packet has been silent for long enough.
     @inline(__always)
-    private func mayGoOn(_ journey: Int32) -> Bool {
+    private func mayGoOn(_ journey: JourneyIndex) -> Bool {
         isFinishing && live.journeys[journey].lastActivity + patience(.lingering) > now
     }
 
     /// The next leg behind which nothing comes. A multicast packet has several, and each ends a journey.
     @inline(__always)
-    private func nextLeaf(from leg: Int32) -> Int32 {
+    private func nextLeaf(from leg: LegIndex) -> LegIndex {
         var leaf = leg
-        while leaf >= 0, live.legs[leaf].hasChildren { leaf = live.legs[leaf].nextInJourney }
+        while leaf.exists, live.legs[leaf].hasChildren { leaf = live.legs[leaf].nextInJourney }
         return leaf
     }
 
     /// Writes the journey that ends in `leaf` into `outgoing`.
-    mutating func fill(_ journey: Int32, endingIn leaf: Int32, branch: UInt64, isEvicted: Bool) {
+    mutating func fill(_ journey: JourneyIndex, endingIn leaf: LegIndex, branch: UInt64, isEvicted: Bool) {
         let own = live.journeys[journey]
         // Branches past the first get serials of their own from the top of the range.
         outgoing.serial = serial(of: own) | branch << 56
@@ -289,7 +289,7 @@ extension Correlator {
         outgoing.carries = nil
         outgoing.carriedBy = nil
         var index = leaf
-        while index >= 0 {
+        while index.exists {
             outgoing.legs.append(described(index))
             if !tunnelLinks.isEmpty {
                 let name = firstEvent(of: index)
@@ -302,7 +302,7 @@ extension Correlator {
         decide(leaf, own, isEvicted: isEvicted)
     }
 
-    private mutating func described(_ index: Int32) -> JourneyLeg {
+    private mutating func described(_ index: LegIndex) -> JourneyLeg {
         var described = JourneyLeg(
             namespace: Int(live.legs[index].namespace), route: live.legs[index].route, entry: live.entry(index),
             exit: live.current(index), lastHook: live.legs[index].hook,
@@ -317,13 +317,13 @@ extension Correlator {
     }
 
     /// How the journey that ends in `leaf` ended, and why that is not known if it is not.
-    private mutating func decide(_ leaf: Int32, _ own: LiveJourney, isEvicted: Bool) {
+    private mutating func decide(_ leaf: LegIndex, _ own: LiveJourney, isEvicted: Bool) {
         var hasGap = false
         var hasLoss = own.mayLackEvents
         var begun = own.begunAt
         var isUnread = false
         var index = leaf
-        while index >= 0 {
+        while index.exists {
             hasGap = hasGap || assessment(of: index).hasGap
             hasLoss = hasLoss || hasLostSince(index)
             begun = min(begun, live.begunAt(index))
@@ -378,7 +378,7 @@ extension Correlator {
             if hasLoss { return settle(.incomplete, .eventsLost) }
             var isAnyOutdated = origin?.contains { isOutdated($0, patience: limits.linger) } ?? false
             index = leaf
-            while index >= 0 {
+            while index.exists {
                 isAnyOutdated = isAnyOutdated || isOutdated(Int(live.legs[index].namespace), patience: limits.linger)
                 index = parent(of: index)
             }
@@ -433,7 +433,7 @@ extension Correlator {
     }
 
     /// Whether a packet that was first seen here may have been put together from fragments.
-    private mutating func isPutTogether(_ first: Int32) -> Bool {
+    private mutating func isPutTogether(_ first: LegIndex) -> Bool {
         let leg = live.legs[first]
         return leg.hook != .prerouting && leg.hook != .output
             && !expectedProbes.fits(
@@ -441,7 +441,7 @@ extension Correlator {
     }
 
     /// Whether probes that a packet must have passed before its first event in a namespace did not report it.
-    mutating func isOrphan(_ index: Int32) -> Bool {
+    mutating func isOrphan(_ index: LegIndex) -> Bool {
         assessment(of: index).hasGap && !live.legs[index].isFragment && !isPutTogether(index)
     }
 
@@ -449,7 +449,7 @@ extension Correlator {
     private func isUnreadNamespace(_ namespace: Int) -> Bool { !unread.isEmpty && unread.contains(namespace) }
 
     /// Why a packet that left may have gone on in a namespace of this machine although no probe is known that had to see it.
-    private func reasonBeyond(_ index: Int32) -> IncompleteReason? {
+    private func reasonBeyond(_ index: LegIndex) -> IncompleteReason? {
         guard !unread.isEmpty || !layout.unfollowedLinkDomains.isEmpty else { return nil }
         let namespace = Int(live.legs[index].namespace)
         let domain = expectedProbes.interfaces[namespace, live.legs[index].outInterface].linkDomain
@@ -462,11 +462,11 @@ extension Correlator {
     private func isThinned(_ own: LiveJourney) -> Bool { lastThinned >= own.lastActivity }
 
     /// Behind a source translation that is not known yet a packet may count as one of another flow, which is left out.
-    private mutating func mayBeTranslated(_ index: Int32) -> Bool {
+    private mutating func mayBeTranslated(_ index: LegIndex) -> Bool {
         layout.namespaces[Int(live.legs[index].namespace)].tracksConnections != false && knownTranslation(of: index) == nil
     }
 
-    private mutating func isTranslated(between index: Int32, and probe: UInt32) -> Bool {
+    private mutating func isTranslated(between index: LegIndex, and probe: UInt32) -> Bool {
         let next = layout.probes[Int(probe)]
         return mayBeTranslated(index)
             && Translation.passesSource(

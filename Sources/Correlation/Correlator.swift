@@ -248,7 +248,7 @@ public struct Correlator: ~Copyable {
         var candidates = live.atPlace(namespace, packet.fingerprint, packet.tuple)
         var candidate = live.next(&candidates)
         var looks = 0
-        while candidate >= 0, looks < 256 {
+        while candidate.exists, looks < 256 {
             // The look-up itself compares hashes.
             if live.legs[candidate].namespace == namespace, live.fingerprint(candidate) == packet.fingerprint {
                 return true
@@ -273,12 +273,12 @@ public struct Correlator: ~Copyable {
         counters.events += 1
         let place = places[Int(event.sighting.probe)]
         var leg = continuation(of: event, at: place)
-        if leg >= 0 {
+        if leg.exists {
             extend(leg, with: event, place)
         } else {
             // Asked here, so that an ordinary packet costs no call.
             if event.packet.tuple.destination.isMulticast, !place.hook.isEntry { leg = branch(with: event, place) }
-            if leg < 0 { leg = begin(with: event, place) }
+            if !leg.exists { leg = begin(with: event, place) }
         }
         return live.name(leg, firstEvent: firstEvent(of: leg))
     }
@@ -306,7 +306,7 @@ public struct Correlator: ~Copyable {
         return true
     }
 
-    private mutating func extend(_ index: Int32, with event: Event, _ place: ProbePlace) {
+    private mutating func extend(_ index: LegIndex, with event: Event, _ place: ProbePlace) {
         let isRewritten = live.current(index) != event.packet.tuple
         if isRewritten { live.rewrite(index, to: event.packet.tuple) }
         let hookBefore = live.legs[index].hook
@@ -316,7 +316,7 @@ public struct Correlator: ~Copyable {
     }
 
     @inline(__always)
-    private mutating func advance(_ index: Int32, _ sighting: Sighting, _ place: ProbePlace, isRewritten: Bool) {
+    private mutating func advance(_ index: LegIndex, _ sighting: Sighting, _ place: ProbePlace, isRewritten: Bool) {
         let journey = live.legs[index].journey
         live.journeys[journey].see(sighting.time, now)
         live.legs[index].advance(sighting, at: place)
@@ -330,7 +330,7 @@ public struct Correlator: ~Copyable {
 
     /// Keeps an event of a leg in the history, and gives its position there.
     @inline(__always)
-    private mutating func remember(_ sighting: Sighting, of index: Int32, isRewritten: Bool) -> UInt64 {
+    private mutating func remember(_ sighting: Sighting, of index: LegIndex, isRewritten: Bool) -> UInt64 {
         let previous = history.position(endingIn: live.legs[index].lastEvent)
         if !isRewritten, let position = history.append(sighting, like: previous) { return position }
         return history.append(sighting, live.current(index), after: previous)
@@ -350,17 +350,17 @@ public struct Correlator: ~Copyable {
 
     /// Position of a leg's first event in the history, which names it.
     @inline(__always)
-    func firstEvent(of index: Int32) -> UInt64 { history.position(endingIn: live.legs[index].firstEvent) }
+    func firstEvent(of index: LegIndex) -> UInt64 { history.position(endingIn: live.legs[index].firstEvent) }
 
     /// Whether events of its namespace have been lost since a leg began.
     @inline(__always)
-    func hasLostSince(_ index: Int32) -> Bool {
+    func hasLostSince(_ index: LegIndex) -> Bool {
         lossPositions[Int(live.legs[index].namespace)] > firstEvent(of: index)
     }
 
     func serial(of journey: LiveJourney) -> UInt64 { serial &- UInt64(UInt32(truncatingIfNeeded: serial) &- journey.serial) }
 
-    private mutating func begin(with event: Event, _ place: ProbePlace) -> Int32 {
+    private mutating func begin(with event: Event, _ place: ProbePlace) -> LegIndex {
         if liveJourneys >= limits.journeys { mustEvict = true }
         serial += 1
         let journey = live.insert(
@@ -377,7 +377,7 @@ public struct Correlator: ~Copyable {
             tunnelLinks.carry(
                 event.packet.carries, namespace: place.namespace, leg: position, tuple: event.packet.tuple)
         }
-        if copy >= 0 { doubtCopy(of: index) }
+        if copy.exists { doubtCopy(of: index) }
         if limits.doubtsGaps, isOrphan(index) { noteLoss(namespace: Int(place.namespace)) }
         translations.prefetchEntry(event.packet.tuple, in: Int(place.namespace))
         // Most that arrive have become a part of another journey by now.
@@ -395,8 +395,8 @@ public struct Correlator: ~Copyable {
     /// Set when the last event had more candidates than are looked at: it may continue one that was not.
     var isCrowded = false
 
-    /// A leg that the last event could have been part of but for its place; -1 for none.
-    var copy: Int32 = -1
+    /// A leg that the last event could have been part of but for its place; none where there is none.
+    var copy = LegIndex.none
 
     /// Set when a journey was begun past the limit; `advance` closes the oldest.
     var mustEvict = false

@@ -10,9 +10,9 @@ struct LiveJourney: BitwiseCopyable {
     private var firstSeenAfter: Int32
     private var lastSeenAfter: Int32
     private var activeFor: UInt32 = 0
-    /// -1 for a place that is free.
-    var firstLeg: Int32 = -1
-    var lastLeg: Int32 = -1
+    /// None in a place that is free.
+    var firstLeg = LegIndex.none
+    var lastLeg = LegIndex.none
     /// The lower bits of its serial number.
     let serial: UInt32
     /// In bytes; without the header for IPv6, whose length field has 16 bits, too.
@@ -45,6 +45,12 @@ struct LiveJourney: BitwiseCopyable {
         icmpCode = packet.icmpCode
         fingerprint = packet.fingerprint
         tuple = packet.tuple
+    }
+
+    /// In a place that is free, the next that is free.
+    var nextFree: JourneyIndex {
+        get { JourneyIndex(number: lastLeg.number) }
+        set { lastLeg = LegIndex(number: newValue.number) }
     }
 
     /// More than one packet could have caused some of its events.

@@ -17,16 +17,14 @@ struct LiveLeg: BitwiseCopyable {
     var outInterface: UInt32
     /// Conditions met so far, as bits.
     var conditions: UInt32
-    /// Index of its journey; -1 for a place that is free.
-    var journey: Int32
-    /// The leg that the packet came from, -1 for none. Of a copy that a namespace made (`Correlator.branch`), -2 less the leg whose
-    /// beginning it shares.
-    var parent: Int32 = -1
-    var nextInJourney: Int32 = -1
-    /// The first of its links (`CollisionLists`), -1 for none.
-    var links: Int32 = -1
-    /// Where the store keeps those of its addresses that are not its journey's; -1 for none.
-    var addresses: Int32 = -1
+    /// None in a place that is free.
+    var journey: JourneyIndex
+    var origin = LegOrigin.none
+    var nextInJourney = LegIndex.none
+    /// The first of its links.
+    var links = LinkIndex.none
+    /// Where the store keeps those of its addresses that are not its journey's.
+    var addresses = AddressesIndex.none
     var namespace: UInt16
     var priority: Int16
     var timeToLive: UInt8
@@ -114,7 +112,7 @@ struct LiveLeg: BitwiseCopyable {
         set { state.rawValue = state.rawValue & ~(7 << 10) | UInt16(newValue & 7) << 10 }
     }
 
-    init(_ event: Event, at place: Correlator.ProbePlace, route: StepPathID, position: UInt64, journey: Int32) {
+    init(_ event: Event, at place: Correlator.ProbePlace, route: StepPathID, position: UInt64, journey: JourneyIndex) {
         firstEvent = UInt32(truncatingIfNeeded: position)
         lastEvent = firstEvent
         self.route = route
@@ -151,5 +149,29 @@ struct LiveLeg: BitwiseCopyable {
     mutating func advance(along route: StepPathID, position: UInt64) {
         self.route = route
         lastEvent = UInt32(truncatingIfNeeded: position)
+    }
+}
+
+/// What comes before a leg in its journey: nothing, the leg of the namespace that the packet came from, or, for a copy that the leg's
+/// own namespace made (`Correlator.branch`), the leg whose beginning it shares.
+struct LegOrigin: BitwiseCopyable, Equatable {
+    private let number: Int32
+
+    static let none = LegOrigin(number: -1)
+
+    @inline(__always)
+    static func leg(_ leg: LegIndex) -> LegOrigin { LegOrigin(number: leg.number) }
+
+    @inline(__always)
+    static func beginning(of original: LegIndex) -> LegOrigin { LegOrigin(number: -2 - original.number) }
+
+    /// The leg that the packet came from; none where there is none, or the leg is a copy.
+    var leg: LegIndex {
+        @inline(__always) get { LegIndex(number: max(number, -1)) }
+    }
+
+    /// The leg whose beginning a copy shares; none where the leg is no copy.
+    var original: LegIndex {
+        @inline(__always) get { number <= -2 ? LegIndex(number: -2 - number) : .none }
     }
 }

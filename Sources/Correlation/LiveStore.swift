@@ -2,7 +2,7 @@ internal import TraceModel
 
 /// Names a live leg for as long as it lives, and nothing afterwards.
 public struct LegName: Sendable, BitwiseCopyable {
-    let index: Int32
+    let index: LegIndex
     /// Position of its first event in the history, which no other leg shares.
     public let firstEvent: UInt64
     /// Of the leg when it got this name: as the packet was then it is not any more once that has changed.
@@ -11,19 +11,19 @@ public struct LegName: Sendable, BitwiseCopyable {
 
 /// Legs with one hash, of which some have been looked at. None may be put in or taken out meanwhile.
 struct Candidates {
-    /// The next one to be looked at, -1 for none.
-    fileprivate(set) var first: Int32
-    /// Its link, -1 where it is the only one.
-    fileprivate var link: Int32
+    /// The next one to be looked at.
+    fileprivate(set) var first: LegIndex
+    /// Its link; none where it is the only one.
+    fileprivate var link: LinkIndex
 
     /// Where `first` was found, when all that begin alike are candidates.
     fileprivate var found: OrderedTable.Found?
 
     @inline(__always)
-    var isEmpty: Bool { first < 0 }
+    var isEmpty: Bool { !first.exists }
 
     /// Whether there is nothing to choose from.
-    var isOne: Bool { first >= 0 && link < 0 }
+    var isOne: Bool { first.exists && !link.exists }
 }
 
 /// The journeys and legs that are under way, by number, and where legs are found.
@@ -34,17 +34,17 @@ struct LiveStore: ~Copyable {
     struct Addresses: BitwiseCopyable {
         var tuple: PacketTuple
         /// Those of the packet as it is now, where these are of its entry; in a free place, the next that is free.
-        var next: Int32
+        var next: AddressesIndex
     }
 
-    var journeys = Slab<LiveJourney>()
-    var legs = Slab<LiveLeg>()
+    var journeys = Slab<LiveJourney, JourneyIndex>()
+    var legs = Slab<LiveLeg, LegIndex>()
     /// Addresses of legs that are not their journey's.
-    private var addresses = Slab<Addresses>()
+    private var addresses = Slab<Addresses, AddressesIndex>()
     // The first of the places that are free, linked by `lastLeg`, `nextInJourney` and `next`.
-    private var freeJourney: Int32 = -1
-    private var freeLeg: Int32 = -1
-    private var freeAddresses: Int32 = -1
+    private var freeJourney = JourneyIndex.none
+    private var freeLeg = LegIndex.none
+    private var freeAddresses = AddressesIndex.none
     private var freeJourneys = 0
     // What is looked for, by hash; of several with one hash nothing but one of them, since `chains` has them all.
     private var bySource = OrderedTable(capacity: 1 << 10)
@@ -56,18 +56,15 @@ struct LiveStore: ~Copyable {
     var liveJourneys: Int { journeys.count - freeJourneys }
 
     @inline(__always)
-    func isLive(_ journey: Int32) -> Bool {
+    func isLive(_ journey: JourneyIndex) -> Bool {
         let first = journeys[journey].firstLeg
-        return first >= 0 && legs[first].journey == journey
+        return first.exists && legs[first].journey == journey
     }
 
-    mutating func insert(_ journey: LiveJourney) -> Int32 {
+    mutating func insert(_ journey: LiveJourney) -> JourneyIndex {
         let index = freeJourney
-        guard index >= 0 else {
-            journeys.append(journey)
-            return Int32(journeys.count - 1)
-        }
-        freeJourney = journeys[index].lastLeg
+        guard index.exists else { return journeys.append(journey) }
+        freeJourney = journeys[index].nextFree
         journeys.prefetch(freeJourney)
         freeJourneys -= 1
         journeys[index] = journey
@@ -75,20 +72,20 @@ struct LiveStore: ~Copyable {
     }
 
     /// Gives a journey's place back, which has no legs any more; timeouts that still name it are void.
-    mutating func release(_ journey: Int32) {
-        journeys[journey].firstLeg = -1
-        journeys[journey].lastLeg = freeJourney
+    mutating func release(_ journey: JourneyIndex) {
+        journeys[journey].firstLeg = .none
+        journeys[journey].nextFree = freeJourney
         freeJourney = journey
         freeJourneys += 1
     }
 
     /// `downstream` becomes the rest of `upstream`.
-    mutating func unite(_ upstream: Int32, _ downstream: Int32) {
+    mutating func unite(_ upstream: JourneyIndex, _ downstream: JourneyIndex) {
         let other = journeys[downstream]
         let delay = other.begunAt &- journeys[upstream].begunAt
         let isSameTuple = other.tuple == journeys[upstream].tuple
         var index = other.firstLeg
-        while index >= 0 {
+        while index.exists {
             if !isSameTuple, !legs[index].hasEntry { keepEntry(other.tuple, index) }
             legs[index].journey = upstream
             legs[index].begun = Int32(clamping: Int64(legs[index].begun) &+ delay)
@@ -105,7 +102,7 @@ struct LiveStore: ~Copyable {
     // MARK: Legs
 
     /// Adds the first leg of a journey.
-    mutating func insert(_ leg: LiveLeg) -> Int32 {
+    mutating func insert(_ leg: LiveLeg) -> LegIndex {
         let index = place(leg)
         journeys[leg.journey].firstLeg = index
         journeys[leg.journey].lastLeg = index
@@ -114,15 +111,14 @@ struct LiveStore: ~Copyable {
     }
 
     @inline(__always)
-    private mutating func place(_ leg: LiveLeg) -> Int32 {
+    private mutating func place(_ leg: LiveLeg) -> LegIndex {
         var index = freeLeg
-        if index >= 0 {
+        if index.exists {
             freeLeg = legs[index].nextInJourney
             legs.prefetch(freeLeg)
             legs[index] = leg
         } else {
-            index = Int32(legs.count)
-            legs.append(leg)
+            index = legs.append(leg)
         }
         return index
     }
@@ -130,7 +126,7 @@ struct LiveStore: ~Copyable {
     /// Adds a leg to a journey that has others.
     ///
     /// - Parameter tuple: the packet as it is first seen there.
-    mutating func insertBranch(_ leg: LiveLeg, _ tuple: PacketTuple) -> Int32 {
+    mutating func insertBranch(_ leg: LiveLeg, _ tuple: PacketTuple) -> LegIndex {
         let journey = leg.journey
         let index = place(leg)
         legs[journeys[journey].lastLeg].nextInJourney = index
@@ -141,36 +137,36 @@ struct LiveStore: ~Copyable {
     }
 
     /// Takes a leg out of every table and gives its room back. Its journey still has its place.
-    mutating func remove(_ index: Int32) {
+    mutating func remove(_ index: LegIndex) {
         remove(index, .place)
         if legs[index].isLookedFor {
             stopAwaitingParent(index)
             stopAwaitingChild(index)
             stopAwaitingTranslation(index)
         }
-        while legs[index].addresses >= 0 {
+        while legs[index].addresses.exists {
             let place = legs[index].addresses
             legs[index].addresses = addresses[place].next
             addresses[place].next = freeAddresses
             freeAddresses = place
         }
-        legs[index].journey = -1
+        legs[index].journey = .none
         legs[index].nextInJourney = freeLeg
         freeLeg = index
     }
 
     @inline(__always)
-    func fingerprint(_ index: Int32) -> Fingerprint { journeys[legs[index].journey].fingerprint }
+    func fingerprint(_ index: LegIndex) -> Fingerprint { journeys[legs[index].journey].fingerprint }
 
     /// The packet as it was first seen here.
     @inline(__always)
-    func entry(_ index: Int32) -> PacketTuple {
+    func entry(_ index: LegIndex) -> PacketTuple {
         legs[index].hasEntry ? addresses[legs[index].addresses].tuple : journeys[legs[index].journey].tuple
     }
 
     /// The packet as it was last seen.
     @inline(__always)
-    func current(_ index: Int32) -> PacketTuple {
+    func current(_ index: LegIndex) -> PacketTuple {
         guard legs[index].isRewritten else { return entry(index) }
         let place = legs[index].addresses
         return addresses[legs[index].hasEntry ? addresses[place].next : place].tuple
@@ -178,22 +174,22 @@ struct LiveStore: ~Copyable {
 
     /// When a leg began, by the clock of `receive(at:)`.
     @inline(__always)
-    func begunAt(_ index: Int32) -> Int64 { journeys[legs[index].journey].begunAt &+ Int64(legs[index].begun) }
+    func begunAt(_ index: LegIndex) -> Int64 { journeys[legs[index].journey].begunAt &+ Int64(legs[index].begun) }
 
     /// It did not leave before; `Int64.min` where that is not known.
     @inline(__always)
-    func departedAfter(_ index: Int32) -> Int64 {
+    func departedAfter(_ index: LegIndex) -> Int64 {
         let departure = legs[index].departure
         return departure == .min ? .min : journeys[legs[index].journey].begunAt &+ Int64(departure)
     }
 
-    mutating func depart(_ index: Int32, after time: Int64) {
+    mutating func depart(_ index: LegIndex, after time: Int64) {
         let since = journeys[legs[index].journey].begunAt
         legs[index].departure = time < since - Int64(Int32.max) ? .min : Int32(clamping: time - since)
     }
 
     /// Follows a translation: the leg is found by its new addresses from here on.
-    mutating func rewrite(_ index: Int32, to tuple: PacketTuple) {
+    mutating func rewrite(_ index: LegIndex, to tuple: PacketTuple) {
         let before = legs[index]
         stopAwaitingChild(index)
         stopAwaitingTranslation(index)
@@ -205,30 +201,27 @@ struct LiveStore: ~Copyable {
         if before.awaitsTranslation { awaitTranslation(index) }
     }
 
-    private mutating func keepCurrent(_ tuple: PacketTuple, _ index: Int32) {
+    private mutating func keepCurrent(_ tuple: PacketTuple, _ index: LegIndex) {
         legs[index].rewrites &+= 1
         let hasEntry = legs[index].hasEntry
         let first = legs[index].addresses
         if legs[index].isRewritten {
             addresses[hasEntry ? addresses[first].next : first].tuple = tuple
         } else {
-            let place = insert(Addresses(tuple: tuple, next: -1))
+            let place = insert(Addresses(tuple: tuple, next: .none))
             if hasEntry { addresses[first].next = place } else { legs[index].addresses = place }
             legs[index].isRewritten = true
         }
     }
 
-    private mutating func keepEntry(_ tuple: PacketTuple, _ index: Int32) {
+    private mutating func keepEntry(_ tuple: PacketTuple, _ index: LegIndex) {
         legs[index].addresses = insert(Addresses(tuple: tuple, next: legs[index].addresses))
         legs[index].hasEntry = true
     }
 
-    private mutating func insert(_ new: Addresses) -> Int32 {
+    private mutating func insert(_ new: Addresses) -> AddressesIndex {
         let place = freeAddresses
-        guard place >= 0 else {
-            addresses.append(new)
-            return Int32(addresses.count - 1)
-        }
+        guard place.exists else { return addresses.append(new) }
         freeAddresses = addresses[place].next
         addresses[place] = new
         return place
@@ -237,30 +230,30 @@ struct LiveStore: ~Copyable {
     // MARK: Names
 
     @inline(__always)
-    func name(_ index: Int32, firstEvent: UInt64) -> LegName {
+    func name(_ index: LegIndex, firstEvent: UInt64) -> LegName {
         LegName(index: index, firstEvent: firstEvent, rewrites: legs[index].rewrites)
     }
 
     /// Whether a leg goes by this name and nothing else could be found where it is.
     @inline(__always)
     func isAlone(_ name: LegName) -> Bool {
-        guard UInt32(bitPattern: name.index) < UInt32(truncatingIfNeeded: legs.count),
+        guard UInt32(bitPattern: name.index.number) < UInt32(truncatingIfNeeded: legs.count),
             legs[name.index].firstEvent == UInt32(truncatingIfNeeded: name.firstEvent),
-            legs[name.index].rewrites == name.rewrites, legs[name.index].journey >= 0
+            legs[name.index].rewrites == name.rewrites, legs[name.index].journey.exists
         else { return false }
-        return link(name.index, .place) < 0
+        return !link(name.index, .place).exists
     }
 
     // MARK: Waiting for one another
 
-    mutating func awaitParent(_ index: Int32) {
+    mutating func awaitParent(_ index: LegIndex) {
         legs[index].awaitsParent = true
         insert(index, .arrival)
     }
 
     /// - Parameter tuple: what it will arrive as; `nil` where nothing is known but what it is now.
     /// - Returns: legs that it may have arrived as.
-    mutating func awaitChild(_ index: Int32, as tuple: PacketTuple?) -> Candidates {
+    mutating func awaitChild(_ index: LegIndex, as tuple: PacketTuple?) -> Candidates {
         legs[index].awaitsChild = true
         let own = hash(index, .departure)
         let hash = tuple.map { SearchHash.crossing(.departure, fingerprint(index), $0) } ?? own
@@ -270,26 +263,26 @@ struct LiveStore: ~Copyable {
         return candidates(.arrival, SearchHash.facing(known, .arrival))
     }
 
-    mutating func awaitTranslation(_ index: Int32) {
+    mutating func awaitTranslation(_ index: LegIndex) {
         legs[index].awaitsTranslation = true
         insert(index, .translated)
     }
 
-    mutating func stopAwaitingParent(_ index: Int32) {
+    mutating func stopAwaitingParent(_ index: LegIndex) {
         guard legs[index].awaitsParent else { return }
         legs[index].awaitsParent = false
         legs[index].isParentLate = false
         remove(index, .arrival)
     }
 
-    mutating func stopAwaitingChild(_ index: Int32) {
+    mutating func stopAwaitingChild(_ index: LegIndex) {
         guard legs[index].awaitsChild else { return }
         legs[index].awaitsChild = false
         legs[index].isChildLate = false
         remove(index, .departure)
     }
 
-    private mutating func stopAwaitingTranslation(_ index: Int32) {
+    private mutating func stopAwaitingTranslation(_ index: LegIndex) {
         guard legs[index].awaitsTranslation else { return }
         legs[index].awaitsTranslation = false
         remove(index, .translated)
@@ -304,32 +297,32 @@ struct LiveStore: ~Copyable {
 
     /// Whether others are found where a leg is.
     @inline(__always)
-    func sharesPlace(_ index: Int32) -> Bool { link(index, .place) >= 0 }
+    func sharesPlace(_ index: LegIndex) -> Bool { link(index, .place).exists }
 
     /// Those where one of them is, itself among them.
     @inline(__always)
-    mutating func atPlaceOf(_ index: Int32) -> Candidates { candidates(.place, hash(index, .place)) }
+    mutating func atPlaceOf(_ index: LegIndex) -> Candidates { candidates(.place, hash(index, .place)) }
 
     /// Those that may be what `departed`, which is looked for, has arrived as.
     @inline(__always)
-    mutating func arrivals(for departed: Int32) -> Candidates {
+    mutating func arrivals(for departed: LegIndex) -> Candidates {
         candidates(.arrival, SearchHash.facing(knownHash(departed, .departure), .arrival))
     }
 
     /// Those that may have arrived as `arrived`.
     @inline(__always)
-    mutating func departures(for arrived: Int32) -> Candidates {
+    mutating func departures(for arrived: LegIndex) -> Candidates {
         candidates(.departure, SearchHash.facing(hash(arrived, .arrival), .departure))
     }
 
     /// The same from whatever source.
     @inline(__always)
-    mutating func arrivalsFromAnywhere(for departed: Int32) -> Candidates {
+    mutating func arrivalsFromAnywhere(for departed: LegIndex) -> Candidates {
         nearCandidates(SearchHash.facing(hash(departed, .departure), .arrival), after: nil)
     }
 
     @inline(__always)
-    mutating func departuresFromAnywhere(for arrived: Int32) -> Candidates {
+    mutating func departuresFromAnywhere(for arrived: LegIndex) -> Candidates {
         nearCandidates(SearchHash.facing(hash(arrived, .arrival), .departure), after: nil)
     }
 
@@ -340,31 +333,31 @@ struct LiveStore: ~Copyable {
 
     @inline(__always)
     private func candidates(_ search: Search, _ hash: UInt32) -> Candidates {
-        candidates(search == .place ? bySource[hash] : byDestination[hash], search, hash, nil)
+        candidates(LegIndex(number: search == .place ? bySource[hash] : byDestination[hash]), search, hash, nil)
     }
 
     /// Those whose hash begins as this one and is for the same search.
     private mutating func nearCandidates(_ hash: UInt32, after found: OrderedTable.Found?) -> Candidates {
         guard let search = Search(hash),
             let next = byDestination.next(after: found, in: SearchHash.near(hash), like: hash, mask: SearchHash.searchMask)
-        else { return Candidates(first: -1, link: -1) }
-        return candidates(next.element, search, next.hash, next)
+        else { return Candidates(first: .none, link: .none) }
+        return candidates(LegIndex(number: next.element), search, next.hash, next)
     }
 
     @inline(__always)
-    private func candidates(_ known: Int32, _ search: Search, _ hash: UInt32, _ found: OrderedTable.Found?) -> Candidates {
-        guard known >= 0, link(known, search) >= 0 else { return Candidates(first: known, link: -1, found: found) }
+    private func candidates(_ known: LegIndex, _ search: Search, _ hash: UInt32, _ found: OrderedTable.Found?) -> Candidates {
+        guard known.exists, link(known, search).exists else { return Candidates(first: known, link: .none, found: found) }
         let link = chains.first(hash)
         return Candidates(first: element(link), link: link, found: found)
     }
 
-    /// Takes the first of what is left, -1 where nothing is. The one behind it is asked of memory meanwhile.
+    /// Takes the first of what is left, none where nothing is. The one behind it is asked of memory meanwhile.
     @inline(__always)
-    mutating func next(_ candidates: inout Candidates) -> Int32 {
+    mutating func next(_ candidates: inout Candidates) -> LegIndex {
         let first = candidates.first
-        candidates.link = candidates.link < 0 ? -1 : chains.next(candidates.link)
+        candidates.link = candidates.link.exists ? chains.next(candidates.link) : .none
         candidates.first = element(candidates.link)
-        if candidates.first < 0, let found = candidates.found { candidates = nearCandidates(found.hash, after: found) }
+        if !candidates.first.exists, let found = candidates.found { candidates = nearCandidates(found.hash, after: found) }
         legs.prefetch(candidates.first)
         return first
     }
@@ -378,75 +371,76 @@ struct LiveStore: ~Copyable {
 
     /// A leg will be taken out soon.
     @inline(__always)
-    mutating func prefetchTables(_ index: Int32) {
+    mutating func prefetchTables(_ index: LegIndex) {
         bySource.prefetch(hash(index, .place))
         if legs[index].isLookedFor { byDestination.prefetch(hash(index, .departure)) }
     }
 
     // MARK: Tables and chains
 
-    private mutating func insert(_ index: Int32, _ search: Search) { insert(index, search, hash(index, search)) }
+    private mutating func insert(_ index: LegIndex, _ search: Search) { insert(index, search, hash(index, search)) }
 
-    private mutating func insert(_ index: Int32, _ search: Search, _ hash: UInt32) {
-        let known = search == .place ? bySource.insert(index, hash) : byDestination.insert(index, hash)
-        guard known >= 0 else { return }
+    private mutating func insert(_ index: LegIndex, _ search: Search, _ hash: UInt32) {
+        let known = LegIndex(
+            number: search == .place ? bySource.insert(index.number, hash) : byDestination.insert(index.number, hash))
+        guard known.exists else { return }
         // Of several, each has a link.
-        if link(known, search) < 0 { chain(known, hash) }
+        if !link(known, search).exists { chain(known, hash) }
         chain(index, hash)
     }
 
-    private mutating func remove(_ index: Int32, _ search: Search) {
+    private mutating func remove(_ index: LegIndex, _ search: Search) {
         let own = link(index, search)
-        guard own < 0 else { return removeShared(index, search, chains[own].hash) }
+        guard !own.exists else { return removeShared(index, search, chains[own].hash) }
         if search == .place { bySource.remove(hash(index, search)) } else { byDestination.remove(knownHash(index, search)) }
     }
 
     @inline(never)
-    private mutating func removeShared(_ index: Int32, _ search: Search, _ hash: UInt32) {
+    private mutating func removeShared(_ index: LegIndex, _ search: Search, _ hash: UInt32) {
         unchain(index, search)
         let link = chains.first(hash)
         let other = chains[link].element
-        if search == .place { bySource.replace(other, hash) } else { byDestination.replace(other, hash) }
-        if chains.next(link) < 0 { unchain(other, search) }
+        if search == .place { bySource.replace(other.number, hash) } else { byDestination.replace(other.number, hash) }
+        if !chains.next(link).exists { unchain(other, search) }
     }
 
     /// The hash that a leg is found by.
     @inline(__always)
-    private mutating func knownHash(_ index: Int32, _ search: Search) -> UInt32 {
+    private mutating func knownHash(_ index: LegIndex, _ search: Search) -> UInt32 {
         let own = hash(index, search)
         // What leaves is found by what it is expected to arrive as.
-        guard search == .departure, byDestination[own] != index else { return own }
+        guard search == .departure, byDestination[own] != index.number else { return own }
         return expectedHash(index, own)
     }
 
     @inline(never)
-    private mutating func expectedHash(_ departed: Int32, _ own: UInt32) -> UInt32 {
+    private mutating func expectedHash(_ departed: LegIndex, _ own: UInt32) -> UInt32 {
         let link = link(departed, .departure)
-        guard link < 0 else { return chains[link].hash }
+        guard !link.exists else { return chains[link].hash }
         var found: OrderedTable.Found?
         repeat {
             found = byDestination.next(after: found, in: SearchHash.near(own), like: own, mask: SearchHash.searchMask)
-        } while found.map { $0.element != departed } ?? false
+        } while found.map { $0.element != departed.number } ?? false
         return found?.hash ?? own
     }
 
-    /// The leg's link of this sort; -1 for none.
+    /// The leg's link of this sort.
     @inline(__always)
-    private func link(_ index: Int32, _ search: Search) -> Int32 {
+    private func link(_ index: LegIndex, _ search: Search) -> LinkIndex {
         var link = legs[index].links
-        while link >= 0, !search.isOf(chains[link].hash) { link = chains[link].sibling }
+        while link.exists, !search.isOf(chains[link].hash) { link = chains[link].sibling }
         return link
     }
 
     @inline(__always)
-    private func element(_ link: Int32) -> Int32 { link < 0 ? -1 : chains[link].element }
+    private func element(_ link: LinkIndex) -> LegIndex { link.exists ? chains[link].element : .none }
 
-    private mutating func chain(_ index: Int32, _ hash: UInt32) {
+    private mutating func chain(_ index: LegIndex, _ hash: UInt32) {
         legs[index].links = chains.insert(index, hash, sibling: legs[index].links)
     }
 
     /// Takes out the leg's link of this sort, which is there.
-    private mutating func unchain(_ index: Int32, _ search: Search) {
+    private mutating func unchain(_ index: LegIndex, _ search: Search) {
         var link = legs[index].links
         if search.isOf(chains[link].hash) { return chains.remove(&legs[index].links) }
         while !search.isOf(chains[chains[link].sibling].hash) { link = chains[link].sibling }
@@ -454,7 +448,7 @@ struct LiveStore: ~Copyable {
     }
 
     /// The hash that a leg has by itself.
-    private mutating func hash(_ index: Int32, _ search: Search) -> UInt32 {
+    private mutating func hash(_ index: LegIndex, _ search: Search) -> UInt32 {
         switch search {
         case .place: SearchHash.place(legs[index].namespace, fingerprint(index), current(index))
         case .translated: SearchHash.translated(legs[index].namespace, fingerprint(index), current(index))

@@ -16,7 +16,7 @@ package struct OrderedTable: ~Copyable {
         var isFree: Bool { element < 0 }
     }
 
-    private var slots: Slab<Slot>
+    private var slots: Slab<Slot, Int32>
     /// Hashes are spread over so many slots; those behind are for what finds its place taken at the end.
     private var homes: UInt32
     private var taken = 0
@@ -145,7 +145,7 @@ package struct OrderedTable: ~Copyable {
     @inline(never)
     private mutating func grow() {
         homes += homes / 4
-        var before = Slab(repeating: Slot.free, count: Int(homes) + Self.margin)
+        var before = Slab<Slot, Int32>(repeating: Slot.free, count: Int(homes) + Self.margin)
         swap(&slots, &before)
         // In order, each goes to its home or right behind the one before.
         var next: Int32 = 0

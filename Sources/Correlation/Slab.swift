@@ -5,7 +5,7 @@ private import Glibc
 ///
 /// Memory comes from the kernel in whole pages (mmap(2)), grows without being copied (mremap(2)), and counts as used only where
 /// it has been written to. Large ones ask for large pages (`MADV_HUGEPAGE`), since a million journeys are looked up in no order.
-@safe struct Slab<Element: BitwiseCopyable>: ~Copyable {
+@safe struct Slab<Element: BitwiseCopyable, Index: SlabIndex>: ~Copyable {
     private var base: UnsafeMutablePointer<Element>
     private var capacity: Int
     private(set) var count = 0
@@ -36,31 +36,38 @@ private import Glibc
 
     /// The element with a number below `count`; any other is a mistake of the caller's, and traps.
     @inline(__always)
-    subscript(index: Int32) -> Element {
+    subscript(index: Index) -> Element {
         _read {
-            precondition(UInt32(bitPattern: index) < UInt32(truncatingIfNeeded: count), "there is no such element")
-            yield unsafe base[Int(index)]
+            precondition(UInt32(bitPattern: index.number) < UInt32(truncatingIfNeeded: count), "there is no such element")
+            yield unsafe base[Int(index.number)]
         }
         _modify {
-            precondition(UInt32(bitPattern: index) < UInt32(truncatingIfNeeded: count), "there is no such element")
-            yield unsafe &base[Int(index)]
+            precondition(UInt32(bitPattern: index.number) < UInt32(truncatingIfNeeded: count), "there is no such element")
+            yield unsafe &base[Int(index.number)]
         }
     }
 
-    @inline(__always)
-    mutating func append(_ element: Element) {
+    /// The indices of all elements, as many as there are now.
+    var indices: some Sequence<Index> { (0..<Int32(count)).lazy.map { Index(number: $0) } }
+
+    /// Adds an element behind the others.
+    ///
+    /// - Returns: its index.
+    @inline(__always) @discardableResult
+    mutating func append(_ element: Element) -> Index {
         if count == capacity { grow() }
         unsafe (base + count).initialize(to: element)
         count += 1
+        return Index(number: Int32(count - 1))
     }
 
     /// Tells the processor that an element will be looked at soon.
     @inline(__always)
-    func prefetch(_ index: Int32) {
-        guard UInt32(bitPattern: index) < UInt32(truncatingIfNeeded: count) else { return }
-        unsafe ipt_prefetch(base + Int(index))
+    func prefetch(_ index: Index) {
+        guard UInt32(bitPattern: index.number) < UInt32(truncatingIfNeeded: count) else { return }
+        unsafe ipt_prefetch(base + Int(index.number))
         // The processor fetches 64 bytes at a time.
-        if MemoryLayout<Element>.stride > 64 { unsafe ipt_prefetch(UnsafeRawPointer(base + Int(index)) + 64) }
+        if MemoryLayout<Element>.stride > 64 { unsafe ipt_prefetch(UnsafeRawPointer(base + Int(index.number)) + 64) }
     }
 
     private static func bytes(_ capacity: Int) -> Int {

@@ -6,7 +6,7 @@ internal import DequeModule
 /// takes eight bytes.
 struct TimeoutQueue {
     struct Timeout {
-        var journey: Int32
+        var journey: JourneyIndex
         /// Of the journey: another one may be in its place by then.
         var serial: UInt32
     }
@@ -23,7 +23,7 @@ struct TimeoutQueue {
 
     /// The journey of one that is not due yet, counted from the first.
     @inline(__always)
-    func journey(_ index: Int) -> Int32 { timeouts[index].journey }
+    func journey(_ index: Int) -> JourneyIndex { timeouts[index].journey }
 
     @inline(__always)
     mutating func append(_ timeout: Timeout, deadline: Int64) {
