@@ -1,29 +1,31 @@
 /// The best of several candidates for one place, and those that would have done as well.
-struct BestMatch {
-    private(set) var best = LegIndex.none
+package struct BestMatch {
+    package private(set) var best = LegIndex.none
     /// Others with the same fit: which of them it really was cannot be told.
-    var tied: [LegIndex] { others ?? [] }
+    package var tied: [LegIndex] { others ?? [] }
     /// No array, not even an empty one, as long as there are none: that is nearly always.
     private var others: [LegIndex]?
     private var bestFit = Int.min
     private var looks = 0
+
+    package init() {}
 
     /// The most candidates that are looked at, the latest first. Past it, copies of one packet are so many that which of them
     /// it was cannot be told anyway, and a sender of nothing but copies must not hold the receiver up.
     private static let limit = 256
 
     /// Whether enough have been looked at; the best of those, if any, is then marked ambiguous.
-    var isExhausted: Bool { looks >= Self.limit }
+    package var isExhausted: Bool { looks >= Self.limit }
 
-    var isTied: Bool { others != nil }
+    package var isTied: Bool { others != nil }
 
     /// Counts one candidate, whether it fits or not.
     @inline(__always)
-    mutating func look() { looks += 1 }
+    package mutating func look() { looks += 1 }
 
     /// - Parameter isPreferred: whether the first goes before the second where both fit alike.
     @inline(__always)
-    mutating func consider(_ candidate: LegIndex, fit: Int, isPreferred: (LegIndex, LegIndex) -> Bool) {
+    package mutating func consider(_ candidate: LegIndex, fit: Int, isPreferred: (LegIndex, LegIndex) -> Bool) {
         if !best.exists || fit > bestFit {
             best = candidate
             bestFit = fit

@@ -5,24 +5,31 @@ internal import TraceModel
 /// Functions that change nothing are `mutating` here all the same: the compiler copies a correlator, 1.1 KB, to lend it to one that
 /// is not and that it does not inline, and of copies of one packet hundreds are looked at for each event.
 extension Correlator {
-    /// The leg that `event` continues; none where there is none.
+    /// What an event continues.
+    struct Continuation {
+        /// None where a leg begins with it.
+        var leg: LegIndex
+        /// Where it continues none: one that it could have been part of but for its place.
+        var copy = LegIndex.none
+        /// There are more candidates than are looked at: it may continue one that was not.
+        var isCrowded = false
+    }
+
     @inline(__always)
-    mutating func continuation(of event: Event, at place: ProbePlace) -> LegIndex {
+    mutating func continuation(of event: Event, at place: ProbePlace) -> Continuation {
         let candidates = live.atPlace(place.namespace, event.packet.fingerprint, event.packet.tuple)
         let first = candidates.first
         // Nearly always there is nothing to choose from.
         guard candidates.isOne, isCandidate(first, event, place), fit(of: first, for: event, at: place) != nil,
             !hasLostSince(first)
         else { return choose(from: candidates, for: event, at: place) }
-        copy = .none
-        isCrowded = false
-        return first
+        return Continuation(leg: first)
     }
 
     @inline(never)
-    private mutating func choose(from candidates: Candidates, for event: Event, at place: ProbePlace) -> LegIndex {
+    private mutating func choose(from candidates: Candidates, for event: Event, at place: ProbePlace) -> Continuation {
         var choice = BestMatch()
-        copy = .none
+        var copy = LegIndex.none
         var candidates = candidates
         var candidate = live.next(&candidates)
         while candidate.exists, !choice.isExhausted {
@@ -36,15 +43,15 @@ extension Correlator {
             }
             candidate = live.next(&candidates)
         }
-        isCrowded = choice.isExhausted
         guard choice.best.exists else {
             let isBehind =
                 place.priority > HookPriority.sourceTranslation && (place.hook == .input || place.hook == .postrouting)
-            return isBehind ? continuationBehindSourceTranslation(of: event, at: place) : .none
+            let leg = isBehind ? continuationBehindSourceTranslation(of: event, at: place) : .none
+            return Continuation(leg: leg, copy: copy, isCrowded: choice.isExhausted)
         }
         markAmbiguous(choice)
         if hasLostSince(choice.best) { doubtContinuation(of: choice.best) }
-        return choice.best
+        return Continuation(leg: choice.best)
     }
 
     /// Whether it is the same packet in the same namespace, from the same source.

@@ -43,10 +43,10 @@ extension Correlator {
             && live.current(candidate) == live.current(own) && live.legs[candidate].journey != live.legs[own].journey
     }
 
-    /// A leg has begun beside a copy of it (`copy`): where events are being lost at that, either may have got the other's
+    /// A leg has begun beside a copy of it: where events are being lost at that, either may have got the other's
     /// beginning.
-    mutating func doubtCopy(of index: LegIndex) {
-        guard lastLoss + limits.linger * 2 >= now, live.legs[copy].journey != live.legs[index].journey, isRecent(copy)
+    mutating func doubtCopy(_ copy: LegIndex, of index: LegIndex) {
+        guard losses.latest + limits.linger * 2 >= now, live.legs[copy].journey != live.legs[index].journey, isRecent(copy)
         else {
             return
         }

@@ -198,7 +198,9 @@ extension Correlator {
     ///
     /// Where the addresses are others, or the links are not known and the times to live differ, it may still fit when nothing
     /// better can come (`isLate`).
-    private mutating func crossingFit(from departed: LegIndex, to arrived: LegIndex, _ link: UInt32, isLate: Bool = false) -> Int? {
+    private mutating func crossingFit(from departed: LegIndex, to arrived: LegIndex, _ link: UInt32, isLate: Bool = false)
+        -> Int?
+    {
         guard live.fingerprint(departed) == live.fingerprint(arrived), live.legs[departed].hook != .input,
             departed != arrived, live.legs[departed].journey != live.legs[arrived].journey,
             isLate || live.begunAt(arrived) >= live.departedAfter(departed)

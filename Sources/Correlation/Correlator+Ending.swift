@@ -13,14 +13,14 @@ extension Correlator {
         let confirmed = min(time, confirmed ?? time)
         now = max(now, time)
         complete = max(complete, time)
-        while let deadline = settling.nextDeadline, deadline <= time, let first = settling.popFirst() {
+        while let first = deadlines.popDue(.settling, by: time) {
             prefetchNext()
             expire(first, .settling, time, into: &sink)
         }
-        while let deadline = lingering.nextDeadline, deadline <= confirmed, let first = lingering.popFirst() {
+        while let first = deadlines.popDue(.lingering, by: confirmed) {
             expire(first, .lingering, confirmed, into: &sink)
         }
-        while let deadline = crossing.nextDeadline, deadline <= confirmed, let first = crossing.popFirst() {
+        while let first = deadlines.popDue(.crossing, by: confirmed) {
             expire(first, .crossing, confirmed, into: &sink)
         }
         if mustEvict { evict(into: &sink) }
@@ -30,25 +30,25 @@ extension Correlator {
     /// at, first the journey, then its legs, then where they are found.
     @inline(__always)
     private mutating func prefetchNext() {
-        if settling.count > 12 { live.journeys.prefetch(settling.journey(12)) }
-        if settling.count > 8 {
-            let first = live.journeys[settling.journey(8)].firstLeg
+        if let journey = deadlines.settlingJourney(12) { live.journeys.prefetch(journey) }
+        if let journey = deadlines.settlingJourney(8) {
+            let first = live.journeys[journey].firstLeg
             if first.exists { live.legs.prefetch(first) }
         }
-        if settling.count > 6 {
-            let first = live.journeys[settling.journey(6)].firstLeg
+        if let journey = deadlines.settlingJourney(6) {
+            let first = live.journeys[journey].firstLeg
             if first.exists, live.legs[first].nextInJourney.exists {
                 live.legs.prefetch(live.legs[first].nextInJourney)
             }
         }
-        if settling.count > 4 {
-            forFirstTwo(of: settling.journey(4)) {
+        if let journey = deadlines.settlingJourney(4) {
+            forFirstTwo(of: journey) {
                 $0.live.prefetchTables($1)
                 $0.translations.prefetch($0.live.entry($1), in: Int($0.live.legs[$1].namespace))
             }
         }
-        if settling.count > 2 {
-            forFirstTwo(of: settling.journey(2)) {
+        if let journey = deadlines.settlingJourney(2) {
+            forFirstTwo(of: journey) {
                 $0.translations.prefetchEntry($0.live.entry($1), in: Int($0.live.legs[$1].namespace))
             }
         }
@@ -75,9 +75,7 @@ extension Correlator {
             }
         }
         for index in live.journeys.indices where live.isLive(index) { close(index, isEvicted: false, into: &sink) }
-        settling.removeAll()
-        lingering.removeAll()
-        crossing.removeAll()
+        deadlines.removeAll()
     }
 
     /// Hands out copies of live journeys, as `open`, at most `limit`.
@@ -101,11 +99,11 @@ extension Correlator {
     }
 
     private mutating func expire(
-        _ timeout: TimeoutQueue.Timeout, _ stage: Stage, _ time: Int64, into sink: inout some JourneySink
+        _ timeout: TimeoutQueue.Timeout, _ stage: JourneyDeadlines.Stage, _ time: Int64, into sink: inout some JourneySink
     ) {
         let index = timeout.journey
         guard live.journeys[index].serial == timeout.serial, live.isLive(index) else { return }
-        guard live.journeys[index].lastActivity + patience(stage) <= time else {
+        guard live.journeys[index].lastActivity + deadlines.patience(stage) <= time else {
             // It moved meanwhile.
             return rearm(timeout.journey, stage)
         }
@@ -121,23 +119,9 @@ extension Correlator {
         }
     }
 
-    @inline(__always)
-    private func patience(_ stage: Stage) -> Int64 {
-        switch stage {
-        case .settling: limits.settle
-        case .lingering: limits.linger
-        case .crossing: max(limits.linger, limits.crossing)
-        }
-    }
-
-    private mutating func rearm(_ journey: JourneyIndex, _ stage: Stage) {
+    private mutating func rearm(_ journey: JourneyIndex, _ stage: JourneyDeadlines.Stage) {
         let timeout = TimeoutQueue.Timeout(journey: journey, serial: live.journeys[journey].serial)
-        let deadline = live.journeys[journey].lastActivity + patience(stage)
-        switch stage {
-        case .settling: settling.append(timeout, deadline: deadline)
-        case .lingering: lingering.append(timeout, deadline: deadline)
-        case .crossing: crossing.append(timeout, deadline: deadline)
-        }
+        deadlines.append(timeout, stage, lastActivity: live.journeys[journey].lastActivity)
     }
 
     /// Whether it has left for a namespace being traced and was not seen there.
@@ -213,8 +197,7 @@ extension Correlator {
     private mutating func evict(into sink: inout some JourneySink) {
         mustEvict = false
         while live.liveJourneys > limits.journeys {
-            let timeout = crossing.popFirst() ?? lingering.popFirst() ?? settling.popFirst()
-            guard let timeout else { return }
+            guard let timeout = deadlines.popOldest() else { return }
             let index = timeout.journey
             guard live.journeys[index].serial == timeout.serial, live.isLive(index) else { continue }
             counters.evicted += 1
@@ -263,7 +246,7 @@ extension Correlator {
     /// Whether everything is being closed before the packet has been silent for long enough.
     @inline(__always)
     private func mayGoOn(_ journey: JourneyIndex) -> Bool {
-        isFinishing && live.journeys[journey].lastActivity + patience(.lingering) > now
+        isFinishing && live.journeys[journey].lastActivity + deadlines.patience(.lingering) > now
     }
 
     /// The next leg behind which nothing comes. A multicast packet has several, and each ends a journey.
@@ -334,38 +317,20 @@ extension Correlator {
         func isOutdated(_ namespace: Int, patience: Int64) -> Bool {
             rulesetChanges.overlaps(namespace, from: begun, to: own.lastActivity + patience)
         }
-        var isTooLarge = false
         func settle(_ outcome: Outcome, _ reason: IncompleteReason? = nil) {
             let isKnown = outcome == .delivered || outcome == .sent || outcome == .dropped
             outgoing.outcome = isKnown && isUnread ? .incomplete : outcome
             outgoing.incompleteReason = isKnown && isUnread ? .rulesUnread : reason
         }
-        func drop(
-            _ expected: some Collection<UInt32>, isFiltered: Bool, isAnyLost: Bool, isOutdated: Bool, isThinned: Bool,
-            isOffloaded: Bool = false, patience: Int64
-        ) {
-            outgoing.expected.append(contentsOf: expected)
-            if isFinishing, own.lastActivity + patience > now {
-                outgoing.expected.removeAll(keepingCapacity: true)
-                settle(.open)
-            } else if isEvicted || lastEviction >= own.lastActivity {
-                // Where others were closed early, the rest of this one may have been among them.
-                settle(.incomplete, .evicted)
-            } else if isAnyLost {
-                settle(.incomplete, .eventsLost)
-            } else if isOutdated {
-                settle(.incomplete, .layoutChanged)
-            } else if live.legs[leaf].isFragment || isTooLarge {
-                settle(.incomplete, .refragmented)
-            } else if isThinned {
-                settle(.incomplete, .thinned)
-            } else if isOffloaded {
-                settle(.incomplete, .offloaded)
-            } else if isFiltered {
-                settle(.incomplete, .probesFiltered)
-            } else {
-                settle(.dropped)
-            }
+        func settleExpected(by probes: some Collection<UInt32>, _ doubts: EndingDoubts, patience: Int64) {
+            var doubts = doubts
+            if isFinishing, own.lastActivity + patience > now { doubts.insert(.mayGoOn) }
+            if isEvicted || lastEviction >= own.lastActivity { doubts.insert(.evicted) }
+            if hasLoss { doubts.insert(.eventsLost) }
+            if live.legs[leaf].isFragment { doubts.insert(.refragmented) }
+            let decision = doubts.outcome
+            if decision.outcome != .open { outgoing.expected.append(contentsOf: probes) }
+            settle(decision.outcome, decision.reason)
         }
         let origin = missingOrigin(of: own)
         if let origin {
@@ -401,16 +366,20 @@ extension Correlator {
             // A rule may have dropped it, or nobody wanted it.
             settle(.incomplete, .probesMissing)
         case .expected(let probes, let crosses):
-            drop(
-                expectedProbes.probes[probes], isFiltered: !crosses.isEmpty, isAnyLost: hasLoss,
-                isOutdated: isOutdated(Int(live.legs[leaf].namespace), patience: patience(.lingering)),
-                isThinned: isThinned(own) && expectedProbes.probes[probes].contains { isTranslated(between: leaf, and: $0) },
-                patience: patience(.lingering))
+            var doubts: EndingDoubts = []
+            if isOutdated(Int(live.legs[leaf].namespace), patience: deadlines.patience(.lingering)) {
+                doubts.insert(.layoutChanged)
+            }
+            if isThinned(own), expectedProbes.probes[probes].contains(where: { isTranslated(between: leaf, and: $0) }) {
+                doubts.insert(.thinned)
+            }
+            if !crosses.isEmpty { doubts.insert(.probesFiltered) }
+            settleExpected(by: expectedProbes.probes[probes], doubts, patience: deadlines.patience(.lingering))
         case .left:
             guard !live.current(leaf).destination.isMulticast, let next = arrival(of: leaf) else {
                 let isWatchLost =
                     !rulesetChanges.isQuiet(since: begun)
-                    && neighbours(of: leaf).contains { isOutdated($0, patience: patience(.crossing)) }
+                    && neighbours(of: leaf).contains { isOutdated($0, patience: deadlines.patience(.crossing)) }
                 let reason = isWatchLost ? .layoutChanged : reasonBeyond(leaf)
                 return reason == nil ? settle(.sent) : settle(.incomplete, reason)
             }
@@ -418,17 +387,20 @@ extension Correlator {
             // It may have left long before that was received, and what was lost then may have been its arrival.
             let departed = live.departedAfter(leaf)
             let since = departed == .min ? own.lastActivity : min(departed, own.lastActivity)
-            let isLost = next.namespaces.contains { hasLost(in: $0, since: since) }
-            isTooLarge = !expectedProbes.fits(
-                own.length, namespace: Int(live.legs[leaf].namespace), interface: live.legs[leaf].outInterface)
-            drop(
-                next.probes, isFiltered: next.dependsOnSource, isAnyLost: hasLoss || isLost,
-                isOutdated: next.namespaces.contains { isOutdated($0, patience: patience(.crossing)) },
-                isThinned: isThinned(own) && mayBeTranslated(leaf),
-                isOffloaded: own.mayBeOffloaded
-                    && expectedProbes.mayBypass(
-                        next.namespaces, from: Int(live.legs[leaf].namespace), through: live.legs[leaf].outInterface),
-                patience: patience(.crossing))
+            var doubts: EndingDoubts = []
+            if next.namespaces.contains(where: { hasLost(in: $0, since: since) }) { doubts.insert(.eventsLost) }
+            if next.namespaces.contains(where: { isOutdated($0, patience: deadlines.patience(.crossing)) }) {
+                doubts.insert(.layoutChanged)
+            }
+            let namespace = Int(live.legs[leaf].namespace)
+            let outInterface = live.legs[leaf].outInterface
+            if !expectedProbes.fits(own.length, namespace: namespace, interface: outInterface) { doubts.insert(.refragmented) }
+            if isThinned(own), mayBeTranslated(leaf) { doubts.insert(.thinned) }
+            if own.mayBeOffloaded, expectedProbes.mayBypass(next.namespaces, from: namespace, through: outInterface) {
+                doubts.insert(.offloaded)
+            }
+            if next.dependsOnSource { doubts.insert(.probesFiltered) }
+            settleExpected(by: next.probes, doubts, patience: deadlines.patience(.crossing))
         }
     }
 
@@ -488,5 +460,7 @@ extension Correlator {
     /// Where a packet has not been seen at all, any loss since it was due may have been its own. A loss is noticed with the
     /// namespace's next event, of whichever packet, and that may be before the packet's own events are received.
     @inline(__always)
-    func hasLost(in namespace: Int, since time: Int64) -> Bool { lossTimes[namespace] >= time - limits.linger }
+    func hasLost(in namespace: Int, since time: Int64) -> Bool {
+        losses.hasAny(in: namespace, since: time - limits.linger)
+    }
 }

@@ -61,11 +61,6 @@ public struct Correlator: ~Copyable {
         public var unwanted: UInt64 = 0
     }
 
-    /// How long a journey has been waited for: each stage has a queue in the order of its deadlines.
-    enum Stage {
-        case settling, lingering, crossing
-    }
-
     /// What the hot path needs to know of a probe.
     struct ProbePlace {
         var namespace: UInt16
@@ -96,18 +91,13 @@ public struct Correlator: ~Copyable {
     var places: [ProbePlace] = []
     /// Of each probe behind a jump to a user-defined chain, the probe at that chain's head; none where there is none.
     private var jumpTargets: [UInt32: UInt32] = [:]
-    // By namespace: when events were lost last, and what position in the history the next event was to have then.
-    var lossPositions: [UInt64] = []
-    var lossTimes: [Int64] = []
+    var losses = EventLosses()
     var translations: TranslationTable
     var live = LiveStore()
     var tunnelLinks = TunnelLinks()
     /// Whether packets may carry others here.
     public internal(set) var hasTunnels = false
-    // The queues of the stages.
-    var settling = TimeoutQueue()
-    var lingering = TimeoutQueue()
-    var crossing = TimeoutQueue()
+    var deadlines: JourneyDeadlines
     var serial: UInt64 = 0
     var now: Int64 = 0
     /// The time of `advance(to:)`.
@@ -115,8 +105,6 @@ public struct Correlator: ~Copyable {
     /// The last two of `receive(at:)`.
     var receipt: Int64 = .min / 2
     var receiptBefore: Int64 = .min / 2
-    /// When events were lost last, in any namespace.
-    var lastLoss: Int64 = .min / 2
     /// When packets were not handed in last.
     var lastThinned: Int64 = .min / 2
     /// When a journey was closed early last.
@@ -129,6 +117,7 @@ public struct Correlator: ~Copyable {
         routes = StepTrie(capacity: limits.routes)
         history = EventHistory(capacity: limits.history)
         translations = TranslationTable(capacity: limits.translations)
+        deadlines = JourneyDeadlines(limits)
     }
 
     /// Where a probe of the layout stands.
@@ -140,9 +129,7 @@ public struct Correlator: ~Copyable {
     public var liveJourneys: Int { live.liveJourneys }
 
     /// Before this time `advance` ends none of them; `nil` where none waits for its end.
-    public var nextDeadline: Int64? {
-        [settling.nextDeadline, lingering.nextDeadline, crossing.nextDeadline].compactMap(\.self).min()
-    }
+    public var nextDeadline: Int64? { deadlines.next }
 
     // MARK: Layout and translations
 
@@ -162,10 +149,7 @@ public struct Correlator: ~Copyable {
         expectedProbes = ExpectedProbes(layout)
         unread = Set(layout.namespaces.indices.filter { layout.namespaces[$0].unread != nil })
         hasTunnels = layout.namespaces.contains { $0.interfaces.values.contains(where: \.isTunnel) }
-        while lossTimes.count < layout.namespaces.count {
-            lossPositions.append(0)
-            lossTimes.append(.min / 2)
-        }
+        losses.reserve(namespaces: layout.namespaces.count)
         struct End: Hashable {
             var namespace: Int
             var hook: Hook
@@ -204,10 +188,7 @@ public struct Correlator: ~Copyable {
     /// - Parameter end: when the loss ends, in microseconds by the clock of `receive(at:)`, where that is later than now: packets
     ///   that left for the namespace until then may have arrived.
     public mutating func noteLoss(namespace: Int, until end: Int64 = .min) {
-        guard lossTimes.indices.contains(namespace) else { return }
-        lossPositions[namespace] = history.next
-        lossTimes[namespace] = max(lossTimes[namespace], now, end)
-        lastLoss = now
+        losses.note(namespace: namespace, now: now, until: end, before: history.next)
     }
 
     /// Connection tracking reports a connection whose addresses it translates.
@@ -272,13 +253,14 @@ public struct Correlator: ~Copyable {
     public mutating func ingest(_ event: Event) -> LegName {
         counters.events += 1
         let place = places[Int(event.sighting.probe)]
-        var leg = continuation(of: event, at: place)
+        let continuation = continuation(of: event, at: place)
+        var leg = continuation.leg
         if leg.exists {
             extend(leg, with: event, place)
         } else {
             // Asked here, so that an ordinary packet costs no call.
             if event.packet.tuple.destination.isMulticast, !place.hook.isEntry { leg = branch(with: event, place) }
-            if !leg.exists { leg = begin(with: event, place) }
+            if !leg.exists { leg = begin(with: event, place, instead: continuation) }
         }
         return live.name(leg, firstEvent: firstEvent(of: leg))
     }
@@ -297,7 +279,7 @@ public struct Correlator: ~Copyable {
     public mutating func extend(_ name: LegName, with sighting: Sighting) -> Bool {
         let place = places[Int(sighting.probe)]
         guard live.isAlone(name), isAhead(place, sighting.probe, of: name.index),
-            lossPositions[Int(place.namespace)] <= name.firstEvent
+            !losses.hasAny(in: Int(place.namespace), sinceEvent: name.firstEvent)
         else { return false }
         counters.events += 1
         let hookBefore = live.legs[name.index].hook
@@ -355,12 +337,13 @@ public struct Correlator: ~Copyable {
     /// Whether events of its namespace have been lost since a leg began.
     @inline(__always)
     func hasLostSince(_ index: LegIndex) -> Bool {
-        lossPositions[Int(live.legs[index].namespace)] > firstEvent(of: index)
+        losses.hasAny(in: Int(live.legs[index].namespace), sinceEvent: firstEvent(of: index))
     }
 
     func serial(of journey: LiveJourney) -> UInt64 { serial &- UInt64(UInt32(truncatingIfNeeded: serial) &- journey.serial) }
 
-    private mutating func begin(with event: Event, _ place: ProbePlace) -> LegIndex {
+    /// - Parameter continuation: no leg, and why.
+    private mutating func begin(with event: Event, _ place: ProbePlace, instead continuation: Continuation) -> LegIndex {
         if liveJourneys >= limits.journeys { mustEvict = true }
         serial += 1
         let journey = live.insert(
@@ -368,7 +351,7 @@ public struct Correlator: ~Copyable {
         let position = history.append(event.sighting, event.packet.tuple, after: EventHistory.none)
         let route = routes.advance(StepTrie.root, by: event.sighting.step)
         let index = live.insert(LiveLeg(event, at: place, route: route, position: position, journey: journey))
-        if isCrowded { live.journeys[journey].isAmbiguous = true }
+        if continuation.isCrowded { live.journeys[journey].isAmbiguous = true }
         if place.hook != .output, let domain = linkDomain(of: index, event.sighting.inInterface) {
             joinParent(of: index, through: domain)
         }
@@ -377,26 +360,19 @@ public struct Correlator: ~Copyable {
             tunnelLinks.carry(
                 event.packet.carries, namespace: place.namespace, leg: position, tuple: event.packet.tuple)
         }
-        if copy.exists { doubtCopy(of: index) }
+        if continuation.copy.exists { doubtCopy(continuation.copy, of: index) }
         if limits.doubtsGaps, isOrphan(index) { noteLoss(namespace: Int(place.namespace)) }
         translations.prefetchEntry(event.packet.tuple, in: Int(place.namespace))
         // Most that arrive have become a part of another journey by now.
         if live.legs[index].journey == journey {
-            settling.append(
-                TimeoutQueue.Timeout(journey: journey, serial: live.journeys[journey].serial), deadline: now + limits.settle
-            )
+            let timeout = TimeoutQueue.Timeout(journey: journey, serial: live.journeys[journey].serial)
+            deadlines.append(timeout, .settling, lastActivity: now)
         }
         return index
     }
 
     /// While everything is closed for good.
     var isFinishing = false
-
-    /// Set when the last event had more candidates than are looked at: it may continue one that was not.
-    var isCrowded = false
-
-    /// A leg that the last event could have been part of but for its place; none where there is none.
-    var copy = LegIndex.none
 
     /// Set when a journey was begun past the limit; `advance` closes the oldest.
     var mustEvict = false

@@ -4,11 +4,16 @@ internal import DequeModule
 ///
 /// There may be millions: a deadline, which those of one delivery share, is kept once for all in a row that have it, so that one
 /// takes eight bytes.
-struct TimeoutQueue {
-    struct Timeout {
-        var journey: JourneyIndex
+package struct TimeoutQueue {
+    package struct Timeout: Equatable {
+        package var journey: JourneyIndex
         /// Of the journey: another one may be in its place by then.
-        var serial: UInt32
+        package var serial: UInt32
+
+        package init(journey: JourneyIndex, serial: UInt32) {
+            self.journey = journey
+            self.serial = serial
+        }
     }
 
     private var timeouts = Deque<Timeout>()
@@ -40,6 +45,13 @@ struct TimeoutQueue {
         guard let first = timeouts.popFirst() else { return nil }
         if deadlines[0].count > 1 { deadlines[0].count -= 1 } else { deadlines.removeFirst() }
         return first
+    }
+
+    /// Takes the first one if its deadline is `time` or earlier.
+    @inline(__always)
+    mutating func popDue(by time: Int64) -> Timeout? {
+        guard let deadline = nextDeadline, deadline <= time else { return nil }
+        return popFirst()
     }
 
     mutating func removeAll() {
