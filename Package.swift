@@ -41,7 +41,7 @@ let product: [Target] = [
     module("Ruleset", ["TraceModel", "WireFormat", "LinuxSupport"]),
     module("Correlation", ["TraceModel", "CLinux", deque]),
     module("Aggregation", ["TraceModel"]),
-    module("Engine", ["TraceModel", "WireFormat", "Correlation", "Aggregation", "Ruleset"]),
+    module("Engine", ["TraceModel", "WireFormat", "LinuxSupport", "Correlation", "Aggregation", "Ruleset"]),
     module("HostLayout", ["TraceModel", "WireFormat", "LinuxSupport", "Ruleset", "Engine", "CLinux"]),
     module(
         "EventSources",
@@ -110,7 +110,7 @@ let benchmarks: [Target] = [
 
 let testTargets: [Target] = [
     tests("ArchitectureTests", []),
-    tests("LinuxSupportTests", ["LinuxSupport"]),
+    tests("LinuxSupportTests", ["LinuxSupport", "WireFormat"]),
     tests("WireFormatTests", ["WireFormat", "TraceModel"]),
     tests("CorrelationTests", ["Correlation", "TraceModel"]),
     tests("ReportsTests", ["Aggregation", "Diagnosis", "Reports", "TraceModel"]),
@@ -128,7 +128,7 @@ let testTargets: [Target] = [
         ]),
     tests("AccuracyTests", ["Judge"]),
     tests("EventPathTests", ["EventPath", "Allocations", "Correlation", "Aggregation", "Reports"]),
-    tests("EngineTests", ["Engine", "Correlation", "Aggregation", "Reports", "TraceModel", "WireFormat"]),
+    tests("EngineTests", ["Engine", "LinuxSupport", "Correlation", "Aggregation", "Reports", "TraceModel", "WireFormat"]),
     tests("HTTPServerTests", ["HTTPServer", httpTypes, logging]),
     tests("LabTests", ["Lab"]),
     tests("LiveTests", ["Lab", "LinuxSupport", "Aggregation", "Diagnosis", "Reports", "TraceModel", "ipt-trace", "flood"]),

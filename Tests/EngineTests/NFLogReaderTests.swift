@@ -4,58 +4,12 @@ import Testing
 import TraceModel
 import WireFormat
 
-/// A registry with one namespace and the probes that `prefixes` name by table and hook.
-private func registry(_ prefixes: [(String, Table, Hook)]) -> LayoutRegistry {
-    let registry = LayoutRegistry()
-    registry.update(
-        namespaces: [NamespaceLayout(name: "host", inode: 1, interfaces: [2: Interface(name: "eth0", linkDomain: 1)])],
-        openLinkDomains: [1],
-        probes: prefixes.map { prefix, table, hook in
-            Probe(
-                namespace: 0, family: .ipv4, table: table, chain: hook.name, hook: hook, backend: .nft, prefix: prefix,
-                coverage: .every(.none, until: nil))
-        })
-    return registry
-}
-
-private func native(_ value: UInt32, _ count: Int) -> [UInt8] { (0..<count).map { UInt8(value >> (8 * UInt32($0)) & 255) } }
-
-private func attribute(_ type: UInt32, _ value: [UInt8]) -> [UInt8] {
-    native(UInt32(4 + value.count), 2) + native(type, 2) + value + [UInt8](repeating: 0, count: (4 - value.count % 4) % 4)
-}
-
-private func big(_ value: UInt32) -> [UInt8] { native(value, 4).reversed() }
-
-/// One logged UDP packet as nfnetlink_log sends it.
-private func logged(_ prefix: String, hook: Hook, sequence: UInt32, payload: [UInt8]? = nil) -> [UInt8] {
-    let udp: [UInt8] = [0x03, 0xE8, 0, 53, 0, 8, 0, 0]
-    let packet = payload ?? [0x45, 0, 0, 28, 0, 1, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2] + udp
-    let body =
-        [2, 0, 0, 5] + attribute(1, [8, 0, hook.rawValue, 0]) + attribute(10, Array(prefix.utf8) + [0]) + attribute(4, big(2))
-        + attribute(12, big(sequence)) + attribute(13, big(sequence &+ 1)) + attribute(9, packet)
-    return native(UInt32(16 + body.count), 4) + native(UInt32(NFLogMessage.packetType), 2) + native(0, 2) + native(0, 8) + body
-}
-
-private struct Fixture: ~Copyable {
-    var correlator = Correlator()
-    var reader: NFLogReader
-    var vocabulary = TemplateRegistry()
-
-    init(_ prefixes: [(String, Table, Hook)]) {
-        let registry = registry(prefixes)
-        correlator.update(registry.current)
-        reader = NFLogReader(namespace: 0, parser: PacketParser(), registry: registry)
-    }
-
-    mutating func read(_ bytes: [UInt8]) { reader.read(unsafe bytes.span.bytes, with: &vocabulary, now: 5, into: &correlator) }
-}
-
 @Suite struct NFLogReaderTests {
     static let probes = [("in-raw", Table.raw, Hook.prerouting), ("in-mangle", .mangle, .prerouting)]
 
     @Test("a packet that is first reported by a rule nobody explains gets no event of the packet whose place it takes")
     func placeOfAnother() {
-        var fixture = Fixture(Self.probes)
+        var fixture = ReaderFixture(Self.probes)
         func datagram(_ id: UInt8) -> [UInt8] {
             [0x45, 0, 0, 28, 0, id, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 0x03, 0xE8, 0, 53, 0, 8, 0, 0]
         }
@@ -85,26 +39,26 @@ private struct Fixture: ~Copyable {
     }
 
     @Test func aBatchBecomesEvents() {
-        var fixture = Fixture(Self.probes)
+        var fixture = ReaderFixture(Self.probes)
         fixture.read(logged("in-raw", hook: .prerouting, sequence: 0) + logged("in-mangle", hook: .prerouting, sequence: 1))
         #expect(fixture.reader.counters.events == 2 && fixture.reader.counters.lost == 0)
         #expect(fixture.correlator.counters.events == 2 && fixture.correlator.liveJourneys == 1)
     }
 
     @Test func aGapInTheSequenceIsAnExactCountOfLostEvents() {
-        var fixture = Fixture(Self.probes)
+        var fixture = ReaderFixture(Self.probes)
         for sequence in [0, 1, 5, 6, 10] as [UInt32] { fixture.read(logged("in-raw", hook: .prerouting, sequence: sequence)) }
         #expect(fixture.reader.counters.lost == 6)
     }
 
     @Test func theFirstEventsCanBeLostToo() {
-        var fixture = Fixture(Self.probes)
+        var fixture = ReaderFixture(Self.probes)
         fixture.read(logged("in-raw", hook: .prerouting, sequence: 7))
         #expect(fixture.reader.counters.lost == 7)
     }
 
     @Test func theSequenceMayWrapAround() {
-        var fixture = Fixture(Self.probes)
+        var fixture = ReaderFixture(Self.probes)
         fixture.read(logged("in-raw", hook: .prerouting, sequence: 0))
         fixture.read(logged("in-raw", hook: .prerouting, sequence: 0x7FFF_FFFF))
         fixture.read(logged("in-raw", hook: .prerouting, sequence: 0xFFFF_FFFE))
@@ -114,7 +68,7 @@ private struct Fixture: ~Copyable {
     }
 
     @Test func aMessageCutShortIsCountedAndTheOthersAreRead() {
-        var fixture = Fixture(Self.probes)
+        var fixture = ReaderFixture(Self.probes)
         fixture.read(logged("in-raw", hook: .prerouting, sequence: 0))
         fixture.read(Array(logged("in-raw", hook: .prerouting, sequence: 1).dropLast(10)))
         fixture.read(logged("in-raw", hook: .prerouting, sequence: 1))
@@ -123,7 +77,7 @@ private struct Fixture: ~Copyable {
     }
 
     @Test func aPacketShorterThanItsHeaderIsCounted() {
-        var fixture = Fixture(Self.probes)
+        var fixture = ReaderFixture(Self.probes)
         fixture.read(logged("in-raw", hook: .prerouting, sequence: 0, payload: [0x45, 0, 0]))
         fixture.read(logged("in-raw", hook: .prerouting, sequence: 1))
         #expect(fixture.reader.counters.malformed == 1 && fixture.reader.counters.lost == 0)
@@ -131,7 +85,7 @@ private struct Fixture: ~Copyable {
     }
 
     @Test func aPrefixThatNoRuleHasIsCountedByName() {
-        var fixture = Fixture(Self.probes)
+        var fixture = ReaderFixture(Self.probes)
         for sequence in 0..<3 { fixture.read(logged("who?", hook: .input, sequence: UInt32(sequence))) }
         #expect(fixture.reader.counters.unplaced == 3)
         #expect(fixture.reader.unplaced.events.keys.sorted() == ["who?"])
@@ -139,7 +93,7 @@ private struct Fixture: ~Copyable {
     }
 
     @Test func aProbeOfOursIsUnderstoodBeforeTheRulesWereRead() {
-        var fixture = Fixture(Self.probes)
+        var fixture = ReaderFixture(Self.probes)
         fixture.read(logged("ipt-trace:abc123:filter:INPUT", hook: .input, sequence: 0))
         #expect(fixture.reader.counters.unplaced == 0)
         #expect(fixture.correlator.counters.events == 1)
@@ -167,7 +121,7 @@ private struct Fixture: ~Copyable {
 
     /// 256 flows, each with requests and answers on both sides of a router that gives them other addresses and ports.
     @Test func aFlowIsFollowedWholeOrNotAtAllWhateverTranslatesIt() {
-        var fixture = Fixture(NFLogReaderTests.probes)
+        var fixture = ReaderFixture(NFLogReaderTests.probes)
         var sequence: UInt32 = 0
         var followed: [Int] = []
         fixture.reader.thinning = 2
@@ -210,7 +164,7 @@ private struct Fixture: ~Copyable {
 
     /// Journeys under way when sampling begins are followed to their ends.
     @Test func aPacketUnderWayIsNotGivenUp() {
-        var fixture = Fixture(NFLogReaderTests.probes)
+        var fixture = ReaderFixture(NFLogReaderTests.probes)
         for flow in 0..<64 as Range<UInt32> {
             fixture.reader.thinning = 0
             let packet = Self.udp(Self.client, 1000 + flow, Self.server, 53, flow)

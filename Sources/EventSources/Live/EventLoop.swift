@@ -175,30 +175,8 @@ struct EventLoop: ~Copyable {
     ///
     /// - Returns: whether nothing is left; false where there is more than one turn takes.
     private mutating func drain(_ source: NamespaceSource, _ buffer: inout [UInt8], now: Int64) -> Bool {
-        // Some 13,000 events and milliseconds: whoever wants a snapshot waits for the end of a turn.
-        for _ in 0..<32 {
-            switch source.log.receive(into: &buffer) {
-            case .nothing: return true
-            // An overflow shows as a gap in the sequence numbers, and is counted there.
-            case .failed:
-                engine.correlator.noteLoss(namespace: source.index)
-                return true
-            case .bytes(let count):
-                // Bytes have no padding, which is what makes a span's bytes unsafe in general.
-                let bytes = unsafe buffer.span.bytes.extracting(0..<count)
-                if let tap {
-                    // Room for as many messages as so many bytes mostly are.
-                    var empty: [UInt64] = []
-                    empty.reserveCapacity(count / 256)
-                    var tags: [UInt64]? = empty
-                    source.reader.read(bytes, with: &vocabulary, now: now, into: &engine.correlator, tags: &tags)
-                    tap.add(bytes, namespace: source.index, time: now, tags: tags ?? [])
-                } else {
-                    source.reader.read(bytes, with: &vocabulary, now: now, into: &engine.correlator)
-                }
-            }
-        }
-        return false
+        source.log.drain(
+            into: &source.reader, with: &vocabulary, of: source.index, now: now, &buffer, &engine.correlator, recording: tap)
     }
 
     private mutating func drainKernelLog(_ buffer: inout [UInt8], now: Int64) {

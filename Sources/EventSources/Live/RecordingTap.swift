@@ -1,9 +1,10 @@
 internal import Captures
+internal import Engine
 internal import TraceModel
 internal import WireFormat
 
 /// What the event loop gives to a recorder: gathered during a turn, handed over at its end.
-final class RecordingTap {
+final class RecordingTap: DatagramTap {
     private let recorder: Recorder
     private var items: [RecordItem] = []
     /// As the correlator was told last, and as it was recorded last.

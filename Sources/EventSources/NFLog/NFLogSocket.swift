@@ -4,7 +4,7 @@ internal import LinuxSupport
 internal import WireFormat
 
 /// A socket that receives one NFLOG group of one namespace, through libnetfilter_log's libmnl interface.
-struct NFLogSocket: ~Copyable {
+struct NFLogSocket: DatagramReceiver, ~Copyable {
     private let socket: NetlinkSocket
 
     struct Settings: Sendable {
@@ -68,5 +68,5 @@ struct NFLogSocket: ~Copyable {
     var memory: NetlinkSocket.Memory { socket.memory }
 
     @inline(__always)
-    func receive(into buffer: inout [UInt8]) -> NetlinkSocket.Received { socket.receive(into: &buffer) }
+    func receive(into buffer: inout [UInt8]) -> NetlinkDatagram { socket.receive(into: &buffer) }
 }

@@ -2,11 +2,10 @@ private import CLinux
 private import CMnl
 private import Glibc
 private import Logging
-public import WireFormat
 
 /// A netlink socket of the namespace in which it was opened, over libmnl. It stays in that namespace wherever the thread
 /// goes afterwards; closing is left to the end of its life.
-@safe public struct NetlinkSocket: ~Copyable {
+@safe public struct NetlinkSocket: NetlinkTransport, ~Copyable {
     /// `NETLINK_*` of linux/netlink.h.
     public enum Family: Int32, Sendable {
         case route = 0
@@ -91,15 +90,7 @@ public import WireFormat
         guard sent == bytes.count else { throw .last("send a netlink message") }
     }
 
-    /// What one `recv` gave.
-    public enum Received: Sendable {
-        case bytes(Int)
-        case nothing
-        case failed(Int32)
-    }
-
-    /// Receives one datagram into `buffer` without waiting.
-    public func receive(into buffer: inout [UInt8]) -> Received {
+    public func receive(into buffer: inout [UInt8]) -> NetlinkDatagram {
         let count = unsafe buffer.withUnsafeMutableBytes {
             unsafe recv(descriptor, $0.baseAddress, $0.count, Int32(MSG_DONTWAIT))
         }
@@ -110,159 +101,17 @@ public import WireFormat
         return errno == EAGAIN || errno == EINTR ? .nothing : .failed(errno)
     }
 
-    /// Waits for data.
-    /// - Returns: false after `milliseconds` without any.
     public func waitReadable(milliseconds: Int32) -> Bool {
         var descriptor = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
         return unsafe poll(&descriptor, 1, milliseconds) > 0
     }
 
-    /// Sends `request`, whose last message asks for an acknowledgement or a dump, and hands every message of the answer
-    /// to `handle`.
-    ///
-    /// - Parameter operation: names the request in an error.
-    /// - Throws: the kernel's error, `ETIMEDOUT` after five seconds without an answer, or `EBADMSG` for one that cannot
-    ///   be parsed.
-    public func ask(
-        _ request: [UInt8], operation: String,
-        handle: (RawSpan, NetlinkMessage) throws(ParseError) -> Void = { (_: RawSpan, _: NetlinkMessage) in }
-    ) throws(NetlinkError) {
-        Self.logger.trace("netlink, to \(operation): \(request.count) bytes sent")
-        do {
-            try send(request)
-        } catch {
-            throw NetlinkError(operation: operation, code: error.code)
-        }
-        var buffer = [UInt8](repeating: 0, count: 1 << 16)
-        while true {
-            guard waitReadable(milliseconds: 5000) else { throw NetlinkError(operation: operation, code: ETIMEDOUT) }
-            switch receive(into: &buffer) {
-            case .nothing: continue
-            case .failed(let code): throw NetlinkError(operation: operation, code: code)
-            case .bytes(let count):
-                // Bytes have no padding, which is what makes a span's bytes unsafe in general.
-                if try isComplete(unsafe buffer.span.bytes.extracting(0..<count), operation: operation, handle: handle) {
-                    return
-                }
-            }
-        }
-    }
-
-    /// As `ask`, for a request that is answered by a single message.
-    public func askOnce<Answer>(
-        _ request: [UInt8], operation: String, read: (RawSpan, NetlinkMessage) throws(ParseError) -> Answer
-    ) throws(NetlinkError) -> Answer {
-        do {
-            try send(request)
-        } catch {
-            throw NetlinkError(operation: operation, code: error.code)
-        }
-        guard waitReadable(milliseconds: 5000) else { throw NetlinkError(operation: operation, code: ETIMEDOUT) }
-        var buffer = [UInt8](repeating: 0, count: 1 << 14)
-        let count: Int
-        switch receive(into: &buffer) {
-        case .bytes(let received): count = received
-        case .failed(let code): throw NetlinkError(operation: operation, code: code)
-        case .nothing: throw NetlinkError(operation: operation, code: EAGAIN)
-        }
-        let bytes = unsafe buffer.span.bytes.extracting(0..<count)
-        do {
-            var offset = 0
-            guard let message = try NetlinkMessage.next(in: bytes, at: &offset) else {
-                throw NetlinkError(operation: operation, code: EBADMSG)
-            }
-            if message.type == UInt16(NLMSG_ERROR) {
-                try bytes.check(4, at: message.body.lowerBound)
-                let code = -Int32(bitPattern: bytes.native32(message.body.lowerBound))
-                throw NetlinkError(operation: operation, code: code)
-            }
-            return try read(bytes, message)
-        } catch let error as NetlinkError {
-            throw error
-        } catch {
-            throw NetlinkError(operation: operation, code: EBADMSG)
-        }
-    }
-
-    /// Sends `batch`, a transaction of nf_tables whose messages are numbered by their sequence, and waits until the kernel has
-    /// committed it. The message before the last one must ask for an acknowledgement.
-    ///
-    /// - Throws: `NetlinkBatchError` with the sequence of the message that the kernel refused; nothing has been done then.
-    public func commit(_ batch: [UInt8], operation: String) throws(NetlinkBatchError) {
-        setSendBuffer(batch.count)
-        do {
-            try send(batch)
-        } catch {
-            throw NetlinkBatchError(error: NetlinkError(operation: operation, code: error.code), sequence: nil)
-        }
-        guard waitReadable(milliseconds: 30_000) else {
-            throw NetlinkBatchError(error: NetlinkError(operation: operation, code: ETIMEDOUT), sequence: nil)
-        }
-        var buffer = [UInt8](repeating: 0, count: 1 << 16)
-        let count: Int
-        switch receive(into: &buffer) {
-        case .bytes(let received): count = received
-        case .failed(let code):
-            throw NetlinkBatchError(error: NetlinkError(operation: operation, code: code), sequence: nil)
-        case .nothing: throw NetlinkBatchError(error: NetlinkError(operation: operation, code: EAGAIN), sequence: nil)
-        }
-        let bytes = unsafe buffer.span.bytes.extracting(0..<count)
-        do {
-            var offset = 0
-            while let message = try NetlinkMessage.next(in: bytes, at: &offset) {
-                guard message.type == UInt16(NLMSG_ERROR) else { continue }
-                // struct nlmsgerr: the error, then the header of the message that it is about.
-                try bytes.check(20, at: message.body.lowerBound)
-                let code = Int32(bitPattern: bytes.native32(message.body.lowerBound))
-                guard code != 0 else { return }
-                throw NetlinkBatchError(
-                    error: NetlinkError(operation: operation, code: -code),
-                    sequence: bytes.native32(message.body.lowerBound + 12))
-            }
-        } catch let error as NetlinkBatchError {
-            throw error
-        } catch {
-            throw NetlinkBatchError(error: NetlinkError(operation: operation, code: EBADMSG), sequence: nil)
-        }
-        throw NetlinkBatchError(error: NetlinkError(operation: operation, code: EBADMSG), sequence: nil)
-    }
-
-    /// A message must fit into the send buffer as a whole.
-    private func setSendBuffer(_ bytes: Int) {
+    public func makeRoom(forSending bytes: Int) {
         var size = Int32(clamping: bytes + 4096)
         let length = socklen_t(MemoryLayout<Int32>.size)
         if unsafe setsockopt(descriptor, SOL_SOCKET, SO_SNDBUFFORCE, &size, length) != 0 {
             unsafe setsockopt(descriptor, SOL_SOCKET, SO_SNDBUF, &size, length)
         }
-    }
-
-    /// Handles one datagram of an answer; true when it ends the answer.
-    private func isComplete(
-        _ bytes: RawSpan, operation: String, handle: (RawSpan, NetlinkMessage) throws(ParseError) -> Void
-    ) throws(NetlinkError) -> Bool {
-        var offset = 0
-        do {
-            while let message = try NetlinkMessage.next(in: bytes, at: &offset) {
-                // NLM_F_DUMP_INTR
-                if message.flags & 0x10 != 0 { throw NetlinkError(operation: operation, code: EINTR) }
-                switch message.type {
-                case UInt16(NLMSG_DONE):
-                    return true
-                case UInt16(NLMSG_ERROR):
-                    try bytes.check(4, at: message.body.lowerBound)
-                    let code = Int32(bitPattern: bytes.native32(message.body.lowerBound))
-                    if code != 0 { throw NetlinkError(operation: operation, code: -code) }
-                    return true
-                default:
-                    try handle(bytes, message)
-                }
-            }
-        } catch let error as NetlinkError {
-            throw error
-        } catch {
-            throw NetlinkError(operation: operation, code: EBADMSG)
-        }
-        return false
     }
 }
 
