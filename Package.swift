@@ -37,7 +37,7 @@ let product: [Target] = [
     module("TraceModel", ["CLinux"]),
     module("WireFormat", ["TraceModel"]),
     module("LinuxSupport", ["TraceModel", "WireFormat", "CMnl", "CLinux", subprocess, systemPackage, logging]),
-    module("Captures", ["TraceModel", "WireFormat", "CLinux", "CZlib", "CZstd", deque]),
+    module("Captures", ["TraceModel", "WireFormat", "LinuxSupport", "CLinux", "CZlib", "CZstd", deque]),
     module("Ruleset", ["TraceModel", "WireFormat", "LinuxSupport"]),
     module("Correlation", ["TraceModel", "CLinux", deque]),
     module("Aggregation", ["TraceModel"]),
@@ -119,7 +119,7 @@ let testTargets: [Target] = [
         name: "FuzzTests",
         dependencies: ["EventSources", "Captures", "HTTPServer", "Ruleset", "TraceModel", "WireFormat"],
         exclude: ["Corpus"], swiftSettings: strict),
-    tests("CapturesTests", ["Captures", "WireFormat", "TraceModel"]),
+    tests("CapturesTests", ["Captures", "LinuxSupport", "WireFormat", "TraceModel"]),
     tests(
         "EventSourcesTests",
         [

@@ -1,5 +1,6 @@
 private import CLinux
 private import Glibc
+internal import LinuxSupport
 private import WireFormat
 
 /// Gathers a file's bytes, a block of some MiB at a time, and writes whole blocks past the page cache where the file
@@ -103,9 +104,9 @@ private import WireFormat
     private mutating func writeBlock(to descriptor: Int32) -> Int32 {
         if written == 0, mayBeDirect, !(isBehind && latestTime > Self.slow), ipt_set_direct(descriptor, 1) == 0 {
             // What cannot be done so, or only in part, is done as usual from where it stopped.
-            let begun = MonotonicClock.milliseconds
+            let begun = Clock.monotonic / 1000
             let count = unsafe system.write(descriptor, UnsafeRawBufferPointer(block))
-            latestTime = MonotonicClock.milliseconds - begun
+            latestTime = Clock.monotonic / 1000 - begun
             if count > 0 { written = count }
             if count < Self.size { mayBeDirect = false }
             _ = ipt_set_direct(descriptor, 0)

@@ -1,4 +1,5 @@
 private import Glibc
+private import LinuxSupport
 
 /// Why a file cannot be read or written.
 public enum CaptureError: Error, Equatable, Sendable {
@@ -23,9 +24,9 @@ public enum CaptureError: Error, Equatable, Sendable {
 extension CaptureError: CustomStringConvertible {
     public var description: String {
         switch self {
-        case .cannotOpen(let file, let code): "cannot open \(file): \(Self.text(code))"
-        case .cannotRead(let file, let code): "cannot read \(file): \(Self.text(code))"
-        case .cannotWrite(let file, let code): "cannot write \(file): \(Self.text(code))"
+        case .cannotOpen(let file, let code): "cannot open \(file): \(ErrorNumber.text(code))"
+        case .cannotRead(let file, let code): "cannot read \(file): \(ErrorNumber.text(code))"
+        case .cannotWrite(let file, let code): "cannot write \(file): \(ErrorNumber.text(code))"
         case .exists(let file):
             "cannot record to \(file): the file exists, and may be needed. Give another name, or replace it with --overwrite"
         case .isLink(let file):
@@ -59,5 +60,4 @@ extension CaptureError: CustomStringConvertible {
         return code == ENOSPC || code == EDQUOT
     }
 
-    private static func text(_ code: Int32) -> String { unsafe String(cString: strerror(code)) }
 }

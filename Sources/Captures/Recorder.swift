@@ -1,5 +1,6 @@
 private import Foundation
 private import Glibc
+internal import LinuxSupport
 private import Synchronization
 internal import TraceModel
 private import WireFormat
@@ -70,7 +71,7 @@ public final class Recorder: Sendable {
 
         /// What to tell of a write that has taken longer than `limit`, in milliseconds.
         func stuckWrite(_ path: String, limit: Int64) -> RecordingChange? {
-            guard let writingSince, MonotonicClock.milliseconds - writingSince > limit else { return nil }
+            guard let writingSince, Clock.monotonic / 1000 - writingSince > limit else { return nil }
             return .stuck(file: status.files.last ?? path, milliseconds: limit)
         }
     }
@@ -155,7 +156,7 @@ public final class Recorder: Sendable {
     /// Takes items in their order; never waits.
     package func take(_ items: [RecordItem]) {
         let stuck = state.withLock { state -> RecordingChange? in
-            if state.since == nil { state.since = MonotonicClock.milliseconds }
+            if state.since == nil { state.since = Clock.monotonic / 1000 }
             for item in items { Self.add(item, to: &state) }
             guard !state.hasToldOfStuckWrite, let stuck = state.stuckWrite(path, limit: pace.longestWrite) else { return nil }
             state.hasToldOfStuckWrite = true
@@ -234,7 +235,7 @@ public final class Recorder: Sendable {
                 state.items = []
                 state.bytes = 0
                 state.since = nil
-                state.writingSince = MonotonicClock.milliseconds
+                state.writingSince = Clock.monotonic / 1000
                 return (items, since, state.isClosing, bytes, state.leftOut)
             }
             thread.isBehind = bytes > Self.queueLimit / 2

@@ -45,11 +45,3 @@ package struct RecordingPace: Sendable {
 
     package init() {}
 }
-
-enum MonotonicClock {
-    static var milliseconds: Int64 {
-        var time = timespec()
-        unsafe clock_gettime(CLOCK_MONOTONIC, &time)
-        return Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000
-    }
-}

@@ -1,5 +1,6 @@
 internal import DequeModule
 private import Foundation
+internal import LinuxSupport
 internal import TraceModel
 private import WireFormat
 
@@ -94,7 +95,7 @@ struct RecordingThread: ~Copyable {
         self.run = run
         self.system = system
         self.pace = pace
-        now = MonotonicClock.milliseconds
+        now = Clock.monotonic / 1000
         lookedAt = now
         retryDelay = pace.retry
         beginSection(gap: nil)
@@ -124,7 +125,7 @@ struct RecordingThread: ~Copyable {
     ///   - since: when the first of the items came, in milliseconds of the monotonic clock.
     ///   - leftOut: events of the whole recording so far that did not get here.
     mutating func take(_ items: [RecordItem], since: Int64?, leftOut: UInt64, isLast: Bool) {
-        now = MonotonicClock.milliseconds
+        now = Clock.monotonic / 1000
         noteLag(leftOut)
         for item in items { add(item, since ?? now) }
         lookAfterFile()

@@ -1,4 +1,5 @@
 internal import Glibc
+private import LinuxSupport
 
 /// Where the endpoint listens: a numeric address and a port.
 public struct ListenAddress: Sendable, Hashable {
@@ -72,12 +73,7 @@ extension EndpointError: CustomStringConvertible {
                 + (address.port == 9100 ? " (9100 is also node_exporter's)" : "")
                 + ". Choose another with --listen \(ListenAddress(host: address.host, port: address.port + 1, isIPv6: address.isIPv6).text)."
         case .cannotListen(let address, let code):
-            "cannot listen on \(address.text): \(Self.text(code)). Choose another address with --listen."
+            "cannot listen on \(address.text): \(ErrorNumber.text(code)). Choose another address with --listen."
         }
-    }
-
-    private static func text(_ code: Int32) -> String {
-        guard let text = unsafe strerror(code) else { return "error \(code)" }
-        return unsafe String(cString: text).lowercased()
     }
 }

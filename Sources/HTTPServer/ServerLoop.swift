@@ -152,11 +152,8 @@ struct ServerLoop: ~Copyable {
         largeWorkers.stop()
     }
 
-    private static func clock() -> Double {
-        var time = timespec()
-        unsafe clock_gettime(CLOCK_MONOTONIC, &time)
-        return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
-    }
+    /// Seconds of the monotonic clock.
+    private static func clock() -> Double { Double(Clock.monotonic) / 1e6 }
 
     consuming func runUntilStopped() {
         var descriptors: [pollfd] = []

@@ -1,4 +1,5 @@
 private import Glibc
+private import LinuxSupport
 
 /// A directory that this user alone can write, held open: its files were written by this user.
 struct PrivateDirectory: ~Copyable {
@@ -135,7 +136,7 @@ extension PrivateDirectory.Refusal: CustomStringConvertible {
         case .untrusted(let path, let reason): "\(path) \(reason)"
         case .shared(let path): "\(path) lets other users replace what is in it"
         case .failed(let operation, let path, let code):
-            "cannot \(operation) \(path): \(unsafe String(cString: strerror(code)).lowercased())"
+            "cannot \(operation) \(path): \(ErrorNumber.text(code))"
         }
     }
 }

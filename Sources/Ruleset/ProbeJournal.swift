@@ -116,7 +116,7 @@ public struct ProbeJournal: Codable, Sendable {
         let draft = "\(path).new"
         unsafe unlink(draft)
         let descriptor = unsafe open(draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
-        guard descriptor >= 0 else { throw .journal(path: path, message: Self.errorText(errno)) }
+        guard descriptor >= 0 else { throw .journal(path: path, message: ErrorNumber.text(errno)) }
         let file = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
         do {
             try file.write(contentsOf: text)
@@ -126,7 +126,7 @@ public struct ProbeJournal: Codable, Sendable {
             unsafe unlink(draft)
             throw .journal(path: path, message: "\(error.localizedDescription)")
         }
-        guard unsafe rename(draft, path) == 0 else { throw .journal(path: path, message: Self.errorText(errno)) }
+        guard unsafe rename(draft, path) == 0 else { throw .journal(path: path, message: ErrorNumber.text(errno)) }
     }
 
     private static let noDigest = "0000000000000000"
@@ -152,7 +152,7 @@ public struct ProbeJournal: Codable, Sendable {
     /// Removes the file; that it is gone already is fine.
     func erase() throws(RulesetError) {
         guard unsafe unlink(path) != 0, errno != ENOENT else { return }
-        throw .journal(path: path, message: "it cannot be removed: \(Self.errorText(errno))")
+        throw .journal(path: path, message: "it cannot be removed: \(ErrorNumber.text(errno))")
     }
 
     /// Removes files that cannot be used.
@@ -164,11 +164,6 @@ public struct ProbeJournal: Codable, Sendable {
             // Somebody put an empty directory in its place.
             return unsafe rmdir(file.path) != 0
         }
-    }
-
-    private static func errorText(_ code: Int32) -> String {
-        guard let text = unsafe strerror(code) else { return "error \(code)" }
-        return unsafe String(cString: text).lowercased()
     }
 
     /// Removes what a process left that ended while it wrote a file. The caller holds `ProbeLock`.

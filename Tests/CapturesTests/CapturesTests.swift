@@ -185,7 +185,7 @@ private func occurrences(of text: String, in bytes: [UInt8]) -> Int {
         try recorder.begin()
         recorder.take([.layout(layout, ownPort: nil), datagram([1], time: 1, tags: [UInt64.max])])
         recorder.close()
-        #expect(recorder.status.problem?.contains("No space left") == true)
+        #expect(recorder.status.problem?.contains("no space left") == true)
         #expect(recorder.status.state == .ended && recorder.status.counters.drops[.noSpace] == 1)
         #expect(throws: CaptureError.self) { try Recorder(path: "/nonexistent/x.pcapng", limits: RecordingLimits(), run: 1) }
     }

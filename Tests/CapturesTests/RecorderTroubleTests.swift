@@ -1,6 +1,7 @@
 import Captures
 import Foundation
 import Glibc
+import LinuxSupport
 import Synchronization
 import Testing
 import TraceModel
@@ -130,7 +131,7 @@ private func mode(_ path: String) -> UInt32 {
         trial.send(0..<100)
         try trial.wait(for: "the refusal") { trial.recorder.status.state == .suspended }
         let status = trial.recorder.status
-        #expect(status.problem?.contains(unsafe String(cString: strerror(refusal.code))) == true)
+        #expect(status.problem?.contains(ErrorNumber.text(refusal.code)) == true)
         trial.send(100..<120)
         try trial.waitUntilHandled(120)
         disk.setRoom(1 << 30)
@@ -199,7 +200,7 @@ private func mode(_ path: String) -> UInt32 {
         #expect(trial.recorder.status.state == .suspended)
         #expect(try FileManager.default.contentsOfDirectory(atPath: trial.folder) == ["trace.pcapng"])
         trial.recorder.close()
-        #expect(trial.recorder.status.problem?.contains("No space left") == true)
+        #expect(trial.recorder.status.problem?.contains("no space left") == true)
     }
 
     enum Deed: String, CaseIterable, Sendable {

@@ -53,7 +53,8 @@ private final class Ended: JourneySink {
         // Long after the layout was taken.
         fixture.correlator.receive(at: 10_000_000)
         return receiver.drain(
-            into: &fixture.reader, with: &fixture.vocabulary, of: 0, now: 10_000_000, &buffer, &fixture.correlator, recording: recording)
+            into: &fixture.reader, with: &fixture.vocabulary, of: 0, now: 10_000_000, &buffer, &fixture.correlator,
+            recording: recording)
     }
 
     /// How the journeys under way end.
@@ -104,7 +105,8 @@ private final class Ended: JourneySink {
     @Test("a group that begins to count anew has lost nothing")
     func restart() {
         var fixture = ReaderFixture(Self.probes)
-        #expect(drain(ScriptedReceiver([.success(first(0)), .success(second(1)), .success(first(0)), .success(second(1))]), &fixture))
+        let receiver = ScriptedReceiver([first(0), second(1), first(0), second(1)].map { .success($0) })
+        #expect(drain(receiver, &fixture))
         #expect(fixture.reader.counters.events == 4)
         #expect(fixture.reader.counters.lost == 0)
     }

@@ -48,7 +48,9 @@ final class ScriptedTransport: NetlinkTransport {
     private static let error: UInt16 = 2
     private static let done: UInt16 = 3
 
-    private func native(_ value: UInt32, _ count: Int = 4) -> [UInt8] { (0..<count).map { UInt8(value >> (8 * UInt32($0)) & 255) } }
+    private func native(_ value: UInt32, _ count: Int = 4) -> [UInt8] {
+        (0..<count).map { UInt8(value >> (8 * UInt32($0)) & 255) }
+    }
 
     private func message(_ type: UInt16, flags: UInt16 = 0, _ body: [UInt8] = []) -> [UInt8] {
         native(UInt32(16 + body.count)) + native(UInt32(type), 2) + native(UInt32(flags), 2) + native(1) + native(0) + body
@@ -56,7 +58,9 @@ final class ScriptedTransport: NetlinkTransport {
 
     /// `struct nlmsgerr`: a negative error number, and the header of the message that it is about.
     private func answer(_ code: Int32, sequence: UInt32 = 1) -> [UInt8] {
-        message(Self.error, native(UInt32(bitPattern: -code)) + native(16) + native(0x10, 2) + native(0, 2) + native(sequence) + native(0))
+        message(
+            Self.error,
+            native(UInt32(bitPattern: -code)) + native(16) + native(0x10, 2) + native(0, 2) + native(sequence) + native(0))
     }
 
     private func ask(_ steps: [ScriptedTransport.Step]) throws -> [UInt16] {
@@ -84,7 +88,7 @@ final class ScriptedTransport: NetlinkTransport {
         #expect(try ask([.datagram(answer(0))]).isEmpty)
     }
 
-    @Test("the kernel's error, a lost datagram, a listing that changed, silence and damage each end it with an error of their own")
+    @Test("an error, a lost datagram, a listing that changed, silence and damage each end it with an error of their own")
     func errors() {
         #expect(failure([.datagram(answer(EPERM))]) == EPERM)
         #expect(failure([.datagram(message(20)), .failure(ENOBUFS)]) == ENOBUFS)

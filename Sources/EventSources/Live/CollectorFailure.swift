@@ -24,7 +24,7 @@ extension CollectorFailure: CustomStringConvertible {
         case .cannotBind(let group, let namespace, let message):
             "cannot bind NFLOG group \(group) in namespace \(namespace): \(message)"
         case .cannotReadKernelLog(let path, let code):
-            "cannot read the kernel log \(path): \(NetlinkError.text(of: code)). It takes root (CAP_SYSLOG) outside of "
+            "cannot read the kernel log \(path): \(ErrorNumber.text(code)). It takes root (CAP_SYSLOG) outside of "
                 + "containers: run collect --kernel-log with sudo, or read a log that was saved: ipt-trace analyze FILE"
         }
     }

@@ -75,15 +75,9 @@ struct EventLoop: ~Copyable {
 
     /// Microseconds since 1970 that never jump: what the clock on the wall said at the beginning, and the time that has
     /// passed since. Setting the wall clock neither ends journeys nor keeps them from ending.
-    static func clock() -> Int64 { wallClockAtBegin + microseconds(CLOCK_MONOTONIC) }
+    static func clock() -> Int64 { wallClockAtBegin + Clock.monotonic }
 
-    private static let wallClockAtBegin = microseconds(CLOCK_REALTIME) - microseconds(CLOCK_MONOTONIC)
-
-    private static func microseconds(_ clock: clockid_t) -> Int64 {
-        var time = timespec()
-        unsafe clock_gettime(clock, &time)
-        return Int64(time.tv_sec) * 1_000_000 + Int64(time.tv_nsec) / 1000
-    }
+    private static let wallClockAtBegin = Clock.wall - Clock.monotonic
 
     /// Runs until told to stop; then closes the open journeys and publishes the last snapshot.
     consuming func runUntilStopped() {

@@ -77,10 +77,10 @@ final class NamespaceSource {
             } catch {
                 return .cannotBind(
                     group: group, namespace: namespace.name,
-                    message: "\(NetlinkError.text(of: refusal.code)); who has the group is not known: \(error)")
+                    message: "\(ErrorNumber.text(refusal.code)); who has the group is not known: \(error)")
             }
         }
-        return .cannotBind(group: group, namespace: namespace.name, message: NetlinkError.text(of: refusal.code))
+        return .cannotBind(group: group, namespace: namespace.name, message: ErrorNumber.text(refusal.code))
     }
 
     /// The groups that are bound in the namespace of this thread; `nil` where the list may not be read.

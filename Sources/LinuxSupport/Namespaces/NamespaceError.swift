@@ -56,17 +56,18 @@ extension NamespaceError: CustomStringConvertible {
             "\(text) is not a namespace. Give host, all, a name under /run/netns, pid:N or a path."
         case .noSuchProcess(let pid): "no process \(pid), so no namespace pid:\(pid)"
         case .cannotOpen(let path, let code):
-            "cannot open \(path): \(Self.text(code))"
+            "cannot open \(path): \(ErrorNumber.text(code))"
                 + (code == EMFILE ? ". \(DescriptorLimit.advice(Int(clamping: DescriptorLimit.current.soft) * 2))." : "")
         case .replaced(let name, let path): "namespace \(name) is gone: \(path) is another one now"
-        case .cannotList(let path, let code): "cannot list \(path): \(Self.text(code))"
+        case .cannotList(let path, let code): "cannot list \(path): \(ErrorNumber.text(code))"
         case .descriptors(let operation, let needed, let left, let limit):
             "cannot \(operation): that takes \(needed) file descriptors, and \(left) are left of \(limit.soft) (RLIMIT_NOFILE, "
                 + "hard limit \(limit.hard)). \(DescriptorLimit.advice(DescriptorLimit.recommended(needed - left)))."
-        case .exhausted(let operation, let code): "cannot \(operation): \(Self.text(code))"
+        case .exhausted(let operation, let code): "cannot \(operation): \(ErrorNumber.text(code))"
         case .notANetworkNamespace(let path): "\(path) is not a network namespace"
         case .cannotEnter(let name, let code):
-            "cannot enter namespace \(name): \(Self.text(code))" + (code == EPERM ? ". It takes root: run it with sudo." : "")
+            "cannot enter namespace \(name): \(ErrorNumber.text(code))"
+                + (code == EPERM ? ". It takes root: run it with sudo." : "")
         case .lockHeld(let path, let seconds):
             "\(path) has been locked by another process for \(seconds) s. Wait for that process to end (fuser \(path) names it) "
                 + "and run this again."
@@ -74,11 +75,6 @@ extension NamespaceError: CustomStringConvertible {
         case .toolFailed(let command, let status, let message):
             "\(command) failed (\(status))" + (message.isEmpty ? "" : ": \(message)")
         }
-    }
-
-    private static func text(_ code: Int32) -> String {
-        guard let text = unsafe strerror(code) else { return "error \(code)" }
-        return unsafe String(cString: text).lowercased()
     }
 
     /// The line that mends a missing tool on Debian.

@@ -27,13 +27,7 @@ public struct NetlinkError: Error, Equatable, Sendable {
 }
 
 extension NetlinkError: CustomStringConvertible {
-    public var description: String { "cannot \(operation): \(Self.text(of: code))" }
-
-    /// `strerror`, in lower case as our messages are.
-    public static func text(of code: Int32) -> String {
-        guard let text = unsafe strerror(code) else { return "error \(code)" }
-        return unsafe String(cString: text).lowercased()
-    }
+    public var description: String { "cannot \(operation): \(ErrorNumber.text(code))" }
 }
 
 /// A transaction that the kernel refused.

@@ -2,6 +2,7 @@ import Aggregation
 import ArgumentParser
 import Foundation
 import Glibc
+import LinuxSupport
 import Reports
 
 /// A server for the gallery's networks: answers every TCP connection and every UDP datagram; what comes to a group it only
@@ -123,7 +124,7 @@ private struct LabSocket: ~Copyable {
     deinit { close(descriptor) }
 
     static func failure(_ operation: String) -> CommandFailure {
-        CommandFailure(message: "\(operation): \(unsafe String(cString: strerror(errno)))")
+        CommandFailure(message: "\(operation): \(ErrorNumber.text(errno))")
     }
 
     private static func withAddress(_ address: String, _ port: UInt16, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32)
