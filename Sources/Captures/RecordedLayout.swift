@@ -176,7 +176,9 @@ extension RecordedLayout.Probe {
         switch coverage {
         case "every":
             covered = .every(
-                Condition(text: condition ?? "", dependence: MatchDependence(rawValue: dependence ?? 0)),
+                Condition(
+                    text: condition ?? "", dependence: MatchDependence(rawValue: dependence ?? 0),
+                    sampledOneIn: condition.flatMap(Self.sampledOneIn)),
                 until: until.map { min(max($0, 0), TimeBounds.microseconds.upperBound / 1_000_000) })
         case "every_rule": covered = .everyRule
         default: covered = .some
@@ -184,6 +186,14 @@ extension RecordedLayout.Probe {
         return Probe(
             namespace: namespace, family: place.family, table: place.table, chain: chain, hook: place.hook,
             backend: place.backend, prefix: prefix, backFrom: backFrom, coverage: covered)
+    }
+
+    /// The rate in a condition's text, which is all that a recording has: `sample:16:…` (`FlowSample.condition`).
+    private static func sampledOneIn(_ condition: String) -> UInt64? {
+        condition.split(separator: " ").lazy.compactMap { word -> UInt64? in
+            let parts = word.split(separator: ":")
+            return parts.count == 3 && parts[0] == "sample" ? UInt64(parts[1]) : nil
+        }.first
     }
 }
 

@@ -169,7 +169,7 @@ extension Correlator {
         }
         return mayDrop
             || namespace.facts?.otherChains.contains {
-                $0.hook == Hook.prerouting.name && $0.family ?? last.family == last.family && $0.priority >= last.priority
+                $0.hook == .ip(.prerouting) && $0.family ?? last.family == last.family && $0.priority >= last.priority
             } == true
     }
 }

@@ -3,7 +3,7 @@ internal import TraceModel
 /// What may take packets on links and bridges, where no IP chain sees them.
 extension DropLocator {
     /// Chains of nf_tables at an interface: `INGRESS` before PREROUTING, `EGRESS` behind POSTROUTING.
-    func devices(_ hook: String, _ interface: UInt32, of namespace: Int) -> [Suspect] {
+    func devices(_ hook: NativeHook, _ interface: UInt32, of namespace: Int) -> [Suspect] {
         let name = layout.interfaceName(interface, namespace: namespace)
         return chains(hook, in: namespace) { devices in name.map { devices.contains($0) } ?? true }
     }
@@ -14,7 +14,7 @@ extension DropLocator {
         return Set(next.map(\.namespace)).sorted().flatMap { namespace -> [Suspect] in
             let place = layout.namespaces[namespace]
             let names = Set(place.interfaces.values.filter { link == 0 || $0.linkDomain == link }.map(\.name))
-            let chains = chains("INGRESS", in: namespace) { !names.isDisjoint(with: $0) }
+            let chains = chains(.ingress, in: namespace) { !names.isDisjoint(with: $0) }
             // A connection is handed over once packets of both directions have passed the chains.
             let flowtables = opensByItself ? [] : place.facts?.flowtables ?? []
             return chains
@@ -54,7 +54,7 @@ extension DropLocator {
         guard last.hook == .prerouting else { return chains }
         let isSuspect = mayTurnRound || holdsBack(step.inInterface, in: last.namespace)
         return (isSuspect ? [.bridge(interface.name, namespace: place.name)] : []) + chains
-            + devices("INGRESS", step.inInterface, of: last.namespace)
+            + devices(.ingress, step.inInterface, of: last.namespace)
     }
 
     /// Whether DNAT may send the packet back to the link that it came from: a port without hairpin mode keeps it.
@@ -79,13 +79,16 @@ extension DropLocator {
     }
 
     private func bridgeChains(in namespace: Int) -> [Suspect] {
-        let found = layout.namespaces[namespace].facts?.otherChains.filter { $0.hook.hasPrefix("BRIDGE-") } ?? []
-        return found.sorted { ($0.hook, $0.priority) < ($1.hook, $1.priority) }.map {
-            .nativeChain(table: $0.table, name: $0.name)
+        let found = (layout.namespaces[namespace].facts?.otherChains ?? []).compactMap {
+            chain -> (Hook, NamespaceFacts.OtherChain)? in
+            if case .bridge(let hook) = chain.hook { (hook, chain) } else { nil }
+        }
+        return found.sorted { ($0.0.stage, $0.1.priority) < ($1.0.stage, $1.1.priority) }.map {
+            .nativeChain(table: $0.1.table, name: $0.1.name)
         }
     }
 
-    private func chains(_ hook: String, in namespace: Int, _ isAt: ([String]) -> Bool) -> [Suspect] {
+    private func chains(_ hook: NativeHook, in namespace: Int, _ isAt: ([String]) -> Bool) -> [Suspect] {
         let found = layout.namespaces[namespace].facts?.otherChains.filter { chain in
             chain.hook == hook && chain.devices.map(isAt) ?? true
         }

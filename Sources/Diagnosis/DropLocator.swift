@@ -39,7 +39,7 @@ struct DropLocator {
             let ways = Set(next.map { layout.namespaces[$0.namespace].name }).sorted().map { Suspect.way(namespace: $0) }
             // A connection is confirmed at the very end of its first packet's way out.
             let confirming: [Suspect] = opensConnection ? [.connectionTracking] : []
-            return own + confirming + devices("EGRESS", step.outInterface, of: last.namespace) + bridgesOnTheWay + ways
+            return own + confirming + devices(.egress, step.outInterface, of: last.namespace) + bridgesOnTheWay + ways
                 + arrivals + next.flatMap { chains(at: $0.hook, before: $0) }
         }
         return own + bridgeBehindHook + [last.hook == .prerouting ? .routing : .kernel(behind: last.hook)]
@@ -75,7 +75,7 @@ struct DropLocator {
                 found.append((priority, .chain(table: table, hook: hook)))
             }
         }
-        for chain in place.facts?.otherChains ?? [] where chain.hook == hook.name && lies(chain.priority) {
+        for chain in place.facts?.otherChains ?? [] where chain.hook == .ip(hook) && lies(chain.priority) {
             guard chain.family == nil || chain.family == last.family else { continue }
             found.append((chain.priority, .nativeChain(table: chain.table, name: chain.name)))
         }

@@ -132,7 +132,7 @@ package final class LayoutRegistry: Sendable {
         guard !runs.isEmpty else { return }
         state.withLock { state in
             for index in state.layout.probes.indices where state.layout.probes[index].namespace == namespace {
-                guard let own = ProbePrefix(state.layout.probes[index].prefix), runs.contains(own.runName) else { continue }
+                guard let own = ProbePrefix(state.layout.probes[index].prefix), runs.contains(own.run) else { continue }
                 state.layout.probes[index].coverage = .some
             }
             state.publish(isChange: true)
@@ -367,7 +367,7 @@ package final class LayoutRegistry: Sendable {
     ) -> Probe {
         Probe(
             namespace: namespace, family: family, table: own.table, chain: own.chain, hook: hook,
-            backend: own.run.hasSuffix("L") ? .legacy : .nft, prefix: prefix, backFrom: own.backFrom, coverage: .some)
+            backend: own.backend, prefix: prefix, backFrom: own.backFrom, coverage: .some)
     }
 
     private static func probe(

@@ -34,8 +34,8 @@ public struct FlowSample: Sendable, Hashable {
         guard AddressFamily.allCases.contains(where: { self.bytecode($0) == bytecode }) else { return nil }
     }
 
-    /// What a condition says of it (`Condition.sampledOneIn`).
-    var condition: String { "\(Condition.sampleMark)\(oneIn):\(salt)" }
+    /// A word of `Condition.text`: samples of one rate with different salts are of different flows.
+    var condition: String { "sample:\(oneIn):\(salt)" }
 
     package func bytecode(_ family: AddressFamily) -> String {
         var program = BPFProgram()

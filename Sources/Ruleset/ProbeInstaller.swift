@@ -39,20 +39,14 @@ public struct ProbeInstaller: Sendable {
         }
     }
 
-    /// What the probes are for: those that stand until they are taken out or expire are replaced by the next
-    /// installation; those of one `trace` are not.
-    public enum Purpose: Sendable {
-        case standing, trace
-        var runPrefix: String { self == .trace ? "t" : "" }
-    }
-
     public init() async throws { iptables = try await Iptables.discover() }
 
     /// Works out what would be applied, without changing anything.
-    public func plan(_ options: ProbeOptions, in namespaces: [NetworkNamespace], purpose: Purpose = .standing) async throws
+    public func plan(_ options: ProbeOptions, in namespaces: [NetworkNamespace], purpose: RunName.Purpose = .standing)
+        async throws
         -> Plan
     {
-        let run = String((purpose.runPrefix + ProbeJournal.newRun()).prefix(6))
+        let run = RunName.new(purpose)
         let journals = ProbeJournal.readAll()
         let sentinelMatches = try await sentinelMatches(options)
         let places = try await concurrently(Array(namespaces.enumerated())) { number, namespace in
@@ -72,7 +66,7 @@ public struct ProbeInstaller: Sendable {
 
     /// What would be applied to namespaces with no rules: for those who may not read the rules that there are.
     public func planWithoutRules(_ options: ProbeOptions, in namespaces: [NetworkNamespace]) -> Plan {
-        let run = String(ProbeJournal.newRun().prefix(6))
+        let run = RunName.new(.standing)
         let places = namespaces.enumerated().map { number, namespace in
             var place = Place(number: number, namespace: namespace, sites: [])
             for family in options.families {
@@ -108,7 +102,7 @@ public struct ProbeInstaller: Sendable {
                     ? try await iptables.saveNFTables(family, in: namespace, known: listing)?.dump
                     : try await iptables.save(family, backend, in: namespace)
                 for rule in dumps[backend]?.tables.flatMap(\.rules) ?? [] {
-                    if let own = rule.ownPrefix { place.earlierRuns.insert(own.runName) }
+                    if let own = rule.ownPrefix { place.earlierRuns.insert(own.run) }
                 }
             }
             let users = dumps.mapValues { $0.without { $0.ownPrefix != nil } }
@@ -136,8 +130,7 @@ public struct ProbeInstaller: Sendable {
                         expires: options.expires))
             }
         }
-        // Those of a trace go with it.
-        place.earlierRuns = place.earlierRuns.filter { !$0.hasPrefix("t") }
+        place.earlierRuns = place.earlierRuns.filter { RunName.purpose(of: $0) == .standing }
         return place
     }
 
@@ -177,7 +170,7 @@ public struct ProbeInstaller: Sendable {
     /// failure takes back what was done.
     ///
     /// - Returns: how many probes of earlier installations were replaced.
-    public func install(_ plan: Plan, purpose: Purpose = .standing) async throws -> Int {
+    public func install(_ plan: Plan, purpose: RunName.Purpose = .standing) async throws -> Int {
         var journal = ProbeJournal(
             run: plan.run, bootID: ProbeJournal.currentBootID, createdAt: Int64(Date().timeIntervalSince1970),
             target: plan.options.target, group: plan.options.group, expires: plan.options.expires,
@@ -256,7 +249,7 @@ public struct ProbeInstaller: Sendable {
                 try await restore(site, plan, in: namespace)
                 let rules = try await iptables.save(planned.family, .legacy, in: namespace)?.tables.flatMap(\.rules) ?? []
                 try confirm(
-                    rules.count { $0.ownPrefix?.runName == plan.run }, of: site.entries.count, site, plan, in: namespace)
+                    rules.count { $0.ownPrefix?.run == plan.run }, of: site.entries.count, site, plan, in: namespace)
                 return site
             }
         case .nft: return try await applyNFTables(planned, plan, in: namespace)
@@ -284,7 +277,7 @@ public struct ProbeInstaller: Sendable {
         }
         let listing = try NFTablesListing.read(in: namespace)
         let heads = site.entries.count { ProbePrefix($0.prefix)?.backFrom == nil }
-        let found = listing.rules.count { $0.family == site.family.rawValue && $0.ownPrefix?.runName == plan.run }
+        let found = listing.rules.count { $0.family == site.family.rawValue && $0.ownPrefix?.run == plan.run }
         try confirm(found, of: heads, site, plan, in: namespace)
         guard plan.options.includesUserChains, plan.options.target == .nflog else { return site }
         for _ in 0..<Self.mostAttempts {

@@ -275,12 +275,6 @@ public struct ProbeJournal: Codable, Sendable {
     static var currentBootID: String {
         (try? String(contentsOfFile: "/proc/sys/kernel/random/boot_id", encoding: .utf8))?.trimmed ?? ""
     }
-
-    /// Six random hexadecimal digits.
-    static func newRun() -> String {
-        let digits = String(UInt32.random(in: 0..<1 << 24), radix: 16)
-        return String(repeating: "0", count: 6 - digits.count) + digits
-    }
 }
 
 extension [ProbeJournal] {

@@ -195,7 +195,7 @@ public struct ProbeRemover: Sendable {
         _ report: inout Report
     ) async throws -> (before: Moment, after: Moment) {
         func hasProbes(_ moment: Moment) -> Bool {
-            moment.listing.rules.contains { $0.ownPrefix.map { selection.includes($0.runName) } == true }
+            moment.listing.rules.contains { $0.ownPrefix.map { selection.includes($0.run) } == true }
         }
         var before = try await read(namespace)
         for attempt in 0..<Self.mostAttempts {
@@ -206,8 +206,8 @@ public struct ProbeRemover: Sendable {
             }
             var removal = NFTablesRemoval(
                 listing, record: records.first.map { NFTablesRemoval.Record($0, all: records) }, runs: selection.includes)
-            let probes = listing.rules.filter { $0.ownPrefix.map { selection.includes($0.runName) } == true }
-            report.unrecorded.formUnion(Set(probes.compactMap { $0.ownPrefix?.runName }).subtracting(recorded))
+            let probes = listing.rules.filter { $0.ownPrefix.map { selection.includes($0.run) } == true }
+            report.unrecorded.formUnion(Set(probes.compactMap { $0.ownPrefix?.run }).subtracting(recorded))
             guard !removal.isEmpty else {
                 let after = try await read(namespace)
                 if hasProbes(after) { continue }
@@ -261,7 +261,7 @@ public struct ProbeRemover: Sendable {
             return (dump, try await iptables.save(family, .legacy, in: namespace) ?? RuleDump(), count)
         }
         let left =
-            moments?.1.tables.flatMap(\.rules).filter { $0.ownPrefix.map { selection.includes($0.runName) } == true } ?? []
+            moments?.1.tables.flatMap(\.rules).filter { $0.ownPrefix.map { selection.includes($0.run) } == true } ?? []
         if let first = left.first {
             throw RulesetError.stillThere(
                 namespace: namespace.name,
@@ -273,7 +273,7 @@ public struct ProbeRemover: Sendable {
             return
         }
         report.removed += count
-        let runs = during.tables.flatMap(\.rules).compactMap(\.ownPrefix?.runName).filter(selection.includes)
+        let runs = during.tables.flatMap(\.rules).compactMap(\.ownPrefix?.run).filter(selection.includes)
         report.unrecorded.formUnion(Set(runs).subtracting(recorded))
         let before = during.without { $0.ownPrefix != nil }
         let after = afterwards.without { $0.ownPrefix != nil }
@@ -300,7 +300,7 @@ public struct ProbeRemover: Sendable {
     /// Whether a rule has our prefix, and says nothing that we never write: what is fed back to iptables-restore is not somebody
     /// else's text.
     private func isOurs(_ rule: RuleDump.Rule, _ selection: Selection) -> Bool {
-        guard let prefix = rule.ownPrefix, selection.includes(prefix.runName) else { return false }
+        guard let prefix = rule.ownPrefix, selection.includes(prefix.run) else { return false }
         let foreign: Set<String> = ["-M", "--modprobe", "-t", "--table", "-c", "--set-counters"]
         return !rule.words.contains { foreign.contains($0) }
     }

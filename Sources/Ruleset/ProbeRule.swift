@@ -71,7 +71,10 @@ public struct ProbePrefix: Sendable, Hashable {
     public static let nflogMark = "ipt-trace:"
     public static let logMark = "it:"
 
+    /// The journal's name of the run.
     public var run: String
+    /// In whose rules the probe is: behind the run's name the prefix of a legacy probe has the letter L.
+    public var backend: Backend
     public var table: Table
     public var chain: String
     /// The chain that packets come back from.
@@ -79,27 +82,40 @@ public struct ProbePrefix: Sendable, Hashable {
     /// Only in LOG prefixes.
     public var namespace: Int?
 
-    /// The journal's name of the run: without the letter that tells the legacy backend's prefixes apart.
-    public var runName: String { run.hasSuffix("L") ? String(run.dropLast()) : run }
+    private static let legacyMark = "L"
+
+    private var markedRun: String { backend == .legacy ? run + Self.legacyMark : run }
 
     public var nflog: String {
-        let text = "\(Self.nflogMark)\(run):\(table.name):\(chain)"
+        let text = "\(Self.nflogMark)\(markedRun):\(table.name):\(chain)"
         return backFrom.map { String("\(text)<\($0)".prefix(63)) } ?? text
     }
 
     /// `nil` where it would not fit.
     public var log: String? {
         guard backFrom == nil else { return nil }
-        let text = "\(Self.logMark)\(run):\(namespace ?? 0):\(table.name.prefix(1)):\(chain) "
+        let text = "\(Self.logMark)\(markedRun):\(namespace ?? 0):\(table.name.prefix(1)):\(chain) "
         return text.utf8.count <= 29 ? text : nil
     }
 
-    public init(run: String, table: Table, chain: String, backFrom: String? = nil, namespace: Int? = nil) {
+    public init(
+        run: String, backend: Backend = .nft, table: Table, chain: String, backFrom: String? = nil, namespace: Int? = nil
+    ) {
         self.backFrom = backFrom
         self.run = run
+        self.backend = backend
         self.table = table
         self.chain = chain
         self.namespace = namespace
+    }
+
+    private init(
+        markedRun: some StringProtocol, table: Table, chain: String, backFrom: String? = nil, namespace: Int? = nil
+    ) {
+        let isLegacy = markedRun.hasSuffix(Self.legacyMark)
+        self.init(
+            run: String(markedRun.dropLast(isLegacy ? 1 : 0)), backend: isLegacy ? .legacy : .nft, table: table, chain: chain,
+            backFrom: backFrom, namespace: namespace)
     }
 
     /// Reads one of our prefixes back; `nil` for anybody else's.
@@ -110,14 +126,14 @@ public struct ProbePrefix: Sendable, Hashable {
             // Names of chains that get a probe have no "<" (ProbeOptions.canBeNamed).
             let names = String(parts[2]).split(separator: "<" as Character, maxSplits: 1).map(String.init)
             self.init(
-                run: String(parts[0]), table: table, chain: names.first ?? "", backFrom: names.count > 1 ? names[1] : nil)
+                markedRun: parts[0], table: table, chain: names.first ?? "", backFrom: names.count > 1 ? names[1] : nil)
         } else if text.hasPrefix(Self.logMark) {
             let parts = text.dropFirst(Self.logMark.count).split(separator: ":", maxSplits: 3)
             guard parts.count == 4, let namespace = Int(parts[1]),
                 let table = Table.iptables.first(where: { $0.name.prefix(1) == parts[2] })
             else { return nil }
             let chain = parts[3].drop { $0 == " " }.prefix { $0 != " " }
-            self.init(run: String(parts[0]), table: table, chain: String(chain), namespace: namespace)
+            self.init(markedRun: parts[0], table: table, chain: String(chain), namespace: namespace)
         } else {
             return nil
         }

@@ -38,7 +38,6 @@ public struct ProbeSite: Sendable {
         self.run = run
         self.number = number
         self.tables = tables
-        let marked = backend == .legacy ? run + "L" : run
         if let reason = options.obstacle(in: family) {
             leftOut.append(LeftOutChain(chain: "any chain of \(family.name)", reason: reason))
             return
@@ -47,7 +46,8 @@ public struct ProbeSite: Sendable {
             // From the last to the first, and before the heads, so that the numbers of the rules still hold.
             for jump in options.jumps(of: table, in: dump?[table]).reversed() where options.obstacle(inChain: jump.chain) == nil
             {
-                let prefix = ProbePrefix(run: marked, table: table, chain: jump.chain, backFrom: jump.target).nflog
+                let prefix = ProbePrefix(run: run, backend: backend, table: table, chain: jump.chain, backFrom: jump.target)
+                    .nflog
                 insert(options, table, jump.chain, position: jump.position, prefix)
             }
             for chain in options.chains(of: table, in: dump?[table]) {
@@ -55,7 +55,7 @@ public struct ProbeSite: Sendable {
                     leftOut.append(LeftOutChain(chain: "\(table.name)/\(chain)", reason: reason))
                     continue
                 }
-                let prefix = ProbePrefix(run: marked, table: table, chain: chain, namespace: number)
+                let prefix = ProbePrefix(run: run, backend: backend, table: table, chain: chain, namespace: number)
                 guard let text = options.target == .nflog ? prefix.nflog : prefix.log else {
                     leftOut.append(
                         LeftOutChain(chain: "\(table.name)/\(chain)", reason: "its name leaves no room for a LOG prefix"))

@@ -113,7 +113,7 @@ public struct ProbeSurvey: Sendable {
                     Found(
                         probe: probe, target: rule.target == "LOG" ? .log : .nflog,
                         group: rule.argument(of: "--nflog-group").flatMap { UInt16($0) } ?? 0,
-                        packets: rule.packets ?? 0, run: rule.ownPrefix?.runName,
+                        packets: rule.packets ?? 0, run: rule.ownPrefix?.run,
                         isAtHead: backFrom == nil ? isAtHead : isBehindJump))
             }
         }
@@ -155,6 +155,7 @@ public struct ProbeSurvey: Sendable {
         var dependence: MatchDependence = []
         var until: Int64?
         var conditions: [String] = []
+        var sampledOneIn: UInt64?
         var index = 0
         func argument() -> String? { index + 1 < match.count ? match[index + 1] : nil }
         while index < match.count {
@@ -179,6 +180,7 @@ public struct ProbeSurvey: Sendable {
                 // A translation may change ports.
                 dependence.formUnion([.source, .destination])
                 conditions.append(sample.condition)
+                sampledOneIn = max(sampledOneIn ?? 1, UInt64(sample.oneIn))
                 isCondition = false
             case "--datestop":
                 guard let date = argument(), let seconds = ProbeRule.seconds(ofDate: date) else { return .some }
@@ -189,7 +191,9 @@ public struct ProbeSurvey: Sendable {
             if isCondition { conditions += [word, argument() ?? ""] }
             index += 2
         }
-        return .every(Condition(text: conditions.joined(separator: " "), dependence: dependence), until: until)
+        return .every(
+            Condition(text: conditions.joined(separator: " "), dependence: dependence, sampledOneIn: sampledOneIn), until: until
+        )
     }
 }
 
@@ -215,7 +219,7 @@ public struct ProbeRow: Codable, Sendable, Equatable {
         self.init(
             netns: netns, family: probe.family.name, backend: probe.backend.rawValue, table: probe.table.name,
             chain: probe.chain, prefix: probe.prefix, target: target, group: nil, packets: 0,
-            run: ProbePrefix(probe.prefix)?.runName, state: state)
+            run: ProbePrefix(probe.prefix)?.run, state: state)
     }
 
     init(
@@ -275,7 +279,7 @@ extension ProbeSurvey {
 extension [ProbeJournal] {
     /// What one of our probes matches, with its expiry; for others a word that is no match, since nothing is known.
     fileprivate func match(of prefix: ProbePrefix?, _ family: AddressFamily) -> [String] {
-        guard let journal = first(where: { $0.run == prefix?.runName }) else { return ["?"] }
+        guard let journal = first(where: { $0.run == prefix?.run }) else { return ["?"] }
         let expiry = journal.expires.map { ["-m", "time", "--datestop", ProbeRule.dateText($0)] } ?? []
         return (journal.matches[family] ?? ["?"]) + expiry
     }

@@ -117,7 +117,7 @@ package struct SentinelTable: Sendable {
                 prefix: log.prefix ?? "", coverage: coverage)
             return ProbeSurvey.Found(
                 probe: probe, target: .nflog, group: log.group ?? 0,
-                packets: rule.expr.compactMap(\.counter?.packets).first ?? 0, run: own.runName, isAtHead: true)
+                packets: rule.expr.compactMap(\.counter?.packets).first ?? 0, run: own.run, isAtHead: true)
         }
     }
 

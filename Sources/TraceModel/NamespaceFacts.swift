@@ -111,14 +111,13 @@ public struct NamespaceFacts: Sendable, Equatable, Codable {
         public var family: AddressFamily?
         public var table: String
         public var name: String
-        /// As iptables spells it; `INGRESS` and `EGRESS` of an interface; `BRIDGE-FORWARD` and the like, where bridges pass frames.
-        public var hook: String
+        public var hook: NativeHook
         public var priority: Int32
-        /// The interfaces of an `INGRESS` or `EGRESS` chain; `nil`: not for single interfaces.
+        /// The interfaces of a chain at ingress or egress; `nil`: not for single interfaces.
         public var devices: [String]?
 
         public init(
-            family: AddressFamily?, table: String, name: String, hook: String, priority: Int32, devices: [String]? = nil
+            family: AddressFamily?, table: String, name: String, hook: NativeHook, priority: Int32, devices: [String]? = nil
         ) {
             self.devices = devices
             self.family = family

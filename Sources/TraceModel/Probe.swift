@@ -75,23 +75,15 @@ public struct Condition: Sendable, Hashable {
     /// The match options in a fixed spelling; empty where every packet meets it.
     public var text: String
     public var dependence: MatchDependence
+    /// Of how many flows one is reported; `nil` where all are.
+    public var sampledOneIn: UInt64?
 
     public static let none = Condition(text: "", dependence: [])
 
-    public init(text: String, dependence: MatchDependence) {
+    public init(text: String, dependence: MatchDependence, sampledOneIn: UInt64? = nil) {
         self.text = text
         self.dependence = dependence
-    }
-
-    /// Begins the word of `text` that says that one flow in so many is reported: `sample:16:…`.
-    public static let sampleMark = "sample:"
-
-    /// Of how many flows one is reported; `nil` where all are.
-    public var sampledOneIn: UInt64? {
-        guard !text.isEmpty, let word = text.split(separator: " ").first(where: { $0.hasPrefix(Self.sampleMark) }) else {
-            return nil
-        }
-        return word.split(separator: ":").dropFirst().first.flatMap { UInt64($0) }
+        self.sampledOneIn = sampledOneIn
     }
 }
 

@@ -270,7 +270,7 @@ private struct Samples {
         scene.layout.namespaces[1].name = text
         scene.layout.namespaces[1].interfaces = [1: Interface(name: text), 2: Interface(name: text)]
         var facts = NamespaceFacts()
-        facts.otherChains = [.init(family: nil, table: text, name: text, hook: "FORWARD", priority: 10)]
+        facts.otherChains = [.init(family: nil, table: text, name: text, hook: .ip(.forward), priority: 10)]
         facts.missingProbes = [text]
         facts.coveredProbes = [text]
         scene.layout.namespaces[1].facts = facts

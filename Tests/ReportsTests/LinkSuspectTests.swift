@@ -106,10 +106,10 @@ import TraceModel
         var scene = Self.scene {
             $0.otherChains = [
                 NamespaceFacts.OtherChain(
-                    family: nil, table: "in", name: "br", hook: "INGRESS", priority: 0, devices: ["br0"]),
+                    family: nil, table: "in", name: "br", hook: .ingress, priority: 0, devices: ["br0"]),
                 NamespaceFacts.OtherChain(
-                    family: nil, table: "in", name: "eth", hook: "INGRESS", priority: 0, devices: ["eth0"]),
-                NamespaceFacts.OtherChain(family: nil, table: "b", name: "f", hook: "BRIDGE-FORWARD", priority: 0),
+                    family: nil, table: "in", name: "eth", hook: .ingress, priority: 0, devices: ["eth0"]),
+                NamespaceFacts.OtherChain(family: nil, table: "b", name: "f", hook: .bridge(.forward), priority: 0),
             ]
         }
         try Self.loseInHost(&scene, tuple(1, 2))
@@ -122,16 +122,16 @@ import TraceModel
         var scene = Self.scene {
             $0.otherChains = [
                 NamespaceFacts.OtherChain(
-                    family: nil, table: "in", name: "br", hook: "INGRESS", priority: 0, devices: ["br0"]),
+                    family: nil, table: "in", name: "br", hook: .ingress, priority: 0, devices: ["br0"]),
                 NamespaceFacts.OtherChain(
-                    family: nil, table: "in", name: "eth", hook: "INGRESS", priority: 0, devices: ["eth0"]),
+                    family: nil, table: "in", name: "eth", hook: .ingress, priority: 0, devices: ["eth0"]),
             ]
             $0.flowtables = [NamespaceFacts.Flowtable(family: nil, table: "fw", name: "ft", devices: ["eth0", "br0"])]
         }
         var facts = NamespaceFacts()
         facts.otherChains = [
             NamespaceFacts.OtherChain(
-                family: nil, table: "out", name: "eth", hook: "EGRESS", priority: 0, devices: ["eth0"])
+                family: nil, table: "out", name: "eth", hook: .egress, priority: 0, devices: ["eth0"])
         ]
         scene.layout.namespaces[0].facts = facts
         let packet = PacketTuple(

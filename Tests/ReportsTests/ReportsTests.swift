@@ -385,9 +385,9 @@ import TraceModel
         let found = try ending(["filter/FORWARD"], ["security/FORWARD"], deciding: []) {
             $0.otherChains = [
                 NamespaceFacts.OtherChain(
-                    family: nil, table: "firewalld", name: "filter_FORWARD", hook: "FORWARD", priority: 10),
-                NamespaceFacts.OtherChain(family: .ipv6, table: "six", name: "forward", hook: "FORWARD", priority: 20),
-                NamespaceFacts.OtherChain(family: nil, table: "late", name: "forward", hook: "FORWARD", priority: 200),
+                    family: nil, table: "firewalld", name: "filter_FORWARD", hook: .ip(.forward), priority: 10),
+                NamespaceFacts.OtherChain(family: .ipv6, table: "six", name: "forward", hook: .ip(.forward), priority: 20),
+                NamespaceFacts.OtherChain(family: nil, table: "late", name: "forward", hook: .ip(.forward), priority: 200),
             ]
         }
         #expect(found.suspects == ["firewalld/filter_FORWARD of nftables"])

@@ -108,7 +108,7 @@ private func segment(_ source: UInt32, _ destination: UInt32) -> PacketTuple {
         scene.know {
             if hasChain {
                 $0.otherChains = [
-                    NamespaceFacts.OtherChain(family: nil, table: "t", name: "c", hook: "OUTPUT", priority: -50)
+                    NamespaceFacts.OtherChain(family: nil, table: "t", name: "c", hook: .ip(.output), priority: -50)
                 ]
             }
         }

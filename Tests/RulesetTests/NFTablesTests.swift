@@ -316,7 +316,7 @@ private enum Message {
                 test.table, "c", hook: test.hook, family: test.family, device: test.device, devices: test.devices)
         ]
         let found = listing.otherChains
-        #expect(found.map(\.hook) == (test.listed.map { [$0] } ?? []))
+        #expect(found.map(\.hook.name) == (test.listed.map { [$0] } ?? []))
         #expect(found.first?.devices == test.listedDevices)
     }
 

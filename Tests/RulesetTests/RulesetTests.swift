@@ -129,9 +129,10 @@ import TraceModel
 
     @Test func theLongestPrefixesFit() throws {
         let long = String(repeating: "C", count: 28)
-        #expect(ProbePrefix(run: "a1b2c3L", table: .security, chain: long).nflog.utf8.count <= 63)
+        #expect(ProbePrefix(run: "a1b2c3", backend: .legacy, table: .security, chain: long).nflog.utf8.count <= 63)
         #expect(
-            try #require(ProbePrefix(run: "a1b2c3L", table: .mangle, chain: "POSTROUTING", namespace: 99).log).utf8.count <= 29)
+            try #require(ProbePrefix(run: "a1b2c3", backend: .legacy, table: .mangle, chain: "POSTROUTING", namespace: 99).log)
+                .utf8.count <= 29)
         #expect(ProbePrefix(run: "a1b2c3", table: .mangle, chain: long, namespace: 0).log == nil)
     }
 

@@ -81,7 +81,7 @@ struct HairpinWithoutMasquerade: FindingRule {
             if chain.hasRules { return false }
         }
         let others = facts.otherChains
-        for chain in others where chain.hook == "POSTROUTING" && (chain.family ?? family) == family { return false }
+        for chain in others where chain.hook == .ip(.postrouting) && (chain.family ?? family) == family { return false }
         return true
     }
 

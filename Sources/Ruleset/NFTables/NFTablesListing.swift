@@ -49,17 +49,17 @@ extension ChainMessage {
     private static let bridge: UInt8 = 7
 
     /// The hook of a base chain that is not iptables', as `NamespaceFacts.OtherChain` names it; `nil` for all others.
-    var otherHook: String? {
+    var otherHook: NativeHook? {
         guard let number = hook else { return nil }
         let inetIngress: UInt32 = 5  // NF_INET_INGRESS
         switch family {
-        case Self.inet where number == inetIngress: return "INGRESS"
-        case Self.netdev: return number == 0 ? "INGRESS" : "EGRESS"
-        case Self.bridge: return Hook(rawValue: UInt8(truncatingIfNeeded: number)).map { "BRIDGE-\($0.name)" }
-        case Self.inet: return Hook(rawValue: UInt8(truncatingIfNeeded: number))?.name
+        case Self.inet where number == inetIngress: return .ingress
+        case Self.netdev: return number == 0 ? .ingress : .egress
+        case Self.bridge: return Hook(rawValue: UInt8(truncatingIfNeeded: number)).map { .bridge($0) }
+        case Self.inet: return Hook(rawValue: UInt8(truncatingIfNeeded: number)).map { .ip($0) }
         default:
             guard AddressFamily(rawValue: family) != nil, Table(name: table) == nil else { return nil }
-            return Hook(rawValue: UInt8(truncatingIfNeeded: number))?.name
+            return Hook(rawValue: UInt8(truncatingIfNeeded: number)).map { .ip($0) }
         }
     }
 

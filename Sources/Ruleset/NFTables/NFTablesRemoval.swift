@@ -39,7 +39,7 @@ package struct NFTablesRemoval: Sendable {
     /// With a record, chains that were not there before go if they are empty then. Without one nobody knows which chains were
     /// there before; those that held a probe and nothing else go, because an empty chain with policy ACCEPT decides nothing.
     package init(_ listing: NFTablesListing, record: Record?, runs isChosen: (String) -> Bool) {
-        let probes = listing.rules.filter { $0.ownPrefix.map { isChosen($0.runName) } == true }
+        let probes = listing.rules.filter { $0.ownPrefix.map { isChosen($0.run) } == true }
         rules = probes.map { Rule(chain: $0.chainKey, handle: $0.handle) }
         ownTables = listing.tables.filter { SentinelTable.run(of: $0).map(isChosen) == true }.sorted()
         let handles = Set(rules)
