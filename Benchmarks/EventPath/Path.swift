@@ -10,7 +10,7 @@ internal import WireFormat
 package struct Paths: JourneySink {
     package private(set) var aggregate = TraceAggregate()
 
-    package mutating func accept(_ journey: Journey, routes: StepTrie, history: EventHistory) {
+    package mutating func accept(_ journey: Journey, stepTrie: StepTrie, history: EventHistory) {
         aggregate.add(journey, history: history)
     }
 }

@@ -81,7 +81,7 @@ struct AggregationCache: Sendable {
         }
         for index in 0..<journey.legs.count {
             let direction = journey.legs[index].direction
-            mix(UInt64(journey.legs[index].route) << 2 | UInt64(direction.map { $0 == .original ? 1 : 2 } ?? 0))
+            mix(UInt64(journey.legs[index].stepPath) << 2 | UInt64(direction.map { $0 == .original ? 1 : 2 } ?? 0))
             mix(journey.legs[index].entry)
             mix(journey.legs[index].exit)
         }

@@ -1,10 +1,10 @@
 internal import TraceModel
 
-/// Finds the path of a journey: by its legs' routes and its end.
+/// Finds the path of a journey: by its legs' step paths and its end.
 struct PathIndex: Sendable {
     private struct Entry {
         var hash: UInt64
-        /// Of `routes`.
+        /// Of `stepPaths`.
         var start: Int
         var count: Int
         var ending: UInt16
@@ -13,7 +13,7 @@ struct PathIndex: Sendable {
     /// By path.
     private var entries: [Entry] = []
     /// Of all paths, one behind the other.
-    private var routes: [StepPathID] = []
+    private var stepPaths: [StepPathID] = []
     /// Paths by hash, -1 for none; at most half of them are taken.
     private var slots = [Int32](repeating: -1, count: 1 << 6)
     private var last = -1
@@ -38,8 +38,8 @@ struct PathIndex: Sendable {
     /// Adds the path of a journey that has none yet; its number is the next one.
     mutating func insert(_ journey: Journey) {
         let entry = Entry(
-            hash: Self.hash(journey), start: routes.count, count: journey.legs.count, ending: Self.ending(journey))
-        for leg in journey.legs { routes.append(leg.route) }
+            hash: Self.hash(journey), start: stepPaths.count, count: journey.legs.count, ending: Self.ending(journey))
+        for leg in journey.legs { stepPaths.append(leg.stepPath) }
         entries.append(entry)
         if entries.count * 2 > slots.count {
             slots = [Int32](repeating: -1, count: slots.count * 2)
@@ -58,7 +58,7 @@ struct PathIndex: Sendable {
     private func isPath(_ path: Int, of journey: Journey) -> Bool {
         guard entries[path].ending == Self.ending(journey), entries[path].count == journey.legs.count else { return false }
         let start = entries[path].start
-        for index in 0..<journey.legs.count where routes[start + index] != journey.legs[index].route { return false }
+        for index in 0..<journey.legs.count where stepPaths[start + index] != journey.legs[index].stepPath { return false }
         return true
     }
 
@@ -69,7 +69,7 @@ struct PathIndex: Sendable {
     private static func hash(_ journey: Journey) -> UInt64 {
         var hash = UInt64(ending(journey))
         for index in 0..<journey.legs.count {
-            hash = (hash ^ UInt64(journey.legs[index].route)) &* 0x9E37_79B9_7F4A_7C15
+            hash = (hash ^ UInt64(journey.legs[index].stepPath)) &* 0x9E37_79B9_7F4A_7C15
             hash ^= hash >> 32
         }
         return hash

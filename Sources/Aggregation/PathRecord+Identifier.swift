@@ -9,8 +9,8 @@ extension PathRecord {
             hash = (hash ^ 0xFF) &* 0x100_0000_01B3
         }
         let layout = context.layout
-        for route in routes {
-            for step in context.routes.steps(of: route) {
+        for stepPath in stepPaths {
+            for step in context.stepTrie.steps(of: stepPath) {
                 let probe = layout.probes[Int(step.probe)]
                 add(layout.namespaces[probe.namespace].name)
                 add(probe.family.name)
@@ -32,7 +32,7 @@ extension PathRecord {
 
     /// How the path's packets were reported.
     package func channel(in context: TraceContext) -> EventChannel {
-        let first = routes.first.flatMap { context.routes.steps(of: $0).first }
+        let first = stepPaths.first.flatMap { context.stepTrie.steps(of: $0).first }
         return first.map { context.layout.namespaces[context.layout.probes[Int($0.probe)].namespace].channel } ?? .nflog
     }
 }

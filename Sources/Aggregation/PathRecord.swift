@@ -2,8 +2,8 @@ public import TraceModel
 
 /// Common properties of the journeys that took one path; `PathTable` has their counts.
 public struct PathRecord: Sendable {
-    /// By leg: the namespace is that of the route's probes.
-    public var routes: [StepPathID]
+    /// By leg: the namespace is that of the step path's probes.
+    public var stepPaths: [StepPathID]
     public var outcome: Outcome
     public var incompleteReason: IncompleteReason?
     /// Where they were dropped: the probes of which they should have reached one next.
@@ -21,7 +21,7 @@ public struct PathRecord: Sendable {
     public static let endpointLimit = 32
 
     init(example: JourneyRecord) {
-        routes = example.journey.legs.map(\.route)
+        stepPaths = example.journey.legs.map(\.stepPath)
         outcome = example.journey.outcome
         incompleteReason = example.journey.incompleteReason
         expected = example.journey.expected

@@ -5,11 +5,11 @@ public struct TraceContext: Sendable {
     /// Part of the run's identifiers.
     public var run: UInt64
     public var layout: Layout
-    public var routes: StepTrie
+    public var stepTrie: StepTrie
 
-    public init(run: UInt64, layout: Layout, routes: StepTrie) {
+    public init(run: UInt64, layout: Layout, stepTrie: StepTrie) {
         self.run = run
         self.layout = layout
-        self.routes = routes
+        self.stepTrie = stepTrie
     }
 }

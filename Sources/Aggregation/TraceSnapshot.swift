@@ -25,18 +25,18 @@ public struct TraceSnapshot: Sendable {
     public var flowCount: Int
     /// The latest, oldest first, and those under way behind them.
     public var journeys: [JourneyRecord]
-    public var unplaced: [UnresolvedPrefix]
+    public var unresolved: [UnresolvedPrefix]
 
     public var run: UInt64 { context.run }
     public var layout: Layout { context.layout }
-    public var routes: StepTrie { context.routes }
+    public var stepTrie: StepTrie { context.stepTrie }
 
     public init(
         generatedAt: Int64, since: Int64, context: TraceContext, completeness: Completeness, paths: PathTable,
         flows: [FlowRecord], flowCount: Int? = nil, journeys: [JourneyRecord],
-        unplaced: [UnresolvedPrefix] = []
+        unresolved: [UnresolvedPrefix] = []
     ) {
-        self.unplaced = unplaced
+        self.unresolved = unresolved
         self.generatedAt = generatedAt
         self.since = since
         self.context = context

@@ -41,23 +41,26 @@ extension Correlator {
 
     /// The steps of a leg before a hook's stage; none where it has not gone further than that itself.
     private func sharedWay(of original: LegIndex, before place: ProbePlace) -> ArraySlice<Step> {
-        let steps = routes.steps(of: live.legs[original].route)
+        let steps = stepTrie.steps(of: live.legs[original].stepPath)
         let shared = steps.prefix { places[Int($0.probe)].hook.stage < place.hook.stage }
         return shared.count < steps.count ? shared : []
     }
 
     private mutating func branch(off original: LegIndex, with event: Event, _ place: ProbePlace) -> LegIndex {
         let shared = sharedWay(of: original, before: place)
-        var route = StepTrie.root
-        for step in shared { route = routes.advance(route, by: step) }
+        var stepPath = StepTrie.root
+        for step in shared { stepPath = stepTrie.advance(stepPath, by: step) }
         // The history keeps the steps that they share once.
         var before = history.position(endingIn: live.legs[original].lastEvent)
-        for _ in shared.count..<routes.steps(of: live.legs[original].route).count { before = history.predecessor(of: before) }
+        for _ in shared.count..<stepTrie.steps(of: live.legs[original].stepPath).count {
+            before = history.predecessor(of: before)
+        }
         let position =
             history.append(event.sighting, like: before) ?? history.append(event.sighting, event.packet.tuple, after: before)
         let journey = live.legs[original].journey
         var leg = LiveLeg(
-            event, at: place, route: routes.advance(route, by: event.sighting.step), position: position, journey: journey)
+            event, at: place, stepPath: stepTrie.advance(stepPath, by: event.sighting.step), position: position,
+            journey: journey)
         leg.conditions |= live.legs[original].conditions
         leg.begun = Int32(clamping: now &- live.journeys[journey].begunAt)
         leg.origin = .beginning(of: original)
@@ -81,7 +84,7 @@ extension Correlator {
         guard live.legs[index].inInterface != 0, live.legs[index].inInterface == live.legs[index].outInterface else {
             return false
         }
-        return routes.steps(of: live.legs[index].route).contains { places[Int($0.probe)].hook == .forward }
+        return stepTrie.steps(of: live.legs[index].stepPath).contains { places[Int($0.probe)].hook == .forward }
     }
 
     /// A multicast packet is about to leave, perhaps as the copy for one port. Where a receiver was joined to the sender before the bridge's events were read, it belongs
@@ -103,7 +106,7 @@ extension Correlator {
 
     /// Whether a leg began in OUTPUT. If to a group, a copy may come back to the machine, as one of its members.
     mutating func wasSentFromHere(_ index: LegIndex) -> Bool {
-        guard let first = routes.steps(of: live.legs[index].route).first else { return false }
+        guard let first = stepTrie.steps(of: live.legs[index].stepPath).first else { return false }
         return places[Int(first.probe)].hook == .output
     }
 
@@ -161,7 +164,7 @@ extension Correlator {
 
     /// Whether a chain behind the last probe of PREROUTING may have dropped it.
     func mayEndBeforeRouting(_ leaf: LegIndex) -> Bool {
-        let last = layout.probes[Int(routes.lastProbe(of: live.legs[leaf].route))]
+        let last = layout.probes[Int(stepTrie.lastProbe(of: live.legs[leaf].stepPath))]
         let namespace = layout.namespaces[last.namespace]
         let mayDrop = namespace.decidingChains.contains {
             $0.hook == .prerouting && $0.family == last.family && $0.table != .nat

@@ -90,7 +90,7 @@ extension Correlator {
         if place.priority != priority { return place.priority > priority }
         // The same chain, or one that it jumped to: a head probe comes once, and before all others but head probes.
         if !place.isPassedOnce { return true }
-        let last = routes.lastProbe(of: live.legs[candidate].route)
+        let last = stepTrie.lastProbe(of: live.legs[candidate].stepPath)
         // Of a route that found no room in the table no probe is known.
         guard probe != last, Int(last) < places.count else { return false }
         // Both backends may have a probe at the same place.

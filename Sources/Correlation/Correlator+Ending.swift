@@ -166,12 +166,12 @@ extension Correlator {
     /// Whether a rule that came meanwhile may have ended the packet's way behind the last probe of INPUT. Behind the security
     /// table's there is nothing.
     private func mayEndUnseen(_ index: LegIndex, since begin: Int64, until end: Int64) -> Bool {
-        let last = layout.probes[Int(routes.lastProbe(of: live.legs[index].route))]
+        let last = layout.probes[Int(stepTrie.lastProbe(of: live.legs[index].stepPath))]
         return last.table != .security && rulesetChanges.overlaps(last.namespace, from: begin, to: end)
     }
 
     mutating func assessment(of index: LegIndex) -> ExpectedProbes.Assessment {
-        expectedProbes.assessment(live.legs[index].route, routes, conditions: live.legs[index].conditions, now: now)
+        expectedProbes.assessment(live.legs[index].stepPath, stepTrie, conditions: live.legs[index].conditions, now: now)
     }
 
     /// The other namespaces that a packet has left for; none where it may have left all those being traced.
@@ -240,7 +240,7 @@ extension Correlator {
         fill(journey, endingIn: leaf, branch: branch, isEvicted: isEvicted)
         counters.journeys += 1
         if outgoing.isAmbiguous { counters.ambiguous += 1 }
-        sink.accept(outgoing, routes: routes, history: history)
+        sink.accept(outgoing, stepTrie: stepTrie, history: history)
     }
 
     /// Whether everything is being closed before the packet has been silent for long enough.
@@ -287,7 +287,7 @@ extension Correlator {
 
     private mutating func described(_ index: LegIndex) -> JourneyLeg {
         var described = JourneyLeg(
-            namespace: Int(live.legs[index].namespace), route: live.legs[index].route, entry: live.entry(index),
+            namespace: Int(live.legs[index].namespace), stepPath: live.legs[index].stepPath, entry: live.entry(index),
             exit: live.current(index), lastHook: live.legs[index].hook,
             opensConnection: live.legs[index].opensConnection,
             firstEvent: firstEvent(of: index), lastEvent: history.position(endingIn: live.legs[index].lastEvent))

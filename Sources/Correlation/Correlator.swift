@@ -4,9 +4,9 @@ public import TraceModel
 public protocol JourneySink {
     /// - Parameters:
     ///   - journey: lent for the call; copy it to keep it.
-    ///   - routes: tells the steps of the journey's legs.
+    ///   - stepTrie: tells the steps of the journey's legs.
     ///   - history: the latest events, with those of the journey as far as they are still there.
-    mutating func accept(_ journey: Journey, routes: StepTrie, history: EventHistory)
+    mutating func accept(_ journey: Journey, stepTrie: StepTrie, history: EventHistory)
 }
 
 /// Puts the events of one packet back together across chains, address translation and namespaces.
@@ -46,7 +46,7 @@ public struct Correlator: ~Copyable {
         /// where none can begin is a sign of it.
         public var doubtsGaps = false
         /// Sequences of steps within a namespace that are kept apart (`StepTrie`).
-        public var routes = 1 << 20
+        public var stepPaths = 1 << 20
 
         public init() {}
     }
@@ -79,7 +79,7 @@ public struct Correlator: ~Copyable {
     }
 
     public internal(set) var counters = Counters()
-    public internal(set) var routes: StepTrie
+    public internal(set) var stepTrie: StepTrie
     public internal(set) var history: EventHistory
 
     let limits: Limits
@@ -114,7 +114,7 @@ public struct Correlator: ~Copyable {
 
     public init(limits: Limits = Limits()) {
         self.limits = limits
-        routes = StepTrie(capacity: limits.routes)
+        stepTrie = StepTrie(capacity: limits.stepPaths)
         history = EventHistory(capacity: limits.history)
         translations = TranslationTable(capacity: limits.translations)
         deadlines = JourneyDeadlines(limits)
@@ -302,11 +302,11 @@ public struct Correlator: ~Copyable {
         let journey = live.legs[index].journey
         live.journeys[journey].see(sighting.time, now)
         live.legs[index].advance(sighting, at: place)
-        let route = live.legs[index].route
-        if place.mayReportNoStep, !isStep(sighting.probe, behind: route) { return }
-        let longer = routes.advance(route, by: sighting.step)
+        let stepPath = live.legs[index].stepPath
+        if place.mayReportNoStep, !isStep(sighting.probe, behind: stepPath) { return }
+        let longer = stepTrie.advance(stepPath, by: sighting.step)
         // There is no room for this sequence of steps: a part of it would be wrong.
-        if longer == route { live.journeys[journey].isAmbiguous = true }
+        if longer == stepPath { live.journeys[journey].isAmbiguous = true }
         live.legs[index].advance(along: longer, position: remember(sighting, of: index, isRewritten: isRewritten))
     }
 
@@ -321,10 +321,10 @@ public struct Correlator: ~Copyable {
     /// Whether an event adds a step to a way. A rule of TRACE reports one chain several times; and a probe behind a jump reports
     /// packets that its condition did not let into the other chain, too.
     @inline(never)
-    private func isStep(_ probe: UInt32, behind route: StepPathID) -> Bool {
-        guard let head = jumpTargets[probe] else { return routes.lastProbe(of: route) != probe }
+    private func isStep(_ probe: UInt32, behind stepPath: StepPathID) -> Bool {
+        guard let head = jumpTargets[probe] else { return stepTrie.lastProbe(of: stepPath) != probe }
         var entered = 0
-        for step in routes.steps(of: route) {
+        for step in stepTrie.steps(of: stepPath) {
             if step.probe == head { entered += 1 } else if step.probe == probe { entered -= 1 }
         }
         return entered > 0
@@ -349,8 +349,8 @@ public struct Correlator: ~Copyable {
         let journey = live.insert(
             LiveJourney(event.packet, serial: serial, time: event.sighting.time, now: now))
         let position = history.append(event.sighting, event.packet.tuple, after: EventHistory.none)
-        let route = routes.advance(StepTrie.root, by: event.sighting.step)
-        let index = live.insert(LiveLeg(event, at: place, route: route, position: position, journey: journey))
+        let stepPath = stepTrie.advance(StepTrie.root, by: event.sighting.step)
+        let index = live.insert(LiveLeg(event, at: place, stepPath: stepPath, position: position, journey: journey))
         if continuation.isCrowded { live.journeys[journey].isAmbiguous = true }
         if place.hook != .output, let domain = linkDomain(of: index, event.sighting.inInterface) {
             joinParent(of: index, through: domain)

@@ -151,10 +151,10 @@ struct ExpectedProbes: Sendable {
     /// - Parameters:
     ///   - conditions: the conditions that the packet is known to have met, as bits.
     ///   - now: microseconds since 1970, for probes that expire.
-    mutating func assessment(_ route: StepPathID, _ routes: StepTrie, conditions: UInt32, now: Int64) -> Assessment {
+    mutating func assessment(_ stepPath: StepPathID, _ stepTrie: StepTrie, conditions: UInt32, now: Int64) -> Assessment {
         forgetIfExpired(now)
         let conditions = conditions | 1
-        let index = Int(route)
+        let index = Int(stepPath)
         if index < firstKnown.count {
             var next = firstKnown[index]
             while next >= 0 {
@@ -163,7 +163,7 @@ struct ExpectedProbes: Sendable {
             }
         }
         while firstKnown.count <= index { firstKnown.append(-1) }
-        let assessment = decide(routes.steps(of: route), conditions: conditions, now: now)
+        let assessment = decide(stepTrie.steps(of: stepPath), conditions: conditions, now: now)
         known.append(Known(conditions: conditions, next: firstKnown[index], assessment: assessment))
         firstKnown[index] = Int32(known.count - 1)
         return assessment

@@ -11,7 +11,7 @@ struct LiveLeg: BitwiseCopyable {
     var begun: Int32 = 0
     /// It did not leave before, likewise; `Int32.min` where that is not known.
     var departure = Int32.min
-    var route: StepPathID
+    var stepPath: StepPathID
     var lastOrder: UInt32
     var inInterface: UInt32
     var outInterface: UInt32
@@ -112,10 +112,10 @@ struct LiveLeg: BitwiseCopyable {
         set { state.rawValue = state.rawValue & ~(7 << 10) | UInt16(newValue & 7) << 10 }
     }
 
-    init(_ event: Event, at place: Correlator.ProbePlace, route: StepPathID, position: UInt64, journey: JourneyIndex) {
+    init(_ event: Event, at place: Correlator.ProbePlace, stepPath: StepPathID, position: UInt64, journey: JourneyIndex) {
         firstEvent = UInt32(truncatingIfNeeded: position)
         lastEvent = firstEvent
-        self.route = route
+        self.stepPath = stepPath
         lastOrder = event.sighting.order
         inInterface = event.sighting.inInterface
         outInterface = event.sighting.outInterface
@@ -146,8 +146,8 @@ struct LiveLeg: BitwiseCopyable {
 
     /// The event is a step of its way, at `position` in the history.
     @inline(__always)
-    mutating func advance(along route: StepPathID, position: UInt64) {
-        self.route = route
+    mutating func advance(along stepPath: StepPathID, position: UInt64) {
+        self.stepPath = stepPath
         lastEvent = UInt32(truncatingIfNeeded: position)
     }
 }

@@ -17,7 +17,7 @@ public struct DropSite: Sendable {
 extension TraceContext {
     /// Where a packet was dropped; `nil` where it was not.
     public func dropSite(of journey: Journey) -> DropSite? {
-        guard journey.outcome == .dropped, let steps = journey.legs.last.map({ routes.steps(of: $0.route) }),
+        guard journey.outcome == .dropped, let steps = journey.legs.last.map({ stepTrie.steps(of: $0.stepPath) }),
             let last = steps.last
         else { return nil }
         return dropSite(
@@ -67,8 +67,8 @@ extension TraceSnapshot {
     /// Where a path's packets were dropped; `nil` where they were not.
     public func dropSite(ofPath index: Int) -> DropSite? {
         let path = paths[index]
-        guard path.outcome == .dropped, let leg = path.routes.last.map(routes.steps),
-            let last = path.routes.reversed().lazy.compactMap({ routes.steps(of: $0).last }).first
+        guard path.outcome == .dropped, let leg = path.stepPaths.last.map(stepTrie.steps),
+            let last = path.stepPaths.reversed().lazy.compactMap({ stepTrie.steps(of: $0).last }).first
         else { return nil }
         let counts = paths.counts(index)
         return context.dropSite(

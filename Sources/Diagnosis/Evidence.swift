@@ -102,13 +102,13 @@ struct PathEvidence {
         packets = counts.packets
         outcome = path.outcome
         isReply = counts.originals == 0 && counts.replies > 0
-        steps = path.routes.flatMap { snapshot.routes.steps(of: $0) }.map(place)
+        steps = path.stepPaths.flatMap { snapshot.stepTrie.steps(of: $0) }.map(place)
         dropSite = snapshot.dropSite(ofPath: index)
         droppedAfter = dropSite.map { place($0.after) }
         droppedBefore = Set(dropSite?.before.map { layout.probes[Int($0)].hook } ?? [])
         translations = snapshot.paths.translations(index).map { snapshot.evidence($0.translation, of: path) }
         example = path.example.journey
-        departure = path.routes.dropLast().last.flatMap { snapshot.routes.steps(of: $0).last }.flatMap {
+        departure = path.stepPaths.dropLast().last.flatMap { snapshot.stepTrie.steps(of: $0).last }.flatMap {
             layout.namespaces[layout.probes[Int($0.probe)].namespace].interfaces[$0.outInterface]
         }
     }
@@ -158,7 +158,7 @@ struct FlowEvidence {
 
 extension TraceSnapshot {
     fileprivate func evidence(_ translation: TranslationRecord, of path: PathRecord) -> TranslationEvidence {
-        let first = routes.steps(of: path.routes[translation.leg]).first
+        let first = stepTrie.steps(of: path.stepPaths[translation.leg]).first
         return TranslationEvidence(
             record: translation, namespace: first.map { layout.probes[Int($0.probe)].namespace } ?? -1)
     }

@@ -4,7 +4,7 @@ package struct IntakeCounters: Equatable, Sendable {
     /// From gaps in the kernel's sequence numbers.
     package var lost: UInt64 = 0
     package var malformed: UInt64 = 0
-    package var unplaced: UInt64 = 0
+    package var unresolved: UInt64 = 0
     /// Of `events`: of flows that were not followed, because there was too much.
     package var thinned: UInt64 = 0
 
@@ -14,7 +14,7 @@ package struct IntakeCounters: Equatable, Sendable {
         events += other.events
         lost += other.lost
         malformed += other.malformed
-        unplaced += other.unplaced
+        unresolved += other.unresolved
         thinned += other.thinned
     }
 }

@@ -266,7 +266,7 @@ package final class LayoutRegistry: Sendable {
     /// A rule that the survey found for this prefix, family and hook; else what the prefix says itself, if it is one of ours
     /// or, of a file, has words for it.
     /// - Returns: `nil` for a prefix that nobody explains.
-    package func place(prefix: String, namespace: Int, family: AddressFamily, hook: Hook) -> UInt32? {
+    package func resolve(prefix: String, namespace: Int, family: AddressFamily, hook: Hook) -> UInt32? {
         state.withLock { state in
             let known = state.layout.probes.indices.last {
                 let probe = state.layout.probes[$0]
@@ -305,7 +305,7 @@ package final class LayoutRegistry: Sendable {
     /// - Parameters:
     ///   - hooks: where a packet with these interfaces can be.
     /// - Returns: none for a prefix that nobody explains, or that several namespaces have.
-    package func place(logPrefix prefix: String, family: AddressFamily, hooks: [Hook]) -> [UInt32] {
+    package func resolve(logPrefix prefix: String, family: AddressFamily, hooks: [Hook]) -> [UInt32] {
         state.withLock { state in
             let known = state.layout.probes.indices.filter { index in
                 let probe = state.layout.probes[index]

@@ -7,23 +7,23 @@ package import WireFormat
 /// One for all namespaces, since the kernel log is one and only a line's prefix says where it comes from.
 package struct LogReader {
     package private(set) var counters = IntakeCounters()
-    package private(set) var unplaced = UnresolvedPrefixes()
+    package private(set) var unresolved = UnresolvedPrefixes()
     /// Messages that are not LOG's.
     package private(set) var others: UInt64 = 0
 
     private let seed: UInt64
     private let registry: LayoutRegistry
-    /// Of a prefix, with the family and with which interfaces a packet has: index into `placements`.
+    /// Of a prefix, with the family and with which interfaces a packet has: index into `resolutions`.
     private var prefixes = PrefixTable()
-    private var placements: [Placement] = []
+    private var resolutions: [Resolution] = []
     /// Of an interface's name, with the namespace.
     private var interfaces = PrefixTable()
     private var order: UInt32 = 0
     /// The last line's packet and where it was: lines of one packet follow one another.
     private var last: (fingerprint: Fingerprint, probe: UInt32)?
 
-    private enum Placement {
-        case unplaced(Int)
+    private enum Resolution {
+        case unresolved(Int)
         case probes([Candidates])
     }
 
@@ -35,13 +35,13 @@ package struct LogReader {
         var common: UInt32?
     }
 
-    private let mostPlacements: Int
+    private let mostResolutions: Int
 
     /// - Parameters:
     ///   - seed: as `PacketParser` takes it.
-    ///   - mostPlacements: prefixes that are remembered; 1 at least.
-    package init(seed: UInt64, registry: LayoutRegistry, mostPlacements: Int = 1 << 16) {
-        self.mostPlacements = mostPlacements
+    ///   - mostResolutions: prefixes that are remembered; 1 at least.
+    package init(seed: UInt64, registry: LayoutRegistry, mostResolutions: Int = 1 << 16) {
+        self.mostResolutions = mostResolutions
         self.seed = seed
         self.registry = registry
     }
@@ -50,7 +50,7 @@ package struct LogReader {
     package mutating func layoutChanged() {
         prefixes = PrefixTable()
         interfaces = PrefixTable()
-        placements = []
+        resolutions = []
     }
 
     /// The namespaces that lines were placed in.
@@ -84,10 +84,10 @@ package struct LogReader {
             return false
         }
         counters.events += 1
-        let number = placement(of: logged, bytes, &correlator)
-        guard case .probes(let candidates) = placements[number], let choice = choose(candidates, logged, correlator) else {
-            counters.unplaced += 1
-            if case .unplaced(let prefix) = placements[number] { unplaced.count(prefix) }
+        let number = resolution(of: logged, bytes, &correlator)
+        guard case .probes(let candidates) = resolutions[number], let choice = choose(candidates, logged, correlator) else {
+            counters.unresolved += 1
+            if case .unresolved(let prefix) = resolutions[number] { unresolved.count(prefix) }
             return true
         }
         let probe = choice.probe
@@ -105,24 +105,24 @@ package struct LogReader {
         return true
     }
 
-    private mutating func placement(of logged: LogPacket, _ bytes: RawSpan, _ correlator: inout Correlator) -> Int {
+    private mutating func resolution(of logged: LogPacket, _ bytes: RawSpan, _ correlator: inout Correlator) -> Int {
         let family = logged.packet.tuple.source.family
         let shape: UInt8 = (logged.inInterface.isEmpty ? 0 : 1) | (logged.outInterface.isEmpty ? 0 : 2)
         if let known = prefixes.number(bytes, logged.prefix, family: family.rawValue, hook: shape) { return Int(known) }
         let text = bytes.text(logged.prefix)
-        let probes = registry.place(logPrefix: text, family: family, hooks: Self.hooks(shape))
+        let probes = registry.resolve(logPrefix: text, family: family, hooks: Self.hooks(shape))
         let candidates = group(probes)
         for probe in candidates.flatMap(\.probes) + candidates.compactMap(\.common) { correlator.follow(registry, to: probe) }
-        let placement: Placement = probes.isEmpty ? .unplaced(unplaced.number(of: text)) : .probes(candidates)
+        let resolution: Resolution = probes.isEmpty ? .unresolved(unresolved.number(of: text)) : .probes(candidates)
         // Bounded: TRACE has a prefix for every rule, and a rule set may be large. Past the bound all are placed anew.
-        if placements.count >= mostPlacements {
+        if resolutions.count >= mostResolutions {
             prefixes = PrefixTable()
-            placements.removeAll(keepingCapacity: true)
+            resolutions.removeAll(keepingCapacity: true)
         }
-        placements.append(placement)
+        resolutions.append(resolution)
         prefixes.insert(
-            logged.prefix.map { bytes.byte($0) }, family: family.rawValue, hook: shape, number: UInt32(placements.count - 1))
-        return placements.count - 1
+            logged.prefix.map { bytes.byte($0) }, family: family.rawValue, hook: shape, number: UInt32(resolutions.count - 1))
+        return resolutions.count - 1
     }
 
     /// Where a packet with these interfaces can be. At POSTROUTING older kernels leave the first out.

@@ -20,7 +20,7 @@ package struct NFLogReader {
 
     package var namespace: Int { placing.namespace }
     package var counters: IntakeCounters { placing.counters }
-    package var unplaced: UnresolvedPrefixes { placing.unplaced }
+    package var unresolved: UnresolvedPrefixes { placing.unresolved }
 
     /// One flow of 2 to this power is followed.
     package var thinning: Int {

@@ -35,7 +35,7 @@ package struct NFLogRecall {
 /// from several decoders, one after the other, as from files of which one continues another.
 package struct ProbeResolver {
     package private(set) var counters = IntakeCounters()
-    package private(set) var unplaced = UnresolvedPrefixes()
+    package private(set) var unresolved = UnresolvedPrefixes()
 
     package let namespace: Int
     private let registry: LayoutRegistry
@@ -89,11 +89,11 @@ package struct ProbeResolver {
         counters.events += 1
         let number = Int(report.origin)
         var probe = number < recall.probes.count ? recall.probes[number] : Self.unknown
-        if probe == Self.unknown { probe = place(number, origin(), &recall, &correlator) }
+        if probe == Self.unknown { probe = resolve(number, origin(), &recall, &correlator) }
         // Whatever was known of the place that a new packet has taken was of another packet.
         if report.isNewPacket { recall.forget(report.packet) }
-        guard probe < Self.firstUnplaced else {
-            countUnplaced(probe)
+        guard probe < Self.firstUnresolved else {
+            countUnresolved(probe)
             return NFLogReader.noTag
         }
         guard report.packet != RecentPackets.none else {
@@ -172,25 +172,25 @@ package struct ProbeResolver {
     /// The hook is none of IP's.
     private static let impossible = UInt32.max - 1
     /// Numbers from here on stand for prefixes that no probe has.
-    private static let firstUnplaced = impossible - UInt32(UnresolvedPrefixes.limit) - 1
+    private static let firstUnresolved = impossible - UInt32(UnresolvedPrefixes.limit) - 1
 
     /// The slow path, once for each origin.
-    private mutating func place(
+    private mutating func resolve(
         _ number: Int, _ origin: NFLogOrigin, _ recall: inout NFLogRecall, _ correlator: inout Correlator
     ) -> UInt32 {
         let probe: UInt32
         var isExplained = true
         if origin.prefix == nil {
-            probe = Self.firstUnplaced + UInt32(unplaced.numberOfOthers())
+            probe = Self.firstUnresolved + UInt32(unresolved.numberOfOthers())
             isExplained = false
         } else if let hook = Hook(rawValue: origin.hook), let prefix = origin.prefix {
             if let family = AddressFamily(rawValue: origin.family),
-                let placed = registry.place(prefix: prefix, namespace: namespace, family: family, hook: hook)
+                let placed = registry.resolve(prefix: prefix, namespace: namespace, family: family, hook: hook)
             {
                 probe = placed
                 isExplained = !correlator.follow(registry, to: placed)
             } else {
-                probe = Self.firstUnplaced + UInt32(unplaced.number(of: prefix))
+                probe = Self.firstUnresolved + UInt32(unresolved.number(of: prefix))
                 isExplained = false
             }
         } else {
@@ -204,12 +204,12 @@ package struct ProbeResolver {
         return probe
     }
 
-    private mutating func countUnplaced(_ probe: UInt32) {
+    private mutating func countUnresolved(_ probe: UInt32) {
         if probe == Self.impossible {
             counters.malformed += 1
         } else {
-            counters.unplaced += 1
-            unplaced.count(Int(probe - Self.firstUnplaced))
+            counters.unresolved += 1
+            unresolved.count(Int(probe - Self.firstUnresolved))
         }
     }
 }

@@ -53,17 +53,17 @@ package struct TraceEngine: ~Copyable {
     ///   - now: microseconds since 1970.
     ///   - followedOneIn: of how many flows one is followed.
     ///   - behind: microseconds by which receiving lags.
-    ///   - unplaced: prefixes that no rule explains, with their namespaces.
+    ///   - unresolved: prefixes that no rule explains, with their namespaces.
     package mutating func snapshot(
         _ scope: TraceSnapshot.Scope = .all, now: Int64, counters: IntakeCounters, overflows: UInt64 = 0,
         followedOneIn: UInt64 = 1, behind: Int64 = 0,
-        unplaced: [UnresolvedPrefix]
+        unresolved: [UnresolvedPrefix]
     ) -> TraceSnapshot {
         var completeness = Completeness()
         completeness.events = counters.events
         completeness.lost = counters.lost
         completeness.malformed = counters.malformed
-        completeness.unplaced = counters.unplaced
+        completeness.unplaced = counters.unresolved
         completeness.journeys = correlator.counters.journeys
         completeness.ambiguous = correlator.counters.ambiguous
         completeness.evicted = correlator.counters.evicted
@@ -88,11 +88,11 @@ package struct TraceEngine: ~Copyable {
         if behind > Self.noticeableLag { completeness.behindUs = UInt64(behind) }
         return TraceSnapshot(
             generatedAt: now, since: since,
-            context: TraceContext(run: run, layout: layout, routes: correlator.routes.forReading),
+            context: TraceContext(run: run, layout: layout, stepTrie: correlator.stepTrie.forReading),
             completeness: completeness, paths: sink.aggregate.paths,
             flows: scope.contains(.flows) ? sink.aggregate.flows : [], flowCount: sink.aggregate.flows.count,
             // A path's example may name the journeys that it carries.
-            journeys: scope.contains(.journeys) || correlator.hasTunnels ? latestJourneys() : [], unplaced: unplaced)
+            journeys: scope.contains(.journeys) || correlator.hasTunnels ? latestJourneys() : [], unresolved: unresolved)
     }
 
     private mutating func latestJourneys() -> [JourneyRecord] {
@@ -127,7 +127,7 @@ package struct TraceSink: JourneySink {
         self.run = run
     }
 
-    package mutating func accept(_ journey: Journey, routes: StepTrie, history: EventHistory) {
+    package mutating func accept(_ journey: Journey, stepTrie: StepTrie, history: EventHistory) {
         guard let added = aggregate.add(journey, history: history) else {
             onPath?(0, journey)
             return
@@ -135,7 +135,7 @@ package struct TraceSink: JourneySink {
         if let onPath {
             while pathIDs.count < aggregate.paths.count {
                 pathIDs.append(
-                    aggregate.paths[pathIDs.count].identifier(in: TraceContext(run: run, layout: layout, routes: routes)))
+                    aggregate.paths[pathIDs.count].identifier(in: TraceContext(run: run, layout: layout, stepTrie: stepTrie)))
             }
             onPath(pathIDs[added.path], journey)
         }
@@ -144,6 +144,6 @@ package struct TraceSink: JourneySink {
             JourneyRecord(
                 journey: journey, details: journey.legs.map { history.details(upTo: $0.lastEvent) },
                 direction: added.direction),
-            in: TraceContext(run: run, layout: layout, routes: routes))
+            in: TraceContext(run: run, layout: layout, stepTrie: stepTrie))
     }
 }

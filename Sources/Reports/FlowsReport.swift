@@ -52,7 +52,7 @@ extension TraceSnapshot {
     private func describe(_ flow: FlowRecord) -> FlowReport {
         let translations = flow.translations.filter { $0.path < paths.count }.map { path, translation in
             let packets = paths.translations(path).first { $0.translation == translation }?.packets ?? 0
-            return context.describe(translation, packets: packets, routes: paths[path].routes)
+            return context.describe(translation, packets: packets, stepPaths: paths[path].stepPaths)
         }
         // Without a packet of the other side only the looks of this one say that it is the answer.
         let isTurned = !flow.isDirectionKnown && flow.original.packets == 0

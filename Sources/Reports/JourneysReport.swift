@@ -113,15 +113,15 @@ extension TraceContext {
     public func describe(_ record: JourneyRecord) -> JourneyReport {
         let journey = record.journey
         let tuple = journey.packet.tuple
-        let legRoutes = journey.legs.map(\.route)
+        let legStepPaths = journey.legs.map(\.stepPath)
         var steps: [JourneyReport.Step] = []
         for (index, leg) in journey.legs.enumerated() {
-            let route = routes.steps(of: leg.route)
+            let stepPath = stepTrie.steps(of: leg.stepPath)
             let details = index < record.details.count ? record.details[index] : []
             // Events are missing at the front where the history has been overwritten.
-            let missing = route.count - min(route.count, details.count)
-            for (position, step) in route.enumerated() {
-                let detail = position >= missing ? details[details.count - route.count + position] : nil
+            let missing = stepPath.count - min(stepPath.count, details.count)
+            for (position, step) in stepPath.enumerated() {
+                let detail = position >= missing ? details[details.count - stepPath.count + position] : nil
                 steps.append(describe(step, detail))
             }
         }
@@ -138,7 +138,7 @@ extension TraceContext {
             icmpType: tuple.isICMP ? Int(journey.packet.icmpType) : nil, message: ICMPMessage.name(of: journey.packet),
             icmpSequence: tuple.isICMP ? Int(journey.packet.icmpSequence) : nil, bytes: Int(journey.packet.length),
             steps: steps,
-            translations: journey.translations(record.direction).map { describe($0, packets: 1, routes: legRoutes) })
+            translations: journey.translations(record.direction).map { describe($0, packets: 1, stepPaths: legStepPaths) })
     }
 
     private func describe(_ step: Step, _ detail: StepDetail?) -> JourneyReport.Step {

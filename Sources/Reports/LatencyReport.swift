@@ -126,7 +126,7 @@ extension TraceSnapshot {
         for record in chosenJourneys(all) {
             var previous: (netns: String, arrival: Int64?)?
             for (leg, details) in zip(record.journey.legs, record.details) {
-                let steps = routes.steps(of: leg.route).map { layout.probes[Int($0.probe)] }
+                let steps = stepTrie.steps(of: leg.stepPath).map { layout.probes[Int($0.probe)] }
                 // Without the first events it is not known which details belong to which step.
                 guard let first = steps.first, details.count == steps.count else {
                     previous = nil

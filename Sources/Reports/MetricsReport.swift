@@ -48,7 +48,8 @@ extension TraceSnapshot {
         // Records are large: they are not copied to be counted.
         for index in paths.indices {
             packets[Int(paths[index].outcome.rawValue)] += paths.counts(index).packets
-            if paths[index].outcome == .dropped, let last = paths[index].routes.last.flatMap({ routes.steps(of: $0).last }) {
+            if paths[index].outcome == .dropped, let last = paths[index].stepPaths.last.flatMap({ stepTrie.steps(of: $0).last })
+            {
                 // Names of namespaces that come and go would be series without end.
                 if layout.namespaces[layout.probes[Int(last.probe)].namespace].isGone { continue }
                 let place = context.describe(last)

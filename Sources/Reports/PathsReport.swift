@@ -88,7 +88,7 @@ extension TraceSnapshot {
         let chosen = pathsByPackets { admits(path: $0, filter) }
         return PathsReport(
             generatedAt: Timestamp.text(generatedAt), since: Timestamp.text(since), completeness: completeness,
-            unplaced: unplaced.map(PathsReport.Unresolved.init),
+            unplaced: unresolved.map(PathsReport.Unresolved.init),
             paths: chosen.prefix(max(0, filter.limit)).map(describePath))
     }
 
@@ -101,10 +101,10 @@ extension TraceSnapshot {
     func describePath(_ index: Int) -> PathReport {
         let path = paths[index]
         let counts = paths.counts(index)
-        let steps = path.routes.flatMap { routes.steps(of: $0) }
+        let steps = path.stepPaths.flatMap { stepTrie.steps(of: $0) }
         let tuple = path.example.journey.packet.tuple
         let translations = paths.translations(index).map {
-            context.describe($0.translation, packets: $0.packets, routes: path.routes)
+            context.describe($0.translation, packets: $0.packets, stepPaths: path.stepPaths)
         }
         .sorted {
             ($0.step, $1.packets, $0.kind, $0.from, $0.to) < ($1.step, $0.packets, $1.kind, $1.from, $1.to)

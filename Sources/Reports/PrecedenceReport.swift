@@ -73,8 +73,8 @@ extension TraceSnapshot {
             let counts = paths.counts(number)
             // A line of the kernel log whose prefix several rules have.
             if counts.ambiguous == counts.packets, path.channel(in: context) == .kernelLog { continue }
-            for (index, route) in path.routes.enumerated() {
-                let steps = routes.steps(of: route)
+            for (index, stepPath) in path.stepPaths.enumerated() {
+                let steps = stepTrie.steps(of: stepPath)
                 guard let first = steps.first, let last = steps.last else { continue }
                 let namespace = layout.probes[Int(first.probe)].namespace
                 let hooks = Set(steps.map { layout.probes[Int($0.probe)].hook })
@@ -87,7 +87,7 @@ extension TraceSnapshot {
                 } else if passage == .out, index == 0 {
                     originated[namespace, default: 0] += counts.originals
                     answered[namespace, default: 0] += counts.replies
-                } else if passage == .in, index == path.routes.count - 1 {
+                } else if passage == .in, index == path.stepPaths.count - 1 {
                     originated[namespace, default: 0] += counts.replies
                     answered[namespace, default: 0] += counts.originals
                 }

@@ -47,9 +47,9 @@ extension TraceContext {
     func describe(_ step: Step) -> StepReport { layout.describe(step) }
 
     /// The step that first sees the packet behind `translation`, counted over the whole path.
-    func visibleStep(of translation: TranslationRecord, routes: [StepPathID]) -> Int {
-        let before = routes.prefix(translation.leg).reduce(0) { $0 + self.routes.steps(of: $1).count }
-        let steps = self.routes.steps(of: routes[translation.leg])
+    func visibleStep(of translation: TranslationRecord, stepPaths: [StepPathID]) -> Int {
+        let before = stepPaths.prefix(translation.leg).reduce(0) { $0 + self.stepTrie.steps(of: $1).count }
+        let steps = self.stepTrie.steps(of: stepPaths[translation.leg])
         let isDestination = translation.kind == .dnat || translation.kind == .snatReply
         let first = steps.firstIndex { step in
             let probe = layout.probes[Int(step.probe)]
@@ -64,14 +64,14 @@ extension TraceContext {
         return before + (first ?? steps.count)
     }
 
-    func describe(_ translation: TranslationRecord, packets: UInt64, routes: [StepPathID]) -> TranslationReport {
-        let namespace = self.routes.steps(of: routes[translation.leg]).first.map {
+    func describe(_ translation: TranslationRecord, packets: UInt64, stepPaths: [StepPathID]) -> TranslationReport {
+        let namespace = self.stepTrie.steps(of: stepPaths[translation.leg]).first.map {
             layout.namespaces[layout.probes[Int($0.probe)].namespace].name
         }
         return TranslationReport(
             kind: translation.kind.rawValue, netns: namespace ?? "", from: "\(translation.from)", to: "\(translation.to)",
             fromPort: translation.hasPorts ? Int(translation.fromPort) : nil,
             toPort: translation.hasPorts ? Int(translation.toPort) : nil,
-            packets: packets, step: visibleStep(of: translation, routes: routes))
+            packets: packets, step: visibleStep(of: translation, stepPaths: stepPaths))
     }
 }

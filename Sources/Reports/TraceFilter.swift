@@ -167,13 +167,13 @@ extension TraceSnapshot {
         let hasAddress =
             filter.addresses.isEmpty || path.addresses.count >= PathRecord.endpointLimit
             || path.addresses.contains { address in filter.addresses.contains { $0.contains(address) } }
-        return hasAddress && (filter.namespaces.isEmpty || passes(path.routes, filter))
+        return hasAddress && (filter.namespaces.isEmpty || passes(path.stepPaths, filter))
     }
 
     /// Whether a way leads through a namespace that is asked for.
     private func passes(_ legs: [StepPathID], _ filter: TraceFilter) -> Bool {
         legs.contains { leg in
-            routes.steps(of: leg).contains { step in
+            stepTrie.steps(of: leg).contains { step in
                 filter.admits(netns: layout.namespaces[layout.probes[Int(step.probe)].namespace].name)
             }
         }
@@ -188,7 +188,7 @@ extension TraceSnapshot {
             !filter.namesEndpoints || hasEndpoints(flow, sides, filter)
         else { return false }
         return filter.namespaces.isEmpty
-            || sides.flatMap(\.paths).contains { $0 < paths.count && passes(paths[$0].routes, filter) }
+            || sides.flatMap(\.paths).contains { $0 < paths.count && passes(paths[$0].stepPaths, filter) }
     }
 
     /// Whether a flow has the addresses and ports that are asked for, before or behind a translation.
@@ -221,7 +221,7 @@ extension TraceSnapshot {
             let journey = record.journey
             return filter.admits(journey, of: connections)
                 && filter.admits(from: journey.firstSeen, to: journey.lastSeen, now: generatedAt)
-                && (filter.namespaces.isEmpty || passes(journey.legs.map(\.route), filter))
+                && (filter.namespaces.isEmpty || passes(journey.legs.map(\.stepPath), filter))
         }
         return Array(chosen.prefix(max(0, filter.limit)))
     }

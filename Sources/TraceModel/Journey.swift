@@ -82,7 +82,7 @@ public enum IncompleteReason: UInt8, Sendable, Hashable, CaseIterable {
 /// The part of a journey within one namespace, from entry to exit.
 public struct JourneyLeg: Sendable {
     public var namespace: Int
-    public var route: StepPathID
+    public var stepPath: StepPathID
     /// As the packet was first seen here.
     public var entry: PacketTuple
     /// The packet's tuple on leaving: as last seen here, or as connection tracking says that it was rewritten behind the
@@ -98,12 +98,12 @@ public struct JourneyLeg: Sendable {
     public var lastEvent: UInt64
 
     public init(
-        namespace: Int, route: StepPathID, entry: PacketTuple, exit: PacketTuple, lastHook: Hook, opensConnection: Bool,
+        namespace: Int, stepPath: StepPathID, entry: PacketTuple, exit: PacketTuple, lastHook: Hook, opensConnection: Bool,
         direction: Direction? = nil, firstEvent: UInt64, lastEvent: UInt64
     ) {
         self.firstEvent = firstEvent
         self.namespace = namespace
-        self.route = route
+        self.stepPath = stepPath
         self.entry = entry
         self.exit = exit
         self.lastHook = lastHook

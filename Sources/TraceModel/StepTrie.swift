@@ -57,19 +57,19 @@ public struct StepTrie: Sendable {
     public private(set) var overflows = 0
 
     /// The sequence `route` with one step more.
-    public mutating func advance(_ route: StepPathID, by step: Step) -> StepPathID {
-        let index = Int(route)
+    public mutating func advance(_ stepPath: StepPathID, by step: Step) -> StepPathID {
+        let index = Int(stepPath)
         if nodes[index].recentStep == step { return nodes[index].recentChild }
-        var slot = slot(route, step)
-        while children[slot] != 0, !isChild(children[slot], of: route, step) { slot = (slot + 1) & (children.count - 1) }
+        var slot = slot(stepPath, step)
+        while children[slot] != 0, !isChild(children[slot], of: stepPath, step) { slot = (slot + 1) & (children.count - 1) }
         var child = children[slot]
         if child == 0 {
             guard nodes.count < capacity else {
                 overflows += 1
-                return route
+                return stepPath
             }
             child = StepPathID(nodes.count)
-            nodes.append(Node(step: step, parent: route))
+            nodes.append(Node(step: step, parent: stepPath))
             children[slot] = child
             if nodes.count * 3 > children.count * 2 { grow() }
         }
@@ -78,12 +78,12 @@ public struct StepTrie: Sendable {
         return child
     }
 
-    private func isChild(_ child: StepPathID, of route: StepPathID, _ step: Step) -> Bool {
-        nodes[Int(child)].parent == route && nodes[Int(child)].step == step
+    private func isChild(_ child: StepPathID, of stepPath: StepPathID, _ step: Step) -> Bool {
+        nodes[Int(child)].parent == stepPath && nodes[Int(child)].step == step
     }
 
-    private func slot(_ route: StepPathID, _ step: Step) -> Int {
-        let one = UInt64(route) << 32 | UInt64(step.probe)
+    private func slot(_ stepPath: StepPathID, _ step: Step) -> Int {
+        let one = UInt64(stepPath) << 32 | UInt64(step.probe)
         let other = UInt64(step.inInterface) << 32 | UInt64(step.outInterface)
         let product = (one ^ seed.0).multipliedFullWidth(by: other ^ seed.1)
         return Int(truncatingIfNeeded: product.high ^ product.low) & (children.count - 1)
@@ -99,12 +99,12 @@ public struct StepTrie: Sendable {
     }
 
     /// The probe of the last step of a sequence; that of no probe for the empty one.
-    public func lastProbe(of route: StepPathID) -> UInt32 { nodes[Int(route)].step.probe }
+    public func lastProbe(of stepPath: StepPathID) -> UInt32 { nodes[Int(stepPath)].step.probe }
 
     /// The steps of a sequence, first to last.
-    public func steps(of route: StepPathID) -> [Step] {
+    public func steps(of stepPath: StepPathID) -> [Step] {
         var steps: [Step] = []
-        var node = Int(route)
+        var node = Int(stepPath)
         while node != 0 {
             steps.append(nodes[node].step)
             node = Int(nodes[node].parent)

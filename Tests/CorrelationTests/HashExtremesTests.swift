@@ -121,7 +121,7 @@ import TraceModel
     @Test("sequences of steps past the table's room are marked, and nothing traps")
     func manyRoutes() {
         var limits = Correlator.Limits()
-        limits.routes = 8
+        limits.stepPaths = 8
         var (world, guest, host) = World.guestAndHost()
         var events: [Event] = []
         for number in 0..<50 as Range<UInt32> {

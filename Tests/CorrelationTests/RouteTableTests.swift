@@ -17,19 +17,19 @@ import TraceModel
                     probe: UInt32(state >> 60), inInterface: extremes[Int(state >> 40) & 3],
                     outInterface: extremes[Int(state >> 50) & 3])
                 guard let before = known[steps] else { break }
-                let route = table.advance(before, by: step)
-                if route == before {
+                let stepPath = table.advance(before, by: step)
+                if stepPath == before {
                     left += 1
                     break
                 }
                 steps.append(step)
-                if let expected = known[steps] { #expect(route == expected) }
-                known[steps] = route
-                #expect(table.lastProbe(of: route) == step.probe)
+                if let expected = known[steps] { #expect(stepPath == expected) }
+                known[steps] = stepPath
+                #expect(table.lastProbe(of: stepPath) == step.probe)
             }
         }
         #expect(table.overflows == left)
         #expect(known.count <= max(1, capacity))
-        for (steps, route) in known { #expect(table.steps(of: route) == steps) }
+        for (steps, stepPath) in known { #expect(table.steps(of: stepPath) == steps) }
     }
 }

@@ -105,11 +105,11 @@ struct Collected: JourneySink {
 
     init(_ world: World) { layout = world.layout }
 
-    mutating func accept(_ journey: Journey, routes: StepTrie, history: EventHistory) {
+    mutating func accept(_ journey: Journey, stepTrie: StepTrie, history: EventHistory) {
         journeys.append(journey)
         ways.append(
             journey.legs.map { leg in
-                let places = routes.steps(of: leg.route).map { step in
+                let places = stepTrie.steps(of: leg.stepPath).map { step in
                     let probe = layout.probes[Int(step.probe)]
                     return "\(probe.table.name)/\(probe.chain)"
                 }

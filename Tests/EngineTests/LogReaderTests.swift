@@ -56,10 +56,10 @@ private struct Fixture: ~Copyable {
     mutating func steps() -> [[String]] {
         let layout = registry.current
         var found: [[String]] = []
-        let routes = correlator.routes
+        let stepTrie = correlator.stepTrie
         correlator.forEachOpen(limit: 100) { journey in
             found.append(
-                journey.legs.flatMap { routes.steps(of: $0.route) }.map { step in
+                journey.legs.flatMap { stepTrie.steps(of: $0.stepPath) }.map { step in
                     let probe = layout.probes[Int(step.probe)]
                     let input = layout.interfaceName(step.inInterface, namespace: probe.namespace) ?? "-"
                     return "\(probe.namespace) \(probe.table.name)/\(probe.chain) \(probe.hook.name) \(input)"
@@ -76,7 +76,7 @@ private struct Fixture: ~Copyable {
         #expect(fixture.steps() == [["1 filter/INPUT INPUT eth0"]])
         // A rule for NFLOG writes nothing into the log.
         fixture.read("nflog only")
-        #expect(fixture.reader.unplaced.events == ["nflog only": 1])
+        #expect(fixture.reader.unresolved.events == ["nflog only": 1])
     }
 
     @Test func aBlankAtTheEndMayHaveBeenCut() {
@@ -129,14 +129,14 @@ private struct Fixture: ~Copyable {
     func impossibleInterface() {
         var fixture = Fixture()
         fixture.read("in: ", "eth0", "eth1")
-        #expect(fixture.steps().isEmpty && fixture.reader.unplaced.events == ["in: ": 1])
+        #expect(fixture.steps().isEmpty && fixture.reader.unresolved.events == ["in: ": 1])
     }
 
     @Test func aPrefixOfTwoNamespacesIsNotPlaced() {
         var fixture = Fixture()
         for _ in 0..<3 { fixture.read("both ") }
-        #expect(fixture.steps().isEmpty && fixture.reader.unplaced.events == ["both ": 3])
-        #expect(fixture.reader.counters.unplaced == 3 && fixture.reader.counters.events == 3)
+        #expect(fixture.steps().isEmpty && fixture.reader.unresolved.events == ["both ": 3])
+        #expect(fixture.reader.counters.unresolved == 3 && fixture.reader.counters.events == 3)
     }
 
     @Test func wordsAreNotBelievedWhileTheRulesCanBeRead() {
@@ -175,7 +175,7 @@ private struct Fixture: ~Copyable {
     @Test("a prefix past the bound of those remembered keeps its probe, and takes no other's")
     func manyPrefixes() {
         var fixture = Fixture()
-        fixture.reader = LogReader(seed: 1, registry: fixture.registry, mostPlacements: 4)
+        fixture.reader = LogReader(seed: 1, registry: fixture.registry, mostResolutions: 4)
         for number in 0..<20 {
             fixture.read("in: ", id: number * 10)
             fixture.read("unknown \(number): ", id: number * 10 + 1)
@@ -185,14 +185,14 @@ private struct Fixture: ~Copyable {
         #expect(steps.count == 40)
         #expect(steps.count { $0 == "1 filter/INPUT INPUT eth0" } == 20)
         #expect(steps.count { $0.hasPrefix("1 filter/X") } == 20)
-        #expect(fixture.reader.counters.unplaced == 20)
+        #expect(fixture.reader.counters.unresolved == 20)
     }
 
     @Test func manyPrefixesAreCountedTogetherPastALimit() {
-        var unplaced = UnresolvedPrefixes()
-        for number in 0..<1000 { unplaced.count(unplaced.number(of: "p\(number)")) }
-        #expect(unplaced.events.count == UnresolvedPrefixes.limit + 1)
-        #expect(unplaced.events.values.reduce(0, +) == 1000)
-        #expect(unplaced.events[UnresolvedPrefixes.others] == UInt64(1000 - UnresolvedPrefixes.limit))
+        var unresolved = UnresolvedPrefixes()
+        for number in 0..<1000 { unresolved.count(unresolved.number(of: "p\(number)")) }
+        #expect(unresolved.events.count == UnresolvedPrefixes.limit + 1)
+        #expect(unresolved.events.values.reduce(0, +) == 1000)
+        #expect(unresolved.events[UnresolvedPrefixes.others] == UInt64(1000 - UnresolvedPrefixes.limit))
     }
 }

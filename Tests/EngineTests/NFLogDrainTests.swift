@@ -35,7 +35,7 @@ private final class Tap: DatagramTap {
 private final class Ended: JourneySink {
     private(set) var outcomes: [(Outcome, IncompleteReason?)] = []
 
-    func accept(_ journey: Journey, routes: StepTrie, history: EventHistory) {
+    func accept(_ journey: Journey, stepTrie: StepTrie, history: EventHistory) {
         outcomes.append((journey.outcome, journey.incompleteReason))
     }
 }

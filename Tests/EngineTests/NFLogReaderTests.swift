@@ -21,7 +21,7 @@ import WireFormat
         }
         fixture.read(logged("foreign", hook: .prerouting, sequence: sequence, payload: datagram(99)))
         fixture.read(logged("in-mangle", hook: .prerouting, sequence: sequence + 1, payload: datagram(99)))
-        #expect(fixture.reader.counters.unplaced == 1)
+        #expect(fixture.reader.counters.unresolved == 1)
         #expect(fixture.correlator.liveJourneys == NFLogDecoder.recentCount + 1)
     }
 
@@ -35,7 +35,7 @@ import WireFormat
         #expect(known.count == LayoutRegistry.mostNamespaces)
         #expect(registry.namespace(named: "one more", channel: .nflog) == nil)
         #expect(registry.namespace(named: "n7", channel: .nflog) == 7)
-        #expect(registry.place(logPrefix: "MORE_FILTER_INPUT ", family: .ipv4, hooks: [.input]).isEmpty)
+        #expect(registry.resolve(logPrefix: "MORE_FILTER_INPUT ", family: .ipv4, hooks: [.input]).isEmpty)
     }
 
     @Test func aBatchBecomesEvents() {
@@ -87,15 +87,15 @@ import WireFormat
     @Test func aPrefixThatNoRuleHasIsCountedByName() {
         var fixture = ReaderFixture(Self.probes)
         for sequence in 0..<3 { fixture.read(logged("who?", hook: .input, sequence: UInt32(sequence))) }
-        #expect(fixture.reader.counters.unplaced == 3)
-        #expect(fixture.reader.unplaced.events.keys.sorted() == ["who?"])
+        #expect(fixture.reader.counters.unresolved == 3)
+        #expect(fixture.reader.unresolved.events.keys.sorted() == ["who?"])
         #expect(fixture.correlator.counters.events == 0)
     }
 
     @Test func aProbeOfOursIsUnderstoodBeforeTheRulesWereRead() {
         var fixture = ReaderFixture(Self.probes)
         fixture.read(logged("ipt-trace:abc123:filter:INPUT", hook: .input, sequence: 0))
-        #expect(fixture.reader.counters.unplaced == 0)
+        #expect(fixture.reader.counters.unresolved == 0)
         #expect(fixture.correlator.counters.events == 1)
     }
 }

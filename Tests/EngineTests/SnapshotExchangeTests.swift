@@ -35,7 +35,7 @@ private final class Publisher: Sendable {
 
     static func snapshot(_ serial: Int64) -> TraceSnapshot {
         TraceSnapshot(
-            generatedAt: serial, since: 0, context: TraceContext(run: 1, layout: Layout(), routes: StepTrie(capacity: 1)),
+            generatedAt: serial, since: 0, context: TraceContext(run: 1, layout: Layout(), stepTrie: StepTrie(capacity: 1)),
             completeness: Completeness(), paths: PathTable(), flows: [], journeys: [])
     }
 }

@@ -11,7 +11,7 @@ import TraceModel
         TraceServices(
             snapshot: { _ in
                 TraceSnapshot(
-                    generatedAt: 0, since: 0, context: TraceContext(run: 1, layout: Layout(), routes: StepTrie(capacity: 1)),
+                    generatedAt: 0, since: 0, context: TraceContext(run: 1, layout: Layout(), stepTrie: StepTrie(capacity: 1)),
                     completeness: Completeness(), paths: PathTable(), flows: [], journeys: [])
             }, probes: { [] }))
 

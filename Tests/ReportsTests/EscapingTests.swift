@@ -45,7 +45,7 @@ private struct Samples {
                 scene.leg(1, ["raw/PREROUTING", "nat/POSTROUTING"], request, translated),
             ], .sent)
         var snapshot = scene.snapshot
-        snapshot.unplaced = [
+        snapshot.unresolved = [
             UnresolvedPrefix(netns: "guest", prefix: "prefix", events: 2),
             UnresolvedPrefix(netns: nil, prefix: "log", events: 1),
         ]
@@ -242,7 +242,7 @@ private struct Samples {
         }
         let step = UInt32(try #require(scene.layout.probes.firstIndex { $0.namespace == 1 }))
         var leg = scene.leg(1, [], request)
-        leg.route = scene.routes.advance(StepTrie.root, by: Step(probe: step, inInterface: 1, outInterface: 1))
+        leg.stepPath = scene.stepTrie.advance(StepTrie.root, by: Step(probe: step, inInterface: 1, outInterface: 1))
         scene.add([leg], .dropped)
         let page = scene.snapshot.metrics()
         #expect(page.unicodeScalars.allSatisfy { $0 == "\n" || !$0.isInvisible })

@@ -5,7 +5,7 @@ import TraceModel
 /// A snapshot of two namespaces with hand-made journeys.
 struct Scene {
     var layout = Layout()
-    var routes = StepTrie()
+    var stepTrie = StepTrie()
     var aggregate = TraceAggregate()
     var serial: UInt64 = 0
 
@@ -39,13 +39,13 @@ struct Scene {
     mutating func leg(
         _ namespace: Int, _ places: [String], _ entry: PacketTuple, _ exit: PacketTuple? = nil, out: UInt32 = 1
     ) -> JourneyLeg {
-        var route = StepTrie.root
+        var stepPath = StepTrie.root
         for place in places {
             guard let probe = probe(namespace, place) else { continue }
-            route = routes.advance(route, by: Step(probe: probe, inInterface: 2, outInterface: out))
+            stepPath = stepTrie.advance(stepPath, by: Step(probe: probe, inInterface: 2, outInterface: out))
         }
         return JourneyLeg(
-            namespace: namespace, route: route, entry: entry, exit: exit ?? entry, lastHook: .postrouting,
+            namespace: namespace, stepPath: stepPath, entry: entry, exit: exit ?? entry, lastHook: .postrouting,
             opensConnection: places.contains { $0.hasPrefix("nat") }, firstEvent: EventHistory.none,
             lastEvent: EventHistory.none)
     }
@@ -67,7 +67,7 @@ struct Scene {
 
     var snapshot: TraceSnapshot {
         TraceSnapshot(
-            generatedAt: 1_795_248_552_499_217, since: 0, context: TraceContext(run: 0xABC, layout: layout, routes: routes),
+            generatedAt: 1_795_248_552_499_217, since: 0, context: TraceContext(run: 0xABC, layout: layout, stepTrie: stepTrie),
             completeness: Completeness(), paths: aggregate.paths, flows: aggregate.flows,
             journeys: aggregate.recentJourneys(history: EventHistory()))
     }

@@ -1,5 +1,37 @@
 internal import Captures
 internal import Engine
+internal import WireFormat
+
+extension InputFormat {
+    /// pcap and pcapng, also behind a damaged beginning.
+    static let captures = InputFormat { (file) throws(CaptureError) in
+        let range = file.window.range
+        let bytes = unsafe file.window.buffer.span.bytes.extracting(0..<range.upperBound)
+        guard let decoder = CaptureDecoder(beginning: bytes) else { return nil }
+        let stage = CaptureDecodeStage(
+            file.stream, window: file.window, framing: decoder, parser: PacketParser(seed: file.seed))
+        return RecognisedInput(
+            input: CaptureInput(
+                file.stream, source: CaptureSource(stage, isAhead: file.mayBeDecodedAhead), label: file.label,
+                isOfOneNamespace: decoder.isOfOneInterface, isFollowed: file.isFollowed),
+            isOwnRecording: isRecording(bytes, decoder), isBeginningDamaged: decoder.isBeginningDamaged)
+    }
+
+    /// Whether the first block that is neither damaged nor a section header is ours.
+    private static func isRecording(_ bytes: RawSpan, _ decoder: CaptureDecoder) -> Bool {
+        var decoder = decoder
+        var offset = 0
+        while let item = decoder.next(in: bytes, at: &offset, isLast: true) {
+            switch item {
+            case .trace: return true
+            case .damage: continue
+            case .other where decoder.interfaces.isEmpty: continue
+            default: return false
+            }
+        }
+        return false
+    }
+}
 
 /// A capture file: pcap or pcapng.
 final class CaptureInput: TraceInput {

@@ -107,9 +107,9 @@ public final class Analysis: Sendable {
                 watcher: watcher),
             seed: options.seed, lateness: traits.lateness, isAlone: inputs.count == 1, observer: observer,
             onMachine: { machine in self.state.withLock { $0.machine = machine } })
-        let hasLog = inputs.contains { $0 is LogInput }
-        state.learn(options.links, hasLog ? [.nflog, .kernelLog] : [.nflog])
-        if hasLog { state.learnLogRules() }
+        let channels = [EventChannel.nflog] + (inputs.contains { $0.channel == .kernelLog } ? [.kernelLog] : [])
+        state.learn(options.links, channels)
+        if channels.contains(.kernelLog) { state.learnLogRules() }
         for name in traits.damaged {
             state.problems.add("\(name): its beginning is not that of a capture; what could be recognised behind it is read")
         }
@@ -229,34 +229,20 @@ public final class Analysis: Sendable {
         while !Self.isRecognisable(window), !window.isLast, isWanted() {
             guard try window.fill() || !options.follows || !stream.isFile else { break }
         }
-        let range = window.range
-        traits.mix(window.buffer[range])
-        let bytes = unsafe window.buffer.span.bytes.extracting(0..<range.upperBound)
-        if let decoder = CaptureDecoder(beginning: bytes) {
-            if decoder.isBeginningDamaged { traits.damaged.append(stream.name) }
-            traits.isOwnRecordingOnly = traits.isOwnRecordingOnly && Self.isRecording(bytes, decoder)
-            let stage = CaptureDecodeStage(
-                stream, window: window, framing: decoder, parser: PacketParser(seed: options.seed))
-            return CaptureInput(
-                stream, source: CaptureSource(stage, isAhead: isAhead && stream.isFile && !options.follows),
-                label: file.name ?? Self.label(file.path, options.files), isOfOneNamespace: decoder.isOfOneInterface,
-                isFollowed: options.follows)
-        }
-        guard !window.buffer[range].prefix(4096).contains(0) else { throw .unknownFormat(file: stream.name) }
-        traits.isOwnRecordingOnly = false
-        if RuleTraceInput.begins(String(decoding: window.buffer[range].prefix(4096), as: UTF8.self)) {
-            return RuleTraceInput(stream, window: window)
-        }
-        let now = Date()
-        let zone = Int64(TimeZone.current.secondsFromGMT(for: now))
-        return LogInput(
-            stream, window: window,
-            context: LogLine.Context(reference: Int64(now.timeIntervalSince1970), zone: zone))
+        traits.mix(window.buffer[window.range])
+        let recognised = try InputFormat.open(
+            UnreadFile(
+                stream: stream, window: window, label: file.name ?? Self.label(file.path, options.files),
+                isFollowed: options.follows, mayBeDecodedAhead: isAhead && stream.isFile && !options.follows,
+                seed: options.seed))
+        if recognised.isBeginningDamaged { traits.damaged.append(stream.name) }
+        traits.isOwnRecordingOnly = traits.isOwnRecordingOnly && recognised.isOwnRecording
+        return recognised.input
     }
 
     private static var nothingRead: TraceSnapshot {
         TraceSnapshot(
-            generatedAt: 0, since: 0, context: TraceContext(run: 0, layout: Layout(), routes: StepTrie(capacity: 1)),
+            generatedAt: 0, since: 0, context: TraceContext(run: 0, layout: Layout(), stepTrie: StepTrie(capacity: 1)),
             completeness: Completeness(),
             paths: PathTable(), flows: [], journeys: [])
     }
@@ -265,21 +251,6 @@ public final class Analysis: Sendable {
     private static func isRecognisable(_ window: InputWindow) -> Bool {
         let bytes = window.buffer[window.range]
         return bytes.count >= 4096 || (bytes.count >= 64 && bytes.contains(0x0A) && !bytes.contains(0))
-    }
-
-    /// Whether the first block that is neither damaged nor a section header is ours.
-    private static func isRecording(_ bytes: RawSpan, _ decoder: CaptureDecoder) -> Bool {
-        var decoder = decoder
-        var offset = 0
-        while let item = decoder.next(in: bytes, at: &offset, isLast: true) {
-            switch item {
-            case .trace: return true
-            case .damage: continue
-            case .other where decoder.interfaces.isEmpty: continue
-            default: return false
-            }
-        }
-        return false
     }
 
     /// What to call the namespace of a capture that does not say: the host, or, of several, what the file is called.

@@ -327,21 +327,21 @@ struct AnalysisState: ~Copyable {
     mutating func snapshot() -> TraceSnapshot {
         var counters = logReader.counters
         counters.events += ruleTraces.counters.events
-        counters.unplaced += ruleTraces.counters.unplaced
+        counters.unresolved += ruleTraces.counters.unresolved
         counters.events += unfollowed
-        counters.unplaced += unfollowed
-        var unplaced = logReader.unplaced.events.map { UnresolvedPrefix(netns: nil, prefix: $0.key, events: $0.value) }
-        unplaced += ruleTraces.unresolved.events.map { UnresolvedPrefix(netns: "host", prefix: $0.key, events: $0.value) }
+        counters.unresolved += unfollowed
+        var unresolved = logReader.unresolved.events.map { UnresolvedPrefix(netns: nil, prefix: $0.key, events: $0.value) }
+        unresolved += ruleTraces.unresolved.events.map { UnresolvedPrefix(netns: "host", prefix: $0.key, events: $0.value) }
         let layout = registry.current
         for reader in readers {
             counters.add(reader.counters)
-            unplaced += reader.unplaced.events.map {
+            unresolved += reader.unresolved.events.map {
                 UnresolvedPrefix(netns: layout.namespaces[reader.namespace].name, prefix: $0.key, events: $0.value)
             }
         }
         var snapshot = engine.snapshot(
             now: latest, counters: counters,
-            unplaced: unplaced.sorted { ($1.events, $0.prefix) < ($0.events, $1.prefix) })
+            unresolved: unresolved.sorted { ($1.events, $0.prefix) < ($0.events, $1.prefix) })
         snapshot.completeness.gaps = continuity.gaps
         return snapshot
     }

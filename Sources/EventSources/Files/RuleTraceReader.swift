@@ -14,7 +14,7 @@ struct RuleTraceReader {
     /// Counts an event of a chain that is no step.
     mutating func countUnresolved(_ place: String) {
         counters.events += 1
-        counters.unplaced += 1
+        counters.unresolved += 1
         unresolved.count(unresolved.number(of: place))
     }
 
@@ -29,7 +29,7 @@ struct RuleTraceReader {
         guard let namespace = registry.namespace(named: "host", channel: .nflog),
             let number = registry.number(of: probe(namespace))
         else {
-            counters.unplaced += 1
+            counters.unresolved += 1
             return
         }
         func interface(_ name: String?) -> UInt32 { name.map { registry.interface(named: $0, namespace: namespace) } ?? 0 }

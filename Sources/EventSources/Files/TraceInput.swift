@@ -1,9 +1,12 @@
 internal import Captures
 internal import Engine
+internal import TraceModel
 
 /// A file that events come from, in the order of their times.
 protocol TraceInput: AnyObject {
     var stream: ByteStream { get }
+    /// By what the kernel reported its events.
+    var channel: EventChannel { get }
     /// Bytes of the file, as it is on the disk, that have been read so far.
     var consumed: UInt64 { get }
     /// When the next record was made, in microseconds since 1970; `nil` where there is none, or none yet.
@@ -22,5 +25,6 @@ protocol TraceInput: AnyObject {
 }
 
 extension TraceInput {
+    var channel: EventChannel { .nflog }
     func close(into state: inout AnalysisState) {}
 }

@@ -279,21 +279,21 @@ struct EventLoop: ~Copyable {
 
     private mutating func snapshot(_ scope: TraceSnapshot.Scope = .all) -> TraceSnapshot {
         var counters = departed
-        var unplaced: [UnresolvedPrefix] = []
+        var unresolved: [UnresolvedPrefix] = []
         let layout = engine.registry.current
         for source in sources {
             counters.add(source.reader.counters)
-            unplaced += source.reader.unplaced.events.map {
+            unresolved += source.reader.unresolved.events.map {
                 UnresolvedPrefix(netns: layout.namespaces[source.index].name, prefix: $0.key, events: $0.value)
             }
         }
         counters.add(kernelLog?.reader.counters ?? IntakeCounters())
-        unplaced += (kernelLog?.reader.unplaced.events ?? [:]).map {
+        unresolved += (kernelLog?.reader.unresolved.events ?? [:]).map {
             UnresolvedPrefix(netns: nil, prefix: $0.key, events: $0.value)
         }
         return engine.snapshot(
             scope, now: Self.clock(), counters: counters, overflows: bufferDrops + (kernelLog?.overruns ?? 0),
             followedOneIn: 1 << UInt64(thinning.level), behind: lag,
-            unplaced: unplaced.sorted { ($1.events, $0.prefix) < ($0.events, $1.prefix) })
+            unresolved: unresolved.sorted { ($1.events, $0.prefix) < ($0.events, $1.prefix) })
     }
 }

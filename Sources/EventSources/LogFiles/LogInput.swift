@@ -4,9 +4,23 @@ private import Foundation
 internal import TraceModel
 internal import WireFormat
 
+extension InputFormat {
+    /// Any text may be one: lines that no rule wrote are passed over.
+    static let kernelLogs = InputFormat { (file) throws(CaptureError) in
+        guard file.isText else { return nil }
+        let now = Date()
+        return RecognisedInput(
+            input: LogInput(
+                file.stream, window: file.window,
+                context: LogLine.Context(
+                    reference: Int64(now.timeIntervalSince1970), zone: Int64(TimeZone.current.secondsFromGMT(for: now)))))
+    }
+}
+
 /// A kernel log as text: lines of any of the forms that `LogLine` knows, or entries of journalctl and dmesg (`JournalEntry`).
 final class LogInput: TraceInput {
     let stream: ByteStream
+    let channel = EventChannel.kernelLog
     private var window: InputWindow
     private var context: LogLine.Context
     private var clock = LogClock()

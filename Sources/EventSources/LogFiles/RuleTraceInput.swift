@@ -4,6 +4,13 @@ internal import Engine
 internal import TraceModel
 internal import WireFormat
 
+extension InputFormat {
+    static let ruleTraces = InputFormat { (file) throws(CaptureError) in
+        guard file.isText, RuleTraceInput.begins(String(decoding: file.beginning, as: UTF8.self)) else { return nil }
+        return RecognisedInput(input: RuleTraceInput(file.stream, window: file.window))
+    }
+}
+
 /// What `nft monitor trace` or `xtables-monitor --trace` printed: each chain that a packet met is a step, and the rule or policy that
 /// dropped it its last one.
 ///
