@@ -109,29 +109,32 @@ let benchmarks: [Target] = [
 ]
 
 let testTargets: [Target] = [
+    .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
     tests("ArchitectureTests", []),
     tests("LinuxSupportTests", ["LinuxSupport", "WireFormat"]),
     tests("WireFormatTests", ["WireFormat", "TraceModel"]),
     tests("CorrelationTests", ["Correlation", "TraceModel"]),
     tests("ReportsTests", ["Aggregation", "Diagnosis", "Reports", "TraceModel"]),
-    tests("RulesetTests", ["LinuxSupport", "Ruleset", "TraceModel", "WireFormat"]),
+    tests("RulesetTests", ["LinuxSupport", "Ruleset", "TraceModel", "WireFormat", "TestSupport"]),
     .testTarget(
         name: "FuzzTests",
-        dependencies: ["EventSources", "Captures", "HTTPServer", "Ruleset", "TraceModel", "WireFormat"],
+        dependencies: ["EventSources", "Captures", "HTTPServer", "Ruleset", "TraceModel", "WireFormat", "TestSupport"],
         exclude: ["Corpus"], swiftSettings: strict),
     tests("CapturesTests", ["Captures", "LinuxSupport", "WireFormat", "TraceModel"]),
     tests(
         "EventSourcesTests",
         [
             "EventSources", "Captures", "HTTPServer", "Lab", "Aggregation", "Reports", "TraceModel", "API", "WireFormat",
-            httpTypes,
+            "TestSupport", httpTypes,
         ]),
     tests("AccuracyTests", ["Judge"]),
     tests("EventPathTests", ["EventPath", "Allocations", "Correlation", "Aggregation", "Reports"]),
     tests("EngineTests", ["Engine", "LinuxSupport", "Correlation", "Aggregation", "Reports", "TraceModel", "WireFormat"]),
     tests("HTTPServerTests", ["HTTPServer", httpTypes, logging]),
     tests("LabTests", ["Lab"]),
-    tests("LiveTests", ["Lab", "LinuxSupport", "Aggregation", "Diagnosis", "Reports", "TraceModel", "ipt-trace", "flood"]),
+    tests(
+        "LiveTests",
+        ["Lab", "LinuxSupport", "Aggregation", "Diagnosis", "Reports", "TraceModel", "TestSupport", "ipt-trace", "flood"]),
 ]
 
 let package = Package(

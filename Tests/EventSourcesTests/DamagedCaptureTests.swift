@@ -2,26 +2,12 @@ import Aggregation
 import EventSources
 import Foundation
 import Reports
+import TestSupport
 import Testing
 import TraceModel
 
 /// Damaged captures: the sound part is read, and the missing part makes doubt.
 @Suite struct DamagedCaptureTests {
-    /// A generator of the same numbers in each run (SplitMix64).
-    struct Numbers {
-        var state: UInt64
-
-        mutating func next() -> UInt64 {
-            state &+= 0x9E37_79B9_7F4A_7C15
-            var value = state
-            value = (value ^ value >> 30) &* 0xBF58_476D_1CE4_E5B9
-            value = (value ^ value >> 27) &* 0x94D0_49BB_1331_11EB
-            return value ^ value >> 31
-        }
-
-        mutating func below(_ bound: Int) -> Int { Int(next() % UInt64(max(1, bound))) }
-    }
-
     /// What happens to a file, at a place that the numbers choose.
     struct Damage: CustomTestStringConvertible, Sendable {
         var name: String
@@ -29,7 +15,7 @@ import TraceModel
         var reach: Int
         /// Whether the file's form always shows it.
         var isNamed: Bool
-        var apply: @Sendable (inout [UInt8], inout Numbers) -> Void
+        var apply: @Sendable (inout [UInt8], inout SplitMix) -> Void
         var testDescription: String { name }
     }
 
@@ -156,7 +142,7 @@ import TraceModel
         let bytes = try Self.fixture(form.file)
         let (whole, intact) = try Files.with(bytes) { try Self.read([$0]) }
         let events = intact.snapshot.completeness.events
-        var numbers = Numbers(state: UInt64(damage.name.utf8.reduce(7) { $0 &* 31 &+ UInt64($1) }))
+        var numbers = SplitMix(state: UInt64(damage.name.utf8.reduce(7) { $0 &* 31 &+ UInt64($1) }))
         var poor = 0
         var kept = 0
         var all = 0
@@ -186,7 +172,7 @@ import TraceModel
     @Test("captures of tcpdump that are damaged make no drops, beside others that are not", arguments: damages)
     func captures(_ damage: Damage) async throws {
         let (whole, _) = try Self.read(SameAnswerTests.captures, rules: SameAnswerTests.rules, links: SameAnswerTests.links)
-        var numbers = Numbers(state: 11)
+        var numbers = SplitMix(state: 11)
         for number in 0..<9 * Self.scale {
             await Task.yield()
             var files = SameAnswerTests.captures
@@ -210,7 +196,7 @@ import TraceModel
         let file = "\(Files.fixtures)/ping/recording.pcapng"
         let (whole, _) = try Self.read([file])
         let packed = try Self.run(tool, ["-c", file])
-        var numbers = Numbers(state: 5)
+        var numbers = SplitMix(state: 5)
         for number in 0..<40 {
             await Task.yield()
             var damaged = packed

@@ -1,21 +1,10 @@
+import TestSupport
+
 /// Rules as they might be, in every table of a namespace; the same for the same seed.
 struct RandomRules {
     private var generator: SplitMix
 
     init(seed: UInt64) { generator = SplitMix(state: seed) }
-
-    /// Sebastiano Vigna's SplitMix64.
-    struct SplitMix: RandomNumberGenerator {
-        var state: UInt64
-
-        mutating func next() -> UInt64 {
-            state &+= 0x9E37_79B9_7F4A_7C15
-            var word = state
-            word = (word ^ word >> 30) &* 0xBF58_476D_1CE4_E5B9
-            word = (word ^ word >> 27) &* 0x94D0_49BB_1331_11EB
-            return word ^ word >> 31
-        }
-    }
 
     static let addresses = ["172.16.0.2", "172.16.0.1", "10.0.2.15", "10.0.2.2", "8.8.8.8"]
     static let ports = [5001, 5002]

@@ -1,3 +1,4 @@
+import TestSupport
 import Ruleset
 
 /// A packet's way through one table: a slow and plain reading of the rules, for comparison.
@@ -138,18 +139,11 @@ struct RuleInterpreter {
 
 /// Rules and packets by chance, over few values, so that rules cover one another often.
 struct GeneratedTable {
-    private var state: UInt64
+    private var numbers: SplitMix
 
-    init(seed: UInt64) { state = seed }
+    init(seed: UInt64) { numbers = SplitMix(state: seed) }
 
-    private mutating func random(_ bound: Int) -> Int {
-        // Sebastiano Vigna's SplitMix64.
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var word = state
-        word = (word ^ word >> 30) &* 0xBF58_476D_1CE4_E5B9
-        word = (word ^ word >> 27) &* 0x94D0_49BB_1331_11EB
-        return Int((word ^ word >> 31) >> 33) % bound
-    }
+    private mutating func random(_ bound: Int) -> Int { numbers.below(bound) }
 
     private mutating func one<Element>(of elements: [Element]) -> Element { elements[random(elements.count)] }
 
