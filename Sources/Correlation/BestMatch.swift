@@ -6,7 +6,8 @@ package struct BestMatch {
     /// No array, not even an empty one, as long as there are none: that is nearly always.
     private var others: [LegIndex]?
     private var bestFit = Int.min
-    private var looks = 0
+    /// Candidates that were looked at.
+    package private(set) var looks = 0
 
     package init() {}
 

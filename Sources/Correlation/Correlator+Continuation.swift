@@ -43,6 +43,7 @@ extension Correlator {
             }
             candidate = live.next(&candidates)
         }
+        tell(.continuation, choice, namespace: place.namespace, event.packet.tuple)
         guard choice.best.exists else {
             let isBehind =
                 place.priority > HookPriority.sourceTranslation && (place.hook == .input || place.hook == .postrouting)

@@ -87,6 +87,7 @@ extension Correlator {
             }
             candidate = live.next(&candidates)
         }
+        tell(.departure, choice, namespace: live.legs[index].namespace, live.entry(index))
         guard choice.best.exists else {
             // Where not all were looked at, the right one may be among the others.
             if choice.isExhausted { live.journeys[live.legs[index].journey].isAmbiguous = true }
@@ -176,6 +177,7 @@ extension Correlator {
                 }
                 candidate = live.next(&candidates)
             }
+            tell(.arrival, choice, namespace: live.legs[index].namespace, live.current(index))
             guard choice.best.exists else {
                 if choice.isExhausted { live.journeys[live.legs[index].journey].isAmbiguous = true }
                 return

@@ -215,6 +215,9 @@ public struct Correlator: ~Copyable {
         receipt = time
     }
 
+    /// Told of each choice among several legs.
+    public var onComparison: ((Comparison) -> Void)?
+
     /// Set while packets of some flows are not handed in. Where such a packet cannot be told from one that was lost, it is
     /// `incomplete`.
     public var isThinning = false

@@ -51,8 +51,9 @@ struct LogOptions: ParsableArguments {
     @Option(
         name: .customLong("log-level"),
         help: """
-            What is said on stderr: warning; info; debug, with the programs that are run, the rules that are read and the packets \
-            whose end is not known; trace, with each message of netlink and each packet.
+            What is said on stderr: warning; info; debug, with the programs that are run, the rules that are read, the packets \
+            whose end is not known and the choices among several that might be one packet; trace, with each message of netlink \
+            and each packet.
             """)
     var level: Level = .info
 

@@ -64,6 +64,24 @@ private struct Turns: ~Copyable {
         #expect(turns.collected.journeys.allSatisfy { $0.isAmbiguous })
     }
 
+    @Test("a choice among several legs is told, with those that would have done as well")
+    func comparisons() {
+        final class Told { var comparisons: [Comparison] = [] }
+        var (world, guest, host) = World.guestAndHost()
+        let copy = packet(client, 1000, server, 53)
+        var turns = Turns(world)
+        let told = Told()
+        turns.correlator.onComparison = { told.comparisons.append($0) }
+        turns.receive(world.events(guest, Way.out, copy, out: 2))
+        #expect(told.comparisons.isEmpty)
+        turns.receive(world.events(guest, Way.out, copy, out: 2))
+        turns.receive(world.events(host, Self.through, copy, in: 2, out: 3))
+        let arrivals = told.comparisons.filter { $0.purpose == .departure }
+        #expect(arrivals.map(\.looked) == [2])
+        #expect(arrivals.map(\.tied) == [1])
+        #expect(arrivals.allSatisfy { $0.taken != nil && $0.namespace == host && $0.packet == copy.tuple })
+    }
+
     @Test func copiesThatAreFarApartAreCertain() {
         var (world, guest, host) = World.guestAndHost()
         let copy = packet(client, 1000, server, 53)

@@ -23,7 +23,9 @@ struct Mutator {
             case 1: bytes[position] = UInt8(truncatingIfNeeded: numbers.next())
             case 2: bytes[position] = Self.edges[numbers.below(Self.edges.count)]
             case 3: bytes.removeSubrange(position..<min(bytes.count, position + 1 + numbers.below(16)))
-            case 4: bytes.insert(contentsOf: (0...numbers.below(8)).map { _ in UInt8(truncatingIfNeeded: numbers.state) }, at: position)
+            case 4:
+                let inserted = (0...numbers.below(8)).map { _ in UInt8(truncatingIfNeeded: numbers.state) }
+                bytes.insert(contentsOf: inserted, at: position)
             case 5: bytes.removeSubrange(position...)
             case 6:
                 let end = min(bytes.count, position + 1 + numbers.below(64))

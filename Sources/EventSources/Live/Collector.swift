@@ -156,11 +156,12 @@ public final class Collector: Sendable {
             }
         }
         let recorder = options.recorder
-        let thread = Thread { [limits, mailbox, registry, exchange, watcher, run, finished, ownEndpoint, thinning, ruleset] in
+        let thread = Thread {
+            [logger, limits, mailbox, registry, exchange, watcher, run, finished, ownEndpoint, thinning, ruleset] in
             let loop = EventLoop(
                 mailbox: mailbox, registry: registry, exchange: exchange, watcher: watcher, limits: limits, run: run,
                 ownEndpoint: ownEndpoint, kernelLog: log?.take(), recorder: recorder, notice: thinning,
-                ruleset: ruleset)
+                ruleset: ruleset, logger: logger)
             loop.runUntilStopped()
             finished.signal()
         }

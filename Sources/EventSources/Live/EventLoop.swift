@@ -6,6 +6,7 @@ private import Foundation
 private import Glibc
 internal import HostLayout
 internal import LinuxSupport
+internal import Logging
 private import Synchronization
 internal import TraceModel
 internal import WireFormat
@@ -56,7 +57,7 @@ struct EventLoop: ~Copyable {
         mailbox: Mailbox<LoopMessage>, registry: LayoutRegistry, exchange: SnapshotExchange,
         watcher: (any JourneyWatcher)?, limits: Correlator.Limits, run: UInt64, ownEndpoint: TraceAggregate.OwnEndpoint?,
         kernelLog: consuming KernelLogSource?,
-        recorder: Recorder?, notice: FlowSampling.Notice, ruleset: RulesetWatch
+        recorder: Recorder?, notice: FlowSampling.Notice, ruleset: RulesetWatch, logger: Logger
     ) {
         self.notice = notice
         self.ruleset = ruleset
@@ -66,6 +67,11 @@ struct EventLoop: ~Copyable {
         self.kernelLog = kernelLog
         engine = TraceEngine(
             registry: registry, limits: limits, run: run, since: Self.clock(), ownEndpoint: ownEndpoint, watcher: watcher)
+        if logger.logLevel <= .debug {
+            engine.correlator.onComparison = { [registry] comparison in
+                logger.debug("\(comparison.text(registry.current))")
+            }
+        }
         if let recorder {
             let tap = RecordingTap(recorder)
             engine.sink.onPath = { path, journey in tap.note(path, journey) }
@@ -295,5 +301,15 @@ struct EventLoop: ~Copyable {
             scope, now: Self.clock(), counters: counters, overflows: bufferDrops + (kernelLog?.overruns ?? 0),
             followedOneIn: 1 << UInt64(thinning.level), behind: lag,
             unresolved: unresolved.sorted { ($1.events, $0.prefix) < ($0.events, $1.prefix) })
+    }
+}
+
+extension Comparison {
+    /// One line for the log.
+    fileprivate func text(_ layout: Layout) -> String {
+        let name = layout.namespaces.indices.contains(namespace) ? layout.namespaces[namespace].name : "?"
+        let result = taken.map { "took the one that began with event \($0)" } ?? "none fitted"
+        return "\(name): compared \(looked) legs that \(purpose.rawValue), \(packet): \(result)"
+            + (tied > 0 ? "; \(tied) more would have done as well" : "")
     }
 }
