@@ -260,7 +260,7 @@ struct RecordingTests {
             let file = "\(folder)/trace.pcapng"
             try await Self.withTraffic(sandbox, ["--record", file]) { collector, traffic in
                 try await Self.wait("the full disk") { collector.output.contains("recording is suspended") }
-                #expect(collector.output.contains("warning: recording is suspended: cannot write \(file): No space left"))
+                #expect(collector.output.contains("warning: recording is suspended: cannot write \(file): no space left"))
                 let health = try await sandbox.sh("curl -sSf http://127.0.0.1:9100/healthz")
                 #expect(health.contains("degraded") && health.contains("no space left"))
                 try await sandbox.require(["mount", "-o", "remount,size=64m", folder])
