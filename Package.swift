@@ -118,7 +118,9 @@ let testTargets: [Target] = [
     tests("RulesetTests", ["LinuxSupport", "Ruleset", "TraceModel", "WireFormat", "TestSupport"]),
     .testTarget(
         name: "FuzzTests",
-        dependencies: ["EventSources", "Captures", "HTTPServer", "Ruleset", "TraceModel", "WireFormat", "TestSupport"],
+        dependencies: [
+            "EventSources", "Captures", "HTTPServer", "LinuxSupport", "Ruleset", "TraceModel", "WireFormat", "TestSupport",
+        ],
         exclude: ["Corpus"], swiftSettings: strict),
     tests("CapturesTests", ["Captures", "LinuxSupport", "WireFormat", "TraceModel"]),
     tests(

@@ -37,7 +37,7 @@ public struct FlowRecord: Sendable {
 
 /// Ties journeys to connections: every pair of addresses that a packet had in a namespace names its connection there, in
 /// both directions, as it does in the kernel's own connection tracking.
-struct FlowTable: Sendable {
+package struct FlowTable: Sendable {
     struct Key: Sendable {
         var namespace: Int
         /// In the one of its two directions that both share.
@@ -50,19 +50,19 @@ struct FlowTable: Sendable {
         var isOriginal: Bool
     }
 
-    private(set) var flows: [FlowRecord] = []
+    package private(set) var flows: [FlowRecord] = []
     private var entries = ConnectionMap<Entry>()
     private let capacity: Int
     private var oldest = 0
     private var serial: UInt64 = 0
 
     /// - Parameter capacity: flows kept; past it the oldest gives way.
-    init(capacity: Int) { self.capacity = capacity }
+    package init(capacity: Int) { self.capacity = capacity }
 
     /// Adds a journey to its flow.
     ///
     /// - Returns: the flow, which way of it the journey goes, and whether nothing but the looks of the packet says so.
-    mutating func add(_ journey: Journey, path: Int) -> (flow: Int, direction: Direction, isGuess: Bool) {
+    package mutating func add(_ journey: Journey, path: Int) -> (flow: Int, direction: Direction, isGuess: Bool) {
         let isReplyType = Self.isReply(journey.packet)
         var found: (flow: Int, direction: Direction)?
         for leg in journey.legs {

@@ -8,6 +8,8 @@ struct PathIndex: Sendable {
         var start: Int
         var count: Int
         var ending: UInt16
+        /// What dropped them.
+        var decision: RuleDecision?
     }
 
     /// By path.
@@ -38,7 +40,8 @@ struct PathIndex: Sendable {
     /// Adds the path of a journey that has none yet; its number is the next one.
     mutating func insert(_ journey: Journey) {
         let entry = Entry(
-            hash: Self.hash(journey), start: stepPaths.count, count: journey.legs.count, ending: Self.ending(journey))
+            hash: Self.hash(journey), start: stepPaths.count, count: journey.legs.count, ending: Self.ending(journey),
+            decision: journey.decision)
         for leg in journey.legs { stepPaths.append(leg.stepPath) }
         entries.append(entry)
         if entries.count * 2 > slots.count {
@@ -57,6 +60,10 @@ struct PathIndex: Sendable {
 
     private func isPath(_ path: Int, of journey: Journey) -> Bool {
         guard entries[path].ending == Self.ending(journey), entries[path].count == journey.legs.count else { return false }
+        if entries[path].decision !== journey.decision {
+            // The same rule, whether its text was known or not.
+            guard let one = entries[path].decision, let other = journey.decision, one.place == other.place else { return false }
+        }
         let start = entries[path].start
         for index in 0..<journey.legs.count where stepPaths[start + index] != journey.legs[index].stepPath { return false }
         return true
@@ -72,6 +79,7 @@ struct PathIndex: Sendable {
             hash = (hash ^ UInt64(journey.legs[index].stepPath)) &* 0x9E37_79B9_7F4A_7C15
             hash ^= hash >> 32
         }
+        if let place = journey.decision?.place { hash ^= UInt64(bitPattern: Int64(place.hashValue)) }
         return hash
     }
 }

@@ -18,13 +18,16 @@ extension PathRecord {
                 add(probe.chain)
                 add(probe.hook.name)
                 if let other = probe.backFrom { add(other) }
-                if let decision = probe.decision { add("\(decision.rule ?? "policy") \(decision.handle ?? 0)") }
+                if let decision = probe.decision { add("\(decision.text ?? "policy") \(decision.place.handle ?? 0)") }
                 add(layout.interfaceName(step.inInterface, namespace: probe.namespace) ?? "")
                 add(layout.interfaceName(step.outInterface, namespace: probe.namespace) ?? "")
             }
             add("/")
         }
         if channel(in: context) == .kernelLog { add(EventChannel.kernelLog.rawValue) }
+        if let place = decision?.place {
+            add("\(place.tableFamily) \(place.table) \(place.chain) \(place.handle.map { "\($0)" } ?? "policy")")
+        }
         add(outcome.name)
         add(incompleteReason.map { "\($0)" } ?? "none")
         return hash

@@ -55,6 +55,11 @@ public struct PathTable: Sendable {
 
     mutating func setExampleDirection(_ direction: Direction, _ index: Int) { records[index].example.direction = direction }
 
+    /// The rule's text may have been read only after its first packet.
+    mutating func note(_ decision: RuleDecision, _ index: Int) {
+        if records[index].decision?.text == nil { records[index].decision = decision }
+    }
+
     /// The number under which packets of a protocol are counted, for `count`.
     mutating func tally(ofProtocol transport: UInt8, _ index: Int) -> Int {
         if let known = records[index].protocols.first(where: { $0.key == transport }) { return known.tally }

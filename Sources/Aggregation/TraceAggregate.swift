@@ -65,7 +65,8 @@ public struct TraceAggregate: Sendable {
         }
         if journey.outcome == .incomplete { incomplete += 1 }
         let signature = AggregationCache.signature(journey)
-        if let kind = familiar.kind(signature), flowTable.flows[Int(kind.flow)].version == kind.version {
+        if journey.decision == nil, let kind = familiar.kind(signature), flowTable.flows[Int(kind.flow)].version == kind.version
+        {
             flowTable.addAgain(journey, flow: Int(kind.flow), direction: kind.direction)
             paths.count(journey, kind.direction, Int(kind.path))
             kind.forEachTally { paths.count($0) }
@@ -76,6 +77,7 @@ public struct TraceAggregate: Sendable {
             unlisted += 1
             return nil
         }
+        if let decision = journey.decision { paths.note(decision, path) }
         let (flow, direction, isGuess) = flowTable.add(journey, path: path)
         translations.removeAll(keepingCapacity: true)
         journey.addTranslations(direction, to: &translations)
@@ -87,7 +89,7 @@ public struct TraceAggregate: Sendable {
         noteEndpoints(journey, path)
         keep(journey, direction)
         // Journeys like it are known from here on.
-        if tallies.count <= AggregationCache.mostTallies, !isGuess {
+        if tallies.count <= AggregationCache.mostTallies, !isGuess, journey.decision == nil {
             familiar.insert(
                 AggregationCache.Kind(
                     path: path, flow: flow, version: flowTable.flows[flow].version, direction: direction, tallies: tallies),

@@ -22,7 +22,7 @@ extension TraceContext {
         else { return nil }
         return dropSite(
             steps, after: last, packet: journey.arrived, expected: journey.expected, packets: 1, spent: journey.isSpent ? 1 : 0,
-            martian: journey.hasMartianSource ? 1 : 0)
+            martian: journey.hasMartianSource ? 1 : 0, decision: journey.decision)
     }
 
     /// - Parameters:
@@ -33,9 +33,14 @@ extension TraceContext {
     ///   - packets: all that were lost there.
     ///   - spent: those of them with no hops left to live.
     ///   - martian: those with a source that cannot be.
+    ///   - decision: what dropped them, where it is known.
     fileprivate func dropSite(
-        _ steps: [Step], after step: Step, packet: Packet, expected: [UInt32], packets: UInt64, spent: UInt64, martian: UInt64
+        _ steps: [Step], after step: Step, packet: Packet, expected: [UInt32], packets: UInt64, spent: UInt64, martian: UInt64,
+        decision: RuleDecision?
     ) -> DropSite {
+        if let decision = decision ?? layout.probes[Int(step.probe)].decision {
+            return DropSite(after: step, before: expected, suspects: [], decision: decision, causes: [])
+        }
         let suspects = DropLocator(layout, steps, last: step, packet: packet, expected: expected).suspects
         var causes: [RoutingCause] = []
         if suspects.contains(.routing) {
@@ -57,9 +62,7 @@ extension TraceContext {
                 if spent > 0 { causes.append(.timeToLive) }
             }
         }
-        return DropSite(
-            after: step, before: expected, suspects: suspects, decision: layout.probes[Int(step.probe)].decision, causes: causes
-        )
+        return DropSite(after: step, before: expected, suspects: suspects, decision: nil, causes: causes)
     }
 }
 
@@ -73,7 +76,7 @@ extension TraceSnapshot {
         let counts = paths.counts(index)
         return context.dropSite(
             leg, after: last, packet: path.example.journey.arrived, expected: path.expected, packets: counts.packets,
-            spent: counts.spent, martian: counts.martian)
+            spent: counts.spent, martian: counts.martian, decision: path.decision)
     }
 }
 

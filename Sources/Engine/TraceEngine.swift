@@ -114,6 +114,11 @@ package struct TraceEngine: ~Copyable {
 package struct TraceSink: JourneySink {
     package var aggregate: TraceAggregate
     package var layout = Layout()
+    /// What rule traces have told.
+    package var ruleTraces = RuleTraceIndex()
+    /// Journeys that were dropped by nobody knows what, since the last look; at most `mostUndecided`.
+    package var undecided: [Journey] = []
+    private static let mostUndecided = 64
     let watcher: (any JourneyWatcher)?
     let run: UInt64
     /// Told of each journey with its path's id; 0 for one that is in no report.
@@ -128,6 +133,18 @@ package struct TraceSink: JourneySink {
     }
 
     package mutating func accept(_ journey: Journey, stepTrie: StepTrie, history: EventHistory) {
+        guard journey.outcome == .dropped, journey.decision == nil else {
+            return add(journey, stepTrie: stepTrie, history: history)
+        }
+        var decided = journey
+        decided.decision = ruleTraces.decision(of: journey)
+        if decided.decision == nil, undecided.count < Self.mostUndecided, !aggregate.isOwn(journey) {
+            undecided.append(journey)
+        }
+        add(decided, stepTrie: stepTrie, history: history)
+    }
+
+    private mutating func add(_ journey: Journey, stepTrie: StepTrie, history: EventHistory) {
         guard let added = aggregate.add(journey, history: history) else {
             onPath?(0, journey)
             return

@@ -13,26 +13,33 @@ public struct DecidedBy: Codable, Sendable, Equatable {
     public var tableFamily: String
     public var table: String
     public var chain: String
+    /// The rule's number in its chain, from 1 on, without our probes; absent where it is not known.
+    public var position: Int?
     /// nf_tables' number of the rule; absent where it is not known.
     public var handle: UInt64?
-    /// As the tool that traced it printed it; the policy's line for a policy.
-    public var rule: String
+    /// As the tool that traced or listed it printed it; the policy's line for a policy. Absent where the rule could not be read, or
+    /// is gone.
+    public var rule: String?
     public var verdict: String
     /// How it is known: `trace`.
     public var evidence: String
 
     /// As a person reads it.
-    var text: String { "by \(kind == "policy" ? "the policy" : "a rule") of \(table)/\(chain) in \(netns): \(rule)" }
+    public var text: String {
+        let what = rule ?? "number \(handle ?? 0), which could not be read or is gone"
+        return "by \(kind == "policy" ? "the policy" : "a rule") of \(table)/\(chain) in \(netns): \(what)"
+    }
 }
 
 extension TraceContext {
     func decidedBy(_ site: DropSite?) -> DecidedBy? {
         guard let site, let decision = site.decision else { return nil }
         let probe = layout.probes[Int(site.after.probe)]
+        let place = decision.place
         return DecidedBy(
-            kind: decision.rule == nil ? "policy" : "rule", netns: layout.namespaces[probe.namespace].name,
-            family: probe.family.name, backend: probe.backend.rawValue, tableFamily: decision.tableFamily,
-            table: probe.table.name, chain: probe.chain, handle: decision.handle,
-            rule: decision.rule ?? "-P \(probe.chain) DROP", verdict: "drop", evidence: "trace")
+            kind: decision.kind.rawValue, netns: layout.namespaces[probe.namespace].name,
+            family: probe.family.name, backend: probe.backend.rawValue, tableFamily: place.tableFamily,
+            table: place.table, chain: place.chain, position: decision.position, handle: place.handle,
+            rule: decision.kind == .policy ? "-P \(place.chain) DROP" : decision.text, verdict: "drop", evidence: "trace")
     }
 }

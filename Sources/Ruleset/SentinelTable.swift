@@ -32,8 +32,6 @@ package struct SentinelTable: Sendable {
 
     static func isOurs(_ table: String) -> Bool { table.hasPrefix(namePrefix) }
 
-    private var nftFamily: String { family == .ipv4 ? "ip" : "ip6" }
-
     func prefix(_ sentinel: Sentinel, _ hook: Hook) -> String {
         "\(ProbePrefix.nflogMark)\(run):\(Table.sentinel.name):\(sentinel.chain(at: hook))"
     }
@@ -51,7 +49,7 @@ package struct SentinelTable: Sendable {
 
     /// What `nft -f` reads.
     package var text: String {
-        var lines = ["table \(nftFamily) \(name) {"]
+        var lines = ["table \(family.tableName) \(name) {"]
         let comment = Comment(expires: expires, match: match).text
         for (hook, sentinel) in places {
             lines.append("\tchain \(sentinel.chain(at: hook)) {")
@@ -96,7 +94,7 @@ package struct SentinelTable: Sendable {
         _ family: AddressFamily, run: String, in namespace: NetworkNamespace, index: Int
     ) async throws -> [ProbeSurvey.Found] {
         let output = try await Tool.run(
-            "nft", ["-j", "list", "table", family == .ipv4 ? "ip" : "ip6", namePrefix + run], in: namespace)
+            "nft", ["-j", "list", "table", family.tableName, namePrefix + run], in: namespace)
         // It may have been taken out since the tables were listed.
         guard output.isSuccess else { return [] }
         return try found(json: output.standardOutput, family, namespace: index)

@@ -14,6 +14,9 @@
         }
     }
 
+    /// What nft calls the family of a table: `ip` or `ip6`.
+    public var tableName: String { self == .ipv4 ? "ip" : "ip6" }
+
     public init?(name: some StringProtocol) {
         switch name {
         case "ipv4": self = .ipv4

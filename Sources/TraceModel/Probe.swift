@@ -54,22 +54,6 @@ public struct Probe: Sendable, Hashable {
     }
 }
 
-/// What ended a packet's way, as the kernel's rule trace says.
-public struct RuleDecision: Sendable, Hashable {
-    /// The family of the table: `ip`, `ip6`, `inet`.
-    public var tableFamily: String
-    /// The rule as the tool printed it; `nil` for the chain's policy.
-    public var rule: String?
-    /// nf_tables' number of the rule in its table, where the tool printed it.
-    public var handle: UInt64?
-
-    public init(tableFamily: String, rule: String?, handle: UInt64? = nil) {
-        self.tableFamily = tableFamily
-        self.rule = rule
-        self.handle = handle
-    }
-}
-
 /// Condition of a probe's match.
 public struct Condition: Sendable, Hashable {
     /// The match options in a fixed spelling; empty where every packet meets it.

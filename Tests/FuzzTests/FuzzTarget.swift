@@ -2,6 +2,7 @@ import Captures
 import EventSources
 import Foundation
 import HTTPServer
+import LinuxSupport
 import Ruleset
 import Testing
 import TraceModel
@@ -40,7 +41,7 @@ struct FuzzTarget: Sendable, CustomTestStringConvertible {
         try file(name).split(separator: 0x0A).map { Array($0) }
     }
 
-    static let all = [nflog, packet, conntrack, capture, recordingBlocks, logLine, ruleDump, links, http]
+    static let all = [nflog, packet, conntrack, ruleTrace, capture, recordingBlocks, logLine, ruleDump, links, http]
 
     /// The messages of a capture: `struct nfgenmsg` and attributes, as nfnetlink_log sends them.
     private static func messages() throws -> [[UInt8]] {
@@ -73,6 +74,25 @@ struct FuzzTarget: Sendable, CustomTestStringConvertible {
         try folder("conntrack")
     } body: { bytes in
         (try? ConntrackMessage(parsing: unsafe bytes.span.bytes, body: 0..<bytes.count)) != nil
+    }
+
+    /// As nf_tables_trace.c writes it: table, chain, rule, verdict, id and the packet's headers.
+    private static let ruleTrace = FuzzTarget(name: "rule trace") {
+        var request = NetlinkRequest()
+        request.append(NetlinkRequest.nfgenmsg(family: 2))
+        request.attribute(1, text: "filter")
+        request.attribute(2, text: "FORWARD")
+        request.attribute(3, big: UInt64(29))
+        request.attribute(4, big: UInt32(3))
+        request.nest(5) { $0.attribute(1, big: UInt32(0)) }
+        request.attribute(6, big: UInt32(7))
+        request.attribute(8, [0x45, 0, 0, 60, 0, 1, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2])
+        request.attribute(9, [0x03, 0xE8, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0xA0, 0x02, 0xFF, 0xFF, 0, 0, 0, 0])
+        return [request.bytes]
+    } body: { bytes in
+        let span = unsafe bytes.span.bytes
+        guard let message = try? RuleTraceMessage(parsing: span, body: 0..<bytes.count) else { return false }
+        return message.packet(in: span, parser: PacketParser()) != nil
     }
 
     private static let capture = FuzzTarget(name: "capture") {

@@ -30,6 +30,8 @@ public final class Collector: Sendable {
         public var followsKernelLog: Bool
         /// Gets every message that is received, if it is there.
         public var recorder: Recorder?
+        /// Whether packets like those that were dropped are traced through the rules, so that the rule that drops them is named.
+        public var tracesRules: Bool
         /// Called with each namespace that has appeared and in which nothing reports packets; without it, a warning tells of them.
         public var onUnprobed: (@Sendable (NetworkNamespace) -> Void)?
 
@@ -37,11 +39,12 @@ public final class Collector: Sendable {
             selectors: [NamespaceSelector] = [.all], group: UInt16 = 5,
             snapLength: UInt32 = UInt32(PacketParser.reach), linger: Int64 = 500_000, maximumJourneys: Int = 1 << 17,
             ownPort: UInt16? = nil, followsKernelLog: Bool = false,
-            recorder: Recorder? = nil, onUnprobed: (@Sendable (NetworkNamespace) -> Void)? = nil
+            recorder: Recorder? = nil, tracesRules: Bool = false, onUnprobed: (@Sendable (NetworkNamespace) -> Void)? = nil
         ) {
             self.onUnprobed = onUnprobed
             self.followsKernelLog = followsKernelLog
             self.recorder = recorder
+            self.tracesRules = tracesRules
             self.selectors = selectors
             self.group = group
             self.snapLength = snapLength
@@ -72,6 +75,7 @@ public final class Collector: Sendable {
         var leftOut: LeftOut
         var watcher: Task<Void, Never>?
         var rulesetWatcher: Task<Void, Never>?
+        var endRuleTracer: (@Sendable () async -> Void)?
     }
 
     /// Opens the sockets, reads the rules, and starts to receive.
@@ -156,12 +160,13 @@ public final class Collector: Sendable {
             }
         }
         let recorder = options.recorder
+        let requests = startRuleTracer()
         let thread = Thread {
-            [logger, limits, mailbox, registry, exchange, watcher, run, finished, ownEndpoint, thinning, ruleset] in
+            [logger, parser, limits, mailbox, registry, exchange, watcher, run, finished, ownEndpoint, thinning, ruleset] in
             let loop = EventLoop(
                 mailbox: mailbox, registry: registry, exchange: exchange, watcher: watcher, limits: limits, run: run,
                 ownEndpoint: ownEndpoint, kernelLog: log?.take(), recorder: recorder, notice: thinning,
-                ruleset: ruleset, logger: logger)
+                ruleset: ruleset, parser: parser, requests: requests, logger: logger)
             loop.runUntilStopped()
             finished.signal()
         }
@@ -189,6 +194,40 @@ public final class Collector: Sendable {
             $0.watcher = poller
             $0.rulesetWatcher = rulesetWatcher
         }
+    }
+
+    /// Starts what traces rules, if that is wanted.
+    ///
+    /// - Returns: asks for something, without waiting.
+    private func startRuleTracer() -> (@Sendable (RuleTracer.Request) -> Void)? {
+        guard options.tracesRules else { return nil }
+        // Bounded: of more requests than can be met the latest are left out; what is still dropped asks again.
+        let (stream, continuation) = AsyncStream.makeStream(of: RuleTracer.Request.self, bufferingPolicy: .bufferingOldest(256))
+        let tracer = RuleTracer(logger: logger) { [weak self, indexing] index in
+            self?.state.withLock { state in
+                state.places.indices.first { indexing.index(of: $0) == index }.flatMap { state.places[$0].namespace }
+            }
+        } send: { [mailbox] in
+            mailbox.send($0)
+        }
+        let task = Task {
+            for await request in stream { await tracer.take(request) }
+            await tracer.end()
+        }
+        let clock = Task {
+            while !Task.isCancelled {
+                try? await Task.sleep(for: .seconds(1))
+                continuation.yield(.tick)
+            }
+        }
+        state.withLock {
+            $0.endRuleTracer = {
+                clock.cancel()
+                continuation.finish()
+                await task.value
+            }
+        }
+        return { continuation.yield($0) }
     }
 
     /// Names of the namespaces being traced.
@@ -222,9 +261,18 @@ public final class Collector: Sendable {
 
     /// Stops receiving, closes the open journeys, and returns the last snapshot.
     public func stop() -> TraceSnapshot? {
-        state.withLock {
+        let endRuleTracer = state.withLock {
             $0.watcher?.cancel()
             $0.rulesetWatcher?.cancel()
+            return $0.endRuleTracer
+        }
+        if let endRuleTracer {
+            let ended = DispatchSemaphore(value: 0)
+            Task {
+                await endRuleTracer()
+                ended.signal()
+            }
+            ended.wait()
         }
         // For the last time: whether all probes were in force up to now.
         ruleset.look()

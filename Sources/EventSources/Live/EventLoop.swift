@@ -22,6 +22,10 @@ enum LoopMessage: Sendable {
     case snapshotWanted
     /// There is news of rules that have changed.
     case rulesRead
+    /// Rules of a namespace are traced, and this is where it is heard; `nil`: no longer.
+    case ruleTraces(Int, RuleTraceSocket?)
+    /// Rules that traces have named, and what could be read of them.
+    case rulesNamed(Int, Set<RulePlace>, [RulePlace: RuleTraceIndex.RuleText])
     case stop
 
     /// A source on its way from the thread that opened it to the loop, which alone uses it from then on.
@@ -49,6 +53,12 @@ struct EventLoop: ~Copyable {
     private let notice: FlowSampling.Notice
     private let ruleset: RulesetWatch
     private var isLayoutWaiting = false
+    /// By the index of their namespaces.
+    private var ruleTraces: [Int: RuleTraceSocket] = [:]
+    private let parser: PacketParser
+    /// Asks for traces and texts of rules; `nil` where none are wanted.
+    private let requests: (@Sendable (RuleTracer.Request) -> Void)?
+    private var tracing = TracingRequests()
 
     /// - Parameters:
     ///   - kernelLog: followed beside the sockets.
@@ -57,8 +67,11 @@ struct EventLoop: ~Copyable {
         mailbox: Mailbox<LoopMessage>, registry: LayoutRegistry, exchange: SnapshotExchange,
         watcher: (any JourneyWatcher)?, limits: Correlator.Limits, run: UInt64, ownEndpoint: TraceAggregate.OwnEndpoint?,
         kernelLog: consuming KernelLogSource?,
-        recorder: Recorder?, notice: FlowSampling.Notice, ruleset: RulesetWatch, logger: Logger
+        recorder: Recorder?, notice: FlowSampling.Notice, ruleset: RulesetWatch, parser: PacketParser,
+        requests: (@Sendable (RuleTracer.Request) -> Void)?, logger: Logger
     ) {
+        self.parser = parser
+        self.requests = requests
         self.notice = notice
         self.ruleset = ruleset
         confirmed = ConfirmedTime(delay: limits.delay)
@@ -101,6 +114,7 @@ struct EventLoop: ~Copyable {
             }
             let log = polled.add(kernelLog?.descriptor)
             let rulesetNews = polled.add(ruleset.descriptor)
+            let traces = ruleTraces.map { (index: $0.key, socket: $0.value, entry: polled.add($0.value.descriptor)) }
             // While journeys are under way their ends are looked for, else there is nothing to do until something comes.
             let timeout: Int32 = engine.correlator.liveJourneys > 0 || ruleset.isBusy ? 10 : 1000
             // This thread may be kept from running at any point. A socket that is not readable had nothing before poll
@@ -124,6 +138,7 @@ struct EventLoop: ~Copyable {
                 }
             }
             if polled.isReady(log) { drainKernelLog(&buffer, now: begun) }
+            for trace in traces where polled.isReady(trace.entry) { drain(trace.socket, of: trace.index, &buffer, now: begun) }
             // A loss is known from the next sequence number, if there is one; the socket's own count knows it now. One that
             // had nothing was not full.
             checkBuffers(sources.lazy.filter(\.hasReceived), now: begun)
@@ -135,6 +150,7 @@ struct EventLoop: ~Copyable {
                 isReadable: polled.isReady(rulesetNews), asked: asked, now: begun, confirmed: confirmed)
             for change in rules.changing { engine.correlator.noteRulesChanging(namespace: change.index, since: change.since) }
             engine.advance(to: complete, confirmed: min(confirmed, rules.known))
+            askForTraces(now: begun)
             take(rules)
             tap?.advance(to: min(complete, rules.known), isIdle: engine.correlator.liveJourneys == 0)
             tap?.handOver()
@@ -181,6 +197,29 @@ struct EventLoop: ~Copyable {
 
     private mutating func drainKernelLog(_ buffer: inout [UInt8], now: Int64) {
         kernelLog?.drain(into: &buffer, now: now, &engine.correlator)
+    }
+
+    /// Receives what is said of traced packets, and asks for the rules that dropped some.
+    private mutating func drain(_ socket: RuleTraceSocket, of index: Int, _ buffer: inout [UInt8], now: Int64) {
+        var unknown: Set<RulePlace> = []
+        for _ in 0..<256 {
+            // What is lost names no rule: the next packet's trace may.
+            guard case .bytes(let count) = socket.receive(into: &buffer) else { break }
+            let bytes = unsafe buffer.span.bytes.extracting(0..<count)
+            unknown.formUnion(engine.sink.ruleTraces.take(bytes, parser: parser, namespace: index, now: now))
+        }
+        if !unknown.isEmpty { requests?(.read(index, unknown)) }
+    }
+
+    /// Has packets traced that are like those that were dropped by nobody knows what.
+    private mutating func askForTraces(now: Int64) {
+        guard let requests else {
+            engine.sink.undecided.removeAll()
+            return
+        }
+        for (index, traffic) in tracing.take(&engine.sink.undecided, of: engine.sink.layout, now: now) {
+            requests(.trace(index, traffic))
+        }
     }
 
     private mutating func drainConntrack(_ source: NamespaceSource, _ buffer: inout [UInt8]) {
@@ -270,9 +309,13 @@ struct EventLoop: ~Copyable {
                 departed.add(source.reader.counters)
             }
             sources.removeAll { $0.index == index }
+            ruleTraces[index] = nil
             engine.correlator.forgetTranslations(namespace: index)
         case .snapshotWanted:
             if let scope = exchange.wanted { exchange.publish(snapshot(scope), scope) }
+        case .ruleTraces(let index, let socket): ruleTraces[index] = socket
+        case .rulesNamed(let index, let places, let found):
+            engine.sink.ruleTraces.note(found, of: places, namespace: index)
         case .stop: isStopping = true
         }
     }

@@ -103,12 +103,16 @@ final class RuleTraceInput: TraceInput {
         }
         switch line.content {
         case .rule(let text, let handle, .drop):
-            let decision = RuleDecision(tableFamily: line.tableFamily, rule: text, handle: handle)
+            let decision = RuleDecision(.rule, at: Self.place(line, handle), text: text)
             report(line, table, hook, known, time, decision: decision, &state)
         case .policy(.drop):
-            report(line, table, hook, known, time, decision: RuleDecision(tableFamily: line.tableFamily, rule: nil), &state)
+            report(line, table, hook, known, time, decision: RuleDecision(.policy, at: Self.place(line)), &state)
         case .packet, .rule, .policy, .end: break
         }
+    }
+
+    private static func place(_ line: RuleTraceLine, _ handle: UInt64? = nil) -> RulePlace {
+        RulePlace(tableFamily: line.tableFamily, table: line.table, chain: line.chain, handle: handle)
     }
 
     private func report(
@@ -116,7 +120,7 @@ final class RuleTraceInput: TraceInput {
         _ state: inout AnalysisState
     ) {
         let family = known.packet.packet.tuple.source.family
-        let rule = decision.map { "\($0.rule ?? "policy") \($0.handle ?? 0)" }
+        let rule = decision.map { "\($0.text ?? "policy") \($0.place.handle ?? 0)" }
         state.ruleTraces.take(
             known.packet.packet, (known.packet.inInterface, known.packet.outInterface), time: time,
             into: &state.engine.correlator

@@ -1,8 +1,8 @@
 private import Glibc
 
 /// A file descriptor that is closed when its owner goes.
-final class OwnedDescriptor: Sendable {
-    let number: Int32
+package final class OwnedDescriptor: Sendable {
+    package let number: Int32
 
     /// Opens a path (`NamespaceName.path`) for reading, closed on exec.
     init(opening path: String) throws(NamespaceError) {

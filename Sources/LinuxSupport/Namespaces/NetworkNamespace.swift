@@ -31,7 +31,7 @@ public final class NetworkNamespace: Sendable {
     }
 
     /// The open descriptor, or a new one for as long as the caller keeps it.
-    func opened() throws(NamespaceError) -> OwnedDescriptor {
+    package func opened() throws(NamespaceError) -> OwnedDescriptor {
         if let descriptor { return descriptor }
         let descriptor = try OwnedDescriptor(opening: path)
         guard let inode = Self.inode(ofDescriptor: descriptor.number),

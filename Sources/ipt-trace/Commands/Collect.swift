@@ -60,6 +60,18 @@ struct Collect: AsyncParsableCommand {
             """)
     var followsNamespaces = false
 
+    enum RuleTraces: String, ExpressibleByArgument, CaseIterable {
+        case auto, off
+    }
+
+    @Option(
+        name: .customLong("rule-traces"),
+        help: """
+            auto: packets like one that was dropped are traced through the rules for 30 s, at most 100 a second, so that the next \
+            one names the rule (nf_tables, iptables-nft; takes nft and a table of its own, which goes when this ends). off: no.
+            """)
+    var ruleTraces: RuleTraces = .auto
+
     @OptionGroup var recording: RecordingOptions
 
     @OptionGroup var log: LogOptions
@@ -110,7 +122,7 @@ struct Collect: AsyncParsableCommand {
             Collector.Options(
                 selectors: try namespaces.selectors.map { try NamespaceSelector($0) }, group: group, snapLength: snapLength,
                 linger: Int64(linger) * 1000, maximumJourneys: maxJourneys, ownPort: address.port, followsKernelLog: kernelLog,
-                recorder: recorder, onUnprobed: onUnprobed),
+                recorder: recorder, tracesRules: ruleTraces == .auto, onUnprobed: onUnprobed),
             watcher: feed, logger: logger)
         let server: Server
         do {

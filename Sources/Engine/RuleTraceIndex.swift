@@ -1,0 +1,149 @@
+package import TraceModel
+package import WireFormat
+
+/// The drops that the kernel's rule traces have told of lately, to be found by the packet that was dropped.
+///
+/// A trace has no content of the packet, so that it cannot be told from its copies for certain: what is found is what all drops of such
+/// a packet at that time have in common.
+package struct RuleTraceIndex: Sendable {
+    private struct Key: Hashable {
+        var namespace: Int
+        var id: UInt32
+    }
+
+    /// A packet under way, as its latest headers had it.
+    private struct Traced {
+        var packet: Packet
+        var time: Int64
+    }
+
+    private struct Drop {
+        var packet: Packet
+        /// When the message was received, in microseconds since 1970.
+        var time: Int64
+        var decision: RuleDecision
+    }
+
+    private struct Flow: Hashable {
+        var namespace: Int
+        var tuple: PacketTuple
+    }
+
+    private var traced: [Key: Traced] = [:]
+    /// Oldest first.
+    private var drops: [Flow: [Drop]] = [:]
+    private var dropCount = 0
+    private var texts: [Int: [RulePlace: RuleText]] = [:]
+    /// Messages that were taken, and those that could not be read.
+    package private(set) var messages: UInt64 = 0
+    package private(set) var malformed: UInt64 = 0
+
+    /// A rule as its tool printed it; without text where it could not be read.
+    package struct RuleText: Sendable {
+        package var text: String?
+        package var position: Int?
+
+        package init(text: String?, position: Int? = nil) {
+            self.text = text
+            self.position = position
+        }
+    }
+
+    private static let mostTraced = 1 << 12
+    private static let mostDrops = 1 << 14
+    private static let mostTexts = 1 << 12
+    /// Messages of one packet follow one another at once: an id that is older is another packet's.
+    private static let longestWalk: Int64 = 200_000
+    /// By how much the times of a packet's events and of its trace may differ: the kernel gathers events, and both are read in turns.
+    private static let tolerance: Int64 = 150_000
+    /// A drop is looked for when its journey is closed.
+    private static let longestWait: Int64 = 10_000_000
+
+    package init() {}
+
+    /// Takes one datagram of the group `NFNLGRP_NFTRACE`.
+    ///
+    /// - Parameter now: when it was received, in microseconds since 1970.
+    /// - Returns: rules that dropped a packet and whose text has not been given yet (`note`).
+    package mutating func take(_ bytes: RawSpan, parser: PacketParser, namespace: Int, now: Int64) -> Set<RulePlace> {
+        var unknown: Set<RulePlace> = []
+        var offset = 0
+        while true {
+            do {
+                guard let message = try NetlinkMessage.next(in: bytes, at: &offset) else { return unknown }
+                guard message.type == RuleTraceMessage.type else { continue }
+                messages += 1
+                let trace = try RuleTraceMessage(parsing: bytes, body: message.body)
+                take(trace, bytes, parser, namespace, now, &unknown)
+            } catch {
+                malformed += 1
+                return unknown
+            }
+        }
+    }
+
+    private mutating func take(
+        _ trace: RuleTraceMessage, _ bytes: RawSpan, _ parser: PacketParser, _ namespace: Int, _ now: Int64,
+        _ unknown: inout Set<RulePlace>
+    ) {
+        let key = Key(namespace: namespace, id: trace.id)
+        if let packet = trace.packet(in: bytes, parser: parser) {
+            if traced.count >= Self.mostTraced { traced.removeAll(keepingCapacity: true) }
+            traced[key] = Traced(packet: packet, time: now)
+        }
+        guard trace.isDrop, let known = traced[key], now - known.time <= Self.longestWalk,
+            let family = Self.familyNames[trace.tableFamily]
+        else { return }
+        traced[key] = nil
+        let place = RulePlace(tableFamily: family, table: trace.table, chain: trace.chain, handle: trace.handle)
+        let decision = RuleDecision(trace.kind == .policy ? .policy : .rule, at: place)
+        if decision.kind == .rule, texts[namespace]?[place] == nil { unknown.insert(place) }
+        if dropCount >= Self.mostDrops {
+            drops.removeAll(keepingCapacity: true)
+            dropCount = 0
+        }
+        dropCount += 1
+        drops[Flow(namespace: namespace, tuple: known.packet.tuple), default: []].append(
+            Drop(packet: known.packet, time: now, decision: decision))
+    }
+
+    /// `NFPROTO_*` of linux/netfilter.h.
+    private static let familyNames: [UInt8: String] = [1: "inet", 2: "ip", 5: "netdev", 7: "bridge", 10: "ip6"]
+
+    /// Takes the texts of rules that `take` has asked for. Those that were not found are gone.
+    package mutating func note(_ found: [RulePlace: RuleText], of places: Set<RulePlace>, namespace: Int) {
+        if texts.values.reduce(0, { $0 + $1.count }) >= Self.mostTexts { texts.removeAll() }
+        for place in places { texts[namespace, default: [:]][place] = found[place] ?? RuleText(text: nil) }
+    }
+
+    /// What dropped the packet of a journey that ended `dropped`.
+    ///
+    /// - Returns: `nil` where no trace tells, or several drops of such a packet at that time were of different rules.
+    package mutating func decision(of journey: Journey) -> RuleDecision? {
+        guard !drops.isEmpty, let leg = journey.legs.last else { return nil }
+        let times = journey.firstSeen - Self.tolerance...journey.lastSeen + Self.tolerance
+        var found: RuleDecision?
+        for tuple in leg.exit == leg.entry ? [leg.exit] : [leg.exit, leg.entry] {
+            let flow = Flow(namespace: leg.namespace, tuple: tuple)
+            guard var candidates = drops[flow] else { continue }
+            let before = candidates.count
+            candidates.removeAll { $0.time < journey.lastSeen - Self.longestWait }
+            dropCount -= before - candidates.count
+            drops[flow] = candidates.isEmpty ? nil : candidates
+            for candidate in candidates where times.contains(candidate.time) && candidate.packet.looksLike(journey.packet) {
+                if let found, found != candidate.decision { return nil }
+                found = candidate.decision
+            }
+        }
+        guard let found, let text = texts[leg.namespace]?[found.place] else { return found }
+        return RuleDecision(found.kind, at: found.place, text: text.text, position: text.position)
+    }
+}
+
+extension Packet {
+    /// Whether both have what routing and translation leave alone and a trace shows.
+    fileprivate func looksLike(_ other: Packet) -> Bool {
+        length == other.length && icmpType == other.icmpType && icmpCode == other.icmpCode && icmpSequence == other.icmpSequence
+            && (tuple.transport != TransportProtocol.tcp || tcpFlags == other.tcpFlags)
+    }
+}

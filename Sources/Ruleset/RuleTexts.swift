@@ -1,0 +1,63 @@
+private import Foundation
+public import LinuxSupport
+public import TraceModel
+
+/// The text of rules of nf_tables, iptables-nft's and others', as their own tools print them.
+public struct RuleTexts: Sendable {
+    public struct Text: Sendable, Hashable {
+        public var text: String
+        /// From 1 on, without our probes; `nil` for rules that iptables has no words for.
+        public var position: Int?
+    }
+
+    private let iptables: Iptables
+
+    public init() async { iptables = await Iptables.installed() }
+
+    /// Reads the rules at `places`.
+    ///
+    /// - Returns: those that are there: a rule's number is never given to another, so that what is found is what was meant.
+    public func read(_ places: Set<RulePlace>, in namespace: NetworkNamespace) async throws -> [RulePlace: Text] {
+        var found: [RulePlace: Text] = [:]
+        for family in AddressFamily.allCases {
+            let wanted = places.filter {
+                $0.tableFamily == family.tableName && Table(name: $0.table) != nil && $0.handle != nil
+            }
+            guard !wanted.isEmpty, let dump = try await iptables.saveNFTables(family, in: namespace)?.dump else { continue }
+            for place in wanted { found[place] = Self.text(of: place, in: dump) }
+        }
+        let others = places.subtracting(found.keys).filter { $0.handle != nil }
+        for (table, wanted) in Dictionary(grouping: others, by: { [$0.tableFamily, $0.table] }) {
+            guard await Tool.isInstalled("nft") else { break }
+            let output = try await Tool.run("nft", ["-a", "list", "table"] + table, in: namespace)
+            // A table that is gone has no rules.
+            guard output.isSuccess else { continue }
+            let texts = Self.texts(listing: output.standardOutput)
+            for place in wanted { found[place] = place.handle.flatMap { texts[$0] }.map { Text(text: $0, position: nil) } }
+        }
+        return found
+    }
+
+    static func text(of place: RulePlace, in dump: RuleDump) -> Text? {
+        guard let rules = dump.tables.first(where: { $0.name == place.table })?.rules else { return nil }
+        let others = rules.filter { $0.chain == place.chain && $0.ownPrefix == nil }
+        guard let index = others.firstIndex(where: { $0.handle == place.handle }) else { return nil }
+        return Text(text: others[index].text, position: index + 1)
+    }
+
+    /// Rules by number in what `nft -a list table` prints: `tcp dport 22 drop # handle 7`.
+    package static func texts(listing: String) -> [UInt64: String] {
+        var texts: [UInt64: String] = [:]
+        for line in listing.split(separator: "\n") {
+            guard let mark = line.range(of: " # handle ", options: .backwards), let handle = UInt64(line[mark.upperBound...])
+            else {
+                continue
+            }
+            let rule = line[..<mark.lowerBound].drop { $0 == " " || $0 == "\t" }
+            // Chains, sets and the table itself have numbers, too.
+            guard !rule.hasSuffix("{") else { continue }
+            texts[handle] = String(rule)
+        }
+        return texts
+    }
+}

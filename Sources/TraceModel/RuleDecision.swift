@@ -1,0 +1,51 @@
+/// A rule of a chain, or the chain's policy.
+public struct RulePlace: Sendable, Hashable {
+    /// The family of the table: `ip`, `ip6`, `inet`, `netdev`, `bridge`.
+    public var tableFamily: String
+    public var table: String
+    public var chain: String
+    /// nf_tables' number of the rule in its table, which no other rule gets later; `nil` for a policy, or where it is not known.
+    public var handle: UInt64?
+
+    public init(tableFamily: String, table: String, chain: String, handle: UInt64? = nil) {
+        self.tableFamily = tableFamily
+        self.table = table
+        self.chain = chain
+        self.handle = handle
+    }
+}
+
+/// What ended a packet's way, as the kernel's rule trace says.
+///
+/// Immutable, and shared by all that it concerns: each journey has one or none, and most have none.
+public final class RuleDecision: Sendable {
+    public enum Kind: String, Sendable {
+        case rule, policy
+    }
+
+    public let kind: Kind
+    public let place: RulePlace
+    /// The rule as the tool printed it; `nil` for a policy, and where the rule could not be read or is gone.
+    public let text: String?
+    /// Its number in its chain, from 1 on, without our probes; `nil` where it is not known.
+    public let position: Int?
+
+    public init(_ kind: Kind, at place: RulePlace, text: String? = nil, position: Int? = nil) {
+        self.kind = kind
+        self.place = place
+        self.text = text
+        self.position = position
+    }
+}
+
+extension RuleDecision: Hashable {
+    public static func == (one: RuleDecision, other: RuleDecision) -> Bool {
+        one === other
+            || one.kind == other.kind && one.place == other.place && one.text == other.text && one.position == other.position
+    }
+
+    public func hash(into hasher: inout Hasher) {
+        hasher.combine(kind)
+        hasher.combine(place)
+    }
+}

@@ -1,0 +1,144 @@
+import Engine
+import LinuxSupport
+import Testing
+import TraceModel
+import WireFormat
+
+/// Messages of `NFNLGRP_NFTRACE` as the kernel makes them (net/netfilter/nf_tables_trace.c).
+private enum TraceMessage {
+    /// A TCP SYN from 10.0.0.1:1000 to 10.0.0.2:80, 60 bytes long.
+    static let network: [UInt8] = [0x45, 0, 0, 60, 0, 1, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]
+    static let transport: [UInt8] = [0x03, 0xE8, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0xA0, 0x02, 0xFF, 0xFF, 0, 0, 0, 0]
+
+    static func bytes(
+        _ kind: UInt32, chain: String, handle: UInt64? = nil, verdict: UInt32? = nil, policy: UInt32? = nil, id: UInt32 = 7,
+        network: [UInt8]? = nil, family: UInt8 = 2
+    ) -> [UInt8] {
+        var request = NetlinkRequest()
+        request.append(type: RuleTraceMessage.type, flags: [], body: NetlinkRequest.nfgenmsg(family: family)) { message in
+            message.attribute(1, text: "filter")
+            message.attribute(2, text: chain)
+            message.attribute(4, big: kind)
+            message.attribute(6, big: id)
+            if let handle { message.attribute(3, big: handle) }
+            if let verdict { message.nest(5) { $0.attribute(1, big: verdict) } }
+            if let policy { message.attribute(16, big: policy) }
+            if let network {
+                message.attribute(8, network)
+                message.attribute(9, transport)
+            }
+        }
+        return request.bytes
+    }
+}
+
+@Suite struct RuleTraceTests {
+    private static let place = RulePlace(tableFamily: "ip", table: "filter", chain: "BLOCKLIST", handle: 29)
+    private let tuple = PacketTuple(
+        source: IPAddress(ipv4: 0x0A00_0001), destination: IPAddress(ipv4: 0x0A00_0002), sourcePort: 1000,
+        destinationPort: 80, transport: TransportProtocol.tcp)
+
+    /// A SYN that was last seen at `time`, in namespace 0.
+    private func journey(at time: Int64 = 1_000_000, length: UInt32 = 60, namespace: Int = 0) -> Journey {
+        var journey = Journey(
+            packet: Packet(
+                tuple: tuple, fingerprint: Fingerprint(header: 0, payload: 0), length: length, timeToLive: 64, tcpFlags: 2))
+        journey.legs = [
+            JourneyLeg(
+                namespace: namespace, stepPath: StepTrie.root, entry: tuple, exit: tuple, lastHook: .forward,
+                opensConnection: false, firstEvent: EventHistory.none, lastEvent: EventHistory.none)
+        ]
+        journey.outcome = .dropped
+        journey.firstSeen = time
+        journey.lastSeen = time
+        return journey
+    }
+
+    private func take(_ index: inout RuleTraceIndex, _ messages: [[UInt8]], at time: Int64 = 1_000_000) -> Set<RulePlace> {
+        var wanted: Set<RulePlace> = []
+        for message in messages {
+            wanted.formUnion(
+                index.take(unsafe message.span.bytes, parser: PacketParser(), namespace: 0, now: time))
+        }
+        return wanted
+    }
+
+    private static func walk(handle: UInt64 = 29, id: UInt32 = 7) -> [[UInt8]] {
+        [
+            // A jump, then the rule of the other chain: headers come with the first only.
+            TraceMessage.bytes(
+                3, chain: "FORWARD", handle: 4, verdict: UInt32(bitPattern: -3), id: id, network: TraceMessage.network),
+            TraceMessage.bytes(3, chain: "BLOCKLIST", handle: handle, verdict: 0, id: id),
+        ]
+    }
+
+    @Test("a rule that drops is told from one that jumps, a return and a policy")
+    func messages() throws {
+        func parse(_ bytes: [UInt8]) throws -> RuleTraceMessage {
+            try RuleTraceMessage(parsing: unsafe bytes.span.bytes, body: 16..<bytes.count)
+        }
+        let drop = try parse(Self.walk()[1])
+        #expect(drop.isDrop && drop.handle == 29 && drop.chain == "BLOCKLIST" && drop.table == "filter" && drop.id == 7)
+        #expect(try !parse(Self.walk()[0]).isDrop)
+        #expect(try !parse(TraceMessage.bytes(2, chain: "BLOCKLIST", verdict: 0)).isDrop)
+        #expect(try parse(TraceMessage.bytes(1, chain: "FORWARD", policy: 0)).isDrop)
+        #expect(try !parse(TraceMessage.bytes(1, chain: "FORWARD", policy: 1)).isDrop)
+        #expect(throws: ParseError.self) { try parse(TraceMessage.bytes(9, chain: "FORWARD")) }
+        for length in 16..<Self.walk()[1].count {
+            // Whatever is cut off, it is understood or refused.
+            _ = try? parse(Array(Self.walk()[1].prefix(length)))
+        }
+    }
+
+    @Test("a dropped packet is found with the rule, and with its text once that has been read")
+    func found() {
+        var index = RuleTraceIndex()
+        #expect(take(&index, Self.walk()) == [Self.place])
+        let before = index.decision(of: journey())
+        #expect(before?.place == Self.place && before?.kind == .rule && before?.text == nil)
+        index.note([Self.place: .init(text: "-A BLOCKLIST -j DROP", position: 2)], of: [Self.place], namespace: 0)
+        let named = index.decision(of: journey())
+        #expect(named?.text == "-A BLOCKLIST -j DROP" && named?.position == 2)
+        #expect(take(&index, Self.walk(id: 8)).isEmpty)
+    }
+
+    @Test("a packet of another length, namespace or time is another one")
+    func others() {
+        var index = RuleTraceIndex()
+        _ = take(&index, Self.walk())
+        #expect(index.decision(of: journey(length: 61)) == nil)
+        #expect(index.decision(of: journey(namespace: 1)) == nil)
+        #expect(index.decision(of: journey(at: 1_200_000)) == nil)
+        #expect(index.decision(of: journey()) != nil)
+    }
+
+    @Test("of two such packets at one time that different rules dropped none is named")
+    func ambiguous() {
+        var index = RuleTraceIndex()
+        _ = take(&index, Self.walk())
+        _ = take(&index, Self.walk(handle: 30, id: 8), at: 1_050_000)
+        #expect(index.decision(of: journey()) == nil)
+        #expect(index.decision(of: journey(at: 1_180_000))?.place.handle == 30)
+    }
+
+    @Test("a drop without the packet's headers, or long after them, is nobody's")
+    func headless() {
+        var index = RuleTraceIndex()
+        _ = take(&index, [Self.walk()[1]])
+        #expect(index.decision(of: journey()) == nil)
+        _ = take(&index, [Self.walk()[0]])
+        _ = take(&index, [Self.walk()[1]], at: 1_250_000)
+        #expect(index.decision(of: journey(at: 1_250_000)) == nil)
+    }
+
+    @Test("a policy is named without a rule, and damage is counted")
+    func policy() {
+        var index = RuleTraceIndex()
+        let message = TraceMessage.bytes(1, chain: "FORWARD", policy: 0, network: TraceMessage.network)
+        #expect(take(&index, [message]).isEmpty)
+        let decision = index.decision(of: journey())
+        #expect(decision?.kind == .policy && decision?.place.chain == "FORWARD" && decision?.place.handle == nil)
+        _ = take(&index, [Array(message.dropLast(3))])
+        #expect(index.malformed == 1 && index.messages == 1)
+    }
+}

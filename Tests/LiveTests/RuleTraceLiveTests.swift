@@ -1,0 +1,97 @@
+import Aggregation
+import Foundation
+import Glibc
+import Lab
+import LinuxSupport
+import Reports
+import Testing
+
+/// The rule that drops a packet, named by the kernel's own trace.
+@Suite(.serialized, .enabled(if: Live.obstacle == nil, "\(Live.obstacle ?? "")"))
+struct RuleTraceLiveTests {
+    private static let table = "nft list table inet ipt-trace-rules"
+
+    /// A neighbour at 10.0.1.2 and fd01::2, which a rule in a user's chain of iptables, a chain of nf_tables and a policy keep us from.
+    private static func build(_ sandbox: Sandbox) async throws {
+        for command in [
+            "ip netns add c", "ip link add v type veth peer name e0 netns c", "ip addr add 10.0.1.1/24 dev v",
+            "sysctl -qw net.ipv6.conf.v.disable_ipv6=0", "ip addr add fd01::1/64 dev v nodad", "ip link set v up",
+            "ip -n c addr add 10.0.1.2/24 dev e0", "ip -n c link set e0 up", "iptables-nft -N BLOCK",
+            "iptables-nft -A OUTPUT -j BLOCK", "iptables-nft -A BLOCK -s 10.9.9.9 -j DROP",
+            "iptables-nft -A BLOCK -d 10.0.1.2 -p icmp -m comment --comment netops -j DROP", "ip6tables-nft -P OUTPUT DROP",
+            "nft add table inet fw", "nft add chain inet fw no", "nft add rule inet fw no ip daddr 10.0.1.3 counter drop",
+            "nft add chain inet fw out { type filter hook output priority 10 ; }", "nft add rule inet fw out jump no",
+        ] {
+            try await sandbox.sh(command)
+        }
+    }
+
+    /// Pings that nobody answers.
+    private static func ping(_ address: String, _ sandbox: Sandbox) async throws {
+        let output = try await sandbox.run(["ping", "-c", "3", "-i", "1", "-W", "1", address])
+        #expect(!output.isSuccess)
+    }
+
+    private static func packets(_ report: PathsReport, _ isMeant: (DecidedBy) -> Bool) -> UInt64 {
+        report.paths.filter { $0.decidedBy.map(isMeant) ?? false }.reduce(0) { $0 + $1.packets }
+    }
+
+    @Test("a packet like one that was dropped names the rule or policy: of iptables-nft, of nf_tables, of IPv6")
+    func named() async throws {
+        try await Sandbox.with { sandbox in
+            try await Self.build(sandbox)
+            _ = try await sandbox.trace("install-probes", "--netns", "host")
+            let rules = try await sandbox.rules()
+            try await sandbox.collecting("--netns", "host") { _ in
+                // Nothing is there as long as nothing is dropped.
+                #expect(try await !sandbox.run(Self.table.split(separator: " ").map(String.init)).isSuccess)
+                for address in ["10.0.1.2", "10.0.1.3", "fd01::2"] { try await Self.ping(address, sandbox) }
+                #expect(try await sandbox.sh(Self.table).contains("flags owner"))
+                let report = try await sandbox.paths("?outcome=dropped") { report in
+                    report.paths.reduce(0) { $0 + $1.packets } >= 9 && report.paths.count { $0.decidedBy != nil } == 3
+                }
+                let all = report.paths.map { "\($0.packets) \($0.example.destination) \($0.decidedBy?.text ?? "?")" }
+                // The first of each arms the trace; those behind it are named.
+                let iptables = Self.packets(report) {
+                    $0.rule == "-A BLOCK -d 10.0.1.2/32 -p icmp -m comment --comment netops -j DROP" && $0.position == 2
+                        && $0.chain == "BLOCK" && $0.tableFamily == "ip" && $0.evidence == "trace"
+                }
+                #expect((1...2).contains(iptables), "\(all)")
+                let native = Self.packets(report) {
+                    $0.table == "fw" && $0.chain == "no" && $0.tableFamily == "inet" && $0.kind == "rule"
+                        && $0.rule?.hasPrefix("ip daddr 10.0.1.3 counter packets") == true && $0.rule?.hasSuffix("drop") == true
+                }
+                #expect((1...2).contains(native), "\(all)")
+                let policy = Self.packets(report) {
+                    $0.kind == "policy" && $0.table == "filter" && $0.chain == "OUTPUT" && $0.tableFamily == "ip6"
+                }
+                // What the kernel sends by itself is dropped, too.
+                #expect(policy >= 1, "\(all)")
+                // No drop has a rule that is not its own.
+                #expect(Self.packets(report) { _ in true } == iptables + native + policy, "\(all)")
+            }
+            #expect(try await !sandbox.run(Self.table.split(separator: " ").map(String.init)).isSuccess)
+            #expect(try await sandbox.rules() == rules)
+        }
+    }
+
+    @Test("the table is gone when the collector is killed, and there is none with --rule-traces off")
+    func gone() async throws {
+        try await Sandbox.with { sandbox in
+            try await Self.build(sandbox)
+            _ = try await sandbox.trace("install-probes", "--netns", "host")
+            let table = Self.table.split(separator: " ").map(String.init)
+            try await sandbox.collecting("--netns", "host", "--rule-traces", "off") { _ in
+                try await Self.ping("10.0.1.2", sandbox)
+                #expect(try await !sandbox.run(table).isSuccess)
+            }
+            try await sandbox.collecting("--netns", "host") { collector in
+                try await Self.ping("10.0.1.2", sandbox)
+                #expect(try await sandbox.run(table).isSuccess)
+                await collector.stop(signal: SIGKILL)
+                try await waiting { try await !sandbox.run(table).isSuccess }
+                #expect(try await !sandbox.run(table).isSuccess)
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+import Aggregation
+import Testing
+import TraceModel
+
+/// Journeys tied to connections.
+@Suite struct FlowTableTests {
+    private var table = FlowTable(capacity: 2)
+
+    /// A journey through one namespace, where `exit` is what it left as.
+    private func journey(
+        _ entry: PacketTuple, _ exit: PacketTuple? = nil, namespace: Int = 0, at time: Int64 = 1, tcpFlags: UInt8 = 0,
+        icmpType: UInt8 = 0, direction: Direction? = nil
+    ) -> Journey {
+        var journey = Journey(
+            packet: Packet(
+                tuple: entry, fingerprint: Fingerprint(header: 0, payload: 0), length: 40, timeToLive: 64, icmpType: icmpType,
+                tcpFlags: tcpFlags))
+        var leg = JourneyLeg(
+            namespace: namespace, stepPath: StepTrie.root, entry: entry, exit: exit ?? entry, lastHook: .postrouting,
+            opensConnection: false, firstEvent: EventHistory.none, lastEvent: EventHistory.none)
+        leg.direction = direction
+        journey.legs = [leg]
+        journey.firstSeen = time
+        journey.lastSeen = time
+        return journey
+    }
+
+    private func tcp(_ source: UInt32, _ sourcePort: UInt16, _ destination: UInt32, _ port: UInt16) -> PacketTuple {
+        PacketTuple(
+            source: IPAddress(ipv4: source), destination: IPAddress(ipv4: destination), sourcePort: sourcePort,
+            destinationPort: port, transport: TransportProtocol.tcp)
+    }
+
+    @Test("packets of both directions are one flow, and translated addresses name it, too")
+    mutating func translation() {
+        let inside = tcp(1, 1000, 8, 443)
+        let outside = tcp(9, 2000, 8, 443)
+        let first = table.add(journey(inside, outside, tcpFlags: 0x02), path: 0)
+        let answer = table.add(journey(outside.reversed, inside.reversed, at: 2, tcpFlags: 0x12), path: 1)
+        #expect(first.flow == answer.flow)
+        #expect(first.direction == .original && answer.direction == .reply)
+        #expect(table.flows.count == 1)
+        #expect(table.flows[0].original.packets == 1 && table.flows[0].reply?.packets == 1)
+        #expect(table.flows[0].isDirectionKnown)
+    }
+
+    @Test("the same addresses in another namespace are another flow")
+    mutating func namespaces() {
+        let one = table.add(journey(tcp(1, 1000, 2, 80), tcpFlags: 0x02), path: 0)
+        let other = table.add(journey(tcp(1, 1000, 2, 80), namespace: 1, tcpFlags: 0x02), path: 0)
+        #expect(one.flow != other.flow)
+    }
+
+    @Test("an answer that ended before the packet that it answers is turned round by that packet's SYN")
+    mutating func turning() {
+        let request = tcp(1, 1000, 2, 80)
+        let early = table.add(journey(request.reversed, at: 2, tcpFlags: 0x10), path: 1)
+        #expect(early.direction == .original)
+        let late = table.add(journey(request, at: 1, tcpFlags: 0x02), path: 0)
+        #expect(late.flow == early.flow)
+        #expect(late.direction == .original)
+        #expect(table.flows[0].original.tuple == request)
+        #expect(table.flows[0].reply?.packets == 1)
+        let next = table.add(journey(request.reversed, at: 3, tcpFlags: 0x10), path: 1)
+        #expect(next.direction == .reply)
+    }
+
+    @Test("a direction that connection tracking has told is believed, whatever the packet looks like")
+    mutating func told() {
+        let found = table.add(journey(tcp(2, 80, 1, 1000), tcpFlags: 0x10, direction: .reply), path: 0)
+        #expect(found.direction == .reply)
+        #expect(table.flows[0].original.tuple == tcp(1, 1000, 2, 80))
+        #expect(table.flows[0].original.packets == 0)
+    }
+
+    @Test("an echo reply is the reply of its flow, also where the request was not seen")
+    mutating func echoes() {
+        func icmp(_ source: UInt32, _ destination: UInt32) -> PacketTuple {
+            PacketTuple(
+                source: IPAddress(ipv4: source), destination: IPAddress(ipv4: destination), sourcePort: 7, destinationPort: 7,
+                transport: TransportProtocol.icmp)
+        }
+        let reply = table.add(journey(icmp(2, 1), icmpType: 0), path: 0)
+        let request = table.add(journey(icmp(1, 2), icmpType: 8), path: 1)
+        #expect(reply.direction == .reply && request.direction == .original)
+        #expect(reply.flow == request.flow)
+    }
+
+    @Test("past the capacity the oldest gives way, and its addresses name it no longer")
+    mutating func capacity() {
+        let first = tcp(1, 1000, 2, 80)
+        _ = table.add(journey(first, tcpFlags: 0x02), path: 0)
+        _ = table.add(journey(tcp(1, 1001, 2, 80), tcpFlags: 0x02), path: 0)
+        _ = table.add(journey(tcp(1, 1002, 2, 80), tcpFlags: 0x02), path: 0)
+        #expect(table.flows.count == 2)
+        #expect(table.flows.allSatisfy { $0.original.tuple != first })
+        // The oldest's answer belongs to no flow that is there.
+        let answer = table.add(journey(first.reversed, tcpFlags: 0x10), path: 0)
+        #expect(table.flows[answer.flow].original.packets + (table.flows[answer.flow].reply?.packets ?? 0) == 1)
+    }
+}
