@@ -27,7 +27,8 @@ public struct RuleTexts: Sendable {
             for place in wanted { found[place] = Self.text(of: place, in: dump) }
         }
         let others = places.subtracting(found.keys).filter { $0.handle != nil }
-        for (table, wanted) in Dictionary(grouping: others, by: { [$0.tableFamily, $0.table] }) {
+        for (table, wanted) in Dictionary(grouping: others, by: { [$0.tableFamily, $0.table] })
+        where Self.isPlain(table[1]) {
             guard await Tool.isInstalled("nft") else { break }
             let output = try await Tool.run("nft", ["-a", "list", "table"] + table, in: namespace)
             // A table that is gone has no rules.
@@ -36,6 +37,15 @@ public struct RuleTexts: Sendable {
             for place in wanted { found[place] = place.handle.flatMap { texts[$0] }.map { Text(text: $0, position: nil) } }
         }
         return found
+    }
+
+    /// Whether a table's name is one word to nft, which reads its arguments as commands: others can be given over netlink.
+    package static func isPlain(_ name: String) -> Bool {
+        name.utf8.first.map { ($0 | 0x20) >= 0x61 && ($0 | 0x20) <= 0x7A || $0 == 0x5F } == true
+            && name.utf8.allSatisfy { byte in
+                (byte | 0x20) >= 0x61 && (byte | 0x20) <= 0x7A || byte >= 0x30 && byte <= 0x39
+                    || [UInt8(ascii: "_"), UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "/")].contains(byte)
+            }
     }
 
     static func text(of place: RulePlace, in dump: RuleDump) -> Text? {

@@ -2,6 +2,14 @@ import Ruleset
 import Testing
 
 @Suite struct RuleTextsTests {
+    @Test("only a table's name that nft reads as one word is given to it")
+    func names() {
+        for name in ["fw", "kube-proxy", "_a.b/c9"] { #expect(RuleTexts.isPlain(name)) }
+        for name in ["", "x; flush ruleset", "x y", "-f", "9a", "a\nb", "a{", "é", "\"a\"", "@a", "[", "a\\"] {
+            #expect(!RuleTexts.isPlain(name), "\(name)")
+        }
+    }
+
     @Test("rules of nft -a list table are found by number; chains, sets and comments with a mark are not taken for rules")
     func listing() {
         let texts = RuleTexts.texts(

@@ -80,8 +80,11 @@ final class RuleTraceTable {
     /// Ends the session, with which the table goes.
     func end() {
         try? input.close()
-        guard process.isRunning else { return }
-        process.waitUntilExit()
+        // It ends with its input, at once; one that does not must not hold up our own end.
+        for signal in [0, SIGTERM, SIGKILL] {
+            if signal != 0, process.isRunning { kill(process.processIdentifier, signal) }
+            for _ in 0..<100 where process.isRunning { usleep(10_000) }
+        }
     }
 
     private func send(_ command: String) throws(NamespaceError) {
