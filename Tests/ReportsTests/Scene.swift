@@ -50,7 +50,9 @@ struct Scene {
             lastEvent: EventHistory.none)
     }
 
-    mutating func add(_ legs: [JourneyLeg], _ outcome: Outcome, expected: [UInt32] = [], tcpFlags: UInt8 = 0) {
+    mutating func add(
+        _ legs: [JourneyLeg], _ outcome: Outcome, expected: [UInt32] = [], tcpFlags: UInt8 = 0, decision: RuleDecision? = nil
+    ) {
         serial += 1
         var journey = Journey(
             packet: Packet(
@@ -60,6 +62,7 @@ struct Scene {
         journey.legs = legs
         journey.outcome = outcome
         journey.expected = expected
+        journey.decision = decision
         journey.firstSeen = 1_000_000 * Int64(serial)
         journey.lastSeen = journey.firstSeen + 5
         aggregate.add(journey, history: EventHistory())
