@@ -8,7 +8,7 @@ public struct DropSite: Sendable {
     public var before: [UInt32]
     /// What lies between; exactly one where it is certain.
     public var suspects: [Suspect]
-    /// What dropped them, where a rule trace says so; then there are no suspects.
+    /// What dropped them, where a rule trace says so; then the suspect is the chain that it happened in.
     public var decision: RuleDecision?
     /// Of what is lost in routing, what is known to drop packets there.
     public var causes: [RoutingCause]
@@ -39,7 +39,10 @@ extension TraceContext {
         decision: RuleDecision?
     ) -> DropSite {
         if let decision = decision ?? layout.probes[Int(step.probe)].decision {
-            return DropSite(after: step, before: expected, suspects: [], decision: decision, causes: [])
+            let suspects = DropLocator(layout, steps, last: step, packet: packet, expected: expected).suspects
+            return DropSite(
+                after: step, before: expected, suspects: suspects.filter { $0.holds(decision.place) }, decision: decision,
+                causes: [])
         }
         let suspects = DropLocator(layout, steps, last: step, packet: packet, expected: expected).suspects
         var causes: [RoutingCause] = []

@@ -32,13 +32,15 @@ extension Evidence {
 
     /// A rule that becomes the first of a built-in chain, behind our probes.
     func insertion(in netns: String, _ chain: NamespaceFacts.Chain, _ rule: [String]) -> String? {
+        // A run has one probe in each chain.
+        let probesAhead = max(0, chain.probesAtHead - (probesGo ? 1 : 0))
         let place: [String] =
             if !chain.hasRules {
                 ["-A", chain.name]
-            } else if chain.probesAtHead == 0 {
+            } else if probesAhead == 0 {
                 ["-I", chain.name]
             } else {
-                ["-I", chain.name, "\(chain.probesAtHead + 1)"]
+                ["-I", chain.name, "\(probesAhead + 1)"]
             }
         return command(in: netns, Self.iptables(chain.family, chain.backend) + ["-t", chain.table] + place + rule)
     }
@@ -49,7 +51,7 @@ extension Evidence {
     }
 
     /// One backend's own program: `iptables` alone may be the other's.
-    private static func iptables(_ family: AddressFamily, _ backend: Backend) -> [String] {
+    static func iptables(_ family: AddressFamily, _ backend: Backend) -> [String] {
         ["\(family == .ipv4 ? "iptables" : "ip6tables")-\(backend.rawValue)"]
     }
 

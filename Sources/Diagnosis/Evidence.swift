@@ -10,11 +10,14 @@ struct Evidence {
     /// Namespaces of which rules or settings are known, each name once.
     let namespaces: [NamespaceEvidence]
     let layout: Layout
+    /// Whether the probes of one run are gone when commands are read.
+    let probesGo: Bool
     private let flowsByPath: [Int: [Int]]
 
     private static let flowLimit = 1000
 
-    init(_ snapshot: TraceSnapshot) {
+    init(_ snapshot: TraceSnapshot, probesGo: Bool = false) {
+        self.probesGo = probesGo
         layout = snapshot.layout
         paths = snapshot.pathsByPackets().map { PathEvidence(snapshot, $0) }
         flows = snapshot.latestFlows(Self.flowLimit).map { FlowEvidence(snapshot, $0) }

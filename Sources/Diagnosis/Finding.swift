@@ -26,6 +26,8 @@ public struct Finding: Sendable {
     public var packets: UInt64
     /// Serial numbers of the first journeys that show it, at most `Finding.journeyLimit`.
     public var journeys: [UInt64]
+    /// Indices of the snapshot's paths that show it.
+    public var paths: [Int]
     /// What mends it; empty where nothing is certain to, or where it is a matter of choice.
     public var cures: [Cure]
 
@@ -34,7 +36,7 @@ public struct Finding: Sendable {
     /// - Parameter cure: the command of the only cure; `nil` for none.
     init(
         _ kind: String, _ severity: Severity, _ title: String, in netns: String, because reason: String,
-        packets: UInt64 = 0, journeys: some Sequence<UInt64> = [], cure: String? = nil
+        packets: UInt64 = 0, journeys: some Sequence<UInt64> = [], paths: [Int] = [], cure: String? = nil
     ) {
         self.kind = kind
         self.severity = severity
@@ -42,6 +44,7 @@ public struct Finding: Sendable {
         self.netns = netns
         self.reason = reason
         self.packets = packets
+        self.paths = paths
         self.journeys = Array(journeys.prefix(Finding.journeyLimit))
         cures = cure.map { [Cure(netns: netns, command: $0, reason: title)] } ?? []
     }
@@ -56,7 +59,7 @@ public struct Finding: Sendable {
         guard !paths.isEmpty else { return nil }
         self.init(
             kind, severity, title, in: netns, because: reason, packets: paths.reduce(0) { $0 + $1.packets },
-            journeys: paths.map(\.example.serial), cure: cure)
+            journeys: paths.map(\.example.serial), paths: paths.map(\.index), cure: cure)
     }
 }
 

@@ -18,9 +18,14 @@ enum FindingRules {
 
 extension TraceSnapshot {
     /// Faults that the snapshot shows: severest first, then those with most packets.
-    public var findings: [Finding] {
-        let evidence = Evidence(self)
-        return FindingRules.all.flatMap { $0.findings(in: evidence) }.sorted {
+    public var findings: [Finding] { findings(probesGo: false) }
+
+    /// - Parameter probesGo: whether the probes of one run are gone when the cures are read, as those of `why` are.
+    public func findings(probesGo: Bool) -> [Finding] {
+        let evidence = Evidence(self, probesGo: probesGo)
+        let faults = FindingRules.all.flatMap { $0.findings(in: evidence) }
+        let drops = PacketsDropped(explained: Set(faults.flatMap(\.paths))).findings(in: evidence)
+        return (faults + drops).sorted {
             ($1.severity, $1.packets, $0.kind, $0.netns) < ($0.severity, $0.packets, $1.kind, $1.netns)
         }
     }

@@ -22,6 +22,18 @@ public enum Suspect: Sendable, Hashable {
     case way(namespace: String)
 }
 
+extension Suspect {
+    /// Whether a rule or policy may be part of it, by its table.
+    func holds(_ place: RulePlace) -> Bool {
+        switch self {
+        case .chain(let table, _):
+            place.table == table.name && AddressFamily.allCases.contains { $0.tableName == place.tableFamily }
+        case .nativeChain(let table, _): place.table == table
+        default: false
+        }
+    }
+}
+
 extension Suspect: CustomStringConvertible {
     /// `filter/FORWARD`, `routing`, `the way to guest`, …
     public var description: String {

@@ -116,6 +116,8 @@ package struct TraceSink: JourneySink {
     package var layout = Layout()
     /// What rule traces have told.
     package var ruleTraces = RuleTraceIndex()
+    /// Which journeys are added up; `nil`: all.
+    package var isWanted: ((Journey) -> Bool)?
     /// Journeys that were dropped by nobody knows what, since the last look; at most `mostUndecided`.
     package var undecided: [Journey] = []
     private static let mostUndecided = 64
@@ -133,6 +135,7 @@ package struct TraceSink: JourneySink {
     }
 
     package mutating func accept(_ journey: Journey, stepTrie: StepTrie, history: EventHistory) {
+        if let isWanted, !isWanted(journey) { return }
         guard journey.outcome == .dropped, journey.decision == nil else {
             return add(journey, stepTrie: stepTrie, history: history)
         }

@@ -38,7 +38,7 @@ extension TraceContext {
         let place = decision.place
         return DecidedBy(
             kind: decision.kind.rawValue, netns: layout.namespaces[probe.namespace].name,
-            family: probe.family.name, backend: probe.backend.rawValue, tableFamily: place.tableFamily,
+            family: probe.family.name, backend: place.backend.rawValue, tableFamily: place.tableFamily,
             table: place.table, chain: place.chain, position: decision.position, handle: place.handle,
             rule: decision.kind == .policy ? "-P \(place.chain) DROP" : decision.text, verdict: "drop", evidence: "trace")
     }

@@ -24,17 +24,31 @@ public struct FindingReport: Codable, Sendable, Equatable {
     public var packets: UInt64
     /// Ids of the first journeys that show it, at most `Finding.journeyLimit`.
     public var journeys: [String]
+    /// Ids of the paths that show it; absent in the answers of earlier versions.
+    public var paths: [String]?
+    /// What dropped the packets, where one rule or policy did and the kernel said so.
+    public var decidedBy: DecidedBy?
+    /// When the first and the last of the paths' packets were seen; absent where no path shows it.
+    public var firstSeen: String?
+    public var lastSeen: String?
     /// What mends it; empty where nothing is certain to, or where it is a matter of choice.
     public var cures: [Cure]
 
-    init(_ finding: Finding, run: UInt64) {
+    init(_ finding: Finding, of snapshot: TraceSnapshot) {
         kind = finding.kind
         severity = finding.severity
         title = finding.title
         netns = finding.netns
         reason = finding.reason
         packets = finding.packets
-        journeys = finding.journeys.map { "\(TraceID(run: run, serial: $0))" }
+        journeys = finding.journeys.map { "\(TraceID(run: snapshot.run, serial: $0))" }
+        paths = finding.paths.map(snapshot.pathID)
+        let decisions = finding.paths.map { snapshot.paths[$0].decision }
+        if let first = decisions.first, first != nil, decisions.allSatisfy({ $0 == first }), let path = finding.paths.first {
+            decidedBy = snapshot.context.decidedBy(snapshot.dropSite(ofPath: path))
+        }
+        firstSeen = finding.paths.map { snapshot.paths.counts($0).firstSeen }.min().map(Timestamp.text)
+        lastSeen = finding.paths.map { snapshot.paths.counts($0).lastSeen }.max().map(Timestamp.text)
         cures = finding.cures
     }
 }
@@ -54,6 +68,6 @@ extension TraceSnapshot {
         FindingsReport(
             generatedAt: Timestamp.text(generatedAt), completeness: completeness,
             dropped: paths.indices.reduce(0) { $0 + (paths[$1].outcome == .dropped ? paths.counts($1).packets : 0) },
-            findings: findings.filter { filter.admits(netns: $0.netns) }.map { FindingReport($0, run: run) })
+            findings: findings.filter { filter.admits(netns: $0.netns) }.map { FindingReport($0, of: self) })
     }
 }

@@ -49,7 +49,7 @@ extension TraceSnapshot {
             flows: latestFlows(filter.limit) { admits($0, filter) }.map(describe))
     }
 
-    private func describe(_ flow: FlowRecord) -> FlowReport {
+    func describe(_ flow: FlowRecord) -> FlowReport {
         let translations = flow.translations.filter { $0.path < paths.count }.map { path, translation in
             let packets = paths.translations(path).first { $0.translation == translation }?.packets ?? 0
             return context.describe(translation, packets: packets, stepPaths: paths[path].stepPaths)

@@ -31,8 +31,8 @@ extension Report {
 /// All reports, in the order in which help and `analyze` show them.
 public enum ReportTable {
     public static let all: [any Report.Type] = [
-        PathsReport.self, FlowsReport.self, DropsReport.self, FindingsReport.self, PrecedenceReport.self, LatencyReport.self,
-        JourneysReport.self, NamespacesReport.self,
+        PathsReport.self, FlowsReport.self, DropsReport.self, RulesReport.self, FindingsReport.self, PrecedenceReport.self,
+        LatencyReport.self, JourneysReport.self, NamespacesReport.self,
     ]
 
     public static func report(named name: String) -> (any Report.Type)? { all.first { $0.name == name } }

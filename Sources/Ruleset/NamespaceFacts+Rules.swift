@@ -38,9 +38,7 @@ extension NamespaceFacts {
         }
         noteInvalidDrops(content, rules, family, backend)
         noteShadows(content, rules, family, backend)
-        if table == .filter || table == .nat {
-            chains = (chains ?? []) + Self.chains(content, rules, table, family, backend)
-        }
+        chains = (chains ?? []) + Self.chains(content, rules, table, family, backend)
         if table == .nat { noteRedirections(content, family, backend) }
     }
 

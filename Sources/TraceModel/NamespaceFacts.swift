@@ -74,8 +74,8 @@ public struct NamespaceFacts: Sendable, Equatable, Codable {
         }
     }
 
-    /// A built-in chain of iptables' filter or nat table: where a rule has to be put to be the first behind our probes, and
-    /// what becomes of packets of established connections.
+    /// A built-in chain of iptables (of filter or nat alone in recordings of earlier versions): where a rule has to be put to be the
+    /// first behind our probes, and what becomes of packets of established connections.
     public struct Chain: Sendable, Equatable, Codable {
         public var family: AddressFamily
         public var backend: Backend

@@ -6,8 +6,16 @@ public struct RulePlace: Sendable, Hashable {
     public var chain: String
     /// nf_tables' number of the rule in its table, which no other rule gets later; `nil` for a policy, or where it is not known.
     public var handle: UInt64?
+    /// Legacy rules have no lasting numbers: this one's in its chain, from 1 on, with our probes, which holds until the chain is
+    /// changed. `nil` for nf_tables and for a policy.
+    public var number: Int?
+    public var backend: Backend
 
-    public init(tableFamily: String, table: String, chain: String, handle: UInt64? = nil) {
+    public init(
+        tableFamily: String, table: String, chain: String, handle: UInt64? = nil, number: Int? = nil, backend: Backend = .nft
+    ) {
+        self.number = number
+        self.backend = backend
         self.tableFamily = tableFamily
         self.table = table
         self.chain = chain

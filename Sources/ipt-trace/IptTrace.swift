@@ -22,11 +22,14 @@ struct IptTrace: AsyncParsableCommand {
               ipt-trace report precedence
               sudo ipt-trace remove-probes --verify
 
+            In a hurry: sudo ipt-trace why 8.8.8.8:443/tcp
+
             To see it at work on a network of its own, without touching this machine's rules: ipt-trace lab run ping
             """,
         version: Program.version,
         subcommands: [
-            InstallProbes.self, RemoveProbes.self, ProbesCommand.self, Collect.self, TraceCommand.self, ReportCommand.self,
+            InstallProbes.self, RemoveProbes.self, ProbesCommand.self, Collect.self, TraceCommand.self, WhyCommand.self,
+            ReportCommand.self,
             Analyze.self, Export.self, LabCommand.self, GuardCommand.self,
         ])
 

@@ -360,14 +360,18 @@ import TraceModel
         }
     }
 
-    @Test("where packets were dropped and no finding explains them, the text does not say that nothing is wrong")
+    @Test("packets that were dropped are a finding where no fault explains them")
     func dropsWithoutFinding() throws {
         var scene = Scene()
         #expect("\(scene.snapshot.findingsReport().text())".contains("Nothing was found to be wrong."))
         let expected = try #require(scene.probe(1, "security/FORWARD"))
         scene.add([scene.leg(1, ["filter/FORWARD"], Self.tuple)], .dropped, expected: [expected])
-        let text = "\(scene.snapshot.findingsReport().text())"
-        #expect(text.contains("1 packet was dropped") && text.contains("report drops") && !text.contains("Nothing was found"))
+        let report = scene.snapshot.findingsReport()
+        let finding = try #require(report.findings.first)
+        #expect(report.findings.count == 1 && finding.kind == "packets-dropped")
+        #expect(finding.packets == 1 && finding.paths == scene.snapshot.pathsReport().paths.map(\.id))
+        #expect(finding.decidedBy == nil && finding.cures.isEmpty && finding.firstSeen != nil)
+        #expect(!"\(report.text())".contains("Nothing was found"))
     }
 
     @Test func whereNoTableHasRulesItIsRouting() throws {

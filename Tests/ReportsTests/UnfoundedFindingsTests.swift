@@ -5,7 +5,9 @@ import Testing
 import TraceModel
 
 extension Scene {
-    fileprivate func kinds() -> [String] { snapshot.findingsReport().findings.map(\.kind).sorted() }
+    fileprivate func kinds() -> [String] {
+        snapshot.findingsReport().findings.map(\.kind).filter { $0 != "packets-dropped" }.sorted()
+    }
 
     /// Replaces the facts of the host.
     fileprivate mutating func know(_ change: (inout NamespaceFacts) -> Void) {

@@ -31,7 +31,8 @@ struct NobodyListens: FindingRule {
                     "Connections to it passed all chains and were refused at once with a RST from \(port.netns) itself: no "
                     + "process listens on that address and port there.",
                 packets: flows.reduce(0) { $0 + $1.record.original.packets },
-                journeys: flows.map(\.record.original.latestJourney))
+                journeys: flows.map(\.record.original.latestJourney),
+                paths: Set(flows.flatMap(\.record.original.paths)).sorted())
         }
     }
 

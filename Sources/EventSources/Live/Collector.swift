@@ -9,7 +9,7 @@ public import LinuxSupport
 public import Logging
 public import Ruleset
 private import Synchronization
-internal import TraceModel
+package import TraceModel
 public import WireFormat
 
 /// Receives the events of all namespaces and serves snapshots of the result.
@@ -32,6 +32,10 @@ public final class Collector: Sendable {
         public var recorder: Recorder?
         /// Whether packets like those that were dropped are traced through the rules, so that the rule that drops them is named.
         public var tracesRules: Bool
+        /// Packets that are traced through the rules from the beginning on, in all namespaces.
+        package var traced: [TracedTraffic] = []
+        /// Which journeys are added up; `nil`: all.
+        package var isWanted: (@Sendable (Journey) -> Bool)?
         /// Called with each namespace that has appeared and in which nothing reports packets; without it, a warning tells of them.
         public var onUnprobed: (@Sendable (NetworkNamespace) -> Void)?
 
@@ -76,6 +80,7 @@ public final class Collector: Sendable {
         var watcher: Task<Void, Never>?
         var rulesetWatcher: Task<Void, Never>?
         var endRuleTracer: (@Sendable () async -> Void)?
+        var tracingKeeper: Task<Void, Never>?
     }
 
     /// Opens the sockets, reads the rules, and starts to receive.
@@ -134,7 +139,7 @@ public final class Collector: Sendable {
                 try KernelLogSource(
                     reader: LogReader(seed: UInt64.random(in: 0...UInt64.max), registry: registry)))
             : nil
-        try start(sources, log, watcher: watcher)
+        try await start(sources, log, watcher: watcher)
     }
 
     /// A source on its way to the event loop.
@@ -148,7 +153,7 @@ public final class Collector: Sendable {
 
     private func start(
         _ sources: [NamespaceSource], _ log: LogHandover?, watcher: (any JourneyWatcher)?
-    ) throws {
+    ) async throws {
         var limits = Correlator.Limits()
         limits.linger = options.linger
         limits.settle = min(limits.settle, options.linger)
@@ -160,13 +165,18 @@ public final class Collector: Sendable {
             }
         }
         let recorder = options.recorder
-        let requests = startRuleTracer()
+        let tracer = makeRuleTracer()
+        let requests = tracer.map(startRuleTracer)
         let thread = Thread {
-            [logger, parser, limits, mailbox, registry, exchange, watcher, run, finished, ownEndpoint, thinning, ruleset] in
+            [
+                logger, parser, limits, mailbox, registry, exchange, watcher, run, finished, ownEndpoint, thinning, ruleset,
+                isWanted = options.isWanted
+            ] in
             let loop = EventLoop(
                 mailbox: mailbox, registry: registry, exchange: exchange, watcher: watcher, limits: limits, run: run,
                 ownEndpoint: ownEndpoint, kernelLog: log?.take(), recorder: recorder, notice: thinning,
-                ruleset: ruleset, parser: parser, requests: requests, logger: logger)
+                ruleset: ruleset, parser: parser, requests: requests, isWanted: isWanted,
+                logger: logger)
             loop.runUntilStopped()
             finished.signal()
         }
@@ -194,22 +204,52 @@ public final class Collector: Sendable {
             $0.watcher = poller
             $0.rulesetWatcher = rulesetWatcher
         }
+        if let tracer, !options.traced.isEmpty { await traceFromTheBeginning(tracer) }
     }
 
-    /// Starts what traces rules, if that is wanted.
-    ///
-    /// - Returns: asks for something, without waiting.
-    private func startRuleTracer() -> (@Sendable (RuleTracer.Request) -> Void)? {
+    /// Returns when the kernel traces the packets that were named beforehand, wherever it can; keeps it at that.
+    private func traceFromTheBeginning(_ tracer: RuleTracer) async {
+        let traced = options.traced
+        @Sendable func arm(_ indices: [Int]) async {
+            await withTaskGroup(of: Void.self) { group in
+                for index in indices { group.addTask { await tracer.take(.trace(index, traced)) } }
+            }
+        }
+        await arm(followedIndices)
+        let keeper = Task { [weak self] in
+            while !Task.isCancelled {
+                // Elements expire after `RuleTraceTable.timeout`; a namespace that appears waits no longer than this.
+                try? await Task.sleep(for: .seconds(RuleTraceTable.timeout / 6))
+                guard let self, !Task.isCancelled else { return }
+                await arm(followedIndices)
+            }
+        }
+        state.withLock { $0.tracingKeeper = keeper }
+    }
+
+    /// The namespaces that are followed, by their indices in the layout.
+    private var followedIndices: [Int] {
+        state.withLock { state in
+            state.places.indices.filter { state.places[$0].namespace != nil }.map(indexing.index(of:))
+        }
+    }
+
+    /// What traces rules, if that is wanted.
+    private func makeRuleTracer() -> RuleTracer? {
         guard options.tracesRules else { return nil }
-        // Bounded: of more requests than can be met the latest are left out; what is still dropped asks again.
-        let (stream, continuation) = AsyncStream.makeStream(of: RuleTracer.Request.self, bufferingPolicy: .bufferingOldest(256))
-        let tracer = RuleTracer(logger: logger) { [weak self, indexing] index in
+        return RuleTracer(logger: logger) { [weak self, indexing] index in
             self?.state.withLock { state in
                 state.places.indices.first { indexing.index(of: $0) == index }.flatMap { state.places[$0].namespace }
             }
         } send: { [mailbox] in
             mailbox.send($0)
         }
+    }
+
+    /// - Returns: asks `tracer` for something, without waiting.
+    private func startRuleTracer(_ tracer: RuleTracer) -> @Sendable (RuleTracer.Request) -> Void {
+        // Bounded: of more requests than can be met the latest are left out; what is still dropped asks again.
+        let (stream, continuation) = AsyncStream.makeStream(of: RuleTracer.Request.self, bufferingPolicy: .bufferingOldest(256))
         let task = Task {
             for await request in stream { await tracer.take(request) }
             await tracer.end()
@@ -264,6 +304,7 @@ public final class Collector: Sendable {
         let endRuleTracer = state.withLock {
             $0.watcher?.cancel()
             $0.rulesetWatcher?.cancel()
+            $0.tracingKeeper?.cancel()
             return $0.endRuleTracer
         }
         if let endRuleTracer {

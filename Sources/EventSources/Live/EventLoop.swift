@@ -63,12 +63,13 @@ struct EventLoop: ~Copyable {
     /// - Parameters:
     ///   - kernelLog: followed beside the sockets.
     ///   - recorder: gets every message.
+    ///   - isWanted: which journeys are added up; `nil`: all.
     init(
         mailbox: Mailbox<LoopMessage>, registry: LayoutRegistry, exchange: SnapshotExchange,
         watcher: (any JourneyWatcher)?, limits: Correlator.Limits, run: UInt64, ownEndpoint: TraceAggregate.OwnEndpoint?,
         kernelLog: consuming KernelLogSource?,
         recorder: Recorder?, notice: FlowSampling.Notice, ruleset: RulesetWatch, parser: PacketParser,
-        requests: (@Sendable (RuleTracer.Request) -> Void)?, logger: Logger
+        requests: (@Sendable (RuleTracer.Request) -> Void)?, isWanted: (@Sendable (Journey) -> Bool)?, logger: Logger
     ) {
         self.parser = parser
         self.requests = requests
@@ -80,6 +81,7 @@ struct EventLoop: ~Copyable {
         self.kernelLog = kernelLog
         engine = TraceEngine(
             registry: registry, limits: limits, run: run, since: Self.clock(), ownEndpoint: ownEndpoint, watcher: watcher)
+        engine.sink.isWanted = isWanted
         if logger.logLevel <= .debug {
             engine.correlator.onComparison = { [registry] comparison in
                 logger.debug("\(comparison.text(registry.current))")

@@ -73,7 +73,9 @@ final class RuleTraceTable {
                             + "meta nftrace set 1")
                 }
             }
-            try send("add element inet \(Self.name) \(set.name) { \(one.element) timeout \(Self.timeout)s }")
+            // An element that is there keeps its time unless it is made anew; one that is not cannot be deleted.
+            let element = "element inet \(Self.name) \(set.name) { \(one.element)"
+            try send("add \(element) }; delete \(element) }; add \(element) timeout \(Self.timeout)s }")
         }
     }
 
@@ -94,10 +96,12 @@ final class RuleTraceTable {
         }
     }
 
-    /// Whether the kernel has taken the table: an older one does not know its flag.
+    /// Whether the kernel has taken the table, and has elements in all of its sets: an older kernel does not know the table's flag.
     func isThere(in namespace: NetworkNamespace) async throws -> Bool {
         for _ in 0..<20 {
-            if try await Tool.run("nft", ["list", "table", "inet", Self.name], in: namespace).isSuccess { return true }
+            let output = try await Tool.run("nft", ["list", "table", "inet", Self.name], in: namespace)
+            let filled = output.standardOutput.split(separator: "\n").count { $0.contains("elements = {") }
+            if output.isSuccess, filled >= sets.count { return true }
             guard process.isRunning else { return false }
             try await Task.sleep(for: .milliseconds(50))
         }

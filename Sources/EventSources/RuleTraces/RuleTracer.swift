@@ -29,6 +29,10 @@ actor RuleTracer {
     private var sessions: [Int: Session] = [:]
     /// Where rules cannot be traced: said once.
     private var refused: Set<Int> = []
+    /// Namespaces whose table is being made.
+    private var beginning: Set<Int> = []
+    /// Nothing is begun any more.
+    private var hasEnded = false
     private var texts: RuleTexts?
 
     /// - Parameters:
@@ -52,9 +56,11 @@ actor RuleTracer {
     }
 
     private func trace(_ traffic: [TracedTraffic], in index: Int) async {
-        guard !refused.contains(index), let place = namespace(index) else { return }
+        guard !hasEnded, !refused.contains(index), let place = namespace(index) else { return }
+        // Another request may be making the table right now.
+        while beginning.contains(index) { try? await Task.sleep(for: .milliseconds(10)) }
         do {
-            if sessions[index]?.table.isRunning != true { try await begin(in: place, index) }
+            if sessions[index]?.table.isRunning != true { try await begin(traffic, in: place, index) }
             try sessions[index]?.table.trace(traffic)
             sessions[index]?.until = .now + .seconds(RuleTraceTable.timeout + 2)
             logger.debug("\(place.name): the rules are traced for \(traffic.map(\.element).joined(separator: ", "))")
@@ -63,14 +69,19 @@ actor RuleTracer {
         }
     }
 
-    private func begin(in place: NetworkNamespace, _ index: Int) async throws {
+    /// Makes the table of a namespace, and returns when the kernel traces `traffic`.
+    private func begin(_ traffic: [TracedTraffic], in place: NetworkNamespace, _ index: Int) async throws {
+        beginning.insert(index)
+        defer { beginning.remove(index) }
         // Bound first, so that nothing that is traced goes unheard.
         let socket = try place.enter { try RuleTraceSocket() }
         send(.ruleTraces(index, socket))
         let table = try await RuleTraceTable(in: place)
-        guard try await table.isThere(in: place) else {
+        try table.trace(traffic)
+        guard try await table.isThere(in: place), !hasEnded else {
             table.end()
             send(.ruleTraces(index, nil))
+            guard !hasEnded else { return }
             return refuse(index, place, "the kernel or nft refuses a table that goes with its owner (kernel 5.12, nft 0.9.9)")
         }
         sessions[index] = Session(table: table, until: .now)
@@ -105,6 +116,7 @@ actor RuleTracer {
 
     /// Takes all tables away.
     func end() {
+        hasEnded = true
         for session in sessions.values { session.table.end() }
         sessions = [:]
     }

@@ -21,7 +21,11 @@ package struct TracedTraffic: Hashable, Sendable {
     }
 
     package var family: AddressFamily { tuple.destination.family }
-    package var hasPorts: Bool { TransportProtocol.withPortOptions.contains(tuple.transport) }
+    /// Whether a port is part of it: a port of 0 stands for any.
+    package var hasPorts: Bool {
+        TransportProtocol.withPortOptions.contains(tuple.transport)
+            && (likeness == .answer ? tuple.sourcePort : tuple.destinationPort) != 0
+    }
 
     /// The set that it is in; there is a rule for each.
     package var set: TracedSet { TracedSet(likeness: likeness, family: family, hasPorts: hasPorts) }

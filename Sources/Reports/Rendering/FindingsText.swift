@@ -9,19 +9,22 @@ extension FindingsReport {
             lines += ["", "\(severity): \(style.bold("\(finding.title)"))", "  \(finding.reason)"]
             if finding.packets > 0 {
                 lines.append(
-                    "  shown by \(Phrase.count(finding.packets, "packet")), such as journey \(finding.journeys.first ?? "")")
+                    "  shown by \(Phrase.count(finding.packets, "packet")), such as journey \(finding.journeys.first ?? "")"
+                        + (finding.firstSeen.map { ", since \($0)" } ?? ""))
             }
-            for cure in finding.cures { lines.append("  to mend it: \(cure.command)") }
+            for cure in finding.cures {
+                // A drop may be meant: then what would let the packets through mends nothing.
+                lines.append("  \(finding.kind == "packets-dropped" ? "to let it through" : "to mend it"): \(cure.command)")
+            }
         }
         return lines.joined(separator: "\n")
     }
 
-    /// A drop without a finding may be what a firewall is there for: whether it is wrong is not known.
     private var nothingFound: String {
+        // Of an earlier version's collector; every drop is a finding since.
         guard let dropped, dropped > 0 else { return "Nothing was found to be wrong." }
         let packets = Phrase.count(dropped, "packet")
-        return "\(packets) \(dropped == 1 ? "was" : "were") dropped, and no fault was found that explains it: "
-            + "ipt-trace report drops says where."
+        return "\(packets) \(dropped == 1 ? "was" : "were") dropped: ipt-trace report drops says where."
     }
 
     public var markdown: MarkdownText {

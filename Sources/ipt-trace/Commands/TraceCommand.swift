@@ -50,46 +50,14 @@ struct TraceCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-        let chosen = try namespaces.resolve()
-        // Before a probe is in that nobody would listen to.
-        try DescriptorLimit.require(
-            chosen.count * NamespaceDirectory.perNamespace + Collector.reserve,
-            to: "trace in \(chosen.count) namespace\(chosen.count == 1 ? "" : "s")")
         // Far from the groups that others are known to use.
         let group = self.group ?? UInt16.random(in: 20_000...60_000)
         // Should even the helper be killed, the kernel ends them.
         let expires = Int64(Date().timeIntervalSince1970) + (duration?.seconds ?? 86_400) + 60
-        let installer = try await ProbeInstaller()
         let options = try probes.probeOptions(target: .nflog, group: group, expires: expires)
-        let stop = StopSignal()
-        let (plan, guardian) = try await ProbeLock.whileHeld(onWait: Terminal.noteLockIsHeld) {
-            let plan = try await installer.plan(options, in: chosen, purpose: .trace)
-            InstallProbes.noteLeftOut(plan)
-            let guardian = try Guardian()
-            do {
-                try guardian.watch(plan.run)
-                _ = try await installer.install(plan, purpose: .trace)
-            } catch {
-                guardian.dismiss()
-                throw error
-            }
-            return (plan, guardian)
-        }
-        do {
+        try await TemporaryProbes.with(options, in: try namespaces.resolve()) { plan, stop in
             try await follow(plan, group: group, stop: stop)
-        } catch {
-            try await finish(plan, guardian)
-            throw error
         }
-        try await finish(plan, guardian)
-    }
-
-    private func finish(_ plan: ProbeInstaller.Plan, _ guardian: Guardian) async throws {
-        let reports = try await ProbeLock.whileHeld(onWait: Terminal.noteLockIsHeld) {
-            try await ProbeRemover().remove(from: plan.places.map(\.namespace), .only([plan.run]))
-        }
-        Terminal.note("\(reports.reduce(0) { $0 + $1.removed }) probes taken out")
-        guardian.dismiss()
     }
 
     private func follow(_ plan: ProbeInstaller.Plan, group: UInt16, stop: StopSignal) async throws {

@@ -1,0 +1,58 @@
+internal import Aggregation
+internal import TraceModel
+
+/// The drops that no fault explains, one finding for what decided: a firewall drops on purpose, and whether it was meant to is for a
+/// person to say.
+struct PacketsDropped {
+    /// Indices of paths that other findings show.
+    let explained: Set<Int>
+
+    private struct Place: Hashable {
+        var netns: String
+        var decision: RuleDecision?
+        /// Where nothing is known to have decided.
+        var after: String
+        var suspects: [Suspect]
+    }
+
+    func findings(in evidence: Evidence) -> [Finding] {
+        var order: [Place] = []
+        var groups: [Place: [PathEvidence]] = [:]
+        for path in evidence.paths where !explained.contains(path.index) {
+            guard let site = path.dropSite, let last = path.droppedAfter?.probe else { continue }
+            let place = Place(
+                netns: evidence.layout.namespaces[last.namespace].name, decision: site.decision,
+                after: site.decision == nil ? "\(last.table.name)/\(last.chain)" : "",
+                suspects: site.decision == nil ? site.suspects : [])
+            if groups[place] == nil { order.append(place) }
+            groups[place, default: []].append(path)
+        }
+        return order.compactMap { place in groups[place].flatMap { finding(place, $0, evidence) } }
+    }
+
+    private func finding(_ place: Place, _ paths: [PathEvidence], _ evidence: Evidence) -> Finding? {
+        guard let decision = place.decision else { return undecided(place, paths) }
+        let chain = "\(decision.place.table)/\(decision.place.chain)"
+        let what = decision.kind == .policy ? "the policy" : "a rule"
+        let text =
+            decision.kind == .policy
+            ? "No rule of the chain decided about them, and its policy is DROP."
+            : decision.text.map { "The rule is \($0)" } ?? "The rule is gone, or could not be read."
+        var finding = Finding(
+            "packets-dropped", .notice, "\(place.netns) drops packets by \(what) of \(chain)", in: place.netns,
+            shownBy: paths, because: "\(text) (The kernel's own trace says so.)")
+        if let path = paths.first, let cure = evidence.acceptance(of: path, past: decision, in: place.netns) {
+            finding?.cures = [cure]
+        }
+        return finding
+    }
+
+    private func undecided(_ place: Place, _ paths: [PathEvidence]) -> Finding? {
+        let suspects = place.suspects.map(\.description).joined(separator: " or ")
+        return Finding(
+            "packets-dropped", .notice, "packets vanish in \(place.netns) behind \(place.after)", in: place.netns,
+            shownBy: paths,
+            because: "They were seen there, and not where they had to come next"
+                + (suspects.isEmpty ? "." : ": lost in \(suspects).") + " No rule trace has named what dropped them.")
+    }
+}

@@ -1,0 +1,154 @@
+private import Glibc
+public import TraceModel
+
+/// Sends a packet to find out what becomes of it: a TCP connection's first, a datagram, or an ICMP echo request.
+public final class TestPacket: Sendable {
+    /// What the kernel said of an attempt.
+    public struct Failure: Error, CustomStringConvertible, Equatable {
+        public let operation: String
+        public let code: Int32
+
+        public var description: String { "\(operation): \(ErrorNumber.text(code))" }
+
+        /// Whether somebody answered that nobody listens: a RST, or an ICMP message that the port cannot be reached.
+        public var isRefusal: Bool { code == ECONNREFUSED }
+    }
+
+    private let socket: Int32
+    private let destination: IPAddress
+    private let transport: UInt8
+    private let port: UInt16
+    /// The port that it is sent from, or the query id of an echo request.
+    public let sourcePort: UInt16
+
+    /// Opens a socket in `namespace`; sends nothing.
+    ///
+    /// - Parameters:
+    ///   - port: 0 for ICMP.
+    ///   - source: an address of the namespace; `nil`: what the route chooses.
+    public init(
+        to destination: IPAddress, port: UInt16, transport: UInt8, source: IPAddress?, in namespace: NetworkNamespace
+    ) throws {
+        let domain = destination.family == .ipv4 ? AF_INET : AF_INET6
+        let isEcho = transport == TransportProtocol.icmp || transport == TransportProtocol.icmpv6
+        let kind: __socket_type = isEcho ? SOCK_RAW : transport == TransportProtocol.udp ? SOCK_DGRAM : SOCK_STREAM
+        let socket = try namespace.enter {
+            Glibc.socket(
+                domain, Int32(kind.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue), Int32(transport))
+        }
+        guard socket >= 0 else { throw Failure(operation: "open a socket", code: errno) }
+        self.socket = socket
+        self.destination = destination
+        self.transport = transport
+        self.port = port
+        let start = source ?? (destination.family == .ipv4 ? IPAddress(ipv4: 0) : IPAddress(ipv6High: 0, low: 0))
+        let isBound = unsafe Self.withAddress(start, port: 0) { address, length in unsafe bind(socket, address, length) }
+        guard isBound == 0 else {
+            let code = errno
+            close(socket)
+            throw Failure(operation: "send from \(start)", code: code)
+        }
+        sourcePort = isEcho ? UInt16.random(in: 1...0xFFFF) : Self.port(of: socket, destination.family)
+    }
+
+    deinit { close(socket) }
+
+    /// Sends one. TCP sends its first packet again by itself, after a second; further calls send nothing then.
+    public func send(sequence: UInt16) throws(Failure) {
+        let code: Int32
+        switch transport {
+        case TransportProtocol.tcp:
+            guard sequence == 1 else { return }
+            code = connected()
+        case TransportProtocol.udp:
+            if sequence == 1 {
+                let refused = connected()
+                guard refused == 0 else { throw Failure(operation: "send", code: refused) }
+            }
+            code = sent(Array("ipt-trace \(sequence)\n".utf8))
+        default:
+            if sequence == 1 {
+                let refused = connected()
+                guard refused == 0 else { throw Failure(operation: "send", code: refused) }
+            }
+            code = sent(echo(sequence))
+        }
+        // EPERM: a rule of OUTPUT or POSTROUTING dropped it, which its journey tells better.
+        guard code == 0 || code == EINPROGRESS || code == EPERM else { throw Failure(operation: "send", code: code) }
+    }
+
+    /// What has come back as an error so far, such as that nobody listens.
+    public func takeError() -> Failure? {
+        var code: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        guard unsafe getsockopt(socket, SOL_SOCKET, SO_ERROR, &code, &length) == 0, code != 0 else { return nil }
+        return Failure(operation: "the sender was told", code: code)
+    }
+
+    private func connected() -> Int32 {
+        let result = unsafe Self.withAddress(destination, port: port) { address, length in
+            unsafe connect(socket, address, length)
+        }
+        return result == 0 ? 0 : errno
+    }
+
+    private func sent(_ bytes: [UInt8]) -> Int32 {
+        unsafe Glibc.send(socket, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count ? 0 : errno
+    }
+
+    /// RFC 792, RFC 4443. The kernel fills in the checksum of ICMPv6.
+    private func echo(_ sequence: UInt16) -> [UInt8] {
+        let type: UInt8 = destination.family == .ipv4 ? 8 : 128
+        var bytes: [UInt8] = [
+            type, 0, 0, 0, UInt8(sourcePort >> 8), UInt8(sourcePort & 0xFF), UInt8(sequence >> 8), UInt8(sequence & 0xFF),
+        ]
+        bytes += Array("ipt-trace why   ".utf8)
+        guard destination.family == .ipv4 else { return bytes }
+        var sum: UInt32 = 0
+        for index in stride(from: 0, to: bytes.count, by: 2) { sum += UInt32(bytes[index]) << 8 | UInt32(bytes[index + 1]) }
+        while sum > 0xFFFF { sum = sum & 0xFFFF + sum >> 16 }
+        bytes[2] = UInt8(~sum >> 8 & 0xFF)
+        bytes[3] = UInt8(~sum & 0xFF)
+        return bytes
+    }
+
+    private static func port(of socket: Int32, _ family: AddressFamily) -> UInt16 {
+        // The port stands at the same place in both families' addresses.
+        var address = sockaddr_in6()
+        var length = socklen_t(MemoryLayout<sockaddr_in6>.size)
+        let result = unsafe withUnsafeMutablePointer(to: &address) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe getsockname(socket, $0, &length) }
+        }
+        return result == 0 ? UInt16(bigEndian: address.sin6_port) : 0
+    }
+
+    private static func withAddress<Result>(
+        _ address: IPAddress, port: UInt16, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Result
+    ) -> Result {
+        switch address.family {
+        case .ipv4:
+            var place = sockaddr_in()
+            place.sin_family = sa_family_t(AF_INET)
+            place.sin_port = port.bigEndian
+            place.sin_addr.s_addr = UInt32(truncatingIfNeeded: address.low).bigEndian
+            return unsafe withUnsafePointer(to: &place) { pointer in
+                unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                    unsafe body($0, socklen_t(MemoryLayout<sockaddr_in>.size))
+                }
+            }
+        case .ipv6:
+            var place = sockaddr_in6()
+            place.sin6_family = sa_family_t(AF_INET6)
+            place.sin6_port = port.bigEndian
+            let halves = (address.high.bigEndian, address.low.bigEndian)
+            unsafe withUnsafeMutableBytes(of: &place.sin6_addr) { target in
+                unsafe withUnsafeBytes(of: halves) { unsafe target.copyMemory(from: $0) }
+            }
+            return unsafe withUnsafePointer(to: &place) { pointer in
+                unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                    unsafe body($0, socklen_t(MemoryLayout<sockaddr_in6>.size))
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+public import Aggregation
+internal import TraceModel
+
+/// `/rules`: the rules and policies that dropped packets, as far as the kernel's own traces name them, most packets first.
+public struct RulesReport: Codable, Sendable, Equatable {
+    public struct Rule: Codable, Sendable, Equatable {
+        public var decidedBy: DecidedBy
+        public var packets: UInt64
+        public var bytes: UInt64
+        public var firstSeen: String
+        public var lastSeen: String
+        public var protocols: [String: UInt64]
+        /// Ids of the paths that end there.
+        public var paths: [String]
+        /// Of the path that most of the packets took.
+        public var example: PathReport.Example
+    }
+
+    public var schema = 1
+    public var generatedAt: String
+    public var completeness: Completeness
+    /// Dropped packets of which no trace has named the rule; they are in no entry.
+    public var unnamed: UInt64
+    public var rules: [Rule]
+}
+
+extension RulesReport: MarkdownReport {
+    public static let name = "rules"
+    public static let summary = "Print the rules and policies that dropped packets, with counts."
+    public static let isInOverview = false
+
+    public init(_ snapshot: TraceSnapshot, _ filter: TraceFilter) { self = snapshot.rulesReport(filter) }
+}
+
+extension TraceSnapshot {
+    public func rulesReport(_ filter: TraceFilter = TraceFilter()) -> RulesReport {
+        let chosen = pathsByPackets { paths[$0].outcome == .dropped && admits(path: $0, filter) }
+        var unnamed: UInt64 = 0
+        var rules: [RulesReport.Rule] = []
+        for path in chosen.map(describePath) {
+            guard let decidedBy = path.decidedBy else {
+                unnamed += path.packets
+                continue
+            }
+            guard let index = rules.firstIndex(where: { $0.decidedBy == decidedBy }) else {
+                rules.append(
+                    RulesReport.Rule(
+                        decidedBy: decidedBy, packets: path.packets, bytes: path.bytes, firstSeen: path.firstSeen,
+                        lastSeen: path.lastSeen, protocols: path.protocols, paths: [path.id], example: path.example))
+                continue
+            }
+            rules[index].packets += path.packets
+            rules[index].bytes += path.bytes
+            rules[index].firstSeen = min(rules[index].firstSeen, path.firstSeen)
+            rules[index].lastSeen = max(rules[index].lastSeen, path.lastSeen)
+            rules[index].protocols.merge(path.protocols, uniquingKeysWith: +)
+            rules[index].paths.append(path.id)
+        }
+        let sorted = rules.enumerated().sorted { ($1.element.packets, $0.offset) < ($0.element.packets, $1.offset) }
+        return RulesReport(
+            generatedAt: Timestamp.text(generatedAt), completeness: completeness, unnamed: unnamed,
+            rules: sorted.prefix(max(0, filter.limit)).map(\.element))
+    }
+}

@@ -1,0 +1,227 @@
+import Diagnosis
+import Foundation
+import Lab
+import LinuxSupport
+import Reports
+import Testing
+
+/// `why`, asked on a small network whose faults are known: the answer, and whether its cure mends the fault.
+@Suite(.enabled(if: Live.obstacle == nil, "\(Live.obstacle ?? "")"))
+struct WhyTests {
+    struct Case: Sendable, CustomTestStringConvertible {
+        var name: String
+        /// What makes it fail; each line runs in a shell of the sandbox.
+        var fault = ""
+        var question = "10.0.2.2:80/tcp"
+        var outcome: WhyAnswer.Outcome
+        var direction: String?
+        /// The beginning of the rule that decided, and its namespace.
+        var rule: String?
+        var netns: String?
+        /// The finding that explains it.
+        var finding: String?
+        /// Whether its cures mend it.
+        var isMended = false
+
+        var testDescription: String { name }
+        var exitCode: Int32 { outcome == .answered ? 0 : 2 }
+    }
+
+    static let cases = [
+        Case(name: "nothing is wrong", outcome: .answered),
+        Case(name: "an echo", question: "10.0.2.2", outcome: .answered),
+        Case(name: "an echo of IPv6", question: "fd00:2::2", outcome: .answered),
+        Case(
+            name: "a rule of iptables",
+            fault: "iptables-nft -A FORWARD -d 10.0.2.2 -p tcp --dport 80 -m comment --comment 'by netops' -j DROP",
+            outcome: .dropped, direction: "original",
+            rule: "-A FORWARD -d 10.0.2.2/32 -p tcp -m tcp --dport 80 -m comment --comment \"by netops\" -j DROP",
+            netns: "host", isMended: true),
+        Case(
+            name: "a chain of a user's, entered by goto",
+            fault: """
+                iptables-nft -N BLOCK; iptables-nft -A BLOCK -s 10.9.9.9 -j DROP; iptables-nft -A BLOCK -p tcp -j DROP
+                iptables-nft -A FORWARD -g BLOCK
+                """, outcome: .dropped, direction: "original", rule: "-A BLOCK -p tcp -j DROP", netns: "host", isMended: true),
+        Case(
+            name: "a policy",
+            fault: "iptables-nft -A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT; iptables-nft -P FORWARD DROP",
+            outcome: .dropped, direction: "original", rule: "-P FORWARD DROP", netns: "host", isMended: true),
+        Case(
+            name: "mangle/POSTROUTING, the last table of its hook",
+            fault: "iptables-nft -t mangle -A POSTROUTING -p tcp -j DROP",
+            outcome: .dropped, direction: "original", rule: "-A POSTROUTING -p tcp -j DROP", netns: "host", isMended: true),
+        Case(
+            name: "a rule that rejects", fault: "iptables-nft -A FORWARD -p tcp --dport 80 -j REJECT --reject-with tcp-reset",
+            outcome: .dropped, direction: "original",
+            rule: "-A FORWARD -p tcp -m tcp --dport 80 -j REJECT --reject-with tcp-reset", netns: "host", isMended: true),
+        Case(
+            name: "a native chain",
+            fault: """
+                nft 'add table inet fw; add chain inet fw passing { type filter hook forward priority 10; }'
+                nft add rule inet fw passing tcp dport 80 counter drop
+                """, outcome: .dropped, direction: "original", rule: "tcp dport 80 counter", netns: "host", isMended: true),
+        Case(
+            name: "the server's own rules, behind a forwarded port",
+            fault: """
+                iptables-nft -t nat -A PREROUTING -d 10.0.1.1 -p tcp --dport 8080 -j DNAT --to 10.0.2.2:80
+                ip netns exec s iptables-nft -A INPUT -p tcp --dport 80 -j DROP
+                """, question: "10.0.1.1:8080", outcome: .dropped, direction: "original",
+            rule: "-A INPUT -p tcp -m tcp --dport 80 -j DROP", netns: "s", isMended: true),
+        Case(
+            name: "IPv6", fault: "ip6tables-nft -A FORWARD -p ipv6-icmp --icmpv6-type 128 -j DROP", question: "fd00:2::2",
+            outcome: .dropped, direction: "original", rule: "-A FORWARD -p ipv6-icmp -m icmp6 --icmpv6-type 128 -j DROP",
+            netns: "host", isMended: true),
+        Case(
+            name: "the answer, where it is sent", fault: "ip netns exec s iptables-nft -A OUTPUT -p icmp -j DROP",
+            question: "10.0.2.2", outcome: .dropped, direction: "reply", rule: "-A OUTPUT -p icmp -j DROP", netns: "s",
+            isMended: true),
+        Case(
+            name: "the answer, on its way through the router",
+            fault: "iptables-nft -A FORWARD -s 10.0.2.2 -p tcp --sport 80 -j DROP", outcome: .dropped, direction: "reply",
+            rule: "-A FORWARD -s 10.0.2.2/32 -p tcp -m tcp --sport 80 -j DROP", netns: "host", isMended: true),
+        Case(
+            name: "the answer, by a policy that lets only questions out",
+            fault: "ip netns exec c iptables-nft -P INPUT DROP", outcome: .dropped, direction: "reply", rule: "-P INPUT DROP",
+            netns: "c", finding: "replies-dropped", isMended: true),
+        Case(
+            name: "nobody listens", question: "10.0.2.2:81", outcome: .refused, direction: "original", finding: "nobody-listens"
+        ),
+        Case(name: "nobody listens on a port of UDP", question: "10.0.2.2:81/udp", outcome: .refused, direction: "original"),
+        Case(
+            name: "forwarding is off", fault: "sysctl -qw net.ipv4.ip_forward=0", outcome: .dropped, direction: "original",
+            finding: "forwarding-disabled", isMended: true),
+        Case(name: "no route", fault: "ip -n c route del default", outcome: .notSendable),
+    ]
+
+    private static let network = """
+        for n in c s; do ip netns add $n; ip -n $n link set lo up; done
+        ip link add v1 type veth peer name eth0 netns c; ip link add v2 type veth peer name eth0 netns s
+        ip address add 10.0.1.1/24 dev v1; ip address add 10.0.2.1/24 dev v2
+        sysctl -qw net.ipv6.conf.v1.disable_ipv6=0 net.ipv6.conf.v2.disable_ipv6=0
+        ip address add fd00:1::1/64 dev v1 nodad; ip address add fd00:2::1/64 dev v2 nodad; ip link set v1 up; ip link set v2 up
+        ip -n c address add 10.0.1.2/24 dev eth0; ip -n s address add 10.0.2.2/24 dev eth0
+        ip -n c address add fd00:1::2/64 dev eth0 nodad; ip -n s address add fd00:2::2/64 dev eth0 nodad
+        ip -n c link set eth0 up; ip -n s link set eth0 up
+        ip -n c route add default via 10.0.1.1; ip -n s route add default via 10.0.2.1
+        ip -n c route add default via fd00:1::1; ip -n s route add default via fd00:2::1
+        sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+        for a in 10.0.2.2 fd00:2::2; do for i in 1 2 3 4 5 6; do ip netns exec c ping -c 1 -W 1 $a && break; done; done
+        """
+
+    private static func ask(_ sandbox: Sandbox, _ words: [String]) async throws -> (answer: WhyAnswer, exitCode: Int32?) {
+        let output = try await sandbox.run([Live.program, "why", "--json", "--quiet"] + words)
+        let decoder = JSONDecoder()
+        decoder.keyDecodingStrategy = .convertFromSnakeCase
+        do {
+            return (try decoder.decode(WhyAnswer.self, from: Data(output.standardOutput.utf8)), output.exitCode)
+        } catch {
+            Issue.record("\(words): \(output.exitCode) \(output.standardOutput) \(output.standardError)")
+            throw error
+        }
+    }
+
+    @Test("the rule, policy or fault that ends a packet's way, and a cure that mends it")
+    func answers() async throws {
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for (index, test) in Self.cases.enumerated() {
+                if index >= 2 { try await group.next() }
+                group.addTask { try await Self.check(test) }
+            }
+            try await group.waitForAll()
+        }
+    }
+
+    private static func check(_ test: Case) async throws {
+        try await Sandbox.with { sandbox in
+            try await sandbox.require(["sh", "-ec", network])
+            let server = try SandboxProcess(["ip", "netns", "exec", "s", Live.program, "lab", "serve", "80"], in: sandbox)
+            if !test.fault.isEmpty { try await sandbox.require(["sh", "-ec", test.fault]) }
+            let before = try await rules(sandbox)
+            let question = [test.question, "--from", "c", "--send"]
+            let (answer, exitCode) = try await ask(sandbox, question)
+            let text = "\(test.name): \(answer)"
+            #expect(
+                answer.outcome == test.outcome && answer.direction == test.direction && exitCode == test.exitCode, "\(text)")
+            #expect(answer.decidedBy.map { $0.rule?.hasPrefix(test.rule ?? "?") == true } ?? (test.rule == nil), "\(text)")
+            #expect(answer.decidedBy?.netns == test.netns, "\(text)")
+            if let finding = test.finding { #expect(answer.findings.contains { $0.kind == finding }, "\(text)") }
+            // Nothing is left behind.
+            #expect(try await rules(sandbox) == before, "\(test.name)")
+            #expect(answer.cures.isEmpty != test.isMended, "\(text)")
+            if test.isMended { try await mend(answer, question, test, sandbox) }
+            await server.stop()
+        }
+    }
+
+    /// Applies the cures until there is an answer: past one rule there may be another, and the answer may meet the same one.
+    private static func mend(_ first: WhyAnswer, _ question: [String], _ test: Case, _ sandbox: Sandbox) async throws {
+        var answer = first
+        for _ in 0..<2 where answer.outcome != .answered {
+            for cure in answer.cures {
+                let output = try await sandbox.run(["sh", "-c", cure.command])
+                #expect(output.isSuccess, "\(test.name): \(cure.command): \(output.standardError)")
+            }
+            answer = try await ask(sandbox, question).answer
+        }
+        #expect(answer.outcome == .answered, "\(test.name), mended: \(answer)")
+    }
+
+    /// All rules of all namespaces, without counters.
+    private static func rules(_ sandbox: Sandbox) async throws -> String {
+        var text = ""
+        for netns in ["host", "c", "s"] {
+            let enter = netns == "host" ? [] : ["ip", "netns", "exec", netns]
+            text += try await sandbox.require(enter + ["nft", "--stateless", "list", "ruleset"]).standardOutput
+        }
+        return text
+    }
+
+    @Test("without --send nothing is sent, and what somebody sends is what is answered for")
+    func waits() async throws {
+        try await Sandbox.with { sandbox in
+            try await sandbox.require(["sh", "-ec", Self.network])
+            try await sandbox.sh("iptables-nft -A FORWARD -p icmp -j DROP")
+            let (none, code) = try await Self.ask(sandbox, ["10.0.2.2", "--wait", "2s"])
+            #expect(none.outcome == .notSeen && code == 3)
+            async let asked = Self.ask(sandbox, ["10.0.2.2", "--from", "c", "--wait", "20s"])
+            let pings = try SandboxProcess(
+                ["ip", "netns", "exec", "c", "ping", "-c", "30", "-i", "0.5", "-W", "1", "10.0.2.2"], in: sandbox)
+            let (answer, exitCode) = try await asked
+            await pings.stop()
+            #expect(answer.outcome == .dropped && exitCode == 2 && answer.decidedBy?.rule == "-A FORWARD -p icmp -j DROP")
+            // Packets that begin elsewhere are not meant.
+            let (other, otherCode) = try await Self.ask(sandbox, ["10.0.2.2", "--from", "s", "--wait", "1s"])
+            #expect(other.outcome == .notSeen && otherCode == 3)
+        }
+    }
+
+    @Test("killed while it waits, it leaves nothing behind")
+    func killed() async throws {
+        try await Sandbox.with { sandbox in
+            try await sandbox.require(["sh", "-ec", Self.network])
+            let before = try await Self.rules(sandbox)
+            let asking = try SandboxProcess([Live.program, "why", "10.0.2.2"], in: sandbox)
+            try await waiting {
+                try await sandbox.require(["nft", "list", "ruleset"]).standardOutput.contains("ipt-trace-rules")
+            }
+            await asking.stop(signal: SIGKILL)
+            try await waiting { try await Self.rules(sandbox) == before }
+            #expect(try await Self.rules(sandbox) == before)
+        }
+    }
+
+    @Test(
+        "what cannot be asked is refused",
+        arguments: [
+            "10.0.0.0/8", "10.0.0.1:0", "10.0.0.1:99999", "10.0.0.1:80/icmp", "[10.0.0.1]:80", "10.0.0.1/none", "", ":80",
+            "10.0.0.1/tcp --send", "10.0.0.1/sctp --send", "10.0.0.1 --source x",
+        ])
+    func refused(_ words: String) async throws {
+        let words = words.isEmpty ? [""] : words.split(separator: " ").map(String.init)
+        try await Sandbox.with { sandbox in
+            let output = try await sandbox.run([Live.program, "why"] + words)
+            #expect(output.exitCode == 64, "\(output.standardError)")
+        }
+    }
+}
