@@ -11,6 +11,8 @@ package struct PrefixWords: Equatable {
     package var chain: String
     /// Whether it is TRACE's, which reports every rule that a packet meets.
     package var isTrace: Bool
+    /// Of TRACE: the rule's number in its chain, from 1 on; one past the last for the policy.
+    package var ruleNumber: Int?
 
     /// - Returns: `nil` where the words do not name a chain, or name one without a table that could be meant.
     package init?(_ text: String) {
@@ -49,6 +51,7 @@ package struct PrefixWords: Equatable {
         let chain = parts[1..<parts.count - 2].joined(separator: ":")
         guard !chain.isEmpty else { return nil }
         self.init(place: nil, table: table, chain: chain, isTrace: true)
+        ruleNumber = Int(parts[parts.count - 1].prefix { $0.isNumber })
     }
 
     private init(place: String?, table: Table, chain: String, isTrace: Bool = false) {

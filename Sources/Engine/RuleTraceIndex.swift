@@ -49,6 +49,23 @@ package struct RuleTraceIndex: Sendable {
         }
     }
 
+    /// A rule of iptables-legacy that a packet met, by its number.
+    package struct LegacyTrace: Hashable, Sendable {
+        package var place: RulePlace
+        /// When it was received, in microseconds since 1970.
+        package var time: Int64
+    }
+
+    private struct LegacyPacket {
+        var packet: Packet
+        var trace: LegacyTrace
+    }
+
+    /// By namespace, oldest first; and where it has been asked what the rules did.
+    private var legacy: [Int: [LegacyPacket]] = [:]
+    private var askedLegacy: Set<Int> = []
+
+    private static let mostLegacy = 1 << 12
     private static let mostTraced = 1 << 12
     private static let mostDrops = 1 << 14
     private static let mostTexts = 1 << 12
@@ -98,13 +115,69 @@ package struct RuleTraceIndex: Sendable {
         let place = RulePlace(tableFamily: family, table: trace.table, chain: trace.chain, handle: trace.handle)
         let decision = RuleDecision(trace.kind == .policy ? .policy : .rule, at: place)
         if decision.kind == .rule, texts[namespace]?[place] == nil { unknown.insert(place) }
+        add(Drop(packet: known.packet, time: now, decision: decision), namespace)
+    }
+
+    private mutating func add(_ drop: Drop, _ namespace: Int) {
         if dropCount >= Self.mostDrops {
             drops.removeAll(keepingCapacity: true)
             dropCount = 0
         }
         dropCount += 1
-        drops[Flow(namespace: namespace, tuple: known.packet.tuple), default: []].append(
-            Drop(packet: known.packet, time: now, decision: decision))
+        drops[Flow(namespace: namespace, tuple: drop.packet.tuple), default: []].append(drop)
+    }
+
+    // MARK: iptables-legacy
+
+    /// Takes one datagram of NFLOG group 0, which traces of iptables-legacy are sent to.
+    package mutating func takeLegacy(_ bytes: RawSpan, parser: PacketParser, namespace: Int, now: Int64) {
+        var offset = 0
+        while true {
+            do {
+                guard let message = try NetlinkMessage.next(in: bytes, at: &offset) else { return }
+                guard message.type == NFLogMessage.packetType else { continue }
+                let logged = try NFLogMessage(parsing: bytes, body: message.body)
+                // Others may write there, too.
+                guard let words = PrefixWords(bytes.text(logged.prefix)), words.isTrace, let number = words.ruleNumber else {
+                    continue
+                }
+                messages += 1
+                let packet = try parser.parse(bytes, logged.payload)
+                let place = RulePlace(
+                    tableFamily: packet.tuple.destination.family.tableName, table: words.table.name, chain: words.chain,
+                    number: number, backend: .legacy)
+                if legacy[namespace, default: []].count >= Self.mostLegacy { legacy[namespace] = [] }
+                legacy[namespace, default: []].append(
+                    LegacyPacket(packet: packet, trace: LegacyTrace(place: place, time: now)))
+            } catch {
+                malformed += 1
+                return
+            }
+        }
+    }
+
+    /// What is to be looked up in the rules of a namespace now; `nil` where there is nothing, or it is being looked up already.
+    package mutating func undecidedLegacy(namespace: Int) -> Set<LegacyTrace>? {
+        guard let packets = legacy[namespace], !packets.isEmpty, askedLegacy.insert(namespace).inserted else { return nil }
+        return Set(packets.map(\.trace))
+    }
+
+    /// Nothing is traced there any more.
+    package mutating func forgetLegacy(namespace: Int) {
+        legacy[namespace] = nil
+        askedLegacy.remove(namespace)
+    }
+
+    /// Takes what rules did to the packets whose traces were received up to then: those that are not in `found` dropped none, or may
+    /// have been others.
+    package mutating func note(_ found: [LegacyTrace: RuleDecision], received: Int64, namespace: Int) {
+        askedLegacy.remove(namespace)
+        let packets = legacy[namespace] ?? []
+        legacy[namespace] = packets.filter { $0.trace.time > received }
+        for packet in packets where packet.trace.time <= received {
+            guard let decision = found[packet.trace] else { continue }
+            add(Drop(packet: packet.packet, time: packet.trace.time, decision: decision), namespace)
+        }
     }
 
     /// `NFPROTO_*` of linux/netfilter.h.

@@ -61,6 +61,7 @@ struct GuardCommand: AsyncParsableCommand {
         let said = FileHandle.standardInput.readDataToEndOfFile()
         let runs = Set(String(decoding: said, as: UTF8.self).split(separator: "\n").map(String.init))
         guard !runs.contains(Guardian.lastWord), !runs.isEmpty else { return }
+        AbandonedSettings.putBack()
         try await ProbeLock.whileHeld {
             _ = try await ProbeRemover().remove(from: try NamespaceDirectory.resolve([.all]), .only(runs))
         }

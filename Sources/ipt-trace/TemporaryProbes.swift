@@ -29,6 +29,7 @@ enum TemporaryProbes {
         try DescriptorLimit.require(
             namespaces.count * NamespaceDirectory.perNamespace + Collector.reserve,
             to: "trace in \(namespaces.count) namespace\(namespaces.count == 1 ? "" : "s")")
+        AbandonedSettings.putBack()
         let installer = try await ProbeInstaller()
         let stop = StopSignal()
         let (plan, guardian) = try await ProbeLock.whileHeld(onWait: Terminal.noteLockIsHeld) {

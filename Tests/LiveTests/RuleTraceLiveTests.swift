@@ -94,4 +94,81 @@ struct RuleTraceLiveTests {
             }
         }
     }
+
+    private static let setting = "/proc/sys/net/netfilter/nf_log/2"
+
+    @Test(
+        "rules of iptables-legacy are named, and the logger that tells of them is put back, by the next command where it has to be"
+    )
+    func legacy() async throws {
+        try await Sandbox.with { sandbox in
+            for command in [
+                "ip link set lo up", "iptables-legacy -A OUTPUT -d 127.0.0.9 -p icmp -m comment --comment netops -j DROP",
+                "iptables-legacy -A OUTPUT -d 127.0.0.8 -p icmp -j DROP",
+            ] {
+                try await sandbox.sh(command)
+            }
+            _ = try await sandbox.trace("install-probes", "--netns", "host")
+            let before = try await sandbox.sh("cat \(Self.setting)")
+            try await sandbox.collecting("--netns", "host") { _ in
+                for address in ["127.0.0.9", "127.0.0.8"] { try await Self.ping(address, sandbox) }
+                let report = try await sandbox.paths("?outcome=dropped") { report in
+                    report.paths.reduce(0) { $0 + $1.packets } >= 6 && report.paths.count { $0.decidedBy != nil } == 2
+                }
+                let all = report.paths.map { "\($0.packets) \($0.example.destination) \($0.decidedBy?.text ?? "?")" }
+                for (address, position) in [("9/32 -p icmp -m comment --comment netops", 1), ("8/32 -p icmp", 2)] {
+                    let named = Self.packets(report) {
+                        $0.rule == "-A OUTPUT -d 127.0.0.\(address) -j DROP" && $0.position == position
+                            && $0.backend == "legacy"
+                            && $0.handle == nil && $0.kind == "rule"
+                    }
+                    #expect((1...2).contains(named), "\(all)")
+                }
+                #expect(try await sandbox.sh("cat \(Self.setting)") == "nfnetlink_log\n")
+            }
+            #expect(try await sandbox.sh("cat \(Self.setting)") == before)
+            try await sandbox.collecting("--netns", "host") { collector in
+                try await Self.ping("127.0.0.9", sandbox)
+                #expect(try await sandbox.sh("cat \(Self.setting)") == "nfnetlink_log\n")
+                await collector.stop(signal: SIGKILL)
+            }
+            #expect(try await sandbox.sh("cat \(Self.setting)") == "nfnetlink_log\n")
+            let next = try await sandbox.trace("remove-probes")
+            #expect(next.standardError.contains("net.netfilter.nf_log.2 of namespace host is \(before.dropLast()) again"))
+            #expect(try await sandbox.sh("cat \(Self.setting)") == before)
+            #expect(try await sandbox.sh("ls /run/ipt-trace/settings").isEmpty)
+        }
+    }
+
+    @Test(
+        "where somebody uses the logger or the group, both are left alone, which is said",
+        arguments: [
+            "iptables-legacy -t raw -A OUTPUT -p tcp -j TRACE", "sysctl -qw net.netfilter.nf_conntrack_log_invalid=255",
+            "sysctl -qw net.netfilter.nf_log.2=nfnetlink_log", "group",
+        ])
+    func leftAlone(_ use: String) async throws {
+        try await Sandbox.with { sandbox in
+            try await sandbox.sh("ip link set lo up")
+            try await sandbox.sh("iptables-legacy -A OUTPUT -d 127.0.0.9 -p icmp -j DROP")
+            var listener: SandboxProcess?
+            if use == "group" {
+                listener = try SandboxProcess(["tcpdump", "-i", "nflog:0", "-w", "/dev/null"], in: sandbox)
+                try await waiting { try await sandbox.sh("cat /proc/net/netfilter/nfnetlink_log").contains("    0 ") }
+            } else {
+                try await sandbox.sh(use)
+            }
+            _ = try await sandbox.trace("install-probes", "--netns", "host")
+            let before = try await sandbox.sh("cat \(Self.setting)")
+            try await sandbox.collecting("--netns", "host") { collector in
+                try await Self.ping("127.0.0.9", sandbox)
+                #expect(try await sandbox.sh("cat \(Self.setting)") == before)
+                let report = try await sandbox.paths("?outcome=dropped") { report in
+                    report.paths.reduce(0) { $0 + $1.packets } >= 3
+                }
+                #expect(report.paths.allSatisfy { $0.decidedBy == nil })
+                #expect(collector.output.contains("rules of iptables-legacy are not traced in namespace host"))
+            }
+            await listener?.stop()
+        }
+    }
 }

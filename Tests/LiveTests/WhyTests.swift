@@ -44,6 +44,26 @@ struct WhyTests {
                 iptables-nft -A FORWARD -g BLOCK
                 """, outcome: .dropped, direction: "original", rule: "-A BLOCK -p tcp -j DROP", netns: "host", isMended: true),
         Case(
+            name: "a chain of iptables-legacy, entered by goto",
+            fault: """
+                iptables-legacy -N BLOCK; iptables-legacy -A BLOCK -s 10.9.9.9 -j DROP; iptables-legacy -A BLOCK -p tcp -j DROP
+                iptables-legacy -A FORWARD -g BLOCK
+                """, outcome: .dropped, direction: "original", rule: "-A BLOCK -p tcp -j DROP", netns: "host", isMended: true),
+        Case(
+            name: "a rule of iptables-legacy without conditions, which the kernel calls a return",
+            fault: """
+                ip netns exec s iptables-legacy -N ALL; ip netns exec s iptables-legacy -A ALL -j DROP
+                ip netns exec s iptables-legacy -A INPUT -p tcp --dport 80 -j ALL
+                """, outcome: .dropped, direction: "original", rule: "-A ALL -j DROP", netns: "s", isMended: true),
+        Case(
+            name: "a policy of iptables-legacy", fault: "ip netns exec s iptables-legacy -P INPUT DROP", outcome: .dropped,
+            direction: "original", rule: "-P INPUT DROP", netns: "s", isMended: true),
+        Case(
+            name: "a rule of ip6tables-legacy that rejects",
+            fault: "ip6tables-legacy -t mangle -A FORWARD -s 1::1 -j DROP; ip6tables-legacy -A FORWARD -p ipv6-icmp -j REJECT",
+            question: "fd00:2::2", outcome: .dropped, direction: "original",
+            rule: "-A FORWARD -p ipv6-icmp -j REJECT --reject-with icmp6-port-unreachable", netns: "host", isMended: true),
+        Case(
             name: "a policy",
             fault: "iptables-nft -A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT; iptables-nft -P FORWARD DROP",
             outcome: .dropped, direction: "original", rule: "-P FORWARD DROP", netns: "host", isMended: true),

@@ -23,9 +23,11 @@ enum LoopMessage: Sendable {
     /// There is news of rules that have changed.
     case rulesRead
     /// Rules of a namespace are traced, and this is where it is heard; `nil`: no longer.
-    case ruleTraces(Int, RuleTraceSocket?)
+    case ruleTraces(Int, RuleTraceSockets?)
     /// Rules that traces have named, and what could be read of them.
     case rulesNamed(Int, Set<RulePlace>, [RulePlace: RuleTraceIndex.RuleText])
+    /// What rules of iptables-legacy did to packets whose traces were received up to then.
+    case legacyDecided(Int, received: Int64, [RuleTraceIndex.LegacyTrace: RuleDecision])
     case stop
 
     /// A source on its way from the thread that opened it to the loop, which alone uses it from then on.
@@ -54,7 +56,7 @@ struct EventLoop: ~Copyable {
     private let ruleset: RulesetWatch
     private var isLayoutWaiting = false
     /// By the index of their namespaces.
-    private var ruleTraces: [Int: RuleTraceSocket] = [:]
+    private var ruleTraces: [Int: RuleTraceSockets] = [:]
     private let parser: PacketParser
     /// Asks for traces and texts of rules; `nil` where none are wanted.
     private let requests: (@Sendable (RuleTracer.Request) -> Void)?
@@ -116,7 +118,12 @@ struct EventLoop: ~Copyable {
             }
             let log = polled.add(kernelLog?.descriptor)
             let rulesetNews = polled.add(ruleset.descriptor)
-            let traces = ruleTraces.map { (index: $0.key, socket: $0.value, entry: polled.add($0.value.descriptor)) }
+            let traces = ruleTraces.map {
+                (
+                    index: $0.key, sockets: $0.value, entry: polled.add($0.value.nftables.descriptor),
+                    legacy: polled.add($0.value.legacy?.descriptor)
+                )
+            }
             // While journeys are under way their ends are looked for, else there is nothing to do until something comes.
             let timeout: Int32 = engine.correlator.liveJourneys > 0 || ruleset.isBusy ? 10 : 1000
             // This thread may be kept from running at any point. A socket that is not readable had nothing before poll
@@ -140,7 +147,12 @@ struct EventLoop: ~Copyable {
                 }
             }
             if polled.isReady(log) { drainKernelLog(&buffer, now: begun) }
-            for trace in traces where polled.isReady(trace.entry) { drain(trace.socket, of: trace.index, &buffer, now: begun) }
+            for trace in traces {
+                if polled.isReady(trace.entry) { drain(trace.sockets.nftables, of: trace.index, &buffer, now: begun) }
+                if let socket = trace.sockets.legacy, polled.isReady(trace.legacy) {
+                    drain(socket, of: trace.index, &buffer, now: begun)
+                }
+            }
             // A loss is known from the next sequence number, if there is one; the socket's own count knows it now. One that
             // had nothing was not full.
             checkBuffers(sources.lazy.filter(\.hasReceived), now: begun)
@@ -211,6 +223,22 @@ struct EventLoop: ~Copyable {
             unknown.formUnion(engine.sink.ruleTraces.take(bytes, parser: parser, namespace: index, now: now))
         }
         if !unknown.isEmpty { requests?(.read(index, unknown)) }
+    }
+
+    /// The same of iptables-legacy, whose traces are packets as NFLOG reports them.
+    private mutating func drain(_ socket: LegacyTraceSocket, of index: Int, _ buffer: inout [UInt8], now: Int64) {
+        for _ in 0..<256 {
+            guard case .bytes(let count) = socket.receive(into: &buffer) else { break }
+            let bytes = unsafe buffer.span.bytes.extracting(0..<count)
+            engine.sink.ruleTraces.takeLegacy(bytes, parser: parser, namespace: index, now: now)
+        }
+        askForLegacyDecisions(of: index, now: now)
+    }
+
+    /// One question at a time: what comes meanwhile is asked when it is answered.
+    private mutating func askForLegacyDecisions(of index: Int, now: Int64) {
+        guard let traces = engine.sink.ruleTraces.undecidedLegacy(namespace: index) else { return }
+        requests?(.decide(index, traces, received: now))
     }
 
     /// Has packets traced that are like those that were dropped by nobody knows what.
@@ -315,9 +343,14 @@ struct EventLoop: ~Copyable {
             engine.correlator.forgetTranslations(namespace: index)
         case .snapshotWanted:
             if let scope = exchange.wanted { exchange.publish(snapshot(scope), scope) }
-        case .ruleTraces(let index, let socket): ruleTraces[index] = socket
+        case .ruleTraces(let index, let sockets):
+            ruleTraces[index] = sockets
+            if sockets == nil { engine.sink.ruleTraces.forgetLegacy(namespace: index) }
         case .rulesNamed(let index, let places, let found):
             engine.sink.ruleTraces.note(found, of: places, namespace: index)
+        case .legacyDecided(let index, let received, let found):
+            engine.sink.ruleTraces.note(found, received: received, namespace: index)
+            askForLegacyDecisions(of: index, now: Self.clock())
         case .stop: isStopping = true
         }
     }

@@ -22,3 +22,28 @@ final class RuleTraceSocket: Sendable {
 
     func receive(into buffer: inout [UInt8]) -> NetlinkDatagram { socket.receive(into: &buffer) }
 }
+
+/// Where traces of one namespace are heard.
+struct RuleTraceSockets: Sendable {
+    var nftables: RuleTraceSocket
+    /// `nil` where iptables-legacy is not traced.
+    var legacy: LegacyTraceSocket?
+}
+
+/// NFLOG group 0 of one namespace, the kernel's own.
+final class LegacyTraceSocket: Sendable {
+    private let socket: NFLogSocket
+
+    /// Binds it in the namespace that the thread is in.
+    init() throws {
+        // One packet a delivery: traces are few, and are waited for.
+        var settings = NFLogSocket.Settings()
+        settings.queueThreshold = 1
+        settings.receiveBuffer = 4 << 20
+        socket = try NFLogSocket(group: 0, settings: settings)
+    }
+
+    var descriptor: Int32 { socket.descriptor }
+
+    func receive(into buffer: inout [UInt8]) -> NetlinkDatagram { socket.receive(into: &buffer) }
+}

@@ -1,4 +1,4 @@
-private import Engine
+internal import Engine
 private import Foundation
 internal import LinuxSupport
 internal import Logging
@@ -13,12 +13,17 @@ actor RuleTracer {
     enum Request: Sendable {
         case trace(Int, [TracedTraffic])
         case read(Int, Set<RulePlace>)
+        /// Packets met these rules of iptables-legacy, as traces say that were received up to then (microseconds since 1970).
+        case decide(Int, Set<RuleTraceIndex.LegacyTrace>, received: Int64)
         /// Time has passed: sessions that trace nothing any more may end.
         case tick
     }
 
     private struct Session {
         var table: RuleTraceTable
+        /// `nil` where there are no rules of iptables-legacy, or they cannot be traced.
+        var legacy: LegacyTracing?
+        var legacyRules = LegacyRuleHistory()
         /// When its last element expires.
         var until: ContinuousClock.Instant
     }
@@ -29,6 +34,7 @@ actor RuleTracer {
     private var sessions: [Int: Session] = [:]
     /// Where rules cannot be traced: said once.
     private var refused: Set<Int> = []
+    private var legacyRefused: Set<Int> = []
     /// Namespaces whose table is being made.
     private var beginning: Set<Int> = []
     /// Nothing is begun any more.
@@ -51,6 +57,7 @@ actor RuleTracer {
         switch request {
         case .trace(let index, let traffic): await trace(traffic, in: index)
         case .read(let index, let places): await read(places, in: index)
+        case .decide(let index, let traces, let received): await decide(traces, received: received, in: index)
         case .tick: endIdle()
         }
     }
@@ -75,16 +82,68 @@ actor RuleTracer {
         defer { beginning.remove(index) }
         // Bound first, so that nothing that is traced goes unheard.
         let socket = try place.enter { try RuleTraceSocket() }
-        send(.ruleTraces(index, socket))
-        let table = try await RuleTraceTable(in: place)
-        try table.trace(traffic)
-        guard try await table.isThere(in: place), !hasEnded else {
+        var history = LegacyRuleHistory()
+        let legacy = await traceLegacy(in: place, index, &history)
+        send(.ruleTraces(index, RuleTraceSockets(nftables: socket, legacy: legacy?.socket)))
+        do {
+            let table = try await RuleTraceTable(in: place)
+            try table.trace(traffic)
+            if try await table.isThere(in: place), !hasEnded {
+                sessions[index] = Session(table: table, legacy: legacy, legacyRules: history, until: .now)
+                return
+            }
             table.end()
+        } catch {
+            end(legacy, of: place)
             send(.ruleTraces(index, nil))
-            guard !hasEnded else { return }
-            return refuse(index, place, "the kernel or nft refuses a table that goes with its owner (kernel 5.12, nft 0.9.9)")
+            throw error
         }
-        sessions[index] = Session(table: table, until: .now)
+        end(legacy, of: place)
+        send(.ruleTraces(index, nil))
+        guard !hasEnded else { return }
+        refuse(index, place, "the kernel or nft refuses a table that goes with its owner (kernel 5.12, nft 0.9.9)")
+    }
+
+    /// Has rules of iptables-legacy traced, too, where there are any.
+    private func traceLegacy(in place: NetworkNamespace, _ index: Int, _ history: inout LegacyRuleHistory) async
+        -> LegacyTracing?
+    {
+        do {
+            let begun = EventLoop.clock()
+            let rules = try await LegacyRules(of: place)
+            guard !rules.families.isEmpty else { return nil }
+            history.add(rules, begun: begun, ended: EventLoop.clock())
+            return try await LegacyTracing(in: place, rules)
+        } catch {
+            if legacyRefused.insert(index).inserted {
+                logger.warning("rules of iptables-legacy are not traced in namespace \(place.name): \(error)")
+            }
+            return nil
+        }
+    }
+
+    private func end(_ legacy: LegacyTracing?, of place: NetworkNamespace) {
+        do {
+            try legacy?.end()
+        } catch {
+            logger.error("a setting of namespace \(place.name) is not put back; the next ipt-trace tries again: \(error)")
+        }
+    }
+
+    /// Looks up what rules of iptables-legacy did to packets: they have to be the same now as before.
+    private func decide(_ traces: Set<RuleTraceIndex.LegacyTrace>, received: Int64, in index: Int) async {
+        var found: [RuleTraceIndex.LegacyTrace: RuleDecision] = [:]
+        defer { send(.legacyDecided(index, received: received, found)) }
+        guard let place = namespace(index), sessions[index] != nil else { return }
+        do {
+            let begun = EventLoop.clock()
+            let rules = try await LegacyRules(of: place)
+            sessions[index]?.legacyRules.add(rules, begun: begun, ended: EventLoop.clock())
+        } catch {
+            return logger.warning("the rules of iptables-legacy in \(place.name) cannot be read: \(error)")
+        }
+        guard let history = sessions[index]?.legacyRules else { return }
+        for trace in traces { found[trace] = history.decision(at: trace.place, time: trace.time) }
     }
 
     private func refuse(_ index: Int, _ place: NetworkNamespace, _ reason: String) {
@@ -107,17 +166,19 @@ actor RuleTracer {
     }
 
     private func endIdle() {
-        for (index, session) in sessions where session.until < .now {
-            session.table.end()
-            sessions[index] = nil
-            send(.ruleTraces(index, nil))
-        }
+        for (index, session) in sessions where session.until < .now { end(session, index) }
+    }
+
+    private func end(_ session: Session, _ index: Int) {
+        session.table.end()
+        if let place = namespace(index) { end(session.legacy, of: place) }
+        sessions[index] = nil
+        send(.ruleTraces(index, nil))
     }
 
     /// Takes all tables away.
     func end() {
         hasEnded = true
-        for session in sessions.values { session.table.end() }
-        sessions = [:]
+        for (index, session) in sessions { end(session, index) }
     }
 }

@@ -87,6 +87,7 @@ struct Collect: AsyncParsableCommand {
 
     func run() async throws {
         let logger = Log.logger
+        AbandonedSettings.putBack()
         let address: ListenAddress
         do {
             address = try ListenAddress(listen)

@@ -57,6 +57,7 @@ struct InstallProbes: AsyncParsableCommand {
         let options = try filter.probeOptions(target: target.target, group: group, expires: expires.end)
         let installer = try await ProbeInstaller()
         let chosen = try namespaces.resolve()
+        if !dryRun { AbandonedSettings.putBack() }
         if dryRun {
             let plan: ProbeInstaller.Plan
             do {

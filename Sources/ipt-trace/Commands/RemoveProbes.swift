@@ -27,6 +27,7 @@ struct RemoveProbes: AsyncParsableCommand {
     @OptionGroup var log: LogOptions
 
     func run() async throws {
+        AbandonedSettings.putBack()
         let (reports, reading) = try await ProbeLock.whileHeld(onWait: Terminal.noteLockIsHeld) {
             let reading = ProbeJournal.read()
             for damaged in reading.damaged { Terminal.complain("journal \(damaged.path) cannot be used: \(damaged.reason)") }
