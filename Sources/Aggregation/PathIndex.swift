@@ -62,7 +62,9 @@ struct PathIndex: Sendable {
         guard entries[path].ending == Self.ending(journey), entries[path].count == journey.legs.count else { return false }
         if entries[path].decision !== journey.decision {
             // The same rule, whether its text was known or not.
-            guard let one = entries[path].decision, let other = journey.decision, one.place == other.place else { return false }
+            guard let one = entries[path].decision, let other = journey.decision, one.isSameRule(as: other) else {
+                return false
+            }
         }
         let start = entries[path].start
         for index in 0..<journey.legs.count where stepPaths[start + index] != journey.legs[index].stepPath { return false }

@@ -27,6 +27,8 @@ extension PathRecord {
         if channel(in: context) == .kernelLog { add(EventChannel.kernelLog.rawValue) }
         if let place = decision?.place {
             add("\(place.tableFamily) \(place.table) \(place.chain) \(place.handle.map { "\($0)" } ?? "policy")")
+            // A number of iptables-legacy is another rule's as soon as one is put before it.
+            if let number = place.number { add("\(number) \(decision?.text ?? "")") }
         }
         add(outcome.name)
         add(incompleteReason.map { "\($0)" } ?? "none")

@@ -10,6 +10,8 @@ public struct DropSite: Sendable {
     public var suspects: [Suspect]
     /// What dropped them, where a rule trace says so; then the suspect is the chain that it happened in.
     public var decision: RuleDecision?
+    /// Where that dropped what no rule had accepted: the accepting rules that came closest.
+    public var nearest: [NearestRule] = []
     /// Of what is lost in routing, what is known to drop packets there.
     public var causes: [RoutingCause]
 }
@@ -21,7 +23,8 @@ extension TraceContext {
             let last = steps.last
         else { return nil }
         return dropSite(
-            steps, after: last, packet: journey.arrived, expected: journey.expected, packets: 1, spent: journey.isSpent ? 1 : 0,
+            steps, after: last, packet: journey.arrived, exit: journey.legs.last?.exit, expected: journey.expected, packets: 1,
+            spent: journey.isSpent ? 1 : 0,
             martian: journey.hasMartianSource ? 1 : 0, decision: journey.decision)
     }
 
@@ -29,20 +32,30 @@ extension TraceContext {
     ///   - steps: those in the last namespace.
     ///   - step: the last of them.
     ///   - packet: one of them, as it came into that namespace.
+    ///   - exit: its addresses and ports as it was last seen.
     ///   - expected: the probes of which one had to see the packets next.
     ///   - packets: all that were lost there.
     ///   - spent: those of them with no hops left to live.
     ///   - martian: those with a source that cannot be.
     ///   - decision: what dropped them, where it is known.
     fileprivate func dropSite(
-        _ steps: [Step], after step: Step, packet: Packet, expected: [UInt32], packets: UInt64, spent: UInt64, martian: UInt64,
+        _ steps: [Step], after step: Step, packet: Packet, exit: PacketTuple?, expected: [UInt32], packets: UInt64,
+        spent: UInt64, martian: UInt64,
         decision: RuleDecision?
     ) -> DropSite {
         if let decision = decision ?? layout.probes[Int(step.probe)].decision {
             let suspects = DropLocator(layout, steps, last: step, packet: packet, expected: expected).suspects
-            return DropSite(
+            var site = DropSite(
                 after: step, before: expected, suspects: suspects.filter { $0.holds(decision.place) }, decision: decision,
                 causes: [])
+            if !decision.accepting.isEmpty {
+                var seen = RuleMatch.Packet(exit ?? packet.tuple)
+                let namespace = layout.probes[Int(step.probe)].namespace
+                seen.inInterface = layout.interfaceName(step.inInterface, namespace: namespace)
+                seen.outInterface = layout.interfaceName(step.outInterface, namespace: namespace)
+                site.nearest = NearestRule.nearest(decision.accepting, to: seen)
+            }
+            return site
         }
         let suspects = DropLocator(layout, steps, last: step, packet: packet, expected: expected).suspects
         var causes: [RoutingCause] = []
@@ -78,7 +91,8 @@ extension TraceSnapshot {
         else { return nil }
         let counts = paths.counts(index)
         return context.dropSite(
-            leg, after: last, packet: path.example.journey.arrived, expected: path.expected, packets: counts.packets,
+            leg, after: last, packet: path.example.journey.arrived, exit: path.example.journey.legs.last?.exit,
+            expected: path.expected, packets: counts.packets,
             spent: counts.spent, martian: counts.martian, decision: path.decision)
     }
 }

@@ -42,10 +42,13 @@ package struct RuleTraceIndex: Sendable {
     package struct RuleText: Sendable {
         package var text: String?
         package var position: Int?
+        /// `RuleDecision.accepting`.
+        package var accepting: [AcceptingRule]
 
-        package init(text: String?, position: Int? = nil) {
+        package init(text: String?, position: Int? = nil, accepting: [AcceptingRule] = []) {
             self.text = text
             self.position = position
+            self.accepting = accepting
         }
     }
 
@@ -81,7 +84,7 @@ package struct RuleTraceIndex: Sendable {
     /// Takes one datagram of the group `NFNLGRP_NFTRACE`.
     ///
     /// - Parameter now: when it was received, in microseconds since 1970.
-    /// - Returns: rules that dropped a packet and whose text has not been given yet (`note`).
+    /// - Returns: rules and policies that dropped a packet and of which nothing has been told yet (`note`).
     package mutating func take(_ bytes: RawSpan, parser: PacketParser, namespace: Int, now: Int64) -> Set<RulePlace> {
         var unknown: Set<RulePlace> = []
         var offset = 0
@@ -114,7 +117,7 @@ package struct RuleTraceIndex: Sendable {
         traced[key] = nil
         let place = RulePlace(tableFamily: family, table: trace.table, chain: trace.chain, handle: trace.handle)
         let decision = RuleDecision(trace.kind == .policy ? .policy : .rule, at: place)
-        if decision.kind == .rule, texts[namespace]?[place] == nil { unknown.insert(place) }
+        if texts[namespace]?[place] == nil { unknown.insert(place) }
         add(Drop(packet: known.packet, time: now, decision: decision), namespace)
     }
 
@@ -208,8 +211,9 @@ package struct RuleTraceIndex: Sendable {
                 found = candidate.decision
             }
         }
-        guard let found, let text = texts[leg.namespace]?[found.place] else { return found }
-        return RuleDecision(found.kind, at: found.place, text: text.text, position: text.position)
+        guard let found, found.place.backend == .nft, let text = texts[leg.namespace]?[found.place] else { return found }
+        return RuleDecision(
+            found.kind, at: found.place, text: text.text, position: text.position, accepting: text.accepting)
     }
 }
 

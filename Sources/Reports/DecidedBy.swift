@@ -23,6 +23,37 @@ public struct DecidedBy: Codable, Sendable, Equatable {
     public var verdict: String
     /// How it is known: `trace`.
     public var evidence: String
+    /// Of a policy, or a rule without conditions: the accepting rules that came closest to the example's packet. Inferred from the
+    /// rules as they were read; absent where there are none.
+    public var nearest: [Nearest]?
+
+    public struct Nearest: Codable, Sendable, Equatable {
+        public struct Failed: Codable, Sendable, Equatable {
+            public var condition: String
+            @ExplicitNull public var packetValue: String?
+        }
+
+        public var rule: String
+        /// The conditions that the packet did not meet.
+        public var failed: [Failed]
+        /// Those of which that is not known, such as states and marks.
+        public var unknown: [String]
+
+        /// As a person reads it.
+        public var text: String {
+            let conditions =
+                failed.map { $0.condition + ($0.packetValue.map { " (it was \($0))" } ?? "") }
+                + unknown.map { "\($0) (what it was is not known)" }
+            return "\(rule) would accept but for \(conditions.joined(separator: " and "))"
+        }
+    }
+
+    /// Whether both are one rule or policy, whatever packets they dropped.
+    func isSame(as other: DecidedBy) -> Bool {
+        var other = other
+        other.nearest = nearest
+        return self == other
+    }
 
     /// As a person reads it.
     public var text: String {
@@ -40,6 +71,15 @@ extension TraceContext {
             kind: decision.kind.rawValue, netns: layout.namespaces[probe.namespace].name,
             family: probe.family.name, backend: place.backend.rawValue, tableFamily: place.tableFamily,
             table: place.table, chain: place.chain, position: decision.position, handle: place.handle,
-            rule: decision.kind == .policy ? "-P \(place.chain) DROP" : decision.text, verdict: "drop", evidence: "trace")
+            rule: decision.kind == .policy ? "-P \(place.chain) DROP" : decision.text, verdict: "drop", evidence: "trace",
+            nearest: site.nearest.isEmpty ? nil : site.nearest.map(DecidedBy.Nearest.init))
+    }
+}
+
+extension DecidedBy.Nearest {
+    init(_ nearest: NearestRule) {
+        rule = nearest.rule
+        failed = nearest.failed.map { Failed(condition: $0.condition, packetValue: $0.packetValue) }
+        unknown = nearest.undecided
     }
 }

@@ -41,7 +41,7 @@ extension TraceSnapshot {
             guard let ending = path.droppedBetween else { continue }
             guard
                 let index = drops.firstIndex(where: {
-                    $0.decidedBy == path.decidedBy && $0.droppedBetween.isSamePlace(as: ending)
+                    $0.isDecided(by: path.decidedBy) && $0.droppedBetween.isSamePlace(as: ending)
                 })
             else {
                 drops.append(
@@ -66,6 +66,13 @@ extension TraceSnapshot {
         return DropsReport(
             generatedAt: Timestamp.text(generatedAt), completeness: completeness,
             drops: sorted.prefix(max(0, filter.limit)).map(\.element))
+    }
+}
+
+extension DropsReport.Drop {
+    fileprivate func isDecided(by other: DecidedBy?) -> Bool {
+        guard let decidedBy, let other else { return decidedBy == other }
+        return decidedBy.isSame(as: other)
     }
 }
 

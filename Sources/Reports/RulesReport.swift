@@ -42,7 +42,7 @@ extension TraceSnapshot {
                 unnamed += path.packets
                 continue
             }
-            guard let index = rules.firstIndex(where: { $0.decidedBy == decidedBy }) else {
+            guard let index = rules.firstIndex(where: { $0.decidedBy.isSame(as: decidedBy) }) else {
                 rules.append(
                     RulesReport.Rule(
                         decidedBy: decidedBy, packets: path.packets, bytes: path.bytes, firstSeen: path.firstSeen,

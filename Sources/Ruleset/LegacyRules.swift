@@ -24,6 +24,8 @@ public struct LegacyRules: Sendable {
         /// `-` for a user-defined chain.
         var policy: String
         var rules: [RuleDump.Rule]
+        /// The table that it is of.
+        var table: RuleDump.TableContent
 
         static func == (one: Chain, other: Chain) -> Bool {
             one.policy == other.policy && one.rules.map(\.text) == other.rules.map(\.text)
@@ -49,7 +51,8 @@ public struct LegacyRules: Sendable {
                 let rules = Dictionary(grouping: table.rules, by: \.chain)
                 for chain in table.chains {
                     let place = Place(tableFamily: family.tableName, table: table.name, chain: chain.name)
-                    chains[place] = Chain(policy: chain.policy, rules: rules[chain.name] ?? [])
+                    chains[place] = Chain(
+                        policy: chain.policy, rules: rules[chain.name] ?? [], table: table)
                 }
             }
         }
@@ -84,12 +87,15 @@ public struct LegacyRules: Sendable {
             guard number == chain.rules.count + 1, chain.policy == "DROP" else { return nil }
             var policy = place
             policy.number = nil
-            return RuleDecision(.policy, at: policy)
+            return RuleDecision(
+                .policy, at: policy, accepting: chain.table.acceptingBeforeTheRest(of: place.chain, index: nil))
         }
         let rule = chain.rules[number - 1]
         guard let target = rule.target, ["DROP", "REJECT"].contains(target) else { return nil }
         let position = chain.rules[..<number].count { $0.ownPrefix == nil }
-        return RuleDecision(.rule, at: place, text: rule.text, position: position)
+        return RuleDecision(
+            .rule, at: place, text: rule.text, position: position,
+            accepting: chain.table.acceptingBeforeTheRest(of: place.chain, index: number - 1))
     }
 }
 

@@ -133,6 +133,14 @@ struct RuleConditions {
         return match
     }
 
+    /// The conditions that `match` leaves out.
+    var others: [String] {
+        conditions.filter { condition in
+            if condition.option == "-m", condition.dependence == .packet { return false }
+            return Self.subjects[condition.option] == nil || condition.arguments.count != 1
+        }.map { self.words[$0.words].joined(separator: " ") }
+    }
+
     private static func isOption(_ word: String) -> Bool {
         word == "!" || (word.hasPrefix("-") && word.count > 1 && !word.dropFirst().allSatisfy(\.isNumber))
     }

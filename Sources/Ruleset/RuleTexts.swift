@@ -5,23 +5,26 @@ public import TraceModel
 /// The text of rules of nf_tables, iptables-nft's and others', as their own tools print them.
 public struct RuleTexts: Sendable {
     public struct Text: Sendable, Hashable {
-        public var text: String
-        /// From 1 on, without our probes; `nil` for rules that iptables has no words for.
+        /// `nil` for a policy.
+        public var text: String?
+        /// From 1 on, without our probes; `nil` for a policy, and for rules that iptables has no words for.
         public var position: Int?
+        /// `RuleDecision.accepting`.
+        public var accepting: [AcceptingRule] = []
     }
 
     private let iptables: Iptables
 
     public init() async { iptables = await Iptables.installed() }
 
-    /// Reads the rules at `places`.
+    /// Reads the rules and policies at `places`.
     ///
     /// - Returns: those that are there: a rule's number is never given to another, so that what is found is what was meant.
     public func read(_ places: Set<RulePlace>, in namespace: NetworkNamespace) async throws -> [RulePlace: Text] {
         var found: [RulePlace: Text] = [:]
         for family in AddressFamily.allCases {
             let wanted = places.filter {
-                $0.tableFamily == family.tableName && Table(name: $0.table) != nil && $0.handle != nil
+                $0.tableFamily == family.tableName && Table(name: $0.table) != nil
             }
             guard !wanted.isEmpty, let dump = try await iptables.saveNFTables(family, in: namespace)?.dump else { continue }
             for place in wanted { found[place] = Self.text(of: place, in: dump) }
@@ -49,10 +52,15 @@ public struct RuleTexts: Sendable {
     }
 
     static func text(of place: RulePlace, in dump: RuleDump) -> Text? {
-        guard let rules = dump.tables.first(where: { $0.name == place.table })?.rules else { return nil }
-        let others = rules.filter { $0.chain == place.chain && $0.ownPrefix == nil }
-        guard let index = others.firstIndex(where: { $0.handle == place.handle }) else { return nil }
-        return Text(text: others[index].text, position: index + 1)
+        guard let table = dump.tables.first(where: { $0.name == place.table }) else { return nil }
+        guard place.handle != nil else {
+            return Text(text: nil, position: nil, accepting: table.acceptingBeforeTheRest(of: place.chain, index: nil))
+        }
+        let own = table.rules.filter { $0.chain == place.chain }
+        guard let index = own.firstIndex(where: { $0.handle == place.handle }) else { return nil }
+        return Text(
+            text: own[index].text, position: own[...index].count { $0.ownPrefix == nil },
+            accepting: table.acceptingBeforeTheRest(of: place.chain, index: index))
     }
 
     /// Rules by number in what `nft -a list table` prints: `tcp dport 22 drop # handle 7`.

@@ -23,6 +23,22 @@ public struct RulePlace: Sendable, Hashable {
     }
 }
 
+/// A rule that accepts packets in the chain whose policy, or last rule, drops the rest.
+public struct AcceptingRule: Sendable, Hashable {
+    /// As the tool printed it.
+    public var text: String
+    /// Its conditions, with those of the jumps that lead to it, as far as a packet's headers and interfaces decide them.
+    public var match: RuleMatch
+    /// The other conditions, as the tool printed them: states, marks, sets, rates.
+    public var others: [String]
+
+    public init(text: String, match: RuleMatch, others: [String]) {
+        self.text = text
+        self.match = match
+        self.others = others
+    }
+}
+
 /// What ended a packet's way, as the kernel's rule trace says.
 ///
 /// Immutable, and shared by all that it concerns: each journey has one or none, and most have none.
@@ -37,12 +53,26 @@ public final class RuleDecision: Sendable {
     public let text: String?
     /// Its number in its chain, from 1 on, without our probes; `nil` where it is not known.
     public let position: Int?
+    /// Where what was not accepted is dropped: the rules before that accept, first to last, as they were read; no part of what the
+    /// decision is.
+    public let accepting: [AcceptingRule]
 
-    public init(_ kind: Kind, at place: RulePlace, text: String? = nil, position: Int? = nil) {
+    public init(
+        _ kind: Kind, at place: RulePlace, text: String? = nil, position: Int? = nil, accepting: [AcceptingRule] = []
+    ) {
+        self.accepting = accepting
         self.kind = kind
         self.place = place
         self.text = text
         self.position = position
+    }
+}
+
+extension RuleDecision {
+    /// Whether both are of one rule or policy, whatever is known of its text. A number of iptables-legacy is another rule's once one is
+    /// put before it, so that there the text counts.
+    public func isSameRule(as other: RuleDecision) -> Bool {
+        place == other.place && (place.backend == .nft || text == other.text)
     }
 }
 

@@ -67,9 +67,49 @@ public struct RuleMatch: Sendable, Hashable, Codable {
         return isCertain ? true : nil
     }
 
+    /// The conditions that a packet does not meet, whatever the others are.
+    public func failed(by packet: Packet) -> [Condition] { conditions.filter { $0.holds(for: packet) == false } }
+
+    /// The conditions of which it cannot be told whether a packet meets them.
+    public func undecided(by packet: Packet) -> [Condition] { conditions.filter { $0.holds(for: packet) == nil } }
+
     /// Returns whether a condition on the destination that is not negated is part of the match.
     public var namesDestination: Bool {
         conditions.contains { ($0.subject == .destination || $0.subject == .destinationType) && !$0.isNegated }
+    }
+}
+
+extension RuleMatch.Condition {
+    /// As iptables writes it: `--dport 443`, `! -i eth0`.
+    public var text: String {
+        let option =
+            switch subject {
+            case .transport: "-p"
+            case .source: "-s"
+            case .destination: "-d"
+            case .sourcePort: "--sport"
+            case .destinationPort: "--dport"
+            case .anyPort: "--ports"
+            case .inInterface: "-i"
+            case .outInterface: "-o"
+            case .destinationType: "--dst-type"
+            }
+        return (isNegated ? "! " : "") + "\(option) \(values.joined(separator: ","))"
+    }
+
+    /// What it looks at in a packet; `nil` where that is not known.
+    public func value(of packet: RuleMatch.Packet) -> String? {
+        switch subject {
+        case .transport: TransportProtocol.name(packet.transport)
+        case .source: "\(packet.source)"
+        case .destination: "\(packet.destination)"
+        case .sourcePort: packet.sourcePort.map { "\($0)" }
+        case .destinationPort: packet.destinationPort.map { "\($0)" }
+        case .anyPort: packet.sourcePort.flatMap { source in packet.destinationPort.map { "\(source), \($0)" } }
+        case .inInterface: packet.inInterface
+        case .outInterface: packet.outInterface
+        case .destinationType: packet.isLocal.map { $0 ? "LOCAL" : "not LOCAL" }
+        }
     }
 }
 

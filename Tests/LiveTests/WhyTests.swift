@@ -20,6 +20,8 @@ struct WhyTests {
         var netns: String?
         /// The finding that explains it.
         var finding: String?
+        /// How the accepting rule that came closest to the packet is told of.
+        var nearest: String?
         /// Whether its cures mend it.
         var isMended = false
 
@@ -56,8 +58,13 @@ struct WhyTests {
                 ip netns exec s iptables-legacy -A INPUT -p tcp --dport 80 -j ALL
                 """, outcome: .dropped, direction: "original", rule: "-A ALL -j DROP", netns: "s", isMended: true),
         Case(
-            name: "a policy of iptables-legacy", fault: "ip netns exec s iptables-legacy -P INPUT DROP", outcome: .dropped,
-            direction: "original", rule: "-P INPUT DROP", netns: "s", isMended: true),
+            name: "a policy of iptables-legacy",
+            fault: """
+                ip netns exec s iptables-legacy -A INPUT -p tcp ! --dport 80 -j ACCEPT
+                ip netns exec s iptables-legacy -P INPUT DROP
+                """, outcome: .dropped, direction: "original", rule: "-P INPUT DROP", netns: "s",
+            nearest: "-A INPUT -p tcp -m tcp ! --dport 80 -j ACCEPT would accept but for ! --dport 80 (it was 80)",
+            isMended: true),
         Case(
             name: "a rule of ip6tables-legacy that rejects",
             fault: "ip6tables-legacy -t mangle -A FORWARD -s 1::1 -j DROP; ip6tables-legacy -A FORWARD -p ipv6-icmp -j REJECT",
@@ -65,8 +72,13 @@ struct WhyTests {
             rule: "-A FORWARD -p ipv6-icmp -j REJECT --reject-with icmp6-port-unreachable", netns: "host", isMended: true),
         Case(
             name: "a policy",
-            fault: "iptables-nft -A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT; iptables-nft -P FORWARD DROP",
-            outcome: .dropped, direction: "original", rule: "-P FORWARD DROP", netns: "host", isMended: true),
+            fault: """
+                iptables-nft -A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT
+                iptables-nft -A FORWARD -p udp --dport 53 -j ACCEPT
+                iptables-nft -A FORWARD -i v1 -p tcp --dport 443 -j ACCEPT; iptables-nft -P FORWARD DROP
+                """, outcome: .dropped, direction: "original", rule: "-P FORWARD DROP", netns: "host",
+            nearest: "-A FORWARD -i v1 -p tcp -m tcp --dport 443 -j ACCEPT would accept but for --dport 443 (it was 80)",
+            isMended: true),
         Case(
             name: "mangle/POSTROUTING, the last table of its hook",
             fault: "iptables-nft -t mangle -A POSTROUTING -p tcp -j DROP",
@@ -165,6 +177,7 @@ struct WhyTests {
                 answer.outcome == test.outcome && answer.direction == test.direction && exitCode == test.exitCode, "\(text)")
             #expect(answer.decidedBy.map { $0.rule?.hasPrefix(test.rule ?? "?") == true } ?? (test.rule == nil), "\(text)")
             #expect(answer.decidedBy?.netns == test.netns, "\(text)")
+            if let nearest = test.nearest { #expect(answer.decidedBy?.nearest?.first?.text == nearest, "\(text)") }
             if let finding = test.finding { #expect(answer.findings.contains { $0.kind == finding }, "\(text)") }
             // Nothing is left behind.
             #expect(try await rules(sandbox) == before, "\(test.name)")

@@ -48,4 +48,57 @@ import TraceModel
         #expect(decided.rule == nil && decided.handle == 7)
         #expect(decided.text.contains("number 7"))
     }
+
+    @Test("of a policy the accepting rules that came closest are told, with what the packet had instead")
+    func nearest() throws {
+        func accepting(_ text: String, _ conditions: [(RuleMatch.Subject, String)], _ others: [String] = []) -> AcceptingRule {
+            let match = RuleMatch(
+                conditions: conditions.map { RuleMatch.Condition(subject: $0.0, values: [$0.1], isNegated: false) },
+                isPartial: !others.isEmpty)
+            return AcceptingRule(text: text, match: match, others: others)
+        }
+        let place = RulePlace(tableFamily: "ip", table: "filter", chain: "FORWARD")
+        let decision = RuleDecision(
+            .policy, at: place,
+            accepting: [
+                accepting("answers", [], ["--ctstate ESTABLISHED"]),
+                accepting("dns", [(.transport, "tcp"), (.destinationPort, "5353")]),
+                accepting("elsewhere", [(.transport, "udp"), (.destination, "9.9.9.0/24")]),
+                accepting("marked", [(.source, "1.1.1.1")], ["--mark 0x1"]),
+                // Not there yet when the packet was dropped.
+                accepting("later", [(.transport, "udp")]),
+            ])
+        let report = try Self.scene([decision]).snapshot.pathsReport()
+        let decided = try #require(report.paths.first?.decidedBy)
+        let nearest = try #require(decided.nearest)
+        #expect(decided.kind == "policy" && nearest.map(\.rule) == ["elsewhere", "answers", "dns"])
+        #expect(nearest[0].failed.map(\.condition) == ["-d 9.9.9.0/24"] && nearest[0].failed[0].packetValue == "8.8.8.8")
+        #expect(nearest[1].failed.isEmpty && nearest[1].unknown == ["--ctstate ESTABLISHED"])
+        #expect(nearest[0].text == "elsewhere would accept but for -d 9.9.9.0/24 (it was 8.8.8.8)")
+    }
+
+    @Test("packets that one policy dropped are one drop, whatever rules came closest to each")
+    func samePolicy() throws {
+        var scene = try Self.scene([])
+        let next = try #require(scene.probe(1, "security/FORWARD"))
+        let rule = AcceptingRule(
+            text: "web",
+            match: RuleMatch(
+                conditions: [RuleMatch.Condition(subject: .destinationPort, values: ["443"], isNegated: false)],
+                isPartial: false),
+            others: [])
+        let decision = RuleDecision(
+            .policy, at: RulePlace(tableFamily: "ip", table: "filter", chain: "FORWARD"), accepting: [rule])
+        for (chains, port) in [(["filter/FORWARD"], 80), (["mangle/FORWARD", "filter/FORWARD"], 81)] as [([String], UInt16)] {
+            let tuple = PacketTuple(
+                source: IPAddress(ipv4: 1), destination: IPAddress(ipv4: 2), sourcePort: 1, destinationPort: port,
+                transport: TransportProtocol.tcp)
+            scene.add([scene.leg(1, chains, tuple)], .dropped, expected: [next], decision: decision)
+        }
+        let snapshot = scene.snapshot
+        #expect(snapshot.pathsReport().paths.count == 2)
+        #expect(snapshot.dropsReport().drops.map(\.packets) == [2])
+        #expect(snapshot.rulesReport().rules.map(\.packets) == [2])
+        #expect(snapshot.findingsReport().findings.filter { $0.kind == "packets-dropped" }.map(\.packets) == [2])
+    }
 }

@@ -157,7 +157,9 @@ actor RuleTracer {
         if texts == nil { texts = await RuleTexts() }
         do {
             let found = try await texts?.read(places, in: place) ?? [:]
-            let named = found.mapValues { RuleTraceIndex.RuleText(text: $0.text, position: $0.position) }
+            let named = found.mapValues {
+                RuleTraceIndex.RuleText(text: $0.text, position: $0.position, accepting: $0.accepting)
+            }
             send(.rulesNamed(index, places, named))
         } catch {
             logger.warning("the rules that dropped packets in \(place.name) cannot be read: \(error)")

@@ -1,3 +1,5 @@
+// SOCK_STREAM and its like: in this module sys/socket.h belongs to it.
+private import CMnl
 private import Glibc
 public import TraceModel
 

@@ -7,6 +7,8 @@ extension RulesReport {
                 "", style.bad("\(Phrase.count(rule.packets, "packet"))") + " dropped \(rule.decidedBy.text)",
                 "  \(Phrase.count(rule.bytes, "byte")), from \(rule.firstSeen) to \(rule.lastSeen), such as \(rule.example.title)",
             ]
+            // Of the example's packet.
+            lines += (rule.decidedBy.nearest ?? []).map { "  \($0.text)" }
         }
         if let remark { lines += ["", "\(remark)"] }
         return lines.joined(separator: "\n")

@@ -1,0 +1,41 @@
+internal import TraceModel
+
+/// A rule that would have accepted a dropped packet but for some of its conditions: inferred from the rules as they were read.
+public struct NearestRule: Sendable, Hashable {
+    public struct Failed: Sendable, Hashable {
+        /// `--dport 443`
+        public var condition: String
+        /// What the packet had instead; `nil` where it had no such thing.
+        public var packetValue: String?
+    }
+
+    /// As the tool printed it.
+    public var rule: String
+    /// The conditions that the packet did not meet.
+    public var failed: [Failed]
+    /// Those of which that is not known: they look at states, marks, sets, or at what was not reported.
+    public var undecided: [String]
+}
+
+extension NearestRule {
+    /// The most that are told.
+    private static let most = 3
+
+    /// Of rules that accept, those that come closest to a packet which none of them accepted: fewest unmet conditions first.
+    static func nearest(_ rules: [AcceptingRule], to packet: RuleMatch.Packet) -> [NearestRule] {
+        var found: [NearestRule] = []
+        for rule in rules {
+            let failed = rule.match.failed(by: packet).map { Failed(condition: $0.text, packetValue: $0.value(of: packet)) }
+            let undecided = rule.match.undecided(by: packet).map(\.text) + rule.others
+            // One that accepts it was put in later.
+            guard !failed.isEmpty || !undecided.isEmpty else { continue }
+            found.append(NearestRule(rule: rule.text, failed: failed, undecided: undecided))
+        }
+        // What is known not to have been met says more than what is not known.
+        func order(_ one: (offset: Int, element: NearestRule)) -> (Int, Int, Int) {
+            (one.element.failed.count + one.element.undecided.count, one.element.undecided.count, one.offset)
+        }
+        let sorted = found.enumerated().sorted { order($0) < order($1) }
+        return sorted.prefix(most).map(\.element)
+    }
+}
