@@ -38,6 +38,9 @@ public struct Completeness: Codable, Sendable, Equatable {
     public var namespacesLeftOut: UInt64?
     /// Namespaces whose rules or interfaces cannot be read at the moment; `nil` where all can.
     public var namespacesUnread: UInt64?
+    /// Deliveries of rule traces that were dropped because a receive buffer was full; `nil` where there were none. A drop whose trace
+    /// was among them has no rule's name.
+    public var ruleTracesLost: UInt64?
     /// Messages and packets that could not be parsed.
     public var malformed: UInt64 = 0
     /// Events whose prefix no rule explains.

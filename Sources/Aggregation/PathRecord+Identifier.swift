@@ -25,6 +25,7 @@ extension PathRecord {
             add("/")
         }
         if channel(in: context) == .kernelLog { add(EventChannel.kernelLog.rawValue) }
+        if let namespace = decision?.namespace { add(layout.namespaces[namespace].name) }
         if let place = decision?.place {
             add("\(place.tableFamily) \(place.table) \(place.chain) \(place.handle.map { "\($0)" } ?? "policy")")
             // A number of iptables-legacy is another rule's as soon as one is put before it.

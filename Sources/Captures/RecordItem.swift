@@ -85,12 +85,14 @@ package enum RecordedNote: Equatable, Sendable {
     ///   - time: microseconds since 1970.
     ///   - leftOut: events of the whole recording so far that are in no file, because writing did not keep up.
     case end(RecordingEnd, time: Int64, leftOut: UInt64)
+    /// A rule trace told what dropped a packet.
+    case drop(namespace: Int, RecordedDrop)
 
     /// When it was made, in microseconds since 1970; `nil` where it does not say.
     package var time: Int64? {
         switch self {
         case .complete(let time), .begin(_, let time, _), .end(_, let time, _): time
-        case .connection, .loss: nil
+        case .connection, .loss, .drop: nil
         }
     }
 
@@ -109,6 +111,10 @@ package enum RecordedNote: Equatable, Sendable {
                 + Self.little(UInt64(bitPattern: gap?.since ?? 0), 8) + Self.little(gap?.events ?? 0, 8)
         case .end(let reason, let time, let leftOut):
             [5, reason.rawValue, 0, 0] + Self.little(UInt64(bitPattern: time), 8) + Self.little(leftOut, 8)
+        case .drop(let namespace, let drop):
+            [6, 0] + Self.little(UInt64(namespace), 2) + Self.little(UInt64(bitPattern: drop.time), 8)
+                + Self.encode(drop.tuple) + Self.little(UInt64(drop.length), 4) + Self.little(UInt64(drop.icmpSequence), 2)
+                + [drop.icmpType, drop.icmpCode, drop.tcpFlags, 0, 0, 0] + drop.decision
         }
     }
 
@@ -137,6 +143,16 @@ package enum RecordedNote: Equatable, Sendable {
         case 5:
             guard range.count >= 20, let reason = RecordingEnd(rawValue: bytes.byte(start + 1)) else { return nil }
             self = .end(reason, time: Self.time(bytes, start + 4), leftOut: bytes.little64(start + 12))
+        case 6:
+            let fields = start + 12 + Self.tupleLength
+            guard range.count >= fields - start + 12, let tuple = Self.tuple(bytes, start + 12) else { return nil }
+            self = .drop(
+                namespace: namespace,
+                RecordedDrop(
+                    time: Self.time(bytes, start + 4), tuple: tuple, length: bytes.little32(fields),
+                    icmpType: bytes.byte(fields + 6), icmpCode: bytes.byte(fields + 7), tcpFlags: bytes.byte(fields + 8),
+                    icmpSequence: UInt16(bytes.byte(fields + 4)) | UInt16(bytes.byte(fields + 5)) << 8,
+                    decision: (fields + 12..<range.upperBound).map { bytes.byte($0) }))
         default: return nil
         }
     }

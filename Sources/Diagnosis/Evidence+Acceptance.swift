@@ -11,7 +11,7 @@ extension TraceSnapshot {
         guard let path = evidence.paths.first(where: { $0.index == index }), let decision = path.dropSite?.decision,
             let last = path.droppedAfter?.probe
         else { return nil }
-        return evidence.acceptance(of: path, past: decision, in: layout.namespaces[last.namespace].name)
+        return evidence.acceptance(of: path, past: decision, in: layout.namespaces[decision.namespace ?? last.namespace].name)
     }
 }
 

@@ -17,12 +17,7 @@ package struct RuleTraceIndex: Sendable {
         var time: Int64
     }
 
-    private struct Drop {
-        var packet: Packet
-        /// When the message was received, in microseconds since 1970.
-        var time: Int64
-        var decision: RuleDecision
-    }
+    private typealias Drop = RuleDrop
 
     private struct Flow: Hashable {
         var namespace: Int
@@ -67,6 +62,20 @@ package struct RuleTraceIndex: Sendable {
     /// By namespace, oldest first; and where it has been asked what the rules did.
     private var legacy: [Int: [LegacyPacket]] = [:]
     private var askedLegacy: Set<Int> = []
+
+    /// Whether drops are kept for `takeKnown`.
+    package var keepsKnown = false
+    private var known: [(namespace: Int, drop: RuleDrop)] = []
+    /// Drops whose rule has been asked for.
+    private var unnamed: [(namespace: Int, drop: RuleDrop)] = []
+    /// The accepting rules of decisions of a recording, which only the first drop of each has.
+    private var described: [Described: [AcceptingRule]] = [:]
+
+    private struct Described: Hashable {
+        var namespace: Int
+        var place: RulePlace
+        var text: String?
+    }
 
     private static let mostLegacy = 1 << 12
     private static let mostTraced = 1 << 12
@@ -118,7 +127,44 @@ package struct RuleTraceIndex: Sendable {
         let place = RulePlace(tableFamily: family, table: trace.table, chain: trace.chain, handle: trace.handle)
         let decision = RuleDecision(trace.kind == .policy ? .policy : .rule, at: place)
         if texts[namespace]?[place] == nil { unknown.insert(place) }
-        add(Drop(packet: known.packet, time: now, decision: decision), namespace)
+        let drop = Drop(packet: known.packet, time: now, decision: decision)
+        add(drop, namespace)
+        if keepsKnown {
+            unnamed.append((namespace, drop))
+            if texts[namespace]?[place] != nil { keepNamed(namespace) { $0 == place } }
+        }
+    }
+
+    /// Drops of rules that are named by now, with their namespaces, since the last call.
+    package mutating func takeKnown() -> [(namespace: Int, drop: RuleDrop)] {
+        defer { known.removeAll() }
+        return known
+    }
+
+    private mutating func keepNamed(_ namespace: Int, where isNamed: (RulePlace) -> Bool) {
+        for (index, drop) in unnamed where index == namespace && isNamed(drop.decision.place) && known.count < Self.mostDrops {
+            known.append((namespace, RuleDrop(packet: drop.packet, time: drop.time, decision: named(drop.decision, namespace))))
+        }
+        unnamed.removeAll { $0.namespace == namespace && isNamed($0.drop.decision.place) }
+        if unnamed.count > Self.mostDrops { unnamed.removeAll() }
+    }
+
+    private func named(_ decision: RuleDecision, _ namespace: Int, in other: Int? = nil) -> RuleDecision {
+        let text = decision.place.backend == .nft ? texts[namespace]?[decision.place] : nil
+        return RuleDecision(
+            decision.kind, at: decision.place, text: text?.text ?? decision.text, position: text?.position ?? decision.position,
+            namespace: other, accepting: text?.accepting ?? decision.accepting)
+    }
+
+    /// Takes a drop of a recording.
+    package mutating func take(_ drop: RuleDrop, namespace: Int) {
+        let decision = drop.decision
+        let key = Described(namespace: namespace, place: decision.place, text: decision.text)
+        if !decision.accepting.isEmpty, described.count < Self.mostTexts { described[key] = decision.accepting }
+        let whole = RuleDecision(
+            decision.kind, at: decision.place, text: decision.text, position: decision.position,
+            accepting: described[key] ?? decision.accepting)
+        add(RuleDrop(packet: drop.packet, time: drop.time, decision: whole), namespace)
     }
 
     private mutating func add(_ drop: Drop, _ namespace: Int) {
@@ -179,7 +225,9 @@ package struct RuleTraceIndex: Sendable {
         legacy[namespace] = packets.filter { $0.trace.time > received }
         for packet in packets where packet.trace.time <= received {
             guard let decision = found[packet.trace] else { continue }
-            add(Drop(packet: packet.packet, time: packet.trace.time, decision: decision), namespace)
+            let drop = Drop(packet: packet.packet, time: packet.trace.time, decision: decision)
+            add(drop, namespace)
+            if keepsKnown, known.count < Self.mostDrops { known.append((namespace, drop)) }
         }
     }
 
@@ -190,30 +238,39 @@ package struct RuleTraceIndex: Sendable {
     package mutating func note(_ found: [RulePlace: RuleText], of places: Set<RulePlace>, namespace: Int) {
         if texts.values.reduce(0, { $0 + $1.count }) >= Self.mostTexts { texts.removeAll() }
         for place in places { texts[namespace, default: [:]][place] = found[place] ?? RuleText(text: nil) }
+        if keepsKnown { keepNamed(namespace, where: places.contains) }
     }
 
     /// What dropped the packet of a journey that ended `dropped`.
     ///
+    /// - Parameter next: the namespaces that it was to come to, where it may have been dropped before any probe of theirs.
     /// - Returns: `nil` where no trace tells, or several drops of such a packet at that time were of different rules.
-    package mutating func decision(of journey: Journey) -> RuleDecision? {
+    package mutating func decision(of journey: Journey, next: Set<Int> = []) -> RuleDecision? {
         guard !drops.isEmpty, let leg = journey.legs.last else { return nil }
         let times = journey.firstSeen - Self.tolerance...journey.lastSeen + Self.tolerance
-        var found: RuleDecision?
-        for tuple in leg.exit == leg.entry ? [leg.exit] : [leg.exit, leg.entry] {
-            let flow = Flow(namespace: leg.namespace, tuple: tuple)
-            guard var candidates = drops[flow] else { continue }
-            let before = candidates.count
-            candidates.removeAll { $0.time < journey.lastSeen - Self.longestWait }
-            dropCount -= before - candidates.count
-            drops[flow] = candidates.isEmpty ? nil : candidates
-            for candidate in candidates where times.contains(candidate.time) && candidate.packet.looksLike(journey.packet) {
-                if let found, found != candidate.decision { return nil }
-                found = candidate.decision
+        var found: (decision: RuleDecision, namespace: Int)?
+        for namespace in next.union([leg.namespace]) {
+            for tuple in leg.exit == leg.entry ? [leg.exit] : [leg.exit, leg.entry] {
+                for candidate in candidates(
+                    Flow(namespace: namespace, tuple: tuple), since: journey.lastSeen - Self.longestWait)
+                where times.contains(candidate.time) && candidate.packet.looksLike(journey.packet) {
+                    if let found, found.decision != candidate.decision || found.namespace != namespace { return nil }
+                    found = (candidate.decision, namespace)
+                }
             }
         }
-        guard let found, found.place.backend == .nft, let text = texts[leg.namespace]?[found.place] else { return found }
-        return RuleDecision(
-            found.kind, at: found.place, text: text.text, position: text.position, accepting: text.accepting)
+        guard let (decision, namespace) = found else { return nil }
+        return named(decision, namespace, in: namespace == leg.namespace ? nil : namespace)
+    }
+
+    /// The drops of a flow; older ones are forgotten.
+    private mutating func candidates(_ flow: Flow, since: Int64) -> [Drop] {
+        guard var candidates = drops[flow] else { return [] }
+        let before = candidates.count
+        candidates.removeAll { $0.time < since }
+        dropCount -= before - candidates.count
+        drops[flow] = candidates.isEmpty ? nil : candidates
+        return candidates
     }
 }
 

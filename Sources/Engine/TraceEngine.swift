@@ -140,7 +140,8 @@ package struct TraceSink: JourneySink {
             return add(journey, stepTrie: stepTrie, history: history)
         }
         var decided = journey
-        decided.decision = ruleTraces.decision(of: journey)
+        decided.decision = ruleTraces.decision(
+            of: journey, next: Set(journey.expected.map { layout.probes[Int($0)].namespace }))
         if decided.decision == nil, undecided.count < Self.mostUndecided, !aggregate.isOwn(journey) {
             undecided.append(journey)
         }

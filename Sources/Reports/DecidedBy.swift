@@ -68,7 +68,7 @@ extension TraceContext {
         let probe = layout.probes[Int(site.after.probe)]
         let place = decision.place
         return DecidedBy(
-            kind: decision.kind.rawValue, netns: layout.namespaces[probe.namespace].name,
+            kind: decision.kind.rawValue, netns: layout.namespaces[decision.namespace ?? probe.namespace].name,
             family: probe.family.name, backend: place.backend.rawValue, tableFamily: place.tableFamily,
             table: place.table, chain: place.chain, position: decision.position, handle: place.handle,
             rule: decision.kind == .policy ? "-P \(place.chain) DROP" : decision.text, verdict: "drop", evidence: "trace",

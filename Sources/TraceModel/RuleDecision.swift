@@ -1,5 +1,5 @@
 /// A rule of a chain, or the chain's policy.
-public struct RulePlace: Sendable, Hashable {
+public struct RulePlace: Sendable, Hashable, Codable {
     /// The family of the table: `ip`, `ip6`, `inet`, `netdev`, `bridge`.
     public var tableFamily: String
     public var table: String
@@ -24,7 +24,7 @@ public struct RulePlace: Sendable, Hashable {
 }
 
 /// A rule that accepts packets in the chain whose policy, or last rule, drops the rest.
-public struct AcceptingRule: Sendable, Hashable {
+public struct AcceptingRule: Sendable, Hashable, Codable {
     /// As the tool printed it.
     public var text: String
     /// Its conditions, with those of the jumps that lead to it, as far as a packet's headers and interfaces decide them.
@@ -43,7 +43,7 @@ public struct AcceptingRule: Sendable, Hashable {
 ///
 /// Immutable, and shared by all that it concerns: each journey has one or none, and most have none.
 public final class RuleDecision: Sendable {
-    public enum Kind: String, Sendable {
+    public enum Kind: String, Sendable, Codable {
         case rule, policy
     }
 
@@ -53,13 +53,17 @@ public final class RuleDecision: Sendable {
     public let text: String?
     /// Its number in its chain, from 1 on, without our probes; `nil` where it is not known.
     public let position: Int?
+    /// Index into the layout's namespaces; `nil`: where the packet was last seen.
+    public let namespace: Int?
     /// Where what was not accepted is dropped: the rules before that accept, first to last, as they were read; no part of what the
     /// decision is.
     public let accepting: [AcceptingRule]
 
     public init(
-        _ kind: Kind, at place: RulePlace, text: String? = nil, position: Int? = nil, accepting: [AcceptingRule] = []
+        _ kind: Kind, at place: RulePlace, text: String? = nil, position: Int? = nil, namespace: Int? = nil,
+        accepting: [AcceptingRule] = []
     ) {
+        self.namespace = namespace
         self.accepting = accepting
         self.kind = kind
         self.place = place
@@ -72,7 +76,7 @@ extension RuleDecision {
     /// Whether both are of one rule or policy, whatever is known of its text. A number of iptables-legacy is another rule's once one is
     /// put before it, so that there the text counts.
     public func isSameRule(as other: RuleDecision) -> Bool {
-        place == other.place && (place.backend == .nft || text == other.text)
+        place == other.place && namespace == other.namespace && (place.backend == .nft || text == other.text)
     }
 }
 
@@ -80,10 +84,26 @@ extension RuleDecision: Hashable {
     public static func == (one: RuleDecision, other: RuleDecision) -> Bool {
         one === other
             || one.kind == other.kind && one.place == other.place && one.text == other.text && one.position == other.position
+                && one.namespace == other.namespace
     }
 
     public func hash(into hasher: inout Hasher) {
         hasher.combine(kind)
         hasher.combine(place)
+    }
+}
+
+/// A packet that a rule trace shows to have been dropped.
+public struct RuleDrop: Sendable {
+    /// Without a fingerprint: a trace has no content.
+    public var packet: Packet
+    /// When the trace was received, in microseconds since 1970.
+    public var time: Int64
+    public var decision: RuleDecision
+
+    public init(packet: Packet, time: Int64, decision: RuleDecision) {
+        self.packet = packet
+        self.time = time
+        self.decision = decision
     }
 }

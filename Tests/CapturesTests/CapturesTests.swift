@@ -191,11 +191,26 @@ private func occurrences(of text: String, in bytes: [UInt8]) -> Int {
     }
 
     @Test func whatTheCorrelatorWasToldIsThereToo() throws {
+        let accepting = AcceptingRule(
+            text: "-A FORWARD -p udp -m mark --mark 0x1 -j ACCEPT",
+            match: RuleMatch(
+                conditions: [RuleMatch.Condition(subject: .transport, values: ["udp"], isNegated: false)], isPartial: true),
+            others: ["--mark 0x1"])
+        let drop = RuleDrop(
+            packet: Packet(
+                tuple: tuple6, fingerprint: Fingerprint(header: 1, payload: 2), length: 60, timeToLive: 64, tcpFlags: 2),
+            time: 1_700_000_000_123_457,
+            decision: RuleDecision(
+                .rule, at: RulePlace(tableFamily: "ip6", table: "filter", chain: "FORWARD", number: 3, backend: .legacy),
+                text: "-A FORWARD -j DROP", position: 2, accepting: [accepting]))
         let notes: [RecordedNote] = [
             .connection(namespace: 1, original: tuple, reply: tuple6, isNew: true),
             .connection(namespace: 300, original: tuple6, reply: tuple, isNew: false), .loss(namespace: 2),
-            .complete(1_700_000_000_123_456),
+            .complete(1_700_000_000_123_456), .drop(namespace: 2, try #require(RecordedDrop(drop, isDescribed: false))),
         ]
+        let restored = try #require(RecordedDrop(drop, isDescribed: false)).restored()
+        #expect(restored.decision == drop.decision && restored.decision.accepting == drop.decision.accepting)
+        #expect(restored.packet.tuple == drop.packet.tuple && restored.packet.tcpFlags == 2 && restored.packet.length == 60)
         let found = try recording { recorder in
             recorder.take([.layout(layout, ownPort: OwnPort(namespaces: [0], port: 9100))] + notes.map { .note($0) })
         }

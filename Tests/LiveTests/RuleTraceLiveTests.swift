@@ -95,6 +95,35 @@ struct RuleTraceLiveTests {
         }
     }
 
+    @Test(
+        "a recording holds the rules that dropped packets: analyze names them as the collector did",
+        arguments: ["nft", "legacy"])
+    func recorded(_ backend: String) async throws {
+        try await Sandbox.with { sandbox in
+            try await sandbox.sh("ip link set lo up")
+            try await sandbox.sh("iptables-\(backend) -A OUTPUT -d 127.0.0.8 -p icmp -j ACCEPT")
+            try await sandbox.sh("iptables-\(backend) -A OUTPUT -d 127.0.0.0/8 -p icmp -m comment --comment netops -j DROP")
+            try await sandbox.sh("iptables-\(backend) -A INPUT -d 127.0.0.8 -p udp -j ACCEPT")
+            try await sandbox.sh("iptables-\(backend) -A INPUT -p tcp -j ACCEPT")
+            try await sandbox.sh("iptables-\(backend) -P INPUT DROP")
+            _ = try await sandbox.trace("install-probes", "--netns", "host")
+            let live = try await sandbox.collecting("--netns", "host", "--record", "/run/trace.pcapng") { _ in
+                for address in ["127.0.0.9", "127.0.0.8"] { try await Self.ping(address, sandbox) }
+                return try await sandbox.paths("?outcome=dropped") { report in
+                    report.paths.reduce(0) { $0 + $1.packets } >= 6 && report.paths.count { $0.decidedBy != nil } == 2
+                }
+            }
+            let output = try await sandbox.trace(
+                "analyze", "/run/trace.pcapng", "--report", "paths", "--outcome", "dropped", "--json")
+            let recorded = try ReportJSON.decode(PathsReport.self, from: Data(output.standardOutput.utf8))
+            func named(_ report: PathsReport) -> [String] {
+                report.paths.compactMap { path in path.decidedBy.map { "\(path.id) \(path.packets) \($0)" } }.sorted()
+            }
+            #expect(named(live).count == 2 && named(recorded) == named(live), "\(output.standardError)")
+            #expect(live.paths.contains { $0.decidedBy?.nearest?.isEmpty == false })
+        }
+    }
+
     private static let setting = "/proc/sys/net/netfilter/nf_log/2"
 
     @Test(

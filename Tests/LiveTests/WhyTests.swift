@@ -94,6 +94,26 @@ struct WhyTests {
                 nft add rule inet fw passing tcp dport 80 counter drop
                 """, outcome: .dropped, direction: "original", rule: "tcp dport 80 counter", netns: "host", isMended: true),
         Case(
+            name: "a native chain before all of iptables' tables",
+            fault: """
+                nft 'add table inet first; add chain inet first coming { type filter hook prerouting priority -450; }'
+                nft add rule inet first coming tcp dport 80 counter drop
+                """, outcome: .dropped, direction: "original", rule: "tcp dport 80 counter", netns: "host", isMended: true),
+        Case(
+            name: "a chain at an interface's ingress",
+            fault: """
+                nft 'add table netdev early; add chain netdev early coming { type filter hook ingress device "v1" priority 0; }'
+                nft add rule netdev early coming tcp dport 80 counter drop
+                """, outcome: .dropped, direction: "original", rule: "tcp dport 80 counter", netns: "host", isMended: true),
+        Case(
+            name: "a chain of a bridge",
+            fault: """
+                ip link add br0 type bridge; ip address del 10.0.2.1/24 dev v2; ip link set v2 master br0
+                ip address add 10.0.2.1/24 dev br0; ip link set br0 up; ip netns exec c ping -c 1 -W 2 10.0.2.2 || true
+                nft 'add table bridge l2; add chain bridge l2 out { type filter hook output priority 0; }'
+                nft add rule bridge l2 out tcp dport 80 counter drop
+                """, outcome: .dropped, direction: "original", rule: "tcp dport 80 counter", netns: "host", isMended: true),
+        Case(
             name: "the server's own rules, behind a forwarded port",
             fault: """
                 iptables-nft -t nat -A PREROUTING -d 10.0.1.1 -p tcp --dport 8080 -j DNAT --to 10.0.2.2:80

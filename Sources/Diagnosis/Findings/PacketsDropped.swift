@@ -21,7 +21,7 @@ struct PacketsDropped {
         for path in evidence.paths where !explained.contains(path.index) {
             guard let site = path.dropSite, let last = path.droppedAfter?.probe else { continue }
             let place = Place(
-                netns: evidence.layout.namespaces[last.namespace].name, decision: site.decision,
+                netns: evidence.layout.namespaces[site.decision?.namespace ?? last.namespace].name, decision: site.decision,
                 after: site.decision == nil ? "\(last.table.name)/\(last.chain)" : "",
                 suspects: site.decision == nil ? site.suspects : [])
             if groups[place] == nil { order.append(place) }

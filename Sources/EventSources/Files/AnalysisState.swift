@@ -302,6 +302,13 @@ struct AnalysisState: ~Copyable {
         case .complete(let time):
             latestComplete = max(latestComplete, time)
             keepPace(time)
+        case .drop(let namespace, let drop):
+            guard let namespace = place(namespace) else { return }
+            do {
+                engine.sink.ruleTraces.take(try drop.restored(), namespace: namespace)
+            } catch {
+                problems.add("a recorded rule trace is not understood: \(error)")
+            }
         case .begin, .end: break
         }
     }

@@ -30,8 +30,16 @@ public final class Collector: Sendable {
         public var followsKernelLog: Bool
         /// Gets every message that is received, if it is there.
         public var recorder: Recorder?
-        /// Whether packets like those that were dropped are traced through the rules, so that the rule that drops them is named.
-        public var tracesRules: Bool
+        /// Which packets are traced through the rules.
+        public enum RuleTracing: Sendable, Equatable {
+            case off
+            /// Those like one that was dropped, so that the rule that drops them is named.
+            case afterDrops
+            /// Besides, every one flow in so many, from its first packet on.
+            case oneIn(UInt32)
+        }
+
+        public var ruleTracing: RuleTracing
         /// Packets that are traced through the rules from the beginning on, in all namespaces.
         package var traced: [TracedTraffic] = []
         /// Which journeys are added up; `nil`: all.
@@ -43,12 +51,13 @@ public final class Collector: Sendable {
             selectors: [NamespaceSelector] = [.all], group: UInt16 = 5,
             snapLength: UInt32 = UInt32(PacketParser.reach), linger: Int64 = 500_000, maximumJourneys: Int = 1 << 17,
             ownPort: UInt16? = nil, followsKernelLog: Bool = false,
-            recorder: Recorder? = nil, tracesRules: Bool = false, onUnprobed: (@Sendable (NetworkNamespace) -> Void)? = nil
+            recorder: Recorder? = nil, ruleTracing: RuleTracing = .off,
+            onUnprobed: (@Sendable (NetworkNamespace) -> Void)? = nil
         ) {
             self.onUnprobed = onUnprobed
             self.followsKernelLog = followsKernelLog
             self.recorder = recorder
-            self.tracesRules = tracesRules
+            self.ruleTracing = ruleTracing
             self.selectors = selectors
             self.group = group
             self.snapLength = snapLength
@@ -204,7 +213,7 @@ public final class Collector: Sendable {
             $0.watcher = poller
             $0.rulesetWatcher = rulesetWatcher
         }
-        if let tracer, !options.traced.isEmpty { await traceFromTheBeginning(tracer) }
+        if let tracer, options.ruleTracing != .afterDrops || !options.traced.isEmpty { await traceFromTheBeginning(tracer) }
     }
 
     /// Returns when the kernel traces the packets that were named beforehand, wherever it can; keeps it at that.
@@ -236,11 +245,16 @@ public final class Collector: Sendable {
 
     /// What traces rules, if that is wanted.
     private func makeRuleTracer() -> RuleTracer? {
-        guard options.tracesRules else { return nil }
+        guard options.ruleTracing != .off else { return nil }
+        let oneIn: UInt32? = if case .oneIn(let number) = options.ruleTracing { number } else { nil }
         return RuleTracer(logger: logger) { [weak self, indexing] index in
             self?.state.withLock { state in
                 state.places.indices.first { indexing.index(of: $0) == index }.flatMap { state.places[$0].namespace }
             }
+        } extent: { [registry] index in
+            let layout = registry.current
+            let others = layout.namespaces.indices.contains(index) ? layout.namespaces[index].facts?.otherChains ?? [] : []
+            return RuleTraceTable.Extent(others, oneIn: oneIn)
         } send: { [mailbox] in
             mailbox.send($0)
         }

@@ -57,6 +57,9 @@ struct EventLoop: ~Copyable {
     private var isLayoutWaiting = false
     /// By the index of their namespaces.
     private var ruleTraces: [Int: RuleTraceSockets] = [:]
+    /// Datagrams of traces that did not fit into a receive buffer, and how many of them each namespace's sockets had counted last.
+    private var lostTraces: UInt64 = 0
+    private var traceDrops: [Int: UInt32] = [:]
     private let parser: PacketParser
     /// Asks for traces and texts of rules; `nil` where none are wanted.
     private let requests: (@Sendable (RuleTracer.Request) -> Void)?
@@ -92,6 +95,7 @@ struct EventLoop: ~Copyable {
         if let recorder {
             let tap = RecordingTap(recorder)
             engine.sink.onPath = { path, journey in tap.note(path, journey) }
+            engine.sink.ruleTraces.keepsKnown = true
             self.tap = tap
         }
     }
@@ -152,7 +156,9 @@ struct EventLoop: ~Copyable {
                 if let socket = trace.sockets.legacy, polled.isReady(trace.legacy) {
                     drain(socket, of: trace.index, &buffer, now: begun)
                 }
+                countLostTraces(trace.sockets, of: trace.index)
             }
+            for (index, drop) in engine.sink.ruleTraces.takeKnown() { tap?.add(drop, namespace: index) }
             // A loss is known from the next sequence number, if there is one; the socket's own count knows it now. One that
             // had nothing was not full.
             checkBuffers(sources.lazy.filter(\.hasReceived), now: begun)
@@ -233,6 +239,12 @@ struct EventLoop: ~Copyable {
             engine.sink.ruleTraces.takeLegacy(bytes, parser: parser, namespace: index, now: now)
         }
         askForLegacyDecisions(of: index, now: now)
+    }
+
+    private mutating func countLostTraces(_ sockets: RuleTraceSockets, of index: Int) {
+        let drops = sockets.nftables.drops &+ (sockets.legacy?.drops ?? 0)
+        lostTraces += UInt64(drops &- (traceDrops[index] ?? 0))
+        traceDrops[index] = drops
     }
 
     /// One question at a time: what comes meanwhile is asked when it is answered.
@@ -345,6 +357,7 @@ struct EventLoop: ~Copyable {
             if let scope = exchange.wanted { exchange.publish(snapshot(scope), scope) }
         case .ruleTraces(let index, let sockets):
             ruleTraces[index] = sockets
+            traceDrops[index] = nil
             if sockets == nil { engine.sink.ruleTraces.forgetLegacy(namespace: index) }
         case .rulesNamed(let index, let places, let found):
             engine.sink.ruleTraces.note(found, of: places, namespace: index)
@@ -375,10 +388,12 @@ struct EventLoop: ~Copyable {
         unresolved += (kernelLog?.reader.unresolved.events ?? [:]).map {
             UnresolvedPrefix(netns: nil, prefix: $0.key, events: $0.value)
         }
-        return engine.snapshot(
+        var snapshot = engine.snapshot(
             scope, now: Self.clock(), counters: counters, overflows: bufferDrops + (kernelLog?.overruns ?? 0),
             followedOneIn: 1 << UInt64(thinning.level), behind: lag,
             unresolved: unresolved.sorted { ($1.events, $0.prefix) < ($0.events, $1.prefix) })
+        if lostTraces > 0 { snapshot.completeness.ruleTracesLost = lostTraces }
+        return snapshot
     }
 }
 

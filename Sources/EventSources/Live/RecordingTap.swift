@@ -11,6 +11,16 @@ final class RecordingTap: DatagramTap {
     private var complete: Int64?
     private var noted: Int64?
 
+    private struct DescribedRule: Hashable {
+        var namespace: Int
+        var place: RulePlace
+        var text: String?
+    }
+
+    /// Rules whose accepting neighbours have been recorded.
+    private var described: Set<DescribedRule> = []
+    private static let mostDescribed = 1 << 12
+
     /// Microseconds between two notes of what is complete while no events come: journeys that are under way end meanwhile.
     private static let busyInterval: Int64 = 250_000
     private static let idleInterval: Int64 = 10_000_000
@@ -39,6 +49,14 @@ final class RecordingTap: DatagramTap {
         guard let complete, complete != noted else { return }
         items.append(.note(.complete(complete)))
         noted = complete
+    }
+
+    /// A rule trace told what dropped a packet.
+    func add(_ drop: RuleDrop, namespace: Int) {
+        let rule = DescribedRule(namespace: namespace, place: drop.decision.place, text: drop.decision.text)
+        guard let recorded = RecordedDrop(drop, isDescribed: described.contains(rule)) else { return }
+        if described.count < Self.mostDescribed { described.insert(rule) }
+        items.append(.note(.drop(namespace: namespace, recorded)))
     }
 
     func addLoss(namespace: Int) { items.append(.note(.loss(namespace: namespace))) }

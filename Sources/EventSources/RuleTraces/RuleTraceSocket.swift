@@ -17,7 +17,7 @@ final class RuleTraceSocket: Sendable {
 
     var descriptor: Int32 { socket.descriptor }
 
-    /// Messages that did not fit into the receive buffer.
+    /// Datagrams that did not fit into the receive buffer.
     var drops: UInt32 { socket.memory.drops }
 
     func receive(into buffer: inout [UInt8]) -> NetlinkDatagram { socket.receive(into: &buffer) }
@@ -44,6 +44,9 @@ final class LegacyTraceSocket: Sendable {
     }
 
     var descriptor: Int32 { socket.descriptor }
+
+    /// Datagrams that did not fit into the receive buffer.
+    var drops: UInt32 { socket.memory.drops }
 
     func receive(into buffer: inout [UInt8]) -> NetlinkDatagram { socket.receive(into: &buffer) }
 }

@@ -30,6 +30,7 @@ actor RuleTracer {
 
     private let logger: Logger
     private let namespace: @Sendable (Int) -> NetworkNamespace?
+    private let extent: @Sendable (Int) -> RuleTraceTable.Extent
     private let send: @Sendable (LoopMessage) -> Void
     private var sessions: [Int: Session] = [:]
     /// Where rules cannot be traced: said once.
@@ -43,13 +44,16 @@ actor RuleTracer {
 
     /// - Parameters:
     ///   - namespace: the one with an index; `nil` where it is gone.
+    ///   - extent: what is traced there beside packets of IP's hooks.
     ///   - send: hands a message to the event loop.
     init(
         logger: Logger, namespace: @escaping @Sendable (Int) -> NetworkNamespace?,
+        extent: @escaping @Sendable (Int) -> RuleTraceTable.Extent,
         send: @escaping @Sendable (LoopMessage) -> Void
     ) {
         self.logger = logger
         self.namespace = namespace
+        self.extent = extent
         self.send = send
     }
 
@@ -86,7 +90,7 @@ actor RuleTracer {
         let legacy = await traceLegacy(in: place, index, &history)
         send(.ruleTraces(index, RuleTraceSockets(nftables: socket, legacy: legacy?.socket)))
         do {
-            let table = try await RuleTraceTable(in: place)
+            let table = try await RuleTraceTable(in: place, extent(index))
             try table.trace(traffic)
             if try await table.isThere(in: place), !hasEnded {
                 sessions[index] = Session(table: table, legacy: legacy, legacyRules: history, until: .now)

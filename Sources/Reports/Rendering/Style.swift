@@ -100,6 +100,7 @@ enum Phrase {
     static func doubts(_ completeness: Completeness) -> String? {
         var parts: [String] = []
         if completeness.lost > 0 { parts.append("\(completeness.lost) events lost") }
+        if let traces = completeness.ruleTracesLost { parts.append("\(traces) deliveries of rule traces lost") }
         if let gaps = completeness.gaps { parts.append("\(count(gaps, "gap")) in the recording") }
         if let thinned = completeness.thinned { parts.append("\(thinned) events of flows that were not followed") }
         if let rate = completeness.followedOneIn { parts.append("1 flow in \(rate) is followed") }

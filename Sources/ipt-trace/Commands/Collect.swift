@@ -60,17 +60,15 @@ struct Collect: AsyncParsableCommand {
             """)
     var followsNamespaces = false
 
-    enum RuleTraces: String, ExpressibleByArgument, CaseIterable {
-        case auto, off
-    }
-
     @Option(
         name: .customLong("rule-traces"),
-        help: """
+        help: ArgumentHelp(
+            """
             auto: packets like one that was dropped are traced through the rules for 30 s, at most 100 a second, so that the next \
-            one names the rule (nf_tables, iptables-nft; takes nft and a table of its own, which goes when this ends). off: no.
-            """)
-    var ruleTraces: RuleTraces = .auto
+            one names the rule (takes nft and a table of its own, which goes when this ends). A number: besides, one flow in so \
+            many from its first packet on, at most 2000 packets a second. off: nothing.
+            """, valueName: "auto|off|n"))
+    var ruleTraces = RuleTraces(tracing: .afterDrops)
 
     @OptionGroup var recording: RecordingOptions
 
@@ -123,7 +121,7 @@ struct Collect: AsyncParsableCommand {
             Collector.Options(
                 selectors: try namespaces.selectors.map { try NamespaceSelector($0) }, group: group, snapLength: snapLength,
                 linger: Int64(linger) * 1000, maximumJourneys: maxJourneys, ownPort: address.port, followsKernelLog: kernelLog,
-                recorder: recorder, tracesRules: ruleTraces == .auto, onUnprobed: onUnprobed),
+                recorder: recorder, ruleTracing: ruleTraces.tracing, onUnprobed: onUnprobed),
             watcher: feed, logger: logger)
         let server: Server
         do {
@@ -293,4 +291,23 @@ enum Summary {
         if seen.unplaced > 0 { text += ", \(seen.unplaced) events with a prefix that no rule has" }
         return text
     }
+}
+
+/// Which packets are traced through the rules, on the command line.
+struct RuleTraces: ExpressibleByArgument {
+    var tracing: Collector.Options.RuleTracing
+
+    init(tracing: Collector.Options.RuleTracing) { self.tracing = tracing }
+
+    init?(argument: String) {
+        switch argument {
+        case "auto": tracing = .afterDrops
+        case "off": tracing = .off
+        default:
+            guard let number = UInt32(argument), (1...65_535).contains(number) else { return nil }
+            tracing = .oneIn(number)
+        }
+    }
+
+    var defaultValueDescription: String { "auto" }
 }
