@@ -9,7 +9,7 @@ FILTER ?=
 # Tests that wait for answers: they run apart from those that keep the processor busy.
 TIMED_TESTS = HTTPServerTests|ServedAnalysisTests
 
-.PHONY: help all build demo test bench bench-live bench-instructions bench-load bench-overload bench-probes bench-install
+.PHONY: help all build demo test bench bench-live bench-instructions bench-load bench-overload bench-probes bench-traces bench-install
 .PHONY: bench-readers bench-captures accuracy soak fuzz fixtures lint format install clean
 
 all: build
@@ -74,6 +74,9 @@ bench-overload: load-programs ## Flood a collector that has a tenth of a core
 
 bench-probes: load-programs ## Measure what probes cost a forwarded packet
 	@$(LOAD_BENCHMARK) probes $(PACKETS)
+
+bench-traces: load-programs ## Measure what rule traces cost packets that are not traced
+	@$(LOAD_BENCHMARK) traces $(PACKETS)
 
 bench-install: load-programs ## Measure installing, replacing and removing probes
 	@$(LOAD_BENCHMARK) install

@@ -51,7 +51,7 @@ let product: [Target] = [
         ]),
     module("Diagnosis", ["TraceModel", "Aggregation"]),
     module("Reports", ["TraceModel", "Aggregation", "Diagnosis"]),
-    module("HTTPServer", ["LinuxSupport", httpTypes, logging]),
+    module("HTTPServer", ["LinuxSupport", "CZlib", "CZstd", httpTypes, logging]),
     module("API", ["Aggregation", "Reports", "HTTPServer", httpTypes]),
     .target(
         name: "Lab", dependencies: ["LinuxSupport", "Aggregation", "Reports", "TraceModel", "CLinux"],

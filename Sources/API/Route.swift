@@ -8,16 +8,29 @@ struct Route: Sendable {
     let path: [String]
     /// The parameters that it takes.
     let filters: [TraceFilter.Field]
+    /// Whether it is a list of which pages can be asked for (`cursor`).
+    let isPaged: Bool
+    /// Whether it is answered without a token.
+    let isOpen: Bool
+    /// Whether it is a report, whose content has a tag.
+    let isReport: Bool
+    /// Whether the answer is text rather than JSON.
+    let isText: Bool
     /// For the index.
     let note: String
     let answer: @Sendable (RouteRequest, TraceServices) throws -> EndpointAnswer
 
     init(
-        _ path: [String], filters: [TraceFilter.Field] = [], note: String = "",
+        _ path: [String], filters: [TraceFilter.Field] = [], isPaged: Bool = false, isOpen: Bool = false,
+        isReport: Bool = false, isText: Bool = false, note: String = "",
         answer: @escaping @Sendable (RouteRequest, TraceServices) throws -> EndpointAnswer
     ) {
         self.path = path
         self.filters = filters
+        self.isPaged = isPaged
+        self.isOpen = isOpen
+        self.isReport = isReport
+        self.isText = isText
         self.note = note
         self.answer = answer
     }
@@ -26,10 +39,10 @@ struct Route: Sendable {
     ///
     /// - Parameter scope: the parts that it needs.
     init(
-        _ path: [String], scope: TraceSnapshot.Scope = [], note: String = "",
+        _ path: [String], scope: TraceSnapshot.Scope = [], isText: Bool = false, note: String = "",
         render: @escaping @Sendable (TraceSnapshot, RouteRequest, TraceServices) throws -> EndpointResponse
     ) {
-        self.init(path, note: note) { request, services in
+        self.init(path, isText: isText, note: note) { request, services in
             .later { await services.answer(scope) { try render($0, request, services) } }
         }
     }

@@ -1,3 +1,4 @@
+internal import HTTPTypes
 internal import Reports
 private import Foundation
 
@@ -6,8 +7,13 @@ struct RouteRequest: Sendable {
     let components: [String]
     /// As they were given, in order.
     private let parameters: [(name: String, value: String)]
+    let authorization: String?
+    let ifNoneMatch: String?
 
-    init(_ target: String) {
+    init(_ request: HTTPRequest) {
+        authorization = request.headerFields[.authorization]
+        ifNoneMatch = request.headerFields[.ifNoneMatch]
+        let target = request.path ?? "/"
         let parts = target.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
         components = parts[0].split(separator: "/").map(Self.decoded)
         parameters = (parts.count > 1 ? parts[1].split(separator: "&") : []).map { pair in
@@ -21,11 +27,23 @@ struct RouteRequest: Sendable {
     /// The parameters as a filter.
     ///
     /// - Throws: `QueryProblem` for a parameter that the resource does not take, or with a value that it cannot have.
-    func filter(_ taken: [TraceFilter.Field]) throws(QueryProblem) -> TraceFilter {
+    ///
+    /// - Parameter isPaged: whether it takes a cursor.
+    func filter(_ taken: [TraceFilter.Field], isPaged: Bool = false) throws(QueryProblem) -> TraceFilter {
         var filter = TraceFilter()
         for (name, value) in parameters {
+            if isPaged, name == "cursor" {
+                guard filter.cursor == nil, let cursor = ListCursor(value) else {
+                    throw QueryProblem(message: "cursor is the next_cursor of an answer, once")
+                }
+                filter.cursor = cursor
+                continue
+            }
             guard let field = taken.first(where: { $0.rawValue == name }) else {
-                let names = taken.isEmpty ? "it takes none" : "it takes \(taken.map(\.rawValue).joined(separator: ", "))"
+                let names =
+                    taken.isEmpty
+                    ? "it takes none"
+                    : "it takes \((taken.map(\.rawValue) + (isPaged ? ["cursor"] : [])).joined(separator: ", "))"
                 throw QueryProblem(message: "/\(components.joined(separator: "/")) has no parameter \(name); \(names)")
             }
             guard !value.isEmpty else { throw QueryProblem(message: "\(name) has no value") }

@@ -5,7 +5,7 @@ internal import Reports
 /// Which request is answered by what.
 public struct TraceRoutes: Sendable {
     static let all: [Route] =
-        [.index] + ReportTable.all.map(Route.report) + [.path, .journey, .probes, .metrics, .health]
+        [.index] + ReportTable.all.map(Route.report) + [.path, .journey, .probes, .metrics, .health, .version, .openAPI]
 
     private let services: TraceServices
 
@@ -13,13 +13,17 @@ public struct TraceRoutes: Sendable {
 
     /// Answers at once what needs no snapshot; the rest is made by the server's workers.
     public func answer(_ request: HTTPRequest) -> EndpointAnswer {
-        let request = RouteRequest(request.path ?? "/")
-        guard let route = Self.all.first(where: { $0.matches(request.components) }) else {
+        let request = RouteRequest(request)
+        let found = Self.all.first { $0.matches(request.components) }
+        if let token = services.token, found?.isOpen != true, !token.isNamed(in: request.authorization) {
+            return .now(.unauthorized)
+        }
+        guard let route = found else {
             return .now(.problem(.notFound, "no such resource; / lists what there is"))
         }
         do {
             // Before anything is made: a parameter that is not taken is refused, never ignored.
-            _ = try request.filter(route.filters)
+            _ = try request.filter(route.filters, isPaged: route.isPaged)
             return try route.answer(request, services)
         } catch let problem as QueryProblem {
             return .now(.problem(.badRequest, problem.message))

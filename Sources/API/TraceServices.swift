@@ -18,11 +18,18 @@ public struct TraceServices: Sendable {
     let probes: ProbesSource
     let recording: RecordingSource
     let troubles: TroubleSource
+    /// The program's.
+    let version: String
+    /// `nil`: everybody who reaches the endpoint may ask.
+    let token: AccessToken?
+    let shelf = SnapshotShelf()
 
     public init(
         snapshot: @escaping SnapshotSource, probes: @escaping ProbesSource, recording: @escaping RecordingSource = { nil },
-        troubles: @escaping TroubleSource = { [] }
+        troubles: @escaping TroubleSource = { [] }, version: String = "", token: AccessToken? = nil
     ) {
+        self.version = version
+        self.token = token
         self.snapshot = snapshot
         self.probes = probes
         self.recording = recording

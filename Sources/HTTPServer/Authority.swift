@@ -8,7 +8,8 @@ enum Authority: Equatable {
     /// No host with an optional port.
     case malformed
 
-    init(_ text: String) {
+    /// - Parameter allowedHosts: names, in lower case, that count as our own.
+    init(_ text: String, allowedHosts: Set<String> = []) {
         let host: Substring
         let rest: Substring
         if text.hasPrefix("[") {
@@ -30,7 +31,8 @@ enum Authority: Equatable {
             // A zone, `%eth0`, belongs to the client's machine.
             self = Self.isAddress(host.prefix { $0 != "%" }, AF_INET6) ? .own : .malformed
         } else {
-            self = host.lowercased() == "localhost" || Self.isAddress(host, AF_INET) ? .own : .other
+            let name = host.lowercased()
+            self = name == "localhost" || allowedHosts.contains(name) || Self.isAddress(host, AF_INET) ? .own : .other
         }
     }
 

@@ -5,6 +5,12 @@ public struct EndpointResponse: Sendable {
     public var head: HTTPResponse
     public var body: [UInt8]
 
+    /// Without content.
+    public init(status: HTTPResponse.Status) {
+        head = HTTPResponse(status: status)
+        body = []
+    }
+
     public init(status: HTTPResponse.Status, contentType: String, body: [UInt8]) {
         head = HTTPResponse(status: status)
         head.headerFields[.contentType] = contentType
@@ -32,9 +38,10 @@ public enum AnswerSize: Sendable {
 func serialize(_ response: EndpointResponse, isHead: Bool, keepsAlive: Bool) -> [UInt8] {
     var text = "HTTP/1.1 \(response.head.status.code) \(response.head.status.reasonPhrase)\r\n"
     for field in response.head.headerFields { text += "\(field.name.rawName): \(field.value)\r\n" }
-    text += "Content-Length: \(response.body.count)\r\n"
+    // Of an answer without content that is the length of one that is not sent (RFC 9110, section 8.6).
+    if response.head.status != .notModified { text += "Content-Length: \(response.body.count)\r\n" }
     text += "X-Content-Type-Options: nosniff\r\n"
-    text += "Cache-Control: no-store\r\n"
+    if response.head.headerFields[.cacheControl] == nil { text += "Cache-Control: no-store\r\n" }
     text += keepsAlive ? "\r\n" : "Connection: close\r\n\r\n"
     return Array(text.utf8) + (isHead ? [] : response.body)
 }

@@ -35,22 +35,52 @@ public final class Server: Sendable {
 
     public typealias Handler = @Sendable (HTTPRequest) -> EndpointAnswer
 
-    /// Where it listens, with the port that was taken where 0 was asked for.
-    public let address: ListenAddress
+    /// Where it listens, with the ports that were taken where 0 was asked for; at least one.
+    public let addresses: [ListenAddress]
+
+    /// The first of them.
+    public var address: ListenAddress { addresses[0] }
 
     private let mailbox = Mailbox<ServerMessage>()
     private let finished = DispatchSemaphore(value: 0)
 
     /// Listens and begins to serve.
-    public init(_ address: ListenAddress, limits: Limits = Limits(), logger: Logger, handler: @escaping Handler)
-        throws(EndpointError)
-    {
-        let descriptor = try Self.listen(address)
-        self.address = ListenAddress(
-            host: address.host, port: Self.port(of: descriptor) ?? address.port, isIPv6: address.isIPv6)
+    ///
+    /// - Parameter allowedHosts: names that requests may be addressed to, in lower case, beside addresses and `localhost`.
+    public convenience init(
+        _ address: ListenAddress, limits: Limits = Limits(), allowedHosts: Set<String> = [], logger: Logger,
+        handler: @escaping Handler
+    ) throws(EndpointError) {
+        try self.init([address], limits: limits, allowedHosts: allowedHosts, logger: logger, handler: handler)
+    }
+
+    /// The same at several addresses; at one at least.
+    public init(
+        _ addresses: [ListenAddress], limits: Limits = Limits(), allowedHosts: Set<String> = [], logger: Logger,
+        handler: @escaping Handler
+    ) throws(EndpointError) {
+        var descriptors: [Int32] = []
+        var taken: [ListenAddress] = []
+        do {
+            for address in addresses {
+                let descriptor = try Self.listen(address)
+                descriptors.append(descriptor)
+                taken.append(
+                    ListenAddress(
+                        host: address.host, port: address.isLocalSocket ? 0 : Self.port(of: descriptor) ?? address.port,
+                        isIPv6: address.isIPv6, isLocalSocket: address.isLocalSocket))
+            }
+        } catch {
+            for descriptor in descriptors { close(descriptor) }
+            Self.removeSockets(taken)
+            throw error
+        }
+        self.addresses = taken
+        let listeners = descriptors
         let thread = Thread { [mailbox, finished] in
             let loop = ServerLoop(
-                descriptor: descriptor, mailbox: mailbox, limits: limits, logger: logger, handler: handler)
+                listeners: listeners, mailbox: mailbox, limits: limits, allowedHosts: allowedHosts, logger: logger,
+                handler: handler)
             loop.runUntilStopped()
             finished.signal()
         }
@@ -62,22 +92,45 @@ public final class Server: Sendable {
     public func stop() {
         mailbox.send(.stop)
         finished.wait()
+        Self.removeSockets(addresses)
+    }
+
+    private static func removeSockets(_ addresses: [ListenAddress]) {
+        for address in addresses where address.isLocalSocket { unsafe unlink(address.host) }
     }
 
     private static func listen(_ address: ListenAddress) throws(EndpointError) -> Int32 {
-        let family = address.isIPv6 ? AF_INET6 : AF_INET
+        let family = address.isLocalSocket ? AF_UNIX : address.isIPv6 ? AF_INET6 : AF_INET
         let kind = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
         let descriptor = socket(family, kind, 0)
         guard descriptor >= 0 else { throw .cannotListen(address, code: errno) }
         var on: Int32 = 1
         unsafe setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, 4)
-        let isBound = unsafe address.withSocketAddress { unsafe bind(descriptor, $0, $1) == 0 } ?? false
+        // For its owner and group, from the moment that it is there.
+        if address.isLocalSocket { _ = fchmod(descriptor, 0o660) }
+        var isBound = unsafe address.withSocketAddress { unsafe bind(descriptor, $0, $1) == 0 } ?? false
+        if !isBound, errno == EADDRINUSE, address.isLocalSocket, isStale(address) {
+            unsafe unlink(address.host)
+            isBound = unsafe address.withSocketAddress { unsafe bind(descriptor, $0, $1) == 0 } ?? false
+        }
+        // What the umask took of it.
+        if isBound, address.isLocalSocket { _ = unsafe chmod(address.host, 0o660) }
         guard isBound, Glibc.listen(descriptor, 128) == 0 else {
             let code = errno
             close(descriptor)
             throw code == EADDRINUSE ? .inUse(address) : .cannotListen(address, code: code)
         }
         return descriptor
+    }
+
+    /// Whether nobody listens at a socket that is there: its owner was killed.
+    private static func isStale(_ address: ListenAddress) -> Bool {
+        let probe = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        guard probe >= 0 else { return false }
+        defer { close(probe) }
+        let isRefused = unsafe address.withSocketAddress { unsafe connect(probe, $0, $1) != 0 && errno == ECONNREFUSED }
+        errno = EADDRINUSE
+        return isRefused ?? false
     }
 
     private static func port(of descriptor: Int32) -> UInt16? {

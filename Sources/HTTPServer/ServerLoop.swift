@@ -114,11 +114,12 @@ private final class Connection {
 /// The server's thread. In each round every connection gets one turn: one read, one request and one write at most, none of
 /// which waits.
 struct ServerLoop: ~Copyable {
-    private let listener: Int32
+    private let listeners: [Int32]
     private let mailbox: Mailbox<ServerMessage>
     private let limits: Server.Limits
     private let logger: Logger
     private let handler: Server.Handler
+    private let allowedHosts: Set<String>
     private let smallWorkers = AnswerWorkers(threads: 2, name: "answers")
     /// One thread, since each large answer takes its multiple in memory.
     private let largeWorkers = AnswerWorkers(threads: 1, name: "large answers")
@@ -135,10 +136,11 @@ struct ServerLoop: ~Copyable {
     private static let bytesPerTurn = 1 << 20
 
     init(
-        descriptor: Int32, mailbox: Mailbox<ServerMessage>, limits: Server.Limits, logger: Logger,
+        listeners: [Int32], mailbox: Mailbox<ServerMessage>, limits: Server.Limits, allowedHosts: Set<String>, logger: Logger,
         handler: @escaping Server.Handler
     ) {
-        listener = descriptor
+        self.listeners = listeners
+        self.allowedHosts = allowedHosts
         self.mailbox = mailbox
         self.limits = limits
         self.logger = logger
@@ -147,7 +149,7 @@ struct ServerLoop: ~Copyable {
 
     deinit {
         for connection in connections { connection.close() }
-        close(listener)
+        for listener in listeners { close(listener) }
         smallWorkers.stop()
         largeWorkers.stop()
     }
@@ -161,7 +163,9 @@ struct ServerLoop: ~Copyable {
             let isAccepting = Self.clock() >= acceptsAgainAt
             descriptors.removeAll(keepingCapacity: true)
             descriptors.append(pollfd(fd: mailbox.descriptor, events: Int16(POLLIN), revents: 0))
-            descriptors.append(pollfd(fd: isAccepting ? listener : -1, events: Int16(POLLIN), revents: 0))
+            for listener in listeners {
+                descriptors.append(pollfd(fd: isAccepting ? listener : -1, events: Int16(POLLIN), revents: 0))
+            }
             for connection in connections {
                 descriptors.append(pollfd(fd: connection.descriptor, events: connection.events, revents: 0))
             }
@@ -177,17 +181,19 @@ struct ServerLoop: ~Copyable {
                 }
             }
             for (position, connection) in connections.enumerated() {
-                takeTurn(connection, descriptors[position + 2].revents)
+                takeTurn(connection, descriptors[position + 1 + listeners.count].revents)
             }
             expire(Self.clock())
             connections.removeAll(where: \.isClosed)
-            if descriptors[1].revents != 0 { acceptAll() }
+            for (position, listener) in listeners.enumerated() where descriptors[position + 1].revents != 0 {
+                acceptAll(listener)
+            }
         }
     }
 
     // MARK: Accepting
 
-    private mutating func acceptAll() {
+    private mutating func acceptAll(_ listener: Int32) {
         for _ in 0..<64 {
             var storage = sockaddr_storage()
             var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
@@ -226,7 +232,9 @@ struct ServerLoop: ~Copyable {
     }
 
     private static func address(of storage: sockaddr_storage) -> [UInt8] {
-        unsafe withUnsafeBytes(of: storage) { bytes in
+        // All clients of sockets in the file system count as one.
+        if storage.ss_family == sa_family_t(AF_UNIX) { return [] }
+        return unsafe withUnsafeBytes(of: storage) { bytes in
             unsafe Array(bytes[storage.ss_family == sa_family_t(AF_INET6) ? 8..<24 : 4..<8])
         }
     }
@@ -315,12 +323,14 @@ struct ServerLoop: ~Copyable {
             respond(connection, .problem(status, message), isHead: false, keepsAlive: false)
         case .request(let request):
             let isHead = request.request.method == .head
-            switch request.request.authority.map(Authority.init) {
+            switch request.request.authority.map({ Authority($0, allowedHosts: allowedHosts) }) {
             case .own, nil: break
             case .other:
                 return respond(
                     connection,
-                    .problem(.misdirectedRequest, "the Host field names another machine; use an address or localhost"),
+                    .problem(
+                        .misdirectedRequest,
+                        "the Host field names another machine; use an address or localhost, or have --allow-host name it"),
                     isHead: isHead, keepsAlive: false)
             case .malformed:
                 return respond(
@@ -336,7 +346,8 @@ struct ServerLoop: ~Copyable {
             case .now(let response):
                 respond(connection, response, isHead: isHead, keepsAlive: request.keepsAlive)
             case .later(let size, let make):
-                begin(connection, size, isHead: isHead, keepsAlive: request.keepsAlive, make)
+                let coding = ContentCoding(accepted: request.request.headerFields[.acceptEncoding])
+                begin(connection, size, isHead: isHead, keepsAlive: request.keepsAlive) { await make().coded(coding) }
             }
         }
     }

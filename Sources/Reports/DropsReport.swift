@@ -22,11 +22,14 @@ public struct DropsReport: Codable, Sendable, Equatable {
     public var schema = 1
     public var generatedAt: String
     public var completeness: Completeness
+    /// Where the next page begins; absent where there is none.
+    public var nextCursor: String?
     public var drops: [Drop]
 }
 
 extension DropsReport: MarkdownReport {
     public static let name = "drops"
+    public static let isPaged = true
     public static let summary = "Print where packets were dropped, between which two probes."
 
     public init(_ snapshot: TraceSnapshot, _ filter: TraceFilter) { self = snapshot.dropsReport(filter) }
@@ -63,9 +66,10 @@ extension TraceSnapshot {
             drops[index].paths.append(path.id)
         }
         let sorted = drops.enumerated().sorted { ($1.element.packets, $0.offset) < ($0.element.packets, $1.offset) }
+        let (page, next) = filter.page(of: sorted)
         return DropsReport(
-            generatedAt: Timestamp.text(generatedAt), completeness: completeness,
-            drops: sorted.prefix(max(0, filter.limit)).map(\.element))
+            generatedAt: Timestamp.text(generatedAt), completeness: completeness, nextCursor: next,
+            drops: page.map(\.element))
     }
 }
 

@@ -6,6 +6,8 @@ public struct FlowsReport: Codable, Sendable, Equatable {
     public var schema = 1
     public var generatedAt: String
     public var completeness: Completeness
+    /// Where the next page begins; absent where there is none.
+    public var nextCursor: String?
     public var flows: [FlowReport]
 }
 
@@ -36,6 +38,7 @@ public struct FlowReport: Codable, Sendable, Equatable {
 
 extension FlowsReport: Report {
     public static let name = "flows"
+    public static let isPaged = true
     public static let summary = "Print connections, original and reply, across address translation."
 
     public static func scope(_ filter: TraceFilter) -> TraceSnapshot.Scope { .flows }
@@ -44,9 +47,9 @@ extension FlowsReport: Report {
 
 extension TraceSnapshot {
     public func flowsReport(_ filter: TraceFilter = TraceFilter()) -> FlowsReport {
-        FlowsReport(
-            generatedAt: Timestamp.text(generatedAt), completeness: completeness,
-            flows: latestFlows(filter.limit) { admits($0, filter) }.map(describe))
+        let (chosen, next) = filter.page(of: latestFlows(.max) { admits($0, filter) })
+        return FlowsReport(
+            generatedAt: Timestamp.text(generatedAt), completeness: completeness, nextCursor: next, flows: chosen.map(describe))
     }
 
     func describe(_ flow: FlowRecord) -> FlowReport {

@@ -7,6 +7,8 @@ public struct JourneysReport: Codable, Sendable, Equatable {
     public var schema = 1
     public var generatedAt: String
     public var completeness: Completeness
+    /// Where the next page begins; absent where there is none.
+    public var nextCursor: String?
     public var journeys: [JourneyReport]
 }
 
@@ -74,6 +76,7 @@ public struct JourneyReport: Codable, Sendable, Equatable {
 
 extension JourneysReport: Report {
     public static let name = "journeys"
+    public static let isPaged = true
     public static let summary = "Print the latest packets one by one, newest first."
     public static let isInOverview = false
 
@@ -87,9 +90,10 @@ extension JourneysReport: Report {
 
 extension TraceSnapshot {
     public func journeysReport(_ filter: TraceFilter = TraceFilter()) -> JourneysReport {
-        JourneysReport(
-            generatedAt: Timestamp.text(generatedAt), completeness: completeness,
-            journeys: chosenJourneys(filter).map(describe))
+        let (chosen, next) = chosenJourneys(filter)
+        return JourneysReport(
+            generatedAt: Timestamp.text(generatedAt), completeness: completeness, nextCursor: next,
+            journeys: chosen.map(describe))
     }
 
     /// One of the latest journeys, or one that is kept as a path's example.

@@ -123,7 +123,7 @@ extension TraceSnapshot {
         all.limit = .max
         var transits: [Place: Sample] = [:]
         var hops: [Place: Sample] = [:]
-        for record in chosenJourneys(all) {
+        for record in chosenJourneys(all).entries {
             var previous: (netns: String, arrival: Int64?)?
             for (leg, details) in zip(record.journey.legs, record.details) {
                 let steps = stepTrie.steps(of: leg.stepPath).map { layout.probes[Int($0.probe)] }

@@ -21,6 +21,8 @@ public struct PathsReport: Codable, Sendable, Equatable {
     public var generatedAt: String
     public var since: String
     public var completeness: Completeness
+    /// Where the next page begins; absent where there is none.
+    public var nextCursor: String?
     /// Prefixes that could not be placed, most events first.
     public var unplaced: [Unresolved]
     public var paths: [PathReport]
@@ -78,6 +80,7 @@ public struct PathReport: Codable, Sendable, Equatable {
 
 extension PathsReport: MarkdownReport, MermaidReport {
     public static let name = "paths"
+    public static let isPaged = true
     public static let summary = "Print the paths of packets with their outcomes."
 
     public init(_ snapshot: TraceSnapshot, _ filter: TraceFilter) { self = snapshot.pathsReport(filter) }
@@ -85,11 +88,12 @@ extension PathsReport: MarkdownReport, MermaidReport {
 
 extension TraceSnapshot {
     public func pathsReport(_ filter: TraceFilter = TraceFilter()) -> PathsReport {
-        let chosen = pathsByPackets { admits(path: $0, filter) }
+        let (chosen, next) = filter.page(of: pathsByPackets { admits(path: $0, filter) })
         return PathsReport(
             generatedAt: Timestamp.text(generatedAt), since: Timestamp.text(since), completeness: completeness,
+            nextCursor: next,
             unplaced: unresolved.map(PathsReport.Unresolved.init),
-            paths: chosen.prefix(max(0, filter.limit)).map(describePath))
+            paths: chosen.map(describePath))
     }
 
     public func pathReport(id: String) -> PathReport? {

@@ -8,6 +8,10 @@ public protocol Report: Codable, Sendable {
     static var summary: String { get }
     /// The filters that it takes.
     static var filters: [TraceFilter.Field] { get }
+    /// Whether it is a list of which pages can be asked for.
+    static var isPaged: Bool { get }
+    /// Where its next page begins; `nil` where there is none.
+    var nextCursor: String? { get }
     /// Whether `analyze` prints it where no report is named.
     static var isInOverview: Bool { get }
 
@@ -24,6 +28,8 @@ public protocol Report: Codable, Sendable {
 extension Report {
     public static var filters: [TraceFilter.Field] { TraceFilter.Field.allCases }
     public static var isInOverview: Bool { true }
+    public static var isPaged: Bool { false }
+    public var nextCursor: String? { nil }
     public static func scope(_ filter: TraceFilter) -> TraceSnapshot.Scope { [] }
     public func json() throws -> [UInt8] { Array(try ReportJSON.encode(self)) }
 }

@@ -19,6 +19,8 @@ public struct RulesReport: Codable, Sendable, Equatable {
     public var schema = 1
     public var generatedAt: String
     public var completeness: Completeness
+    /// Where the next page begins; absent where there is none.
+    public var nextCursor: String?
     /// Dropped packets of which no trace has named the rule; they are in no entry.
     public var unnamed: UInt64
     public var rules: [Rule]
@@ -26,6 +28,7 @@ public struct RulesReport: Codable, Sendable, Equatable {
 
 extension RulesReport: MarkdownReport {
     public static let name = "rules"
+    public static let isPaged = true
     public static let summary = "Print the rules and policies that dropped packets, with counts."
     public static let isInOverview = false
 
@@ -57,8 +60,9 @@ extension TraceSnapshot {
             rules[index].paths.append(path.id)
         }
         let sorted = rules.enumerated().sorted { ($1.element.packets, $0.offset) < ($0.element.packets, $1.offset) }
+        let (page, next) = filter.page(of: sorted)
         return RulesReport(
-            generatedAt: Timestamp.text(generatedAt), completeness: completeness, unnamed: unnamed,
-            rules: sorted.prefix(max(0, filter.limit)).map(\.element))
+            generatedAt: Timestamp.text(generatedAt), completeness: completeness, nextCursor: next, unnamed: unnamed,
+            rules: page.map(\.element))
     }
 }

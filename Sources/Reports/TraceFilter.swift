@@ -27,6 +27,8 @@ public struct TraceFilter: Sendable {
 
     /// The most entries of a list.
     public var limit = 100
+    /// Which page of the list; `nil` for the first one, of a list that is not read on.
+    public var cursor: ListCursor?
     private(set) var namespaces: Set<String> = []
     private(set) var transports: Set<UInt8> = []
     private(set) var outcomes: Set<Outcome> = []
@@ -208,7 +210,7 @@ extension TraceSnapshot {
     }
 
     /// Journeys that a filter asks for, with those of their connections, newest first.
-    func chosenJourneys(_ filter: TraceFilter) -> [JourneyRecord] {
+    func chosenJourneys(_ filter: TraceFilter) -> (entries: ArraySlice<JourneyRecord>, next: String?) {
         var connections: Set<PacketTuple> = []
         if filter.namesEndpoints {
             for flow in flows where admits(flow, filter) {
@@ -223,7 +225,8 @@ extension TraceSnapshot {
                 && filter.admits(from: journey.firstSeen, to: journey.lastSeen, now: generatedAt)
                 && (filter.namespaces.isEmpty || passes(journey.legs.map(\.stepPath), filter))
         }
-        return Array(chosen.prefix(max(0, filter.limit)))
+        // Without a cursor no more are looked for than are wanted.
+        return filter.page(of: filter.cursor == nil ? Array(chosen.prefix(max(0, filter.limit))) : Array(chosen))
     }
 }
 

@@ -6,6 +6,8 @@ import Reports
 /// Asks a collector over HTTP.
 struct CollectorClient {
     var base: String
+    /// Shown with each request; `nil`: none.
+    var token: String?
 
     func report<Kind: Report>(_ kind: Kind.Type, _ filter: TraceFilter) async throws -> Kind {
         let query = filter.words.map { URLQueryItem(name: $0.field.rawValue, value: $0.value) }
@@ -35,7 +37,9 @@ struct CollectorClient {
         configuration.timeoutIntervalForRequest = 10
         let answer: (data: Data, response: URLResponse)
         do {
-            answer = try await URLSession(configuration: configuration).data(from: url)
+            var request = URLRequest(url: url)
+            if let token { request.setValue("Bearer \(token)", forHTTPHeaderField: "Authorization") }
+            answer = try await URLSession(configuration: configuration).data(for: request)
         } catch {
             throw CommandFailure(
                 message: "no collector answers at \(base). Start one with: sudo ipt-trace collect, or name it with --url")

@@ -8,6 +8,7 @@ import Testing
 struct ServingTests {
     private static let resources = [
         "", "paths", "journeys", "flows", "drops", "findings", "precedence", "probes", "namespaces", "metrics", "healthz",
+        "rules", "version", "openapi.json",
     ]
 
     @Test("analyze --serve says where it serves, and answers every route once the file has ended")

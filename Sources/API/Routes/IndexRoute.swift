@@ -3,7 +3,7 @@ internal import Reports
 
 extension Route {
     /// `/`: the resources that there are.
-    static let index = Route([]) { _, _ in .now(.text(indexText)) }
+    static let index = Route([], isOpen: true, isText: true) { _, _ in .now(.text(indexText)) }
 
     private static var indexText: String {
         let lines = TraceRoutes.all.filter { !$0.path.isEmpty }.map { route in

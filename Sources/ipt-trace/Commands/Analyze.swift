@@ -64,8 +64,7 @@ struct Analyze: AsyncParsableCommand {
     @Flag(help: "Serve the result over HTTP, as collect does, until Ctrl-C.")
     var serve = false
 
-    @Option(help: ArgumentHelp("Where to serve HTTP.", valueName: "address:port"))
-    var listen = "127.0.0.1:9100"
+    @OptionGroup var server: ServerOptions
 
     @Option(
         help: ArgumentHelp(
@@ -112,26 +111,24 @@ struct Analyze: AsyncParsableCommand {
         guard serve else { return try await report(try await run.finishWithEvents().snapshot) }
         let server = try makeServer(run)
         defer { server.stop() }
-        Terminal.note("serving http://\(server.address.text)/paths; Ctrl-C ends it")
+        Terminal.note("serving \(server.addresses.map(\.url).joined(separator: ", "))/paths; Ctrl-C ends it")
         let result = try await run.finish()
         Terminal.note("\(Summary.text(result.snapshot))")
         await run.waitForStop()
     }
 
     private func makeServer(_ run: AnalysisRun) throws -> Server {
-        let address: ListenAddress
-        do {
-            address = try ListenAddress(listen)
-        } catch {
-            throw CommandFailure(message: "\(error)", code: ExitStatus.usage)
-        }
+        let addresses = try server.addresses()
+        let token = try server.token.token()
         let analysis = run.analysis
         let routes = TraceRoutes(
             TraceServices(
                 snapshot: { _ in await analysis.snapshot() },
-                probes: { Array(try ReportJSON.encode(ProbeList(probes: await analysis.snapshot().map(Self.rows) ?? []))) }))
+                probes: { Array(try ReportJSON.encode(ProbeList(probes: await analysis.snapshot().map(Self.rows) ?? []))) },
+                version: Program.version, token: token))
         do {
-            return try Server(address, logger: Log.logger, handler: { routes.answer($0) })
+            return try Server(
+                addresses, allowedHosts: server.allowedHosts, logger: Log.logger, handler: { routes.answer($0) })
         } catch {
             throw CommandFailure(message: "\(error)")
         }

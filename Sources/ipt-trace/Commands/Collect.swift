@@ -19,6 +19,7 @@ struct Collect: AsyncParsableCommand {
 
               sudo ipt-trace collect
               sudo ipt-trace collect --netns host --netns guest --listen 127.0.0.1:9101
+              sudo ipt-trace collect --listen 0.0.0.0:9100 --token-file /etc/ipt-trace.token --allow-host node1
               curl localhost:9100/paths
               sudo ipt-trace collect --record trace.pcapng --duration 10m
               sudo ipt-trace collect --follow-netns      # for containers that start later
@@ -27,8 +28,7 @@ struct Collect: AsyncParsableCommand {
 
     @OptionGroup var namespaces: NamespaceOption
 
-    @Option(help: ArgumentHelp("Where to serve HTTP.", valueName: "address:port"))
-    var listen = "127.0.0.1:9100"
+    @OptionGroup var server: ServerOptions
 
     @Option(help: "The NFLOG group, as given to install-probes.")
     var group: UInt16 = 5
@@ -86,12 +86,8 @@ struct Collect: AsyncParsableCommand {
     func run() async throws {
         let logger = Log.logger
         AbandonedSettings.putBack()
-        let address: ListenAddress
-        do {
-            address = try ListenAddress(listen)
-        } catch {
-            throw CommandFailure(message: "\(error)", code: ExitStatus.usage)
-        }
+        let addresses = try server.addresses()
+        let token = try server.token.token()
         // A FIFO is waited for until somebody reads it; until then a signal ends everything, as there is nothing to put back.
         let recorder = try recording.open()
         let stop = StopSignal()
@@ -99,7 +95,7 @@ struct Collect: AsyncParsableCommand {
         let prober =
             followsNamespaces ? try await NamespaceProber(group: group, lifetime: duration?.seconds, logger: logger) : nil
         do {
-            try await collect(address, prober, recorder, stop, logger)
+            try await collect(addresses, token, prober, recorder, stop, logger)
         } catch {
             await prober?.finish()
             throw error
@@ -108,7 +104,8 @@ struct Collect: AsyncParsableCommand {
     }
 
     private func collect(
-        _ address: ListenAddress, _ prober: NamespaceProber?, _ recorder: Recorder?, _ stop: StopSignal, _ logger: Logger
+        _ addresses: [ListenAddress], _ token: AccessToken?, _ prober: NamespaceProber?, _ recorder: Recorder?,
+        _ stop: StopSignal, _ logger: Logger
     ) async throws {
         // Those whose end is not known, or, with trace, all.
         let feed = logger.logLevel <= .debug ? JourneyFeed(try Self.logged(logger.logLevel)) : nil
@@ -120,13 +117,15 @@ struct Collect: AsyncParsableCommand {
         let collector = try await Collector(
             Collector.Options(
                 selectors: try namespaces.selectors.map { try NamespaceSelector($0) }, group: group, snapLength: snapLength,
-                linger: Int64(linger) * 1000, maximumJourneys: maxJourneys, ownPort: address.port, followsKernelLog: kernelLog,
+                linger: Int64(linger) * 1000, maximumJourneys: maxJourneys,
+                ownPort: addresses.first { !$0.isLocalSocket }?.port, followsKernelLog: kernelLog,
                 recorder: recorder, ruleTracing: ruleTraces.tracing, onUnprobed: onUnprobed),
             watcher: feed, logger: logger)
         let server: Server
         do {
             server = try Server(
-                address, limits: Self.limits(), logger: logger, handler: Self.handler(collector, recorder))
+                addresses, limits: Self.limits(), allowedHosts: self.server.allowedHosts, logger: logger,
+                handler: Self.handler(collector, recorder, token))
         } catch {
             _ = collector.stop()
             throw CommandFailure(message: "\(error)")
@@ -152,7 +151,7 @@ struct Collect: AsyncParsableCommand {
         }
         if kernelLog, let advice = KernelLogAdvice.text(namespaces: names) { Terminal.note("\(advice)") }
         if let recorder { Terminal.note("recording to \(recorder.path)") }
-        Terminal.note("serving http://\(server.address.text)/paths; Ctrl-C ends it")
+        Terminal.note("serving \(server.addresses.map(\.url).joined(separator: ", "))/paths; Ctrl-C ends it")
         await stop.wait(seconds: duration?.seconds.map(Double.init))
         server.stop()
         if let last = collector.stop() {
@@ -191,12 +190,13 @@ struct Collect: AsyncParsableCommand {
         return limits
     }
 
-    private static func handler(_ collector: Collector, _ recorder: Recorder?) -> Server.Handler {
+    private static func handler(_ collector: Collector, _ recorder: Recorder?, _ token: AccessToken?) -> Server.Handler {
         let listing = ProbeListing(collector)
         let routes = TraceRoutes(
             TraceServices(
                 snapshot: { await collector.snapshot($0) }, probes: { try await listing.json() },
-                recording: { recorder.map { RecordingStatus($0.status) } }, troubles: { collector.troubles }))
+                recording: { recorder.map { RecordingStatus($0.status) } }, troubles: { collector.troubles },
+                version: Program.version, token: token))
         return { routes.answer($0) }
     }
 

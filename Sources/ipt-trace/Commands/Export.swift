@@ -32,11 +32,11 @@ struct Export: AsyncParsableCommand {
         if files.isEmpty {
             var filter = TraceFilter()
             try filter.add(.limit, "10000")
-            let report = try await collector.client.report(JourneysReport.self, filter)
+            let report = try await collector.client().report(JourneysReport.self, filter)
             let machine = MachineIdentity.current
             // Of a collector elsewhere this machine's name would be wrong.
             let isHere =
-                URLComponents(string: collector.client.base)?.host.map {
+                URLComponents(string: try collector.client().base)?.host.map {
                     ["127.0.0.1", "localhost", "::1", "[::1]"].contains($0)
                 } ?? false
             let writer = JourneyLines { isHere ? machine : MachineIdentity() }

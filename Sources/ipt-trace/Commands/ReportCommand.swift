@@ -87,7 +87,7 @@ struct ReportOptions: ParsableArguments {
         }
         let report =
             (files + records).isEmpty
-            ? try await collector.client.report(kind, filter)
+            ? try await collector.client().report(kind, filter)
             : Kind(try await AnalysisRun(files: files + records).finishWithEvents().snapshot, filter)
         Terminal.print(try format.text(of: report, Style(isColored: color.isOn)))
     }
