@@ -16,13 +16,15 @@ struct Route: Sendable {
     let isReport: Bool
     /// Whether the answer is text rather than JSON.
     let isText: Bool
+    /// Whether the answer goes on until its client leaves.
+    let isStream: Bool
     /// For the index.
     let note: String
     let answer: @Sendable (RouteRequest, TraceServices) throws -> EndpointAnswer
 
     init(
         _ path: [String], filters: [TraceFilter.Field] = [], isPaged: Bool = false, isOpen: Bool = false,
-        isReport: Bool = false, isText: Bool = false, note: String = "",
+        isReport: Bool = false, isText: Bool = false, isStream: Bool = false, note: String = "",
         answer: @escaping @Sendable (RouteRequest, TraceServices) throws -> EndpointAnswer
     ) {
         self.path = path
@@ -31,6 +33,7 @@ struct Route: Sendable {
         self.isOpen = isOpen
         self.isReport = isReport
         self.isText = isText
+        self.isStream = isStream
         self.note = note
         self.answer = answer
     }

@@ -9,10 +9,12 @@ struct RouteRequest: Sendable {
     private let parameters: [(name: String, value: String)]
     let authorization: String?
     let ifNoneMatch: String?
+    let lastEventID: String?
 
     init(_ request: HTTPRequest) {
         authorization = request.headerFields[.authorization]
         ifNoneMatch = request.headerFields[.ifNoneMatch]
+        lastEventID = HTTPField.Name("Last-Event-ID").flatMap { request.headerFields[$0] }
         let target = request.path ?? "/"
         let parts = target.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
         components = parts[0].split(separator: "/").map(Self.decoded)

@@ -5,7 +5,9 @@ internal import Reports
 /// Which request is answered by what.
 public struct TraceRoutes: Sendable {
     static let all: [Route] =
-        [.index] + ReportTable.all.map(Route.report) + [.path, .journey, .probes, .metrics, .health, .version, .openAPI]
+        [.index] + ReportTable.all.map(Route.report) + [
+            .path, .journey, .probes, .metrics, .health, .events, .version, .openAPI,
+        ]
 
     private let services: TraceServices
 

@@ -22,12 +22,15 @@ public struct TraceServices: Sendable {
     let version: String
     /// `nil`: everybody who reaches the endpoint may ask.
     let token: AccessToken?
+    /// `nil`: nothing is followed as it happens.
+    let events: EventFeed?
     let shelf = SnapshotShelf()
 
     public init(
         snapshot: @escaping SnapshotSource, probes: @escaping ProbesSource, recording: @escaping RecordingSource = { nil },
-        troubles: @escaping TroubleSource = { [] }, version: String = "", token: AccessToken? = nil
+        troubles: @escaping TroubleSource = { [] }, version: String = "", token: AccessToken? = nil, events: EventFeed? = nil
     ) {
+        self.events = events
         self.version = version
         self.token = token
         self.snapshot = snapshot

@@ -24,6 +24,15 @@ public enum EndpointAnswer: Sendable {
     case now(EndpointResponse)
     /// Made by the server's workers, while the server goes on. It is cancelled when its connection closes.
     case later(AnswerSize = .small, @Sendable () async -> EndpointResponse)
+    /// Goes on until its client leaves, or the server stops.
+    case stream(contentType: String, any StreamSource)
+}
+
+/// Where the content of a stream comes from.
+public protocol StreamSource: Sendable {
+    /// What there is to send now: called several times a second on the server's thread, and only when the client has taken all before,
+    /// so that a source keeps what it can bound. Must not wait.
+    func next() -> [UInt8]
 }
 
 /// What an answer takes: large ones have workers of their own, so that small ones do not wait for them.
@@ -44,6 +53,20 @@ func serialize(_ response: EndpointResponse, isHead: Bool, keepsAlive: Bool) -> 
     if response.head.headerFields[.cacheControl] == nil { text += "Cache-Control: no-store\r\n" }
     text += keepsAlive ? "\r\n" : "Connection: close\r\n\r\n"
     return Array(text.utf8) + (isHead ? [] : response.body)
+}
+
+/// The head of a stream, whose end is that of its connection.
+func serialize(streamOf contentType: String) -> [UInt8] {
+    Array(
+        """
+        HTTP/1.1 200 OK\r
+        Content-Type: \(contentType)\r
+        X-Content-Type-Options: nosniff\r
+        Cache-Control: no-store\r
+        Connection: close\r
+        \r
+
+        """.utf8)
 }
 
 extension EndpointResponse {

@@ -17,6 +17,8 @@ public final class Server: Sendable {
         /// Answers under way at workers, with those whose connections have closed meanwhile.
         public var smallAnswers = 512
         public var largeAnswers = 8
+        /// Streams at once.
+        public var streams = 32
         /// Bytes of answers that clients have not taken; past them no large answer is begun.
         public var untakenBytes = 128 << 20
         /// Seconds that making an answer may take.

@@ -14,6 +14,8 @@ private final class Connection {
         case answering(Task<Void, Never>, keepsAlive: Bool)
         /// Has an answer that its client has not taken.
         case writing
+        /// Sends what its source has, until its client leaves.
+        case streaming(any StreamSource)
         case closed
     }
 
@@ -47,7 +49,7 @@ private final class Connection {
         switch state {
         case .closed: return
         case .answering(let task, _): task.cancel()
-        case .reading, .ready, .writing: break
+        case .reading, .ready, .writing, .streaming: break
         }
         state = .closed
         output = []
@@ -56,6 +58,11 @@ private final class Connection {
 
     var isClosed: Bool {
         if case .closed = state { return true }
+        return false
+    }
+
+    var isStreaming: Bool {
+        if case .streaming = state { return true }
         return false
     }
 
@@ -86,7 +93,8 @@ private final class Connection {
         case .writing where hasPaused || now - writesSince >= limits.stall: return .paused
         case .answering where !parser.hasBegun: return hasNoMoreInput ? .left : nil
         case .ready, .answering, .writing: return parser.hasBegun ? .pipelining : nil
-        case .closed: return nil
+        case .streaming where hasPaused && !output.isEmpty: return .paused
+        case .streaming, .closed: return nil
         }
     }
 
@@ -95,6 +103,8 @@ private final class Connection {
         switch state {
         case .reading: Int16(POLLIN)
         case .writing: Int16(POLLOUT)
+        // Whatever its client still sends is not looked at; that it leaves is.
+        case .streaming: Int16(POLLIN) | (output.isEmpty ? 0 : Int16(POLLOUT))
         case .ready, .answering, .closed: 0
         }
     }
@@ -294,6 +304,8 @@ struct ServerLoop: ~Copyable {
         case .answering:
             // A client that only sends no more may still read.
             if events & Int16(POLLHUP | POLLERR) != 0 { connection.close() }
+        case .streaming(let source):
+            return goOn(connection, source, events)
         case .ready, .closed: break
         }
         if connection.isReady { serveNext(connection) }
@@ -345,6 +357,8 @@ struct ServerLoop: ~Copyable {
             switch handler(request.request) {
             case .now(let response):
                 respond(connection, response, isHead: isHead, keepsAlive: request.keepsAlive)
+            case .stream(let contentType, let source):
+                stream(connection, contentType, source, isHead: isHead)
             case .later(let size, let make):
                 let coding = ContentCoding(accepted: request.request.headerFields[.acceptEncoding])
                 begin(connection, size, isHead: isHead, keepsAlive: request.keepsAlive) { await make().coded(coding) }
@@ -396,6 +410,54 @@ struct ServerLoop: ~Copyable {
             case .answering(_, let keepsAlive) = connection.state
         else { return }
         write(connection, bytes, keepsAlive: keepsAlive)
+    }
+
+    // MARK: Streams
+
+    private mutating func stream(_ connection: Connection, _ contentType: String, _ source: any StreamSource, isHead: Bool) {
+        guard connections.count(where: \.isStreaming) < limits.streams else {
+            return respond(connection, .unavailable("too many streams"), isHead: isHead, keepsAlive: false)
+        }
+        let head = serialize(streamOf: contentType)
+        guard !isHead else { return write(connection, head, keepsAlive: false) }
+        connection.state = .streaming(source)
+        connection.output = head
+        connection.written = 0
+        connection.waitsSince = Self.clock()
+        connection.deadline = .infinity
+        goOn(connection, source, 0)
+    }
+
+    /// Sends what there is; one piece after the other, so that a client that does not read holds no more than one.
+    private mutating func goOn(_ connection: Connection, _ source: any StreamSource, _ events: Int16) {
+        if events & Int16(POLLIN) != 0 {
+            let count = unsafe buffer.withUnsafeMutableBytes {
+                unsafe recv(connection.descriptor, $0.baseAddress, $0.count, Int32(MSG_DONTWAIT))
+            }
+            if count == 0 || count < 0 && errno != EAGAIN && errno != EINTR { return connection.close() }
+        }
+        if connection.output.isEmpty {
+            connection.output = source.next()
+            connection.written = 0
+            guard !connection.output.isEmpty else { return }
+            connection.waitsSince = Self.clock()
+        }
+        let count = unsafe connection.output.withUnsafeBytes {
+            unsafe send(
+                connection.descriptor, $0.baseAddress?.advanced(by: connection.written), $0.count - connection.written,
+                Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT))
+        }
+        if count < 0 {
+            if errno != EAGAIN, errno != EINTR { return connection.close() }
+        } else {
+            connection.written += count
+            if count > 0 { connection.waitsSince = Self.clock() }
+        }
+        if connection.written == connection.output.count {
+            connection.output = []
+            connection.written = 0
+        }
+        connection.deadline = connection.output.isEmpty ? .infinity : connection.waitsSince + limits.stall
     }
 
     // MARK: Writing
@@ -454,7 +516,7 @@ struct ServerLoop: ~Copyable {
                 task.cancel()
                 respond(connection, .unavailable("the answer took too long"), isHead: false, keepsAlive: false)
             case .ready, .closed: break
-            case .reading, .writing: connection.close()
+            case .reading, .writing, .streaming: connection.close()
             }
         }
     }

@@ -20,6 +20,7 @@ import TraceModel
         switch Self.routes.answer(request) {
         case .now(let response): return response
         case .later(_, let make): return await make()
+        case .stream: return EndpointResponse(status: .ok)
         }
     }
 

@@ -1,3 +1,4 @@
+import Aggregation
 import Foundation
 import Glibc
 import Lab
@@ -192,11 +193,127 @@ struct ContractTests {
                     #expect(found.paths[path] != nil)
                 }
                 #expect(found.paths["/paths"]?.get.parameters.map(\.name).contains("cursor") == true)
-                for path in found.paths.keys where !path.contains("{") {
+                for path in found.paths.keys where !path.contains("{") && path != "/events" {
                     #expect(try await Self.curl(sandbox, ["http://127.0.0.1:9100\(path)"]).status == "200", "\(path)")
                 }
                 let version = try await Self.curl(sandbox, ["http://127.0.0.1:9100/version"]).body
                 #expect(version.contains("\"version\":\""))
+            }
+        }
+    }
+
+    /// Where `tools/prepare` puts it.
+    private static let schemathesis =
+        URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent(
+            "../../.build/python/bin/schemathesis"
+        )
+        .standardizedFileURL.path
+
+    @Test(
+        "schemathesis finds no answer that openapi.json does not say",
+        .enabled(
+            if: FileManager.default.isExecutableFile(atPath: schemathesis), "schemathesis is not installed (tools/prepare)"))
+    func generated() async throws {
+        try await Sandbox.with { sandbox in
+            try await sandbox.sh("ip link set lo up")
+            try await Self.serving(sandbox, []) { _ in
+                let output = try await sandbox.run([
+                    Self.schemathesis, "run", "http://127.0.0.1:9100/openapi.json", "--max-examples", "20", "--seed", "1",
+                    "--no-color",
+                ])
+                #expect(output.isSuccess && output.standardOutput.contains("passed"), "\(output.standardOutput.suffix(3000))")
+            }
+        }
+    }
+
+    private struct Event {
+        var kind = ""
+        var id: String?
+        var data = ""
+    }
+
+    private static func events(_ text: String) -> [Event] {
+        text.components(separatedBy: "\n\n").compactMap { block in
+            var event = Event()
+            for line in block.split(separator: "\n") {
+                if line.hasPrefix("event: ") { event.kind = String(line.dropFirst(7)) }
+                if line.hasPrefix("id: ") { event.id = String(line.dropFirst(4)) }
+                if line.hasPrefix("data: ") { event.data = String(line.dropFirst(6)) }
+            }
+            return event.kind.isEmpty ? nil : event
+        }
+    }
+
+    @Test("/events tells of journeys and findings as they come, chosen by filters, and goes on where a reader left")
+    func events() async throws {
+        try await Sandbox.with { sandbox in
+            try await sandbox.sh("ip link set lo up")
+            try await sandbox.sh("iptables-nft -A OUTPUT -d 127.0.0.9 -p icmp -j DROP")
+            _ = try await sandbox.trace("install-probes", "--netns", "host")
+            try await sandbox.collecting("--netns", "host") { _ in
+                let url = "http://127.0.0.1:9100/events"
+                let all = try SandboxProcess(["curl", "-sN", "-m", "9", "\(url)?proto=icmp"], in: sandbox)
+                let drops = try SandboxProcess(["curl", "-sN", "-m", "9", "\(url)?outcome=dropped"], in: sandbox)
+                try await waiting { all.output.contains("retry: 1000") && drops.output.contains("retry: 1000") }
+                try await sandbox.sh("ping -c 2 -i 0.2 -W 1 127.0.0.1")
+                _ = try await sandbox.run(["ping", "-c", "2", "-i", "1", "-W", "1", "127.0.0.9"])
+                try await waiting {
+                    Self.events(drops.output).count { $0.kind == "journey" } >= 2 && drops.output.contains("finding")
+                }
+                try await waiting { Self.events(all.output).count { $0.kind == "journey" } >= 6 }
+                let seen = Self.events(all.output).filter { $0.kind == "journey" }
+                let journeys = try seen.map { try ReportJSON.decode(JourneyReport.self, from: Data($0.data.utf8)) }
+                #expect(journeys.count { $0.outcome == "delivered" } == 4 && journeys.count { $0.outcome == "dropped" } == 2)
+                let dropped = Self.events(drops.output).filter { $0.kind == "journey" }
+                #expect(dropped.allSatisfy { $0.data.contains("\"outcome\":\"dropped\"") })
+                let finding = try #require(Self.events(drops.output).first { $0.kind == "finding" })
+                #expect(finding.data.contains("packets-dropped"))
+                await all.stop(signal: SIGTERM)
+
+                // Behind the second of six come the other four, at once.
+                let second = try #require(seen[1].id)
+                let resumed = try SandboxProcess(
+                    ["curl", "-sN", "-m", "3", "-H", "Last-Event-ID: \(second)", "\(url)?proto=icmp"], in: sandbox)
+                try await waiting { Self.events(resumed.output).count { $0.kind == "journey" } >= 4 }
+                #expect(Self.events(resumed.output).filter { $0.kind == "journey" }.map(\.id) == seen.dropFirst(2).map(\.id))
+                await resumed.stop(signal: SIGTERM)
+                await drops.stop(signal: SIGTERM)
+                for (query, status) in [("?limit=3", "400"), ("?outcome=gone", "400"), ("?x=1", "400")] {
+                    #expect(try await Self.curl(sandbox, [url + query]).status == status, "\(query)")
+                }
+                let head = try await Self.curl(sandbox, ["-I", url])
+                #expect(head.status == "200" && head.head.contains("content-type: text/event-stream"))
+            }
+        }
+    }
+
+    @Test("many streams lock nobody out: more than there may be are refused, others are served")
+    func manyStreams() async throws {
+        try await Sandbox.with { sandbox in
+            try await sandbox.sh("ip link set lo up")
+            _ = try await sandbox.trace("install-probes", "--netns", "host")
+            try await sandbox.collecting("--netns", "host") { _ in
+                let url = "http://127.0.0.1:9100/events"
+                // Each ends by itself.
+                async let streams = sandbox.require([
+                    "bash", "-c", "for i in $(seq 40); do curl -sN -m 5 -o /run/s$i -w '%{http_code}\\n' \(url) & done; wait",
+                ])
+                try await Task.sleep(for: .seconds(2))
+                #expect(try await Self.curl(sandbox, ["http://127.0.0.1:9100/paths"]).status == "200")
+                try await sandbox.sh("ping -c 3 -i 0.2 -W 1 127.0.0.1")
+                let codes = try await streams.standardOutput.split(separator: "\n")
+                #expect(codes.count { $0 == "200" } == 32 && codes.count { $0 == "503" } == 8, "\(codes)")
+                var served = 0
+                for number in 1...40 {
+                    let text = try await sandbox.require(["cat", "/run/s\(number)"]).standardOutput
+                    if Self.events(text).count(where: { $0.kind == "journey" }) >= 6 { served += 1 }
+                }
+                #expect(served == 32)
+                // Their places are free again.
+                let next = try await sandbox.run(["curl", "-sN", "-m", "2", url])
+                #expect(next.standardOutput.contains("retry: 1000"))
+                let report = try await sandbox.get(PathsReport.self, "/paths")
+                #expect(report.completeness.lost == 0)
             }
         }
     }

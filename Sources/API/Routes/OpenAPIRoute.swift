@@ -33,17 +33,22 @@ extension Route {
         }
         // What a client is to expect beside the answer itself.
         var codes = ["400", "401", "503"]
-        if !own.isEmpty || route.isPaged { codes.append("404") }
+        if !own.isEmpty || route.isPaged || route.isStream { codes.append("404") }
         if route.path == ["probes"] { codes.append("500") }
-        let content =
-            route.isText
-            ? "\"text/plain\":{\"schema\":{\"type\":\"string\"}}" : "\"application/json\":{\"schema\":{\"type\":\"object\"}}"
+        let kind = route.isStream ? "text/event-stream" : route.isText ? "text/plain" : "application/json"
+        let whole = route.isStream || route.isText ? "string" : "object"
+        let content = "\(quoted(kind)):{\"schema\":{\"type\":\"\(whole)\"}}"
         let failures = codes.map { code in
             "\"\(code)\":{\"content\":{\"application/json\":{\"schema\":{\"$ref\":\"#/components/schemas/Error\"}}},"
                 + "\"description\":\(quoted(Self.meanings[code] ?? "an error"))}"
         }
         let unchanged = route.isReport ? ["\"304\":{\"description\":\"as If-None-Match says that it is known\"}"] : []
-        let answers = ["\"200\":{\"content\":{\(content)},\"description\":\"the answer\"}"] + unchanged + failures.sorted()
+        // Requests that are none of the route's: too long, for another machine, of another method.
+        let others =
+            "\"default\":{\"content\":{\"application/json\":{\"schema\":{\"$ref\":\"#/components/schemas/Error\"}}},"
+            + "\"description\":\"a request that is not taken\"}"
+        let answers =
+            ["\"200\":{\"content\":{\(content)},\"description\":\"the answer\"}"] + unchanged + failures.sorted() + [others]
         return "{\"operationId\":\(quoted(route.path.isEmpty ? "index" : route.path.joined(separator: "-"))),"
             + "\"parameters\":[\(parameters.joined(separator: ","))],\"responses\":{\(answers.joined(separator: ","))}}"
     }

@@ -112,6 +112,7 @@ struct Collect: AsyncParsableCommand {
         feed?.watch()
         let journeys = feed.map { feed in Task { await Self.log(feed, logger) } }
         defer { journeys?.cancel() }
+        let events = EventFeed()
         var onUnprobed: (@Sendable (NetworkNamespace) -> Void)?
         if let prober { onUnprobed = { prober.take($0) } }
         let collector = try await Collector(
@@ -120,12 +121,20 @@ struct Collect: AsyncParsableCommand {
                 linger: Int64(linger) * 1000, maximumJourneys: maxJourneys,
                 ownPort: addresses.first { !$0.isLocalSocket }?.port, followsKernelLog: kernelLog,
                 recorder: recorder, ruleTracing: ruleTraces.tracing, onUnprobed: onUnprobed),
-            watcher: feed, logger: logger)
+            watcher: JourneyWatchers([events] + (feed.map { [$0] } ?? [])), logger: logger)
+        let looking = Task {
+            while !Task.isCancelled {
+                try? await Task.sleep(for: .seconds(1))
+                guard events.isWatched, let snapshot = await collector.snapshot(.flows) else { continue }
+                events.look(at: snapshot)
+            }
+        }
+        defer { looking.cancel() }
         let server: Server
         do {
             server = try Server(
                 addresses, limits: Self.limits(), allowedHosts: self.server.allowedHosts, logger: logger,
-                handler: Self.handler(collector, recorder, token))
+                handler: Self.handler(collector, recorder, token, events))
         } catch {
             _ = collector.stop()
             throw CommandFailure(message: "\(error)")
@@ -190,13 +199,15 @@ struct Collect: AsyncParsableCommand {
         return limits
     }
 
-    private static func handler(_ collector: Collector, _ recorder: Recorder?, _ token: AccessToken?) -> Server.Handler {
+    private static func handler(
+        _ collector: Collector, _ recorder: Recorder?, _ token: AccessToken?, _ events: EventFeed
+    ) -> Server.Handler {
         let listing = ProbeListing(collector)
         let routes = TraceRoutes(
             TraceServices(
                 snapshot: { await collector.snapshot($0) }, probes: { try await listing.json() },
                 recording: { recorder.map { RecordingStatus($0.status) } }, troubles: { collector.troubles },
-                version: Program.version, token: token))
+                version: Program.version, token: token, events: events))
         return { routes.answer($0) }
     }
 

@@ -1,0 +1,196 @@
+public import Aggregation
+internal import Diagnosis
+private import Synchronization
+
+/// What happens, as it happens, for those who read it as a stream: journeys that end, losses, findings.
+///
+/// Bounded: of more than it takes a second, and of what a slow reader has not read in time, the number is told.
+public final class EventFeed: JourneyWatcher {
+    /// Something that happened.
+    private enum Event: Sendable {
+        case journey(JourneyRecord, TraceContext)
+        /// Its kind, and its JSON.
+        case other(String, String)
+        /// So many journeys more than are taken.
+        case skipped(UInt64)
+    }
+
+    private struct State {
+        /// The latest, oldest first; the last has the number `count`.
+        var events: [Event] = []
+        var count: UInt64 = 0
+        var readers = 0
+        /// When the last reader left: what comes soon after may be resumed.
+        var leftAt: ContinuousClock.Instant?
+        // Of the present second.
+        var second = ContinuousClock.now
+        var taken = 0
+        var skipped: UInt64 = 0
+        // As they were told last.
+        var losses: UInt64 = 0
+        var findings: Set<String> = []
+
+        mutating func append(_ event: Event) {
+            if events.count >= capacity { events.removeFirst(capacity / 4) }
+            events.append(event)
+            count += 1
+        }
+    }
+
+    private let state = Mutex(State())
+    /// Tells numbers of this feed from those of another run.
+    private let run: UInt64
+
+    private static let capacity = 4096
+    /// Journeys a second.
+    private static let most = 2000
+    private static let patience = Duration.seconds(30)
+
+    public init() { run = UInt64.random(in: 1...UInt64.max) }
+
+    public var isWatched: Bool {
+        state.withLock { $0.readers > 0 || ($0.leftAt.map { $0.duration(to: .now) < Self.patience } ?? false) }
+    }
+
+    public func add(_ journey: JourneyRecord, in context: TraceContext) {
+        state.withLock { state in
+            let now = ContinuousClock.now
+            if state.second.duration(to: now) >= .seconds(1) {
+                if state.skipped > 0 { state.append(.skipped(state.skipped)) }
+                (state.second, state.taken, state.skipped) = (now, 0, 0)
+            }
+            guard state.taken < Self.most else {
+                state.skipped += 1
+                return
+            }
+            state.taken += 1
+            state.append(.journey(journey, context))
+        }
+    }
+
+    /// Looks at a snapshot for what has come up since the last one: losses, and faults.
+    public func look(at snapshot: TraceSnapshot) {
+        let completeness = snapshot.completeness
+        let losses = completeness.lost + completeness.overflows + (completeness.ruleTracesLost ?? 0)
+        let findings = snapshot.findings.map { FindingReport($0, of: snapshot) }
+        state.withLock { state in
+            if losses > state.losses, let json = try? ReportJSON.encode(completeness) {
+                state.append(.other("loss", String(decoding: json, as: UTF8.self)))
+            }
+            state.losses = losses
+            for finding in findings where state.findings.insert("\(finding.kind) \(finding.netns) \(finding.title)").inserted {
+                if let json = try? ReportJSON.encode(finding) {
+                    state.append(.other("finding", String(decoding: json, as: UTF8.self)))
+                }
+            }
+        }
+    }
+
+    /// - Parameters:
+    ///   - filter: which journeys are wanted; its namespaces, times and limit are not looked at.
+    ///   - last: the id of the event that was read last, for going on behind it.
+    public func reader(_ filter: TraceFilter, after last: String?) -> Reader {
+        let position = state.withLock { state in
+            state.readers += 1
+            return last.flatMap(position(ofID:)).map { min($0, state.count) } ?? state.count
+        }
+        return Reader(self, filter, position)
+    }
+
+    private func position(ofID id: String) -> UInt64? {
+        let parts = id.split(separator: "-", omittingEmptySubsequences: false)
+        guard parts.count == 2, UInt64(parts[0], radix: 16) == run else { return nil }
+        return UInt64(parts[1])
+    }
+
+    private func leave() {
+        state.withLock { state in
+            state.readers -= 1
+            if state.readers == 0 { state.leftAt = .now }
+        }
+    }
+
+    /// The events behind `position`, some at a time, with how many were lost before them.
+    private func take(after position: UInt64) -> (events: [(number: UInt64, event: Event)], lost: UInt64) {
+        state.withLock { state in
+            let first = state.count - UInt64(state.events.count)
+            let from = max(position, first)
+            let some = state.events.dropFirst(Int(from - first)).prefix(Self.batch)
+            return (some.enumerated().map { (from + UInt64($0.offset) + 1, $0.element) }, from - position)
+        }
+    }
+
+    private static let batch = 128
+
+    /// One who reads. Not called by several at once.
+    public final class Reader: Sendable {
+        private struct State {
+            var position: UInt64
+            var selection: JourneySelection
+            var saidAt = ContinuousClock.now
+            var hasBegun = false
+        }
+
+        private let feed: EventFeed
+        private let state: Mutex<State>
+
+        fileprivate init(_ feed: EventFeed, _ filter: TraceFilter, _ position: UInt64) {
+            self.feed = feed
+            state = Mutex(State(position: position, selection: JourneySelection(filter)))
+        }
+
+        deinit { feed.leave() }
+
+        /// As server-sent events (WHATWG HTML, 9.2): what there is now, a comment where nothing came for a while.
+        public func next() -> String {
+            state.withLock { state in
+                var text = ""
+                if !state.hasBegun {
+                    // A client knows from it that it is connected, and how soon to come back.
+                    text += ": ipt-trace\nretry: 1000\n\n"
+                    state.hasBegun = true
+                }
+                let (events, lost) = feed.take(after: state.position)
+                if lost > 0 { text += Self.event("dropped", "{\"events\":\(lost)}", id: nil) }
+                for (number, event) in events {
+                    state.position = number
+                    let id = "\(String(feed.run, radix: 16))-\(number)"
+                    switch event {
+                    case .journey(let record, let context):
+                        guard state.selection.takes(record.journey),
+                            let json = try? ReportJSON.encode(context.describe(record))
+                        else { continue }
+                        text += Self.event("journey", String(decoding: json, as: UTF8.self), id: id)
+                    case .other(let kind, let json): text += Self.event(kind, json, id: id)
+                    case .skipped(let count): text += Self.event("dropped", "{\"events\":\(count)}", id: id)
+                    }
+                }
+                if !text.isEmpty {
+                    state.saidAt = .now
+                } else if state.saidAt.duration(to: .now) > .seconds(15) {
+                    text = ":\n\n"
+                    state.saidAt = .now
+                }
+                return text
+            }
+        }
+
+        /// - Parameter json: without line ends, as `ReportJSON` writes it.
+        private static func event(_ kind: String, _ json: String, id: String?) -> String {
+            (id.map { "id: \($0)\n" } ?? "") + "event: \(kind)\ndata: \(json)\n\n"
+        }
+    }
+}
+
+/// Several who watch journeys, as one.
+public final class JourneyWatchers: JourneyWatcher {
+    private let watchers: [any JourneyWatcher]
+
+    public init(_ watchers: [any JourneyWatcher]) { self.watchers = watchers }
+
+    public var isWatched: Bool { watchers.contains { $0.isWatched } }
+
+    public func add(_ journey: JourneyRecord, in context: TraceContext) {
+        for watcher in watchers where watcher.isWatched { watcher.add(journey, in: context) }
+    }
+}
