@@ -1,5 +1,5 @@
 internal import Aggregation
-internal import Diagnosis
+public import Diagnosis
 internal import TraceModel
 
 /// What dropped a packet, where the kernel said so.
@@ -21,6 +21,8 @@ public struct DecidedBy: Codable, Sendable, Equatable {
     /// is gone.
     public var rule: String?
     public var verdict: String
+    /// Who wrote the rule, where that can be recognised.
+    @ExplicitNull public var owner: RuleOwner?
     /// How it is known: `trace`.
     public var evidence: String
     /// Of a policy, or a rule without conditions: the accepting rules that came closest to the example's packet. Inferred from the
@@ -58,7 +60,12 @@ public struct DecidedBy: Codable, Sendable, Equatable {
     /// As a person reads it.
     public var text: String {
         let what = rule ?? "number \(handle ?? 0), which could not be read or is gone"
-        return "by \(kind == "policy" ? "the policy" : "a rule") of \(table)/\(chain) in \(netns): \(what)"
+        return "by \(kind == "policy" ? "the policy" : "a rule") of \(table)/\(chain) in \(netns)\(ownerText): \(what)"
+    }
+
+    /// ` (written by docker: network docker0)`; empty where nobody is recognised.
+    var ownerText: String {
+        owner.map { " (written by \($0.program)\($0.object.map { ": \($0)" } ?? ""))" } ?? ""
     }
 }
 
@@ -71,7 +78,8 @@ extension TraceContext {
             kind: decision.kind.rawValue, netns: layout.namespaces[decision.namespace ?? probe.namespace].name,
             family: probe.family.name, backend: place.backend.rawValue, tableFamily: place.tableFamily,
             table: place.table, chain: place.chain, position: decision.position, handle: place.handle,
-            rule: decision.kind == .policy ? "-P \(place.chain) DROP" : decision.text, verdict: "drop", evidence: "trace",
+            rule: decision.kind == .policy ? "-P \(place.chain) DROP" : decision.text, verdict: "drop",
+            owner: decision.owner, evidence: "trace",
             nearest: site.nearest.isEmpty ? nil : site.nearest.map(DecidedBy.Nearest.init))
     }
 }

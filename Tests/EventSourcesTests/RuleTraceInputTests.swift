@@ -47,6 +47,26 @@ import Testing
         #expect(report.unplaced.map(\.prefix) == ["inet fw input"] && report.paths.count == 2)
     }
 
+    @Test("a drop in a table that is not iptables' is told at the step before it")
+    func nativeDrop() throws {
+        let text = """
+            trace id 0a0a0a01 ip raw PREROUTING packet: iif "lan0" ip saddr 192.0.2.2 ip daddr 198.51.100.7 ip ttl 64 ip id 5 ip length \
+            60 tcp sport 40000 tcp dport 443
+            trace id 0a0a0a01 ip raw PREROUTING policy accept
+            trace id 0a0a0a01 inet fw pre packet: iif "lan0" ip saddr 192.0.2.2 ip daddr 198.51.100.7 ip ttl 64 ip id 5 ip length 60 \
+            tcp sport 40000 tcp dport 443
+            trace id 0a0a0a01 inet fw pre rule jump no (verdict jump no)
+            trace id 0a0a0a01 inet fw no rule tcp dport 443 drop (verdict drop)
+
+            """
+        let path = try #require(try paths(text).paths.first)
+        #expect(path.outcome == "dropped" && path.steps.first?.chain == "PREROUTING")
+        let decided = try #require(path.decidedBy)
+        #expect(
+            decided.table == "fw" && decided.chain == "no" && decided.tableFamily == "inet"
+                && decided.rule == "tcp dport 443 drop")
+    }
+
     @Test("xtables-monitor: the rule with its handle")
     func xtables() throws {
         let report = try paths(Self.xtables)

@@ -40,11 +40,15 @@ struct PacketsDropped {
             : decision.text.map { "The rule is \($0)" } ?? "The rule is gone, or could not be read."
         var finding = Finding(
             "packets-dropped", .notice, "\(place.netns) drops packets by \(what) of \(chain)", in: place.netns,
-            shownBy: paths, because: "\(text) (The kernel's own trace says so.)")
+            shownBy: paths, because: "\(text)\(Self.words(decision.owner)) (The kernel's own trace says so.)")
         if let path = paths.first, let cure = evidence.acceptance(of: path, past: decision, in: place.netns) {
             finding?.cures = [cure]
         }
         return finding
+    }
+
+    private static func words(_ owner: RuleOwner?) -> String {
+        owner.map { " \($0.program) wrote it\($0.object.map { " (\($0))" } ?? "")." } ?? ""
     }
 
     private func undecided(_ place: Place, _ paths: [PathEvidence]) -> Finding? {

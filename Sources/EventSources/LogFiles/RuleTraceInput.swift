@@ -14,8 +14,8 @@ extension InputFormat {
 /// What `nft monitor trace` or `xtables-monitor --trace` printed: each chain that a packet met is a step, and the rule or policy that
 /// dropped it its last one.
 ///
-/// The lines have no times: those in reports count microseconds by the lines. Chains of tables that are not iptables' are counted as
-/// prefixes that nothing explains: what ended in them stays unknown.
+/// The lines have no times: those in reports count microseconds by the lines. Chains of tables that are not iptables' are no
+/// steps, and are counted as prefixes that nothing explains; what ended in them is told at the step before.
 final class RuleTraceInput: TraceInput {
     let stream: ByteStream
     private var lines: TextLines
@@ -29,6 +29,8 @@ final class RuleTraceInput: TraceInput {
         /// Where it was last.
         var hook: Hook?
         var chain: String?
+        /// The last chain of iptables' that it was in.
+        var step: (line: RuleTraceLine, table: Table, hook: Hook)?
     }
 
     /// Packets that are remembered; past it all are forgotten.
@@ -94,20 +96,29 @@ final class RuleTraceInput: TraceInput {
         let place = "\(line.tableFamily) \(line.table) \(line.chain)"
         guard let table = Table(name: line.table), ["ip", "ip6"].contains(line.tableFamily),
             let hook = Hook(name: line.chain) ?? known.hook
-        else { return state.ruleTraces.countUnresolved(place) }
+        else {
+            // A drop there is told where the packet was last; without such a place there is nothing to tell it of.
+            guard let decision = Self.decision(line), let step = known.step else {
+                return state.ruleTraces.countUnresolved(place)
+            }
+            return report(step.line, step.table, step.hook, known, time, decision: decision, &state)
+        }
         if known.chain != place {
             report(line, table, hook, known, time, decision: nil, &state)
             known.hook = hook
             known.chain = place
+            known.step = (line, table, hook)
             packets[line.id] = known
         }
+        if let decision = Self.decision(line) { report(line, table, hook, known, time, decision: decision, &state) }
+    }
+
+    /// What drops the packet; `nil` where it goes on.
+    private static func decision(_ line: RuleTraceLine) -> RuleDecision? {
         switch line.content {
-        case .rule(let text, let handle, .drop):
-            let decision = RuleDecision(.rule, at: Self.place(line, handle), text: text)
-            report(line, table, hook, known, time, decision: decision, &state)
-        case .policy(.drop):
-            report(line, table, hook, known, time, decision: RuleDecision(.policy, at: Self.place(line)), &state)
-        case .packet, .rule, .policy, .end: break
+        case .rule(let text, let handle, .drop): RuleDecision(.rule, at: place(line, handle), text: text)
+        case .policy(.drop): RuleDecision(.policy, at: place(line))
+        case .packet, .rule, .policy, .end: nil
         }
     }
 
@@ -120,7 +131,7 @@ final class RuleTraceInput: TraceInput {
         _ state: inout AnalysisState
     ) {
         let family = known.packet.packet.tuple.source.family
-        let rule = decision.map { "\($0.text ?? "policy") \($0.place.handle ?? 0)" }
+        let rule = decision.map { "\($0.place.table):\($0.place.chain):\($0.text ?? "policy") \($0.place.handle ?? 0)" }
         state.ruleTraces.take(
             known.packet.packet, (known.packet.inInterface, known.packet.outInterface), time: time,
             into: &state.engine.correlator

@@ -86,6 +86,6 @@ extension DecidedBy {
 
     fileprivate var placeText: String {
         let number = position.map { "rule \($0) of " } ?? ""
-        return "\(number)\(table)/\(chain) in \(netns) (\(backend)), as the kernel's own trace says"
+        return "\(number)\(table)/\(chain) in \(netns)\(ownerText) (\(backend)), as the kernel's own trace says"
     }
 }

@@ -1,0 +1,9 @@
+/// flannel (pkg/trafficmngr/iptables/iptables.go).
+struct FlannelOwner: OwnerRule {
+    private static let chains: Set<String> = ["FLANNEL-FWD", "FLANNEL-POSTRTG"]
+    private static let tables: Set<String> = ["flannel-ipv4", "flannel-ipv6"]
+
+    func owner(of rule: OwnedRule) -> RuleOwner? {
+        Self.chains.contains(rule.chain) || Self.tables.contains(rule.table) ? RuleOwner(program: "flannel") : nil
+    }
+}
