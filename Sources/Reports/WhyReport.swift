@@ -123,7 +123,9 @@ extension TraceSnapshot {
         let original = flow.original.outcomes
         let reply = flow.reply?.outcomes
         let hasArrived = original[.delivered] + original[.sent] > 0
-        let isAnswered = reply.map { $0[.delivered] + $0[.sent] > 0 } ?? false
+        let hasReply = reply.map { $0[.delivered] + $0[.sent] > 0 } ?? false
+        let stray = hasReply ? strayReply(to: flow) : nil
+        let isAnswered = hasReply && stray == nil
         var answer: WhyAnswer
         // A REJECT answers, too.
         if !hasArrived, original[.dropped] > 0 {
@@ -132,6 +134,9 @@ extension TraceSnapshot {
         } else if isAnswered {
             answer = WhyAnswer(flow.isRefused ? .refused : .answered)
             if flow.isRefused { answer.direction = Direction.original.name }
+        } else if let stray {
+            answer = WhyAnswer(.unanswered, remark: stray)
+            answer.direction = Direction.reply.name
         } else if let reply, reply[.dropped] > 0 {
             answer = WhyAnswer(.dropped)
             answer.direction = Direction.reply.name
@@ -147,7 +152,7 @@ extension TraceSnapshot {
         } else {
             return nil
         }
-        let isReplyLost = answer.direction == Direction.reply.name
+        let isReplyLost = answer.direction == Direction.reply.name && stray == nil
         let wayThere = path(of: flow.original, hasArrived ? [.delivered, .sent] : [.dropped, .incomplete])
         let wayBack = flow.reply.flatMap {
             path(of: $0, isReplyLost ? [.dropped, .incomplete] : [.delivered, .sent])
@@ -157,11 +162,31 @@ extension TraceSnapshot {
         answer.replyPath = wayBack.map(describePath)
         answer.flow = describe(flow)
         if answer.outcome == .dropped, let decisive { answer.decidedBy = context.decidedBy(dropSite(ofPath: decisive)) }
-        let shown = findings(probesGo: true).filter { finding in decisive.map(finding.paths.contains) ?? false }
+        // What explains an answer that goes astray may be shown by either way.
+        let ways = stray == nil ? [decisive] : [wayThere, wayBack]
+        let shown = findings(probesGo: true).filter { finding in
+            ways.compactMap(\.self).contains { finding.paths.contains($0) }
+        }
         answer.findings = shown.map { FindingReport($0, of: self) }
         answer.cures = shown.flatMap(\.cures)
         if answer.cures.isEmpty, let decisive, let cure = acceptance(ofPath: decisive, probesGo: true) { answer.cures = [cure] }
         return answer
+    }
+
+    /// Why no reply is one that the sender can take, where none is: it comes from another address than was asked, or not to the sender.
+    private func strayReply(to flow: FlowRecord) -> String? {
+        let asked = flow.original.tuple
+        var last: PacketTuple?
+        for index in flow.reply?.paths ?? [] where index < paths.count && [.delivered, .sent].contains(paths[index].outcome) {
+            guard let exit = paths[index].example.journey.legs.last?.exit else { continue }
+            if exit.source == asked.destination, exit.destination == asked.source { return nil }
+            last = exit
+        }
+        return last.map { exit in
+            exit.destination == asked.source
+                ? "An answer comes from \(exit.source), where the sender expects \(asked.destination), and is refused."
+                : "An answer goes to \(exit.destination), and not to the sender, \(asked.source)."
+        }
     }
 
     /// The last of a side's paths that ended so; one with a rule's name before the others.

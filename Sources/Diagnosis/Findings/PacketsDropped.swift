@@ -22,7 +22,7 @@ struct PacketsDropped {
             guard let site = path.dropSite, let last = path.droppedAfter?.probe else { continue }
             let place = Place(
                 netns: evidence.layout.namespaces[site.decision?.namespace ?? last.namespace].name, decision: site.decision,
-                after: site.decision == nil ? "\(last.table.name)/\(last.chain)" : "",
+                after: site.decision == nil ? last.sentinel == nil ? "\(last.table.name)/\(last.chain)" : last.hook.name : "",
                 suspects: site.decision == nil ? site.suspects : [])
             if groups[place] == nil { order.append(place) }
             groups[place, default: []].append(path)
@@ -53,10 +53,12 @@ struct PacketsDropped {
 
     private func undecided(_ place: Place, _ paths: [PathEvidence]) -> Finding? {
         let suspects = place.suspects.map(\.description).joined(separator: " or ")
+        let causes = Set(paths.flatMap { $0.dropSite?.causes ?? [] }).map(\.explanation).sorted().joined(separator: "; ")
         return Finding(
             "packets-dropped", .notice, "packets vanish in \(place.netns) behind \(place.after)", in: place.netns,
             shownBy: paths,
             because: "They were seen there, and not where they had to come next"
-                + (suspects.isEmpty ? "." : ": lost in \(suspects).") + " No rule trace has named what dropped them.")
+                + (suspects.isEmpty ? "." : ": lost in \(suspects).") + (causes.isEmpty ? "" : " It may be that \(causes).")
+                + " No rule trace has named what dropped them.")
     }
 }

@@ -48,6 +48,7 @@ struct TranslationMissingForLocal: FindingRule {
                 + "instead, where no such rule stands.",
             packets: shown.reduce(0) { $0 + $1.record.original.packets },
             journeys: shown.map(\.record.original.latestJourney),
+            paths: Set(shown.flatMap(\.record.original.paths)).sorted(),
             cure: chain.flatMap { chain in
                 rule.outputArguments.flatMap { evidence.insertion(in: namespace.name, chain, $0) }
             })

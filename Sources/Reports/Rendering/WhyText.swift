@@ -39,9 +39,11 @@ extension WhyAnswer {
         case .refused: return style.bad("arrives in \(arrived) and is refused at once: nothing listens there.")
         case .unanswered:
             let end =
-                path?.outcome == "sent"
-                ? "leaves \(arrived)\(path?.steps.last?.out.map { " through \($0)" } ?? ""), and no answer was seen to come back."
-                : "arrives in \(arrived), and no answer was seen."
+                isReplyLost
+                ? "arrives in \(arrived), and its answer goes astray."
+                : path?.outcome == "sent"
+                    ? "leaves \(arrived)\(path?.steps.last?.out.map { " through \($0)" } ?? ""), and no answer was seen to come back."
+                    : "arrives in \(arrived), and no answer was seen."
             return style.notable("\(end)")
         case .dropped:
             let place = decidedBy?.netns ?? (isReplyLost ? replyPath : path)?.droppedBetween?.after.netns ?? "?"

@@ -147,7 +147,8 @@ struct WhyCommand: AsyncParsableCommand {
             await stop.wait(seconds: sender == nil ? Double(wait.seconds ?? 60) : 15)
             watching.cancel()
         }
-        let answer = await watching.value
+        var answer = await watching.value
+        if answer.outcome == .dropped, answer.decidedBy == nil { await askRoutes(&answer, plan.places.map(\.namespace)) }
         stopping.cancel()
         stop.trigger()
         return answer
@@ -185,6 +186,26 @@ struct WhyCommand: AsyncParsableCommand {
         try filter.add(.proto, "\(question.transport)")
         if let port = question.port { try filter.add(.port, "\(port)") }
         return filter
+    }
+
+    /// Of a packet that was lost where it is routed: what the routes say now.
+    private func askRoutes(_ answer: inout WhyAnswer, _ namespaces: [NetworkNamespace]) async {
+        let isReply = answer.direction == Direction.reply.name
+        guard let path = isReply ? answer.replyPath : answer.path, let ending = path.droppedBetween,
+            ending.suspects == ["routing"], let side = isReply ? answer.flow?.reply : answer.flow?.original,
+            let namespace = namespaces.first(where: { $0.name == ending.after.netns }), let device = ending.after.in
+        else { return }
+        // As translation has left it there.
+        let translated = path.translations.last { $0.netns == namespace.name && ["dnat", "snat_reply"].contains($0.kind) }
+        let before = path.translations.last { $0.netns != namespace.name && ["snat", "dnat_reply"].contains($0.kind) }
+        let words = [
+            "route", "get", translated?.to ?? side.destination, "from", before?.to ?? side.source, "iif", device,
+        ]
+        // A route that there is explains nothing.
+        guard let output = try? await Tool.run("ip", words, in: namespace), !output.isSuccess,
+            let line = output.standardError.split(separator: "\n").first, answer.remark == nil
+        else { return }
+        answer.remark = "In \(namespace.name) ip \(words.joined(separator: " ")) says now: \(line)"
     }
 
     /// What the kernel's routes say, where it can be asked.
