@@ -1,5 +1,5 @@
 package import Correlation
-private import Ruleset
+package import Ruleset
 private import Synchronization
 package import TraceModel
 
@@ -21,6 +21,8 @@ package final class LayoutRegistry: Sendable {
         var isSurveyWanted = false
         /// Probes that nothing but a prefix in a file speaks of.
         var spokenOf = 0
+        /// What TRACE lines of the kernel log number; `nil` where it is not known.
+        var tracedRules: LegacyRules?
 
         /// Makes what has been written into `layout` its next generation.
         ///
@@ -332,7 +334,8 @@ package final class LayoutRegistry: Sendable {
                     return []
                 }
                 let at = (Hook(name: words.chain).map { [$0] } ?? words.table.hooks).filter(hooks.contains)
-                found = at.map { Self.probe(words, namespace, family, $0, prefix) }
+                let decision = Self.decision(words, family, state.tracedRules)
+                found = at.map { Self.probe(words, namespace, family, $0, prefix, decision) }
             } else {
                 return []
             }
@@ -371,14 +374,31 @@ package final class LayoutRegistry: Sendable {
     }
 
     private static func probe(
-        _ words: PrefixWords, _ namespace: Int, _ family: AddressFamily, _ hook: Hook, _ prefix: String
+        _ words: PrefixWords, _ namespace: Int, _ family: AddressFamily, _ hook: Hook, _ prefix: String,
+        _ decision: RuleDecision? = nil
     ) -> Probe {
-        // TRACE puts the rule's number into the prefix: all of one chain's are one probe.
-        Probe(
-            namespace: namespace, family: family, table: words.table, chain: words.chain, hook: hook, backend: .nft,
-            prefix: words.isTrace ? "TRACE: \(words.table.name):\(words.chain)" : prefix,
-            coverage: words.isTrace ? .everyRule : .some)
+        // TRACE puts the rule's number into the prefix: all of one chain's are one probe, but for the rule that drops.
+        let rule = decision.map { ":\($0.place.number.map { "\($0)" } ?? "policy")" } ?? ""
+        return Probe(
+            namespace: namespace, family: family, table: words.table, chain: words.chain, hook: hook,
+            backend: words.isTrace && decision != nil ? .legacy : .nft,
+            prefix: words.isTrace ? "TRACE: \(words.table.name):\(words.chain)\(rule)" : prefix,
+            coverage: words.isTrace ? .everyRule : .some, decision: decision)
     }
+
+    /// What the rule does that a TRACE line names by its number, where the rules are known.
+    private static func decision(_ words: PrefixWords, _ family: AddressFamily, _ rules: LegacyRules?) -> RuleDecision? {
+        guard words.isTrace, let number = words.ruleNumber, let rules else { return nil }
+        let place = RulePlace(
+            tableFamily: family.tableName, table: words.table.name, chain: words.chain, number: number, backend: .legacy)
+        guard let found = rules.decision(at: place) else { return nil }
+        return RuleDecision(
+            found.kind, at: found.place, text: found.text, position: found.position, accepting: found.accepting,
+            isInferred: true)
+    }
+
+    /// The rules that TRACE lines of the kernel log speak of, as a file has them.
+    package func setTracedRules(_ rules: LegacyRules) { state.withLock { $0.tracedRules = rules } }
 }
 
 extension NamespaceLayout {

@@ -23,7 +23,7 @@ public struct DecidedBy: Codable, Sendable, Equatable {
     public var verdict: String
     /// Who wrote the rule, where that can be recognised.
     @ExplicitNull public var owner: RuleOwner?
-    /// How it is known: `trace`.
+    /// How it is known: `trace`, or `inferred` where rules that were given with a file say what a traced rule does.
     public var evidence: String
     /// Of a policy, or a rule without conditions: the accepting rules that came closest to the example's packet. Inferred from the
     /// rules as they were read; absent where there are none.
@@ -79,7 +79,7 @@ extension TraceContext {
             family: probe.family.name, backend: place.backend.rawValue, tableFamily: place.tableFamily,
             table: place.table, chain: place.chain, position: decision.position, handle: place.handle,
             rule: decision.kind == .policy ? "-P \(place.chain) DROP" : decision.text, verdict: "drop",
-            owner: decision.owner, evidence: "trace",
+            owner: decision.owner, evidence: decision.isInferred ? "inferred" : "trace",
             nearest: site.nearest.isEmpty ? nil : site.nearest.map(DecidedBy.Nearest.init))
     }
 }

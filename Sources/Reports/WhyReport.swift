@@ -74,7 +74,8 @@ public struct WhyAnswer: Codable, Sendable, Equatable {
     public var isSettled: Bool {
         switch outcome {
         case .answered, .refused, .notSendable: true
-        case .dropped: decidedBy != nil
+        // The rule of many may take a while to be read.
+        case .dropped: decidedBy?.rule != nil
         case .unanswered, .incomplete, .notSeen: false
         }
     }

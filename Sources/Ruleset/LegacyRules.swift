@@ -32,7 +32,7 @@ public struct LegacyRules: Sendable {
         }
     }
 
-    let chains: [Place: Chain]
+    private(set) var chains: [Place: Chain]
 
     /// Reads them; none where the legacy backend has no table there.
     public init(of namespace: NetworkNamespace) async throws {
@@ -62,6 +62,13 @@ public struct LegacyRules: Sendable {
     /// The families of which there are rules.
     public var families: [AddressFamily] {
         AddressFamily.allCases.filter { family in chains.keys.contains { $0.tableFamily == family.tableName } }
+    }
+
+    /// Adds the rules of another listing.
+    public func adding(_ dump: RuleDump, _ family: AddressFamily) -> LegacyRules {
+        var sum = self
+        sum.chains.merge(LegacyRules([family: dump]).chains) { $1 }
+        return sum
     }
 
     /// Whether a rule of a user's sets the kernel's trace (`-j TRACE`).

@@ -53,6 +53,8 @@ public final class RuleDecision: Sendable {
     public let text: String?
     /// Its number in its chain, from 1 on, without our probes; `nil` where it is not known.
     public let position: Int?
+    /// Whether rules that were given with a file say so: those of the packet's time may have been others.
+    public let isInferred: Bool
     /// Index into the layout's namespaces; `nil`: where the packet was last seen.
     public let namespace: Int?
     /// Where what was not accepted is dropped: the rules before that accept, first to last, as they were read; no part of what the
@@ -61,8 +63,9 @@ public final class RuleDecision: Sendable {
 
     public init(
         _ kind: Kind, at place: RulePlace, text: String? = nil, position: Int? = nil, namespace: Int? = nil,
-        accepting: [AcceptingRule] = []
+        accepting: [AcceptingRule] = [], isInferred: Bool = false
     ) {
+        self.isInferred = isInferred
         self.namespace = namespace
         self.accepting = accepting
         self.kind = kind

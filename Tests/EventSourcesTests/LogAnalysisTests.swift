@@ -53,6 +53,34 @@ import Testing
         #expect(precedence.conflicts.isEmpty)
     }
 
+    @Test("TRACE lines name a rule by its number: with the rules that is the rule that dropped, inferred, else nothing")
+    func traceLines() throws {
+        let packet =
+            "IN=eth0 OUT= MAC= SRC=192.0.2.9 DST=192.0.2.1 LEN=84 TOS=0x00 PREC=0x00 TTL=64 ID=1 DF PROTO=ICMP TYPE=8 CODE=0 ID=7 SEQ=1"
+        let places = ["raw:PREROUTING:policy:1", "filter:INPUT:rule:1", "filter:BLOCK:rule:1", "filter:BLOCK:return:3"]
+        let log = places.enumerated().map { "[    1.00000\($0)] TRACE: \($1) \(packet)\n" }.joined()
+        let rules = """
+            *filter
+            :INPUT DROP [0:0]
+            :BLOCK - [0:0]
+            -A INPUT -j BLOCK
+            -A BLOCK -p icmp -m mark --mark 0x1 -j MARK --set-xmark 0x2/0xffffffff
+            -A BLOCK -s 10.9.9.9/32 -j DROP
+            -A BLOCK -m comment --comment "all the rest" -j DROP
+            COMMIT
+
+            """
+        let path = try #require(
+            try Files.with(log) { log in try Files.with(rules) { try analyze([log], rules: [$0]) } }.snapshot.pathsReport()
+                .paths.first)
+        #expect(path.outcome == "dropped" && path.steps.last?.chain == "BLOCK")
+        let decided = try #require(path.decidedBy)
+        #expect(decided.rule == "-A BLOCK -m comment --comment \"all the rest\" -j DROP" && decided.position == 3)
+        #expect(decided.evidence == "inferred" && decided.backend == "legacy" && decided.chain == "BLOCK")
+        let without = try #require(try Files.with(Array(log.utf8)) { try analyze([$0]) }.snapshot.pathsReport().paths.first)
+        #expect(without.decidedBy == nil && without.outcome == "incomplete")
+    }
+
     /// The listing with another beginning of each line.
     private func rewritten(_ head: (_ index: Int) -> String) throws -> String {
         try Self.classic().split(separator: "\n").enumerated().map { index, line in

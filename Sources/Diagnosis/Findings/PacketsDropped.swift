@@ -40,7 +40,10 @@ struct PacketsDropped {
             : decision.text.map { "The rule is \($0)" } ?? "The rule is gone, or could not be read."
         var finding = Finding(
             "packets-dropped", .notice, "\(place.netns) drops packets by \(what) of \(chain)", in: place.netns,
-            shownBy: paths, because: "\(text)\(Self.words(decision.owner)) (The kernel's own trace says so.)")
+            shownBy: paths,
+            because:
+                "\(text)\(Self.words(decision.owner)) \(decision.isInferred ? "(Inferred from the rules that were given.)" : "(The kernel's own trace says so.)")"
+        )
         if let path = paths.first, let cure = evidence.acceptance(of: path, past: decision, in: place.netns) {
             finding?.cures = [cure]
         }

@@ -60,6 +60,7 @@ struct AnalysisState: ~Copyable {
         self.lateness = lateness
         logReader = LogReader(seed: seed, registry: registry)
         ruleTraces = RuleTraceReader(registry)
+        registry.setTracedRules(rules.traced)
     }
 
     // MARK: Time

@@ -16,6 +16,8 @@ public struct OfflineRules: Sendable {
     }
 
     private(set) var pages: [String: NamespaceRules] = [:]
+    /// Those of the host, of which TRACE lines name rules by number.
+    private(set) var traced = LegacyRules([:])
 
     public init() {}
 
@@ -37,6 +39,7 @@ public struct OfflineRules: Sendable {
             } catch {
                 throw .invalidRules(file: file, message: "\(error)")
             }
+            if namespace == "host" { traced = traced.adding(dump, section.family) }
             for content in dump.tables {
                 guard let table = content.table else { continue }
                 ProbeSurvey.survey(

@@ -81,7 +81,8 @@ extension NamespaceError: CustomStringConvertible {
     private static func installation(of tool: String) -> String {
         let package: String
         switch tool {
-        case _ where tool.contains("tables"): package = tool == "nft" ? "nftables" : "iptables"
+        case "nft": package = "nftables"
+        case _ where tool.contains("tables"): package = "iptables"
         case "ip", "bridge": package = "iproute2"
         case "ping": package = "iputils-ping"
         case "nsenter", "unshare": package = "util-linux"

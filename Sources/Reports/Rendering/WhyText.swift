@@ -88,6 +88,7 @@ extension DecidedBy {
 
     fileprivate var placeText: String {
         let number = position.map { "rule \($0) of " } ?? ""
-        return "\(number)\(table)/\(chain) in \(netns)\(ownerText) (\(backend)), as the kernel's own trace says"
+        return
+            "\(number)\(table)/\(chain) in \(netns)\(ownerText) (\(backend)), \(evidence == "trace" ? "as the kernel's own trace says" : "by the rules as they were given")"
     }
 }

@@ -52,7 +52,9 @@ struct WhyCommand: AsyncParsableCommand {
 
     /// How long an answer that may yet become better is waited for: a retransmission comes after a second.
     private static let patience = Duration.seconds(3)
-    private static let mostPackets: UInt16 = 4
+    /// The same where the rule is known by its number, and its text is being read.
+    private static let readingPatience = Duration.seconds(12)
+    private static let mostPackets: UInt16 = 8
 
     func validate() throws {
         if let source, IPAddress(source) == nil { throw ValidationError("--source takes an address, such as 10.0.0.5.") }
@@ -168,7 +170,8 @@ struct WhyCommand: AsyncParsableCommand {
                 if answer.isSettled { return answer }
                 let since = first ?? .now
                 first = since
-                if since.duration(to: .now) > Self.patience { return answer }
+                let patience = answer.decidedBy == nil ? Self.patience : Self.readingPatience
+                if since.duration(to: .now) > patience { return answer }
             }
             // A trace may have been armed only by the packet that was dropped; an answer may have been lost.
             if let packet, sent.time.duration(to: .now) > .seconds(1), sent.count < Self.mostPackets {
