@@ -21,6 +21,7 @@ package struct RecordedDrop: Equatable, Sendable {
         var position: Int?
         /// Empty also where an earlier drop of the same rule has them.
         var accepting: [AcceptingRule]
+        var way: [RuleDecision.Jump]?
     }
 
     package init(
@@ -42,7 +43,7 @@ package struct RecordedDrop: Equatable, Sendable {
     package init?(_ drop: RuleDrop, isDescribed: Bool) {
         let decision = Decision(
             kind: drop.decision.kind, place: drop.decision.place, rule: drop.decision.text, position: drop.decision.position,
-            accepting: isDescribed ? [] : drop.decision.accepting)
+            accepting: isDescribed ? [] : drop.decision.accepting, way: drop.decision.way)
         let encoder = JSONEncoder()
         encoder.outputFormatting = .sortedKeys
         guard let json = try? encoder.encode(decision) else { return nil }
@@ -62,6 +63,6 @@ package struct RecordedDrop: Equatable, Sendable {
             packet: packet, time: time,
             decision: RuleDecision(
                 decision.kind, at: decision.place, text: decision.rule, position: decision.position,
-                accepting: decision.accepting))
+                accepting: decision.accepting, way: decision.way ?? []))
     }
 }

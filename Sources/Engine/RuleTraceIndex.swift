@@ -15,6 +15,20 @@ package struct RuleTraceIndex: Sendable {
     private struct Traced {
         var packet: Packet
         var time: Int64
+        /// The rules by which it came into the chain that it is in.
+        var way: [(place: RulePlace, isGoto: Bool)] = []
+
+        mutating func take(_ step: RuleTraceMessage.Step, at place: RulePlace) {
+            switch step {
+            case .stays: break
+            // As deep as chains may be nested (NFT_JUMP_STACK_SIZE).
+            case .jumps where way.count < 16: way.append((place, false))
+            case .goesTo where way.count < 16: way.append((place, true))
+            case .jumps, .goesTo: break
+            case .returns:
+                while way.popLast()?.isGoto == true {}
+            }
+        }
     }
 
     private typealias Drop = RuleDrop
@@ -120,13 +134,17 @@ package struct RuleTraceIndex: Sendable {
             if traced.count >= Self.mostTraced { traced.removeAll(keepingCapacity: true) }
             traced[key] = Traced(packet: packet, time: now)
         }
-        guard trace.isDrop, let known = traced[key], now - known.time <= Self.longestWalk,
-            let family = Self.familyNames[trace.tableFamily]
+        guard let known = traced[key], now - known.time <= Self.longestWalk, let family = Self.familyNames[trace.tableFamily]
         else { return }
-        traced[key] = nil
         let place = RulePlace(tableFamily: family, table: trace.table, chain: trace.chain, handle: trace.handle)
-        let decision = RuleDecision(trace.kind == .policy ? .policy : .rule, at: place)
-        if texts[namespace]?[place] == nil { unknown.insert(place) }
+        guard trace.isDrop else {
+            if trace.step != .stays { traced[key]?.take(trace.step, at: place) }
+            return
+        }
+        traced[key] = nil
+        let decision = RuleDecision(
+            trace.kind == .policy ? .policy : .rule, at: place, way: known.way.map { RuleDecision.Jump($0.place) })
+        for place in [place] + known.way.map(\.place) where texts[namespace]?[place] == nil { unknown.insert(place) }
         let drop = Drop(packet: known.packet, time: now, decision: decision)
         add(drop, namespace)
         if keepsKnown {
@@ -153,7 +171,10 @@ package struct RuleTraceIndex: Sendable {
         let text = decision.place.backend == .nft ? texts[namespace]?[decision.place] : nil
         return RuleDecision(
             decision.kind, at: decision.place, text: text?.text ?? decision.text, position: text?.position ?? decision.position,
-            namespace: other, accepting: text?.accepting ?? decision.accepting)
+            namespace: other, accepting: text?.accepting ?? decision.accepting,
+            way: decision.way.map { jump in
+                RuleDecision.Jump(jump.place, text: jump.text ?? texts[namespace]?[jump.place]?.text)
+            })
     }
 
     /// Takes a drop of a recording.
@@ -163,7 +184,7 @@ package struct RuleTraceIndex: Sendable {
         if !decision.accepting.isEmpty, described.count < Self.mostTexts { described[key] = decision.accepting }
         let whole = RuleDecision(
             decision.kind, at: decision.place, text: decision.text, position: decision.position,
-            accepting: described[key] ?? decision.accepting)
+            accepting: described[key] ?? decision.accepting, way: decision.way)
         add(RuleDrop(packet: drop.packet, time: drop.time, decision: whole), namespace)
     }
 

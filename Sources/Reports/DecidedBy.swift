@@ -25,6 +25,9 @@ public struct DecidedBy: Codable, Sendable, Equatable {
     @ExplicitNull public var owner: RuleOwner?
     /// How it is known: `trace`, or `inferred` where rules that were given with a file say what a traced rule does.
     public var evidence: String
+    /// The rules that led into its chain, first to last, as the tool printed them; absent where it is the hook's own chain, and where they
+    /// are not known.
+    public var way: [String]?
     /// Of a policy, or a rule without conditions: the accepting rules that came closest to the example's packet. Inferred from the
     /// rules as they were read; absent where there are none.
     public var nearest: [Nearest]?
@@ -54,6 +57,7 @@ public struct DecidedBy: Codable, Sendable, Equatable {
     func isSame(as other: DecidedBy) -> Bool {
         var other = other
         other.nearest = nearest
+        other.way = way
         return self == other
     }
 
@@ -80,6 +84,8 @@ extension TraceContext {
             table: place.table, chain: place.chain, position: decision.position, handle: place.handle,
             rule: decision.kind == .policy ? "-P \(place.chain) DROP" : decision.text, verdict: "drop",
             owner: decision.owner, evidence: decision.isInferred ? "inferred" : "trace",
+            way: decision.way.isEmpty
+                ? nil : decision.way.map { $0.text ?? "number \($0.place.handle ?? 0) of \($0.place.chain)" },
             nearest: site.nearest.isEmpty ? nil : site.nearest.map(DecidedBy.Nearest.init))
     }
 }

@@ -53,6 +53,21 @@ public final class RuleDecision: Sendable {
     public let text: String?
     /// Its number in its chain, from 1 on, without our probes; `nil` where it is not known.
     public let position: Int?
+    /// The rules that led into the chain, first to last, from the hook's own chain on; empty where it is that one, or they are not known.
+    public let way: [Jump]
+
+    /// A rule that leads from one chain into another.
+    public struct Jump: Sendable, Hashable, Codable {
+        public var place: RulePlace
+        /// As the tool printed it; `nil` where it could not be read or is gone.
+        public var text: String?
+
+        public init(_ place: RulePlace, text: String? = nil) {
+            self.place = place
+            self.text = text
+        }
+    }
+
     /// Whether rules that were given with a file say so: those of the packet's time may have been others.
     public let isInferred: Bool
     /// Index into the layout's namespaces; `nil`: where the packet was last seen.
@@ -63,8 +78,9 @@ public final class RuleDecision: Sendable {
 
     public init(
         _ kind: Kind, at place: RulePlace, text: String? = nil, position: Int? = nil, namespace: Int? = nil,
-        accepting: [AcceptingRule] = [], isInferred: Bool = false
+        accepting: [AcceptingRule] = [], isInferred: Bool = false, way: [Jump] = []
     ) {
+        self.way = way
         self.isInferred = isInferred
         self.namespace = namespace
         self.accepting = accepting

@@ -28,6 +28,18 @@ public struct RuleTraceMessage: Sendable, Equatable {
     public var handle: UInt64?
     /// The rule's verdict or the policy says that the packet is dropped.
     public var isDrop: Bool
+    /// What becomes of the packet's way through the chains.
+    public enum Step: Sendable, Equatable {
+        case stays
+        /// It goes on in another chain, and comes back from there.
+        case jumps
+        /// It goes on in another chain, and comes back to where this one was entered from.
+        case goesTo
+        /// It leaves the chain for the one that it was entered from.
+        case returns
+    }
+
+    public var step: Step
     /// Tells the packets of one namespace apart that are under way at the same time: a hash of the kernel's address of the packet, so
     /// that others have it later.
     public var id: UInt32
@@ -37,7 +49,7 @@ public struct RuleTraceMessage: Sendable, Equatable {
     public static func == (left: RuleTraceMessage, right: RuleTraceMessage) -> Bool {
         left.tableFamily == right.tableFamily && left.table == right.table && left.chain == right.chain
             && left.kind == right.kind
-            && left.handle == right.handle && left.isDrop == right.isDrop && left.id == right.id
+            && left.handle == right.handle && left.isDrop == right.isDrop && left.step == right.step && left.id == right.id
             && left.headers?.network == right.headers?.network && left.headers?.transport == right.headers?.transport
     }
 
@@ -94,6 +106,14 @@ public struct RuleTraceMessage: Sendable, Equatable {
         self.handle = kind == .rule ? handle : nil
         self.id = id
         isDrop = kind != .returned && code == Self.drop
+        // NFT_JUMP, NFT_GOTO and NFT_RETURN of linux/netfilter/nf_tables.h.
+        step =
+            switch (kind, code.map { Int32(bitPattern: $0) }) {
+            case (.rule, -3): .jumps
+            case (.rule, -4): .goesTo
+            case (.rule, -5), (.returned, _): .returns
+            default: .stays
+            }
         headers = network.map { ($0, transport) }
     }
 

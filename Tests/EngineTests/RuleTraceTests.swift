@@ -93,13 +93,46 @@ private enum TraceMessage {
     @Test("a dropped packet is found with the rule, and with its text once that has been read")
     func found() {
         var index = RuleTraceIndex()
-        #expect(take(&index, Self.walk()) == [Self.place])
+        let jump = RulePlace(tableFamily: "ip", table: "filter", chain: "FORWARD", handle: 4)
+        #expect(take(&index, Self.walk()) == [Self.place, jump])
         let before = index.decision(of: journey())
+        #expect(before?.way == [RuleDecision.Jump(jump)])
         #expect(before?.place == Self.place && before?.kind == .rule && before?.text == nil)
         index.note([Self.place: .init(text: "-A BLOCKLIST -j DROP", position: 2)], of: [Self.place], namespace: 0)
         let named = index.decision(of: journey())
         #expect(named?.text == "-A BLOCKLIST -j DROP" && named?.position == 2)
+        index.note([jump: .init(text: "-A FORWARD -j BLOCKLIST", position: 1)], of: [jump], namespace: 0)
+        #expect(index.decision(of: journey())?.way == [RuleDecision.Jump(jump, text: "-A FORWARD -j BLOCKLIST")])
         #expect(take(&index, Self.walk(id: 8)).isEmpty)
+    }
+
+    @Test("the way into a chain is that of the jumps that the packet has not come back from")
+    func way() throws {
+        func chains(_ steps: [[UInt8]]) -> [String]? {
+            var index = RuleTraceIndex()
+            _ = take(&index, steps)
+            return index.decision(of: journey())?.way.map { "\($0.place.chain) \($0.place.handle ?? 0)" }
+        }
+        func rule(_ chain: String, _ handle: UInt64, _ verdict: Int32, isFirst: Bool = false) -> [UInt8] {
+            TraceMessage.bytes(
+                3, chain: chain, handle: handle, verdict: UInt32(bitPattern: verdict),
+                network: isFirst ? TraceMessage.network : nil)
+        }
+        let (jump, goto, back, drop): (Int32, Int32, Int32, Int32) = (-3, -4, -5, 0)
+        let end = TraceMessage.bytes(2, chain: "A", verdict: UInt32(bitPattern: -1))
+        #expect(chains([rule("FORWARD", 1, drop, isFirst: true)]) == [])
+        #expect(
+            chains([rule("FORWARD", 1, jump, isFirst: true), rule("A", 2, jump), rule("B", 3, drop)]) == ["FORWARD 1", "A 2"])
+        #expect(
+            chains([rule("FORWARD", 1, jump, isFirst: true), end, rule("FORWARD", 4, jump), rule("B", 3, drop)]) == [
+                "FORWARD 4"
+            ])
+        #expect(chains([rule("FORWARD", 1, jump, isFirst: true), rule("A", 2, back), rule("FORWARD", 5, drop)]) == [])
+        // From where a goto led there is no way back into the chain that it left.
+        #expect(
+            chains([rule("FORWARD", 1, jump, isFirst: true), rule("A", 2, goto), rule("B", 3, back), rule("FORWARD", 6, drop)])
+                == [])
+        #expect(chains([rule("FORWARD", 1, goto, isFirst: true), rule("A", 2, drop)]) == ["FORWARD 1"])
     }
 
     @Test("a packet of another length, namespace or time is another one")

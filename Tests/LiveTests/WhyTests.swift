@@ -20,6 +20,8 @@ struct WhyTests {
         var netns: String?
         /// The finding that explains it.
         var finding: String?
+        /// The rules that led to it.
+        var way: [String]?
         /// How the accepting rule that came closest to the packet is told of.
         var nearest: String?
         /// Whether its cures mend it.
@@ -44,7 +46,8 @@ struct WhyTests {
             fault: """
                 iptables-nft -N BLOCK; iptables-nft -A BLOCK -s 10.9.9.9 -j DROP; iptables-nft -A BLOCK -p tcp -j DROP
                 iptables-nft -A FORWARD -g BLOCK
-                """, outcome: .dropped, direction: "original", rule: "-A BLOCK -p tcp -j DROP", netns: "host", isMended: true),
+                """, outcome: .dropped, direction: "original", rule: "-A BLOCK -p tcp -j DROP", netns: "host",
+            way: ["-A FORWARD -g BLOCK"], isMended: true),
         Case(
             name: "a chain of iptables-legacy, entered by goto",
             fault: """
@@ -197,6 +200,7 @@ struct WhyTests {
                 answer.outcome == test.outcome && answer.direction == test.direction && exitCode == test.exitCode, "\(text)")
             #expect(answer.decidedBy.map { $0.rule?.hasPrefix(test.rule ?? "?") == true } ?? (test.rule == nil), "\(text)")
             #expect(answer.decidedBy?.netns == test.netns, "\(text)")
+            if let way = test.way { #expect(answer.decidedBy?.way == way, "\(text)") }
             if let nearest = test.nearest { #expect(answer.decidedBy?.nearest?.first?.text == nearest, "\(text)") }
             if let finding = test.finding { #expect(answer.findings.contains { $0.kind == finding }, "\(text)") }
             // Nothing is left behind.

@@ -13,6 +13,7 @@ extension WhyAnswer {
             if let decidedBy {
                 lines.append("  \(decidedBy.kind == "policy" ? "policy" : "rule  ")  \(decidedBy.ruleText)")
                 lines.append("          \(decidedBy.placeText)")
+                if let way = decidedBy.way { lines.append("  by      \(way.joined(separator: ", then "))") }
                 if let nearest = decidedBy.nearest?.first { lines.append("  nearest \(nearest.text)") }
             } else if let lost {
                 lines.append("  ended   \(Phrase.ending(lost.outcome, lost.reason, lost.droppedBetween, lost.steps.last, nil))")
