@@ -8,6 +8,8 @@ FILTER ?=
 
 # Tests that wait for answers: they run apart from those that keep the processor busy.
 TIMED_TESTS = HTTPServerTests|ServedAnalysisTests
+# Tests that fill the machine with networks for a minute: apart, so that others keep their time.
+LONG_TESTS = WhyGalleryTests|AttributionTests|RuleTraceTroubleTests
 
 .PHONY: help all build demo test bench bench-live bench-instructions bench-load bench-overload bench-probes bench-traces bench-install
 .PHONY: bench-readers bench-captures accuracy soak fuzz fixtures lint format install clean
@@ -31,8 +33,9 @@ test: ## Check the format, build, run all tests; FILTER=Name runs the tests whos
 ifeq ($(FILTER),)
 	@$(MAKE) --no-print-directory lint
 	$(SWIFT_BUILD) --build-tests
-	swift test -c $(CONFIGURATION) --skip-build --skip '$(TIMED_TESTS)'
+	swift test -c $(CONFIGURATION) --skip-build --skip '$(TIMED_TESTS)|$(LONG_TESTS)'
 	swift test -c $(CONFIGURATION) --skip-build --filter '$(TIMED_TESTS)'
+	swift test -c $(CONFIGURATION) --skip-build --filter '$(LONG_TESTS)'
 else
 	$(SWIFT_BUILD) --build-tests
 	swift test -c $(CONFIGURATION) --skip-build --filter '$(FILTER)'
