@@ -13,7 +13,7 @@ public struct NearestRule: Sendable, Hashable {
     public var rule: String
     /// The conditions that the packet did not meet.
     public var failed: [Failed]
-    /// Those of which that is not known: they look at states, marks, sets, or at what was not reported.
+    /// The conditions that cannot be checked: on states, marks and sets, or on something that no probe reported.
     public var undecided: [String]
 }
 
@@ -31,7 +31,7 @@ extension NearestRule {
             guard !failed.isEmpty || !undecided.isEmpty else { continue }
             found.append(NearestRule(rule: rule.text, failed: failed, undecided: undecided))
         }
-        // What is known not to have been met says more than what is not known.
+        // Of two rules with as many conditions left, the one whose conditions certainly failed comes first.
         func order(_ one: (offset: Int, element: NearestRule)) -> (Int, Int, Int) {
             (one.element.failed.count + one.element.undecided.count, one.element.undecided.count, one.offset)
         }

@@ -226,7 +226,7 @@ package struct RuleTraceIndex: Sendable {
         }
     }
 
-    /// What is to be looked up in the rules of a namespace now; `nil` where there is nothing, or it is being looked up already.
+    /// The traces of a namespace whose rules are to be looked up now; `nil` where there are none, or a look-up is under way.
     package mutating func undecidedLegacy(namespace: Int) -> Set<LegacyTrace>? {
         guard let packets = legacy[namespace], !packets.isEmpty, askedLegacy.insert(namespace).inserted else { return nil }
         return Set(packets.map(\.trace))

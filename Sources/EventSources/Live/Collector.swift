@@ -262,7 +262,7 @@ public final class Collector: Sendable {
 
     /// - Returns: asks `tracer` for something, without waiting.
     private func startRuleTracer(_ tracer: RuleTracer) -> @Sendable (RuleTracer.Request) -> Void {
-        // Bounded: of more requests than can be met the latest are left out; what is still dropped asks again.
+        // At most 256 requests wait. A later one is discarded; the next packet that is dropped makes it again.
         let (stream, continuation) = AsyncStream.makeStream(of: RuleTracer.Request.self, bufferingPolicy: .bufferingOldest(256))
         let task = Task {
             for await request in stream { await tracer.take(request) }

@@ -156,7 +156,10 @@ struct EventLoop: ~Copyable {
                 if let socket = trace.sockets.legacy, polled.isReady(trace.legacy) {
                     drain(socket, of: trace.index, &buffer, now: begun)
                 }
-                countLostTraces(trace.sockets, of: trace.index)
+                // A socket that had nothing was not full: no call to the kernel for it.
+                if polled.isReady(trace.entry) || polled.isReady(trace.legacy) {
+                    countLostTraces(trace.sockets, of: trace.index)
+                }
             }
             for (index, drop) in engine.sink.ruleTraces.takeKnown() { tap?.add(drop, namespace: index) }
             // A loss is known from the next sequence number, if there is one; the socket's own count knows it now. One that
@@ -231,7 +234,7 @@ struct EventLoop: ~Copyable {
         if !unknown.isEmpty { requests?(.read(index, unknown)) }
     }
 
-    /// The same of iptables-legacy, whose traces are packets as NFLOG reports them.
+    /// Receives the traces of iptables-legacy, which are NFLOG messages, and asks what the rules did that they number.
     private mutating func drain(_ socket: LegacyTraceSocket, of index: Int, _ buffer: inout [UInt8], now: Int64) {
         for _ in 0..<256 {
             guard case .bytes(let count) = socket.receive(into: &buffer) else { break }
@@ -247,7 +250,7 @@ struct EventLoop: ~Copyable {
         traceDrops[index] = drops
     }
 
-    /// One question at a time: what comes meanwhile is asked when it is answered.
+    /// Asks `RuleTracer` for the rules that new traces number, unless an answer for that namespace is still awaited.
     private mutating func askForLegacyDecisions(of index: Int, now: Int64) {
         guard let traces = engine.sink.ruleTraces.undecidedLegacy(namespace: index) else { return }
         requests?(.decide(index, traces, received: now))

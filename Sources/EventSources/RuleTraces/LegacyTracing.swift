@@ -2,8 +2,8 @@ internal import LinuxSupport
 internal import Ruleset
 internal import TraceModel
 
-/// What it takes to hear of traced packets from iptables-legacy in one namespace: its traces go to the namespace's logger, which is set
-/// to NFLOG group 0 for as long as this is there (`nf_log_trace` in net/netfilter/nf_log.c).
+/// Receives the rule traces of iptables-legacy in one namespace. The kernel sends them to the namespace's logger, so that logger is set to
+/// NFLOG, group 0, until `end` (`nf_log_trace` in net/netfilter/nf_log.c).
 final class LegacyTracing: Sendable {
     let socket: LegacyTraceSocket
     private let settings: [ChangedSetting]

@@ -15,7 +15,7 @@ final class RuleTraceTable {
     private static let priority: Int32 = -310
     /// Packets a second that are traced, by each set and hook; the rest goes untraced.
     private static let rate = 100
-    /// The same of what is traced by chance.
+    /// Packets a second that are traced for `Extent.oneIn`, by each chain.
     private static let sampleRate = 2_000
     /// Elements of a set; what does not fit is not traced.
     private static let size = 1024
