@@ -119,7 +119,8 @@ struct RuleTraceLiveTests {
             func named(_ report: PathsReport) -> [String] {
                 report.paths.compactMap { path in path.decidedBy.map { "\(path.id) \(path.packets) \($0)" } }.sorted()
             }
-            #expect(named(live).count == 2 && named(recorded) == named(live), "\(output.standardError)")
+            #expect(named(live).count == 2)
+            #expect(named(recorded) == named(live), "\(output.standardError)")
             #expect(live.paths.contains { $0.decidedBy?.nearest?.isEmpty == false })
         }
     }

@@ -33,6 +33,7 @@ final class RecordingTap: DatagramTap {
     }
 
     func add(_ connection: ConntrackMessage, namespace: Int, isNew: Bool) {
+        noteComplete()
         items.append(
             .note(.connection(namespace: namespace, original: connection.original, reply: connection.reply, isNew: isNew)))
     }
@@ -45,6 +46,7 @@ final class RecordingTap: DatagramTap {
         if time - (noted ?? 0) >= (isIdle ? Self.idleInterval : Self.busyInterval) { noteComplete() }
     }
 
+    /// Comes before everything that journeys may still take: one that had ended has ended in the recording, too.
     private func noteComplete() {
         guard let complete, complete != noted else { return }
         items.append(.note(.complete(complete)))
@@ -56,6 +58,7 @@ final class RecordingTap: DatagramTap {
         let rule = DescribedRule(namespace: namespace, place: drop.decision.place, text: drop.decision.text)
         guard let recorded = RecordedDrop(drop, isDescribed: described.contains(rule)) else { return }
         if described.count < Self.mostDescribed { described.insert(rule) }
+        noteComplete()
         items.append(.note(.drop(namespace: namespace, recorded)))
     }
 
