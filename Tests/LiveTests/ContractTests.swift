@@ -219,7 +219,8 @@ struct ContractTests {
             try await Self.serving(sandbox, []) { _ in
                 // In a directory of its own: it writes what it found.
                 let output = try await sandbox.run([
-                    "env", "-C", "/run", Self.schemathesis, "run", "http://127.0.0.1:9100/openapi.json", "--max-examples", "20", "--seed", "1",
+                    "env", "-C", "/run", Self.schemathesis, "run", "http://127.0.0.1:9100/openapi.json", "--max-examples", "20",
+                    "--seed", "1",
                     "--no-color",
                 ])
                 #expect(output.isSuccess && output.standardOutput.contains("passed"), "\(output.standardOutput.suffix(3000))")
