@@ -20,6 +20,7 @@ public struct DecidedBy: Codable, Sendable, Equatable {
     /// As the tool that traced or listed it printed it; the policy's line for a policy. Absent where the rule could not be read, or
     /// is gone.
     public var rule: String?
+    /// `DROP`, or `REJECT` where the sender gets an answer.
     public var verdict: String
     /// Who wrote the rule, where that can be recognised.
     @ExplicitNull public var owner: RuleOwner?
@@ -53,6 +54,9 @@ public struct DecidedBy: Codable, Sendable, Equatable {
         }
     }
 
+    /// Whether the sender gets an answer to what it drops.
+    var isReject: Bool { verdict == "REJECT" }
+
     /// Whether both are one rule or policy, whatever packets they dropped.
     func isSame(as other: DecidedBy) -> Bool {
         var other = other
@@ -82,7 +86,8 @@ extension TraceContext {
             kind: decision.kind.rawValue, netns: layout.namespaces[decision.namespace ?? probe.namespace].name,
             family: probe.family.name, backend: place.backend.rawValue, tableFamily: place.tableFamily,
             table: place.table, chain: place.chain, position: decision.position, handle: place.handle,
-            rule: decision.kind == .policy ? "-P \(place.chain) DROP" : decision.text, verdict: "drop",
+            rule: decision.kind == .policy ? "-P \(place.chain) DROP" : decision.text,
+            verdict: decision.isReject ? "REJECT" : "DROP",
             owner: decision.owner, evidence: decision.isInferred ? "inferred" : "trace",
             way: decision.way.isEmpty
                 ? nil : decision.way.map { $0.text ?? "number \($0.place.handle ?? 0) of \($0.place.chain)" },

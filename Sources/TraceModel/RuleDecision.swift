@@ -92,6 +92,17 @@ public final class RuleDecision: Sendable {
 }
 
 extension RuleDecision {
+    /// Whether the sender gets an answer to what is dropped: the rule is a REJECT of iptables, or a `reject` of nf_tables.
+    public var isReject: Bool {
+        guard let text else { return false }
+        var words: [Substring] = []
+        // What stands in quotes is a comment, a prefix or a set's name.
+        for (index, part) in text.split(separator: "\"", omittingEmptySubsequences: false).enumerated() where index % 2 == 0 {
+            words += part.split(separator: " ")
+        }
+        return words.contains("reject") || zip(words, words.dropFirst()).contains { $0 == ("-j", "REJECT") }
+    }
+
     /// Whether both are of one rule or policy, whatever is known of its text. A number of iptables-legacy is another rule's once one is
     /// put before it, so that there the text counts.
     public func isSameRule(as other: RuleDecision) -> Bool {

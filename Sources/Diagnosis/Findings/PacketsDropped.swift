@@ -37,9 +37,10 @@ struct PacketsDropped {
         let text =
             decision.kind == .policy
             ? "No rule of the chain decided about them, and its policy is DROP."
-            : decision.text.map { "The rule is \($0)" } ?? "The rule is gone, or could not be read."
+            : decision.text.map { "The rule: \($0)." } ?? "The rule is gone, or could not be read."
         var finding = Finding(
-            "packets-dropped", .notice, "\(place.netns) drops packets by \(what) of \(chain)", in: place.netns,
+            "packets-dropped", .notice,
+            "\(place.netns) \(decision.isReject ? "rejects" : "drops") packets by \(what) of \(chain)", in: place.netns,
             shownBy: paths,
             because:
                 "\(text)\(Self.words(decision.owner)) \(decision.isInferred ? "(Inferred from the rules that were given.)" : "(The kernel's own trace says so.)")"
@@ -51,7 +52,7 @@ struct PacketsDropped {
     }
 
     private static func words(_ owner: RuleOwner?) -> String {
-        owner.map { " \($0.program) wrote it\($0.object.map { " (\($0))" } ?? "")." } ?? ""
+        owner.map { " It was written by \($0.program)\($0.object.map { ": \($0)" } ?? "")." } ?? ""
     }
 
     private func undecided(_ place: Place, _ paths: [PathEvidence]) -> Finding? {

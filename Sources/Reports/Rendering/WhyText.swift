@@ -79,12 +79,6 @@ extension WhyAnswer {
 }
 
 extension DecidedBy {
-    /// Whether it answers what it drops.
-    var isReject: Bool {
-        guard let rule else { return false }
-        return rule.contains("-j REJECT") || rule.split(separator: " ").contains("reject")
-    }
-
     fileprivate var ruleText: String { rule ?? "number \(handle ?? 0), which could not be read or is gone" }
 
     fileprivate var placeText: String {
