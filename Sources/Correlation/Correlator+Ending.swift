@@ -154,7 +154,7 @@ extension Correlator {
                 switch assessment.ending {
                 case .delivered where rulesetChanges.isAnyOpen && mayEndUnseen(index, since: .min, until: .max): return false
                 case .delivered: break
-                case .left where arrival(of: index) == nil: break
+                case .left where arrival(of: index) == nil && !hasLeftByNewInterface(index): break
                 default: return false
                 }
             }
@@ -420,8 +420,14 @@ extension Correlator {
     @inline(__always)
     private func isUnreadNamespace(_ namespace: Int) -> Bool { !unread.isEmpty && unread.contains(namespace) }
 
+    @inline(__always)
+    private func hasLeftByNewInterface(_ index: LegIndex) -> Bool {
+        expectedProbes.isTooNew(live.legs[index].outInterface, in: Int(live.legs[index].namespace))
+    }
+
     /// Why a packet that left may have gone on in a namespace of this machine although no probe is known that had to see it.
     private func reasonBeyond(_ index: LegIndex) -> IncompleteReason? {
+        if hasLeftByNewInterface(index) { return .layoutChanged }
         guard !unread.isEmpty || !layout.unfollowedLinkDomains.isEmpty else { return nil }
         let namespace = Int(live.legs[index].namespace)
         let domain = expectedProbes.interfaces[namespace, live.legs[index].outInterface].linkDomain

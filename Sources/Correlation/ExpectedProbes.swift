@@ -327,6 +327,13 @@ struct ExpectedProbes: Sendable {
         return known.linkDomain == 0 || known.isOpen
     }
 
+    /// Whether an interface is not in the layout, which has others of its namespace: it has been added since they were read, and where it
+    /// leads is not known yet.
+    @inline(__always)
+    func isTooNew(_ interface: UInt32, in namespace: Int) -> Bool {
+        interface != 0 && !interfaces[namespace, interface].isKnown && !layout.namespaces[namespace].interfaces.isEmpty
+    }
+
     /// Whether packets may come into a namespace without passing its chains: a flowtable is at an interface on the link that they
     /// left by.
     func mayBypass(_ namespaces: Set<Int>, from namespace: Int, through interface: UInt32) -> Bool {

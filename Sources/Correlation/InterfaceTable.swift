@@ -3,6 +3,8 @@ package import TraceModel
 /// What events need to know of interfaces, found without a dictionary.
 package struct InterfaceTable: Sendable {
     package struct Interface: Sendable {
+        /// Whether the layout has it.
+        var isKnown = false
         /// 0: not known.
         package var linkDomain: UInt32 = 0
         var mtu: UInt32 = 0
@@ -38,7 +40,7 @@ package struct InterfaceTable: Sendable {
                 slots[slot] = Slot(
                     namespace: UInt32(truncatingIfNeeded: namespace), number: number,
                     interface: Interface(
-                        linkDomain: interface.linkDomain, mtu: interface.mtu, isLoopback: interface.name == "lo",
+                        isKnown: true, linkDomain: interface.linkDomain, mtu: interface.mtu, isLoopback: interface.name == "lo",
                         isTunnel: interface.isTunnel, isOpen: layout.openLinkDomains.contains(interface.linkDomain),
                         hasOtherEnd: interface.linkDomain == 0 || joined.contains(interface.linkDomain)))
             }

@@ -38,6 +38,15 @@ import TraceModel
                     $0.unfollowedLinkDomains = [10]
                 }, ending: "incomplete notFollowed"),
             Case(
+                testDescription: "it left by an interface that has been added since they were read",
+                change: { layout in
+                    let interface = layout.namespaces[0].interfaces.removeValue(forKey: 2)
+                    layout.namespaces[0].interfaces[9] = interface
+                }, ending: "incomplete layoutChanged"),
+            Case(
+                testDescription: "no interface of the sender's is known, as in files: it left",
+                change: { $0.namespaces[0].interfaces = [:] }, ending: "sent none"),
+            Case(
                 testDescription: "another link may reach a namespace that is left out",
                 sender: "host", way: Way.before + Way.through, change: { $0.unfollowedLinkDomains = [10] }, ending: "sent none"),
             Case(

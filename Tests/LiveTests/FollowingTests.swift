@@ -27,6 +27,37 @@ struct FollowingTests {
         }
     }
 
+    @Test("a packet that leaves by an interface which has just been added is not called sent where another namespace loses it")
+    func newInterface() async throws {
+        try await Sandbox.with { sandbox in
+            try await sandbox.sh("ip netns add peer")
+            // Before any probe.
+            try await sandbox.sh("ip netns exec peer nft add table ip early")
+            try await sandbox.sh(
+                "ip netns exec peer nft add chain ip early pre { type filter hook prerouting priority -310 ; }")
+            try await sandbox.sh("ip netns exec peer nft add rule ip early pre udp dport 443 drop")
+            _ = try await sandbox.trace("install-probes", "--family", "ipv4")
+            let report = try await sandbox.collecting { _ in
+                for number in 1...5 {
+                    for command in [
+                        "ip link add new\(number) type veth peer name far\(number) netns peer",
+                        "ip addr add 10.7.\(number).1/24 dev new\(number)", "ip link set new\(number) up",
+                        "ip netns exec peer ip addr add 10.7.\(number).2/24 dev far\(number)",
+                        "ip netns exec peer ip link set far\(number) address 02:00:00:00:00:0\(number) up",
+                        "ip neigh add 10.7.\(number).2 lladdr 02:00:00:00:00:0\(number) dev new\(number)",
+                    ] {
+                        try await sandbox.sh(command)
+                    }
+                    _ = try await sandbox.run(["bash", "-c", "echo x > /dev/udp/10.7.\(number).2/443"])
+                }
+                return try await sandbox.paths("?port=443") { $0.paths.reduce(0) { $0 + $1.packets } == 5 }
+            }
+            #expect(report.paths.reduce(0) { $0 + $1.packets } == 5)
+            #expect(
+                report.paths.allSatisfy { ["dropped", "incomplete"].contains($0.outcome) }, "\(report.paths.map(\.outcome))")
+        }
+    }
+
     @Test("probes go into namespaces that appear, and out again when the collector ends", arguments: [SIGINT, SIGKILL])
     func follow(_ signal: Int32) async throws {
         try await Sandbox.with { sandbox in
