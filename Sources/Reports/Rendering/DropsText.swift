@@ -6,7 +6,8 @@ extension DropsReport {
             lines.append("")
             lines.append(
                 style.bad("\(Phrase.count(drop.packets, "packet"))")
-                    + " \(drop.decidedBy?.isReject == true ? "rejected" : "dropped") \(Phrase.ending("dropped", nil, drop.droppedBetween, nil, drop.decidedBy))")
+                    + " \(drop.decidedBy?.isReject == true ? "rejected" : "dropped") \(Phrase.ending("dropped", nil, drop.droppedBetween, nil, drop.decidedBy))"
+            )
             let protocols = drop.protocols.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }
             lines.append("  \(protocols.joined(separator: ", ")), \(Phrase.count(drop.bytes, "byte"))")
             lines.append("  such as \(drop.example.title)")
