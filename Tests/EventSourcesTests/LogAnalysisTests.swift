@@ -209,6 +209,9 @@ import Testing
         try Files.with(forged) {
             let result = try analyze([$0])
             #expect(result.snapshot.completeness.events == 0 && result.otherLines == 18)
+            // It is said why, lest somebody who gave such a file believe that there were no rules.
+            #expect(result.problems.count == 18)
+            #expect(result.problems.messages.first?.contains("what another program wrote is not taken") == true)
         }
         let entry =
             "{\"_TRANSPORT\":\"syslog\",\"MESSAGE\":\"HOST_FILTER_INPUT IN=eth0 OUT= SRC=1.2.3.4 DST=5.6.7.8 PROTO=2\"}\n"

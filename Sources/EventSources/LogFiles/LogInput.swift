@@ -125,14 +125,40 @@ final class LogInput: TraceInput {
             switch step {
             case .none: break
             case .part: return nothing
-            case .entry(let entry): return pending(entry, end: end)
+            case .entry(let entry):
+                if entry.message.isEmpty { noteUnread(bytes, line, &problems) }
+                return pending(entry, end: end)
             case .damaged:
                 problems.add("\(stream.name): line \(lineNumber) is not an entry of journalctl -o json or dmesg --json")
                 return nothing
             }
         }
         let parsed = LogLine(parsing: bytes, line, context: context)
+        if parsed.message.isEmpty { noteUnread(bytes, line, &problems) }
         return Pending(time: clock.time(of: parsed), message: parsed.message, text: nil, end: end)
+    }
+
+    /// Says of a line that holds what LOG rules write, and that no kernel wrote as far as its beginning tells: anybody may write such
+    /// lines into a log, so that they are not read.
+    private func noteUnread(_ bytes: RawSpan, _ line: Range<Int>, _ problems: inout Problems) {
+        guard Self.holds(" SRC=", bytes, line), Self.holds(" DST=", bytes, line), Self.holds(" PROTO=", bytes, line) else {
+            return
+        }
+        problems.add(
+            "\(stream.name): line \(lineNumber) holds what a LOG rule writes, but its beginning is none that is known of the kernel's "
+                + "lines: what another program wrote is not taken for the kernel's. Give the kernel's log (journalctl -k, dmesg)"
+        )
+    }
+
+    private static func holds(_ word: StaticString, _ bytes: RawSpan, _ range: Range<Int>) -> Bool {
+        word.withUTF8Buffer { word in
+            guard range.count >= word.count else { return false }
+            for start in range.lowerBound...range.upperBound - word.count
+            where word.indices.allSatisfy({ unsafe word[$0] == bytes.byte(start + $0) }) {
+                return true
+            }
+            return false
+        }
     }
 
     private func pending(_ entry: JournalEntry, end: Int) -> Pending {
