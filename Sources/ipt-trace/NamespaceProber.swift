@@ -84,10 +84,12 @@ private final class AppearedProbes {
         }
     }
 
-    /// The records of probes go whose namespace is gone.
+    /// The records of probes go whose namespace is gone, on disk and here.
     private func forgetGone() async throws {
         let runs = Set(places.keys)
         _ = try await ProbeLock.whileHeld { try await ProbeRemover().remove(from: [], .only(runs)) }
+        let recorded = Set(ProbeJournal.readAll().map(\.run))
+        places = places.filter { recorded.contains($0.key) }
     }
 
     func remove() async {
