@@ -45,12 +45,3 @@ package struct BestMatch {
         if others == nil { others = [candidate] } else { others?.append(candidate) }
     }
 }
-
-extension Correlator {
-    /// Marks the journeys of all that fit alike.
-    @inline(__always)
-    mutating func markAmbiguous(_ choice: BestMatch) {
-        guard choice.isTied || choice.isExhausted, choice.best.exists else { return }
-        for candidate in choice.tied + [choice.best] { live.journeys[live.legs[candidate].journey].isAmbiguous = true }
-    }
-}

@@ -27,6 +27,6 @@ extension Correlator {
         onComparison(
             Comparison(
                 purpose: purpose, namespace: Int(namespace), packet: packet, looked: choice.looks,
-                taken: choice.best.exists ? firstEvent(of: choice.best) : nil, tied: choice.tied.count))
+                taken: choice.best.exists ? state.firstEvent(of: choice.best) : nil, tied: choice.tied.count))
     }
 }

@@ -61,72 +61,42 @@ public struct Correlator: ~Copyable {
         public var unwanted: UInt64 = 0
     }
 
-    /// What the hot path needs to know of a probe.
-    struct ProbePlace {
-        var namespace: UInt16
-        var priority: Int16
-        var condition: UInt32
-        var hook: Hook
-        var backend: Backend
-        /// A packet passes it once: the head probe of a built-in chain.
-        var isPassedOnce: Bool
-        var isNAT: Bool
-        var isLastOnTheWayOut: Bool
-        /// A probe may stand behind the source translation of this hook.
-        var leadsBehindTranslation: Bool
-        /// What it reports may be no step of its own: see `isStep`.
-        var mayReportNoStep: Bool
-    }
-
     public internal(set) var counters = Counters()
-    public internal(set) var stepTrie: StepTrie
-    public internal(set) var history: EventHistory
-
-    let limits: Limits
-    public private(set) var layout = Layout()
-    var rulesetChanges = RulesetChanges()
-    var expectedProbes = ExpectedProbes(Layout())
-    /// Namespaces whose rules or interfaces could not be read.
-    var unread: Set<Int> = []
-    var places: [ProbePlace] = []
-    /// Of each probe behind a jump to a user-defined chain, the probe at that chain's head; none where there is none.
-    private var jumpTargets: [UInt32: UInt32] = [:]
-    var losses = EventLosses()
-    var translations: TranslationTable
-    var live = LiveStore()
-    var tunnelLinks = TunnelLinks()
-    /// Whether packets may carry others here.
-    public internal(set) var hasTunnels = false
+    package var state: LiveState
+    package var layoutIndex = LayoutIndex(Layout())
+    package var decision: OutcomeDecision
     var deadlines: JourneyDeadlines
-    var serial: UInt64 = 0
-    var now: Int64 = 0
-    /// The time of `advance(to:)`.
-    var complete: Int64 = .min / 2
-    /// The last two of `receive(at:)`.
-    var receipt: Int64 = .min / 2
-    var receiptBefore: Int64 = .min / 2
-    /// When packets were not handed in last.
-    var lastThinned: Int64 = .min / 2
-    /// When a journey was closed early last.
-    var lastEviction: Int64 = .min / 2
+    var tunnelLinks = TunnelLinks()
+    private var serial: UInt64 = 0
     /// Lent to the sink; its buffers are used again.
     var outgoing = Journey(packet: .none)
 
     public init(limits: Limits = Limits()) {
-        self.limits = limits
-        stepTrie = StepTrie(capacity: limits.stepPaths)
-        history = EventHistory(capacity: limits.history)
-        translations = TranslationTable(capacity: limits.translations)
+        state = LiveState(limits)
         deadlines = JourneyDeadlines(limits)
+        decision = OutcomeDecision(deadlines)
     }
+
+    /// The sequences of steps that legs name.
+    public var stepTrie: StepTrie { _read { yield state.stepTrie } }
+
+    /// The latest events.
+    public var history: EventHistory { _read { yield state.history } }
+
+    public var layout: Layout { _read { yield layoutIndex.layout } }
+
+    /// Whether packets may carry others here.
+    public var hasTunnels: Bool { layoutIndex.hasTunnels }
+
+    private var limits: Limits { state.limits }
 
     /// Where a probe of the layout stands.
     public func placeOfProbe(_ probe: UInt32) -> (namespace: Int, hook: Hook) {
-        (Int(places[Int(probe)].namespace), places[Int(probe)].hook)
+        (Int(layoutIndex.places[Int(probe)].namespace), layoutIndex.places[Int(probe)].hook)
     }
 
     /// Journeys under way.
-    public var liveJourneys: Int { live.liveJourneys }
+    public var liveJourneys: Int { state.live.liveJourneys }
 
     /// Before this time `advance` ends none of them; `nil` where none waits for its end.
     public var nextDeadline: Int64? { deadlines.next }
@@ -139,80 +109,58 @@ public struct Correlator: ~Copyable {
     /// - Parameter isDiscovery: nothing has changed on the machine; only more of it is known.
     public mutating func update(_ layout: Layout, isDiscovery: Bool = false) {
         if !isDiscovery {
-            for namespace in self.layout.changedNamespaces(in: layout) where !rulesetChanges.isOpen(namespace) {
+            let now = state.clock.now
+            for namespace in self.layout.changedNamespaces(in: layout) where !decision.rulesetChanges.isOpen(namespace) {
                 // When it changed is not known: everything that has not ended yet is concerned.
-                rulesetChanges.begin(namespace, since: now - limits.linger)
-                rulesetChanges.end(namespace, until: now)
+                decision.rulesetChanges.begin(namespace, since: now - limits.linger)
+                decision.rulesetChanges.end(namespace, until: now)
             }
         }
-        self.layout = layout
-        expectedProbes = ExpectedProbes(layout)
-        unread = Set(layout.namespaces.indices.filter { layout.namespaces[$0].unread != nil })
-        hasTunnels = layout.namespaces.contains { $0.interfaces.values.contains(where: \.isTunnel) }
-        losses.reserve(namespaces: layout.namespaces.count)
-        struct End: Hashable {
-            var namespace: Int
-            var hook: Hook
-        }
-        // Where a probe stands behind a hook's source translation.
-        let behind = Set(
-            layout.probes.filter {
-                $0.priority > HookPriority.sourceTranslation && ($0.hook == .input || $0.hook == .postrouting)
-            }
-            .map { End(namespace: $0.namespace, hook: $0.hook) })
-        places = layout.probes.enumerated().map { index, probe in
-            ProbePlace(
-                namespace: UInt16(truncatingIfNeeded: probe.namespace), priority: Int16(truncatingIfNeeded: probe.priority),
-                condition: expectedProbes.conditionBits[index], hook: probe.hook, backend: probe.backend,
-                isPassedOnce: probe.isInBaseChain && probe.coverage != .some && probe.coverage != .everyRule,
-                isNAT: probe.table == .nat,
-                isLastOnTheWayOut: expectedProbes.isLastOnTheWayOut(probe.hook, probe.namespace, probe.family),
-                leadsBehindTranslation: behind.contains(End(namespace: probe.namespace, hook: probe.hook)),
-                mayReportNoStep: probe.coverage == .everyRule || probe.backFrom != nil)
-        }
-        jumpTargets = layout.jumpTargets
+        layoutIndex = LayoutIndex(layout)
+        state.losses.reserve(namespaces: layout.namespaces.count)
     }
 
     /// Rules of `namespace` may have changed after `since`, by the clock of `receive(at:)`. Until `noteRulesKnown` or
     /// `noteRulesUnchanged` a journey that ends there for want of an event is `incomplete`.
-    public mutating func noteRulesChanging(namespace: Int, since: Int64) { rulesetChanges.begin(namespace, since: since) }
+    public mutating func noteRulesChanging(namespace: Int, since: Int64) {
+        decision.rulesetChanges.begin(namespace, since: since)
+    }
 
     /// The layout has the rules that every packet meets which is first seen in `namespace` after `time`.
-    public mutating func noteRulesKnown(namespace: Int, since time: Int64) { rulesetChanges.end(namespace, until: time) }
+    public mutating func noteRulesKnown(namespace: Int, since time: Int64) {
+        decision.rulesetChanges.end(namespace, until: time)
+    }
 
     /// What changed in `namespace` concerns no probe.
-    public mutating func noteRulesUnchanged(namespace: Int) { rulesetChanges.cancel(namespace) }
+    public mutating func noteRulesUnchanged(namespace: Int) { decision.rulesetChanges.cancel(namespace) }
 
     /// Events of `namespace` were lost: journeys under way there are in doubt.
     ///
     /// - Parameter end: when the loss ends, in microseconds by the clock of `receive(at:)`, where that is later than now: packets
     ///   that left for the namespace until then may have arrived.
     public mutating func noteLoss(namespace: Int, until end: Int64 = .min) {
-        losses.note(namespace: namespace, now: now, until: end, before: history.next)
+        state.losses.note(namespace: namespace, now: state.clock.now, until: end, before: state.history.next)
     }
 
     /// Connection tracking reports a connection whose addresses it translates.
     public mutating func noteTranslation(namespace: Int, original: PacketTuple, reply: PacketTuple) {
-        translations.insert(namespace: namespace, original: original, reply: reply)
+        state.translations.insert(namespace: namespace, original: original, reply: reply)
     }
 
     /// A namespace has vanished, and its connections with it.
-    public mutating func forgetTranslations(namespace: Int) { translations.removeAll(namespace: namespace) }
+    public mutating func forgetTranslations(namespace: Int) { state.translations.removeAll(namespace: namespace) }
 
     /// A connection has ended; packets that were seen before belong to it still.
     public mutating func forgetTranslation(namespace: Int, original: PacketTuple, reply: PacketTuple) {
-        translations.end(namespace: namespace, original: original, reply: reply, at: now)
+        state.translations.end(namespace: namespace, original: original, reply: reply, at: state.clock.now)
     }
 
     // MARK: Events
 
     /// Says when the events that follow are received: journeys that they belong to are under way at this moment.
     public mutating func receive(at time: Int64) {
-        now = max(now, time)
-        if isThinning { lastThinned = now }
-        guard time > receipt else { return }
-        receiptBefore = receipt
-        receipt = time
+        state.clock.receive(at: time)
+        if isThinning { decision.noteThinning(at: state.clock.now) }
     }
 
     /// Told of each choice among several legs.
@@ -224,29 +172,29 @@ public struct Correlator: ~Copyable {
 
     /// The flow that a packet belongs to: the same for all of its packets, in both directions, in all namespaces, whatever
     /// translates addresses and ports, as far as connection tracking has told.
-    public mutating func flow(of packet: Packet) -> UInt64 { translations.name(of: packet.flow) }
+    public mutating func flow(of packet: Packet) -> UInt64 { state.translations.name(of: packet.flow) }
 
     /// Whether a packet may be part of a leg that there is: of the same packet, or a copy of it, from the same source.
     public mutating func mayContinue(_ packet: Packet, at probe: UInt32) -> Bool {
-        let namespace = places[Int(probe)].namespace
-        var candidates = live.atPlace(namespace, packet.fingerprint, packet.tuple)
-        var candidate = live.next(&candidates)
+        let namespace = layoutIndex.places[Int(probe)].namespace
+        var candidates = state.live.atPlace(namespace, packet.fingerprint, packet.tuple)
+        var candidate = state.live.next(&candidates)
         var looks = 0
         while candidate.exists, looks < 256 {
             // The look-up itself compares hashes.
-            if live.legs[candidate].namespace == namespace, live.fingerprint(candidate) == packet.fingerprint {
+            if state.live.legs[candidate].namespace == namespace, state.live.fingerprint(candidate) == packet.fingerprint {
                 return true
             }
             looks += 1
-            candidate = live.next(&candidates)
+            candidate = state.live.next(&candidates)
         }
         return false
     }
 
     /// Prefetches the hash slots that `ingest` will probe for a packet.
     public mutating func expect(_ packet: Packet, namespace: Int) {
-        live.prefetch(UInt16(truncatingIfNeeded: namespace), packet.fingerprint, packet.tuple)
-        translations.prefetch(packet.tuple, in: namespace)
+        state.live.prefetch(UInt16(truncatingIfNeeded: namespace), packet.fingerprint, packet.tuple)
+        state.translations.prefetch(packet.tuple, in: namespace)
     }
 
     /// Takes one event. Its probe is one of the layout's.
@@ -255,23 +203,44 @@ public struct Correlator: ~Copyable {
     @discardableResult
     public mutating func ingest(_ event: Event) -> LegName {
         counters.events += 1
-        let place = places[Int(event.sighting.probe)]
-        let continuation = continuation(of: event, at: place)
-        var leg = continuation.leg
+        let place = layoutIndex.places[Int(event.sighting.probe)]
+        let candidates = state.live.atPlace(place.namespace, event.packet.fingerprint, event.packet.tuple)
+        var leg = ContinuationSearch.only(event, at: place, candidates, &state, &layoutIndex)
         if leg.exists {
             extend(leg, with: event, place)
         } else {
-            // Asked here, so that an ordinary packet costs no call.
-            if event.packet.tuple.destination.isMulticast, !place.hook.isEntry { leg = branch(with: event, place) }
-            if !leg.exists { leg = begin(with: event, place, instead: continuation) }
+            leg = choose(for: event, place, candidates)
         }
-        return live.name(leg, firstEvent: firstEvent(of: leg))
+        return state.live.name(leg, firstEvent: state.firstEvent(of: leg))
+    }
+
+    /// Takes an event for which there is not just one leg.
+    private mutating func choose(for event: Event, _ place: ProbePlace, _ candidates: Candidates) -> LegIndex {
+        guard candidates.first.exists || place.priority > HookPriority.sourceTranslation else {
+            return start(with: event, place, instead: ContinuationSearch.Found())
+        }
+        let found = ContinuationSearch.best(event, at: place, candidates, &state, &layoutIndex)
+        tell(.continuation, found.direct, namespace: place.namespace, event.packet.tuple)
+        guard found.leg.exists else { return start(with: event, place, instead: found) }
+        state.markAmbiguous(found.behindTranslation ?? found.direct)
+        if found.direct.best.exists, state.hasLostSince(found.leg) { doubtContinuation(of: found.leg) }
+        extend(found.leg, with: event, place)
+        return found.leg
+    }
+
+    /// Takes an event that continues no leg.
+    private mutating func start(with event: Event, _ place: ProbePlace, instead found: ContinuationSearch.Found) -> LegIndex {
+        if event.packet.tuple.destination.isMulticast, !place.hook.isEntry {
+            let original = BranchSearch.original(of: event, &state, &layoutIndex)
+            if original.exists { return branch(off: original, with: event, place) }
+        }
+        return begin(with: event, place, instead: found)
     }
 
     /// Where the last event of a leg was reported cannot be told for certain.
     ///
     /// - Parameter name: as `ingest` has just returned it.
-    public mutating func markAmbiguous(_ name: LegName) { live.journeys[live.legs[name.index].journey].isAmbiguous = true }
+    public mutating func markAmbiguous(_ name: LegName) { state.markAmbiguous(name.index) }
 
     /// Takes an event of the packet whose last event in the same namespace was part of `name`: the same packet in all but the
     /// hops that it has left.
@@ -280,102 +249,120 @@ public struct Correlator: ~Copyable {
     ///   is to be called.
     @inline(__always)
     public mutating func extend(_ name: LegName, with sighting: Sighting) -> Bool {
-        let place = places[Int(sighting.probe)]
-        guard live.isAlone(name), isAhead(place, sighting.probe, of: name.index),
-            !losses.hasAny(in: Int(place.namespace), sinceEvent: name.firstEvent)
+        let place = layoutIndex.places[Int(sighting.probe)]
+        guard state.live.isAlone(name),
+            ContinuationSearch.isAhead(place, sighting.probe, of: name.index, &state, &layoutIndex),
+            !state.losses.hasAny(in: Int(place.namespace), sinceEvent: name.firstEvent)
         else { return false }
         counters.events += 1
-        let hookBefore = live.legs[name.index].hook
+        let hookBefore = state.live.legs[name.index].hook
         advance(name.index, sighting, place, isRewritten: false)
         if place.hook != hookBefore { enterHook(name.index, place) }
         return true
     }
 
-    private mutating func extend(_ index: LegIndex, with event: Event, _ place: ProbePlace) {
-        let isRewritten = live.current(index) != event.packet.tuple
-        if isRewritten { live.rewrite(index, to: event.packet.tuple) }
-        let hookBefore = live.legs[index].hook
-        advance(index, event.sighting, place, isRewritten: isRewritten)
-        if event.packet.isFragment { live.legs[index].isFragment = true }
-        if place.hook != hookBefore || (isRewritten && place.hook == .postrouting) { enterHook(index, place) }
+    private mutating func extend(_ leg: LegIndex, with event: Event, _ place: ProbePlace) {
+        let isRewritten = state.live.current(leg) != event.packet.tuple
+        if isRewritten { state.live.rewrite(leg, to: event.packet.tuple) }
+        let hookBefore = state.live.legs[leg].hook
+        advance(leg, event.sighting, place, isRewritten: isRewritten)
+        if event.packet.isFragment { state.live.legs[leg].isFragment = true }
+        if place.hook != hookBefore || (isRewritten && place.hook == .postrouting) { enterHook(leg, place) }
     }
 
     @inline(__always)
-    private mutating func advance(_ index: LegIndex, _ sighting: Sighting, _ place: ProbePlace, isRewritten: Bool) {
-        let journey = live.legs[index].journey
-        live.journeys[journey].see(sighting.time, now)
-        live.legs[index].advance(sighting, at: place)
-        let stepPath = live.legs[index].stepPath
+    private mutating func advance(_ leg: LegIndex, _ sighting: Sighting, _ place: ProbePlace, isRewritten: Bool) {
+        let journey = state.live.legs[leg].journey
+        state.live.journeys[journey].see(sighting.time, state.clock.now)
+        state.live.legs[leg].advance(sighting, at: place)
+        let stepPath = state.live.legs[leg].stepPath
         if place.mayReportNoStep, !isStep(sighting.probe, behind: stepPath) { return }
-        let longer = stepTrie.advance(stepPath, by: sighting.step)
+        let longer = state.stepTrie.advance(stepPath, by: sighting.step)
         // There is no room for this sequence of steps: a part of it would be wrong.
-        if longer == stepPath { live.journeys[journey].isAmbiguous = true }
-        live.legs[index].advance(along: longer, position: remember(sighting, of: index, isRewritten: isRewritten))
+        if longer == stepPath { state.live.journeys[journey].isAmbiguous = true }
+        state.live.legs[leg].advance(along: longer, position: remember(sighting, of: leg, isRewritten: isRewritten))
     }
 
     /// Keeps an event of a leg in the history, and gives its position there.
     @inline(__always)
-    private mutating func remember(_ sighting: Sighting, of index: LegIndex, isRewritten: Bool) -> UInt64 {
-        let previous = history.position(endingIn: live.legs[index].lastEvent)
-        if !isRewritten, let position = history.append(sighting, like: previous) { return position }
-        return history.append(sighting, live.current(index), after: previous)
+    private mutating func remember(_ sighting: Sighting, of leg: LegIndex, isRewritten: Bool) -> UInt64 {
+        let previous = state.history.position(endingIn: state.live.legs[leg].lastEvent)
+        if !isRewritten, let position = state.history.append(sighting, like: previous) { return position }
+        return state.history.append(sighting, state.live.current(leg), after: previous)
     }
 
     /// Whether an event adds a step to a way. A rule of TRACE reports one chain several times; and a probe behind a jump reports
     /// packets that its condition did not let into the other chain, too.
     @inline(never)
-    private func isStep(_ probe: UInt32, behind stepPath: StepPathID) -> Bool {
-        guard let head = jumpTargets[probe] else { return stepTrie.lastProbe(of: stepPath) != probe }
+    private mutating func isStep(_ probe: UInt32, behind stepPath: StepPathID) -> Bool {
+        guard let head = layoutIndex.head(behind: probe) else { return state.stepTrie.lastProbe(of: stepPath) != probe }
         var entered = 0
-        for step in stepTrie.steps(of: stepPath) {
+        for step in state.stepTrie.steps(of: stepPath) {
             if step.probe == head { entered += 1 } else if step.probe == probe { entered -= 1 }
         }
         return entered > 0
     }
 
-    /// Position of a leg's first event in the history, which names it.
-    @inline(__always)
-    func firstEvent(of index: LegIndex) -> UInt64 { history.position(endingIn: live.legs[index].firstEvent) }
-
-    /// Whether events of its namespace have been lost since a leg began.
-    @inline(__always)
-    func hasLostSince(_ index: LegIndex) -> Bool {
-        losses.hasAny(in: Int(live.legs[index].namespace), sinceEvent: firstEvent(of: index))
-    }
-
     func serial(of journey: LiveJourney) -> UInt64 { serial &- UInt64(UInt32(truncatingIfNeeded: serial) &- journey.serial) }
 
-    /// - Parameter continuation: no leg, and why.
-    private mutating func begin(with event: Event, _ place: ProbePlace, instead continuation: Continuation) -> LegIndex {
+    /// Begins a journey.
+    private mutating func begin(with event: Event, _ place: ProbePlace, instead found: ContinuationSearch.Found) -> LegIndex {
         if liveJourneys >= limits.journeys { mustEvict = true }
         serial += 1
-        let journey = live.insert(
-            LiveJourney(event.packet, serial: serial, time: event.sighting.time, now: now))
-        let position = history.append(event.sighting, event.packet.tuple, after: EventHistory.none)
-        let stepPath = stepTrie.advance(StepTrie.root, by: event.sighting.step)
-        let index = live.insert(LiveLeg(event, at: place, stepPath: stepPath, position: position, journey: journey))
-        if continuation.isCrowded { live.journeys[journey].isAmbiguous = true }
-        if place.hook != .output, let domain = linkDomain(of: index, event.sighting.inInterface) {
-            joinParent(of: index, through: domain)
+        let journey = state.live.insert(
+            LiveJourney(event.packet, serial: serial, time: event.sighting.time, now: state.clock.now))
+        let position = state.history.append(event.sighting, event.packet.tuple, after: EventHistory.none)
+        let stepPath = state.stepTrie.advance(StepTrie.root, by: event.sighting.step)
+        let leg = state.live.insert(LiveLeg(event, at: place, stepPath: stepPath, position: position, journey: journey))
+        if found.isCrowded { state.live.journeys[journey].isAmbiguous = true }
+        if place.hook != .output, let domain = layoutIndex.linkDomain(event.sighting.inInterface, in: place.namespace) {
+            joinParent(of: leg, through: domain)
         }
-        enterHook(index, place)
+        enterHook(leg, place)
         if event.packet.carries != 0, place.hook == .output {
             tunnelLinks.carry(
                 event.packet.carries, namespace: place.namespace, leg: position, tuple: event.packet.tuple)
         }
-        if continuation.copy.exists { doubtCopy(continuation.copy, of: index) }
-        if limits.doubtsGaps, isOrphan(index) { noteLoss(namespace: Int(place.namespace)) }
-        translations.prefetchEntry(event.packet.tuple, in: Int(place.namespace))
-        // Most that arrive have become a part of another journey by now.
-        if live.legs[index].journey == journey {
-            let timeout = TimeoutQueue.Timeout(journey: journey, serial: live.journeys[journey].serial)
-            deadlines.append(timeout, .settling, lastActivity: now)
+        if found.copy.exists { doubtCopy(found.copy, of: leg) }
+        if limits.doubtsGaps, OutcomeDecision.isOrphan(leg, &state, &layoutIndex) {
+            noteLoss(namespace: Int(place.namespace))
         }
-        return index
+        state.translations.prefetchEntry(event.packet.tuple, in: Int(place.namespace))
+        // Most that arrive have become a part of another journey by now.
+        if state.live.legs[leg].journey == journey {
+            let timeout = TimeoutQueue.Timeout(journey: journey, serial: state.live.journeys[journey].serial)
+            deadlines.append(timeout, .settling, lastActivity: state.clock.now)
+        }
+        return leg
     }
 
-    /// While everything is closed for good.
-    var isFinishing = false
+    /// Begins the leg of a copy of a multicast packet.
+    private mutating func branch(off original: LegIndex, with event: Event, _ place: ProbePlace) -> LegIndex {
+        let shared = BranchSearch.sharedWay(of: original, before: place, &state, &layoutIndex)
+        var stepPath = StepTrie.root
+        for step in shared { stepPath = state.stepTrie.advance(stepPath, by: step) }
+        // The history keeps the steps that they share once.
+        var before = state.history.position(endingIn: state.live.legs[original].lastEvent)
+        for _ in shared.count..<state.stepTrie.steps(of: state.live.legs[original].stepPath).count {
+            before = state.history.predecessor(of: before)
+        }
+        let position =
+            state.history.append(event.sighting, like: before)
+            ?? state.history.append(event.sighting, event.packet.tuple, after: before)
+        let journey = state.live.legs[original].journey
+        var leg = LiveLeg(
+            event, at: place, stepPath: state.stepTrie.advance(stepPath, by: event.sighting.step), position: position,
+            journey: journey)
+        leg.conditions |= state.live.legs[original].conditions
+        leg.begun = Int32(clamping: state.clock.now &- state.live.journeys[journey].begunAt)
+        leg.origin = .beginning(of: original)
+        if leg.inInterface == 0 { leg.inInterface = state.live.legs[original].inInterface }
+        state.live.journeys[journey].see(event.sighting.time, state.clock.now)
+        let copy = state.live.insertBranch(leg, event.packet.tuple)
+        if state.hasLostSince(original) { state.live.journeys[journey].isAmbiguous = true }
+        enterHook(copy, place)
+        return copy
+    }
 
     /// Set when a journey was begun past the limit; `advance` closes the oldest.
     var mustEvict = false

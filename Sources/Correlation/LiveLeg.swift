@@ -112,7 +112,7 @@ struct LiveLeg: BitwiseCopyable {
         set { state.rawValue = state.rawValue & ~(7 << 10) | UInt16(newValue & 7) << 10 }
     }
 
-    init(_ event: Event, at place: Correlator.ProbePlace, stepPath: StepPathID, position: UInt64, journey: JourneyIndex) {
+    init(_ event: Event, at place: ProbePlace, stepPath: StepPathID, position: UInt64, journey: JourneyIndex) {
         firstEvent = UInt32(truncatingIfNeeded: position)
         lastEvent = firstEvent
         self.stepPath = stepPath
@@ -133,7 +133,7 @@ struct LiveLeg: BitwiseCopyable {
 
     /// Takes an event that continues the leg; its addresses are the store's to change.
     @inline(__always)
-    mutating func advance(_ sighting: Sighting, at place: Correlator.ProbePlace) {
+    mutating func advance(_ sighting: Sighting, at place: ProbePlace) {
         lastOrder = sighting.order
         hook = place.hook
         priority = place.priority
@@ -153,7 +153,7 @@ struct LiveLeg: BitwiseCopyable {
 }
 
 /// What comes before a leg in its journey: nothing, the leg of the namespace that the packet came from, or, for a copy that the leg's
-/// own namespace made (`Correlator.branch`), the leg whose beginning it shares.
+/// own namespace made (`BranchSearch`), the leg whose beginning it shares.
 struct LegOrigin: BitwiseCopyable, Equatable {
     private let number: Int32
 

@@ -2,7 +2,7 @@ internal import TraceModel
 
 /// Names a live leg for as long as it lives, and nothing afterwards.
 public struct LegName: Sendable, BitwiseCopyable {
-    let index: LegIndex
+    package let index: LegIndex
     /// Position of its first event in the history, which no other leg shares.
     public let firstEvent: UInt64
     /// Of the leg when it got this name: as the packet was then it is not any more once that has changed.
@@ -97,6 +97,17 @@ struct LiveStore: ~Copyable {
         legs[journeys[upstream].lastLeg].nextInJourney = other.firstLeg
         journeys[upstream].take(other)
         release(downstream)
+    }
+
+    /// `arrived` is the rest of the way of `departed`.
+    mutating func join(_ departed: LegIndex, _ arrived: LegIndex) {
+        let upstream = legs[departed].journey
+        let downstream = legs[arrived].journey
+        stopAwaitingParent(arrived)
+        if !current(departed).destination.isMulticast { stopAwaitingChild(departed) }
+        legs[departed].hasChildren = true
+        legs[arrived].origin = .leg(departed)
+        unite(upstream, downstream)
     }
 
     // MARK: Legs

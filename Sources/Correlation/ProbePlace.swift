@@ -1,0 +1,18 @@
+internal import TraceModel
+
+/// What the hot path needs to know of a probe.
+struct ProbePlace {
+    var namespace: UInt16
+    var priority: Int16
+    var condition: UInt32
+    var hook: Hook
+    var backend: Backend
+    /// A packet passes it once: the head probe of a built-in chain.
+    var isPassedOnce: Bool
+    var isNAT: Bool
+    var isLastOnTheWayOut: Bool
+    /// A probe may stand behind the source translation of this hook.
+    var leadsBehindTranslation: Bool
+    /// What it reports may be no step of its own (`LiveState.isStep`).
+    var mayReportNoStep: Bool
+}
