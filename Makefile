@@ -12,7 +12,7 @@ TIMED_TESTS = HTTPServerTests|ServedAnalysisTests
 LONG_TESTS = WhyGalleryTests|AttributionTests|RuleTraceTroubleTests
 
 .PHONY: help all build demo test bench bench-live bench-instructions bench-load bench-overload bench-probes bench-traces bench-install
-.PHONY: bench-readers bench-captures accuracy soak fuzz fixtures lint format install clean
+.PHONY: bench-readers bench-captures accuracy soak fuzz fixtures golden lint format install clean
 
 all: build
 
@@ -118,6 +118,12 @@ fixtures: ## Record the gallery's traffic again, for the tests that need no kern
 	@sh tools/prepare fixtures
 	@$(SWIFT_BUILD) --product ipt-trace
 	@tools/record-gallery $(BINARY) Tests/Fixtures/gallery
+
+golden: ## Write the golden reports of recordings anew (Tests/Fixtures/golden); look at the difference before committing it
+	@sh tools/prepare build
+	$(SWIFT_BUILD) --build-tests
+	GOLDEN=write swift test -c $(CONFIGURATION) --skip-build --filter GoldenTests
+	@git --no-pager diff --stat -- Tests/Fixtures/golden
 
 lint: ## Check the format of the sources and the names and links of the documents
 	swift format lint --strict --recursive Package.swift Sources Tests Benchmarks
