@@ -3,144 +3,26 @@ internal import HTTPTypes
 internal import LinuxSupport
 internal import Logging
 
-/// One client.
-private final class Connection {
-    enum State {
-        /// Waits for its client to send a request, or the rest of one.
-        case reading
-        /// Has bytes that may be a whole request, and waits for its turn.
-        case ready
-        /// Waits for a worker.
-        case answering(Task<Void, Never>, keepsAlive: Bool)
-        /// Has an answer that its client has not taken.
-        case writing
-        /// Sends what its source has, until its client leaves.
-        case streaming(any StreamSource)
-        case closed
-    }
-
-    let descriptor: Int32
-    let number: UInt64
-    /// Address without port.
-    let peer: [UInt8]
-    var state = State.reading
-    var parser = RequestParser()
-    var output: [UInt8] = []
-    var written = 0
-    var closesAfterOutput = false
-    /// Monotonic seconds since which nothing has come from its client, or since a request's head has begun.
-    var waitsSince: Double
-    /// Monotonic seconds at which it is given up.
-    var deadline: Double
-    /// Monotonic seconds at which writing the answer began.
-    var writesSince = 0.0
-
-    init(_ descriptor: Int32, number: UInt64, peer: [UInt8], now: Double, deadline: Double) {
-        self.descriptor = descriptor
-        self.number = number
-        self.peer = peer
-        waitsSince = now
-        self.deadline = deadline
-    }
-
-    deinit { close() }
-
-    func close() {
-        switch state {
-        case .closed: return
-        case .answering(let task, _): task.cancel()
-        case .reading, .ready, .writing, .streaming: break
-        }
-        state = .closed
-        output = []
-        Glibc.close(descriptor)
-    }
-
-    var isClosed: Bool {
-        if case .closed = state { return true }
-        return false
-    }
-
-    var isStreaming: Bool {
-        if case .streaming = state { return true }
-        return false
-    }
-
-    var isReady: Bool {
-        if case .ready = state { return true }
-        return false
-    }
-
-    /// Why a connection may be closed to make room for another, the best reason first.
-    enum Dispensability: Int {
-        case idle
-        /// Its client has paused within a request's head or an answer.
-        case paused
-        /// Has sent more requests than the one that is being answered.
-        case pipelining
-        /// Has sent a part of a request's head, just now.
-        case sending
-        /// Waits for an answer, but its client sends no more, and has most likely gone.
-        case left
-    }
-
-    func dispensability(at now: Double, _ limits: Server.Limits) -> Dispensability? {
-        let hasPaused = now - waitsSince >= limits.pause
-        switch state {
-        // A request that has arrived and was not read yet is one, too.
-        case .reading where !parser.hasBegun: return hasInput ? nil : .idle
-        case .reading: return hasPaused ? .paused : .sending
-        case .writing where hasPaused || now - writesSince >= limits.stall: return .paused
-        case .answering where !parser.hasBegun: return hasNoMoreInput ? .left : nil
-        case .ready, .answering, .writing: return parser.hasBegun ? .pipelining : nil
-        case .streaming where hasPaused && !output.isEmpty: return .paused
-        case .streaming, .closed: return nil
-        }
-    }
-
-    /// Events of poll(2) that it waits for. A client that does not take its answer, or waits for one, is not read from.
-    var events: Int16 {
-        switch state {
-        case .reading: Int16(POLLIN)
-        case .writing: Int16(POLLOUT)
-        // Whatever its client still sends is not looked at; that it leaves is.
-        case .streaming: Int16(POLLIN) | (output.isEmpty ? 0 : Int16(POLLOUT))
-        case .ready, .answering, .closed: 0
-        }
-    }
-
-    /// Whether something has arrived that was not read.
-    private var hasInput: Bool { peek() > 0 }
-
-    /// Whether the client has closed the connection, or at least its direction.
-    private var hasNoMoreInput: Bool { peek() == 0 }
-
-    private func peek() -> Int {
-        var byte: UInt8 = 0
-        return unsafe recv(descriptor, &byte, 1, Int32(MSG_PEEK) | Int32(MSG_DONTWAIT))
-    }
-}
-
 /// The server's thread. In each round every connection gets one turn: one read, one request and one write at most, none of
 /// which waits.
 struct ServerLoop: ~Copyable {
     private let listeners: [Int32]
     private let mailbox: Mailbox<ServerMessage>
-    private let limits: Server.Limits
-    private let logger: Logger
-    private let handler: Server.Handler
+    let limits: Server.Limits
+    let logger: Logger
+    let handler: Server.Handler
     private let allowedHosts: Set<String>
     private let smallWorkers = AnswerWorkers(threads: 2, name: "answers")
     /// One thread, since each large answer takes its multiple in memory.
     private let largeWorkers = AnswerWorkers(threads: 1, name: "large answers")
     private var smallAnswers = 0
     private var largeAnswers = 0
-    private var connections: [Connection] = []
+    var connections: [Connection] = []
     private var nextNumber: UInt64 = 1
     /// After running out of descriptors no connection is accepted until then.
     private var acceptsAgainAt = 0.0
     private var isOutOfDescriptors = false
-    private var buffer = [UInt8](repeating: 0, count: 1 << 14)
+    var buffer = [UInt8](repeating: 0, count: 1 << 14)
 
     /// Bytes of an answer that are written in one turn at most.
     private static let bytesPerTurn = 1 << 20
@@ -165,7 +47,7 @@ struct ServerLoop: ~Copyable {
     }
 
     /// Seconds of the monotonic clock.
-    private static func clock() -> Double { Double(Clock.monotonic) / 1e6 }
+    static func clock() -> Double { Double(Clock.monotonic) / 1e6 }
 
     consuming func runUntilStopped() {
         var descriptors: [pollfd] = []
@@ -412,61 +294,13 @@ struct ServerLoop: ~Copyable {
         write(connection, bytes, keepsAlive: keepsAlive)
     }
 
-    // MARK: Streams
-
-    private mutating func stream(_ connection: Connection, _ contentType: String, _ source: any StreamSource, isHead: Bool) {
-        guard connections.count(where: \.isStreaming) < limits.streams else {
-            return respond(connection, .unavailable("too many streams"), isHead: isHead, keepsAlive: false)
-        }
-        let head = serialize(streamOf: contentType)
-        guard !isHead else { return write(connection, head, keepsAlive: false) }
-        connection.state = .streaming(source)
-        connection.output = head
-        connection.written = 0
-        connection.waitsSince = Self.clock()
-        connection.deadline = .infinity
-        goOn(connection, source, 0)
-    }
-
-    /// Sends what there is; one piece after the other, so that a client that does not read holds no more than one.
-    private mutating func goOn(_ connection: Connection, _ source: any StreamSource, _ events: Int16) {
-        if events & Int16(POLLIN) != 0 {
-            let count = unsafe buffer.withUnsafeMutableBytes {
-                unsafe recv(connection.descriptor, $0.baseAddress, $0.count, Int32(MSG_DONTWAIT))
-            }
-            if count == 0 || count < 0 && errno != EAGAIN && errno != EINTR { return connection.close() }
-        }
-        if connection.output.isEmpty {
-            connection.output = source.next()
-            connection.written = 0
-            guard !connection.output.isEmpty else { return }
-            connection.waitsSince = Self.clock()
-        }
-        let count = unsafe connection.output.withUnsafeBytes {
-            unsafe send(
-                connection.descriptor, $0.baseAddress?.advanced(by: connection.written), $0.count - connection.written,
-                Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT))
-        }
-        if count < 0 {
-            if errno != EAGAIN, errno != EINTR { return connection.close() }
-        } else {
-            connection.written += count
-            if count > 0 { connection.waitsSince = Self.clock() }
-        }
-        if connection.written == connection.output.count {
-            connection.output = []
-            connection.written = 0
-        }
-        connection.deadline = connection.output.isEmpty ? .infinity : connection.waitsSince + limits.stall
-    }
-
     // MARK: Writing
 
-    private mutating func respond(_ connection: Connection, _ response: EndpointResponse, isHead: Bool, keepsAlive: Bool) {
+    mutating func respond(_ connection: Connection, _ response: EndpointResponse, isHead: Bool, keepsAlive: Bool) {
         write(connection, serialize(response, isHead: isHead, keepsAlive: keepsAlive), keepsAlive: keepsAlive)
     }
 
-    private mutating func write(_ connection: Connection, _ bytes: [UInt8], keepsAlive: Bool) {
+    mutating func write(_ connection: Connection, _ bytes: [UInt8], keepsAlive: Bool) {
         let now = Self.clock()
         connection.state = .writing
         connection.output = bytes
