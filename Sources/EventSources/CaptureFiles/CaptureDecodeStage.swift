@@ -155,7 +155,7 @@ struct CaptureDecodeStage: ~Copyable {
         }
     }
 
-    /// Decodes a message, and adds what its report names for the first time.
+    /// Decodes a message, and adds prefixes and interfaces that are named for the first time.
     @inline(__always)
     private mutating func decode(
         _ bytes: RawSpan, _ body: Range<Int>, _ record: inout CaptureBatch.Record, _ asides: inout CaptureBatch.Asides

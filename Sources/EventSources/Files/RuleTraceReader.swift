@@ -2,7 +2,7 @@ internal import Correlation
 internal import Engine
 internal import TraceModel
 
-/// Turns what a rule trace reports into events of the host's namespace, and counts what it cannot place.
+/// Turns a rule trace's reports into events of the host's namespace, and counts those whose chain it does not know.
 struct RuleTraceReader {
     private(set) var counters = IntakeCounters()
     private(set) var unresolved = UnresolvedPrefixes()

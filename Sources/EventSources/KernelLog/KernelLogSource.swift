@@ -5,11 +5,11 @@ internal import LinuxSupport
 internal import WireFormat
 
 /// Follows `/dev/kmsg` (Documentation/ABI/testing/dev-kmsg): one record per read, from now on.
-struct KernelLogSource: ~Copyable {
+final class KernelLogSource: LiveSource {
     let descriptor: Int32
-    var reader: LogReader
+    private var reader: LogReader
     /// How often the kernel overwrote records before they were read.
-    private(set) var overruns: UInt64 = 0
+    private var overruns: UInt64 = 0
     private var nextSequence: UInt64?
     /// What to add to the records' times for microseconds since 1970. Their clock is one of its own, which may stand still
     /// while the machine is suspended, so it is set by when they are read.
@@ -19,16 +19,28 @@ struct KernelLogSource: ~Copyable {
     init(reader: LogReader, path: String = "/dev/kmsg") throws {
         self.reader = reader
         self.path = path
-        descriptor = unsafe open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)
+        descriptor = unsafe Glibc.open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)
         guard descriptor >= 0 else { throw CollectorFailure.cannotReadKernelLog(path: path, code: errno) }
         skipWhatIsThere()
     }
 
     deinit { close(descriptor) }
 
+    /// The source, where it is asked for.
+    static func open(_ options: Collector.Options, _ registry: LayoutRegistry) throws -> (any LiveSource)? {
+        guard options.followsKernelLog else { return nil }
+        return try KernelLogSource(reader: LogReader(seed: UInt64.random(in: 0...UInt64.max), registry: registry))
+    }
+
+    func layoutChanged() { reader.layoutChanged() }
+
+    var counts: LiveSourceCounts {
+        LiveSourceCounts(intake: reader.counters, overflows: overruns, unresolved: reader.unresolved.events)
+    }
+
     /// What was logged before is not asked for; its last number tells how much is missing, should the first records that are
     /// asked for be overwritten before they are read.
-    private mutating func skipWhatIsThere() {
+    private func skipWhatIsThere() {
         var buffer = [UInt8](repeating: 0, count: 8192)
         // Bounded, should lines come faster than they are skipped.
         for _ in 0..<1 << 17 {
@@ -45,7 +57,7 @@ struct KernelLogSource: ~Copyable {
     /// Takes the waiting records.
     ///
     /// - Parameter now: microseconds since 1970.
-    mutating func drain(into buffer: inout [UInt8], now: Int64, _ correlator: inout Correlator) {
+    func drain(into buffer: inout [UInt8], now: Int64, _ correlator: inout Correlator) {
         // Bounded, so that a storm of lines cannot hold up the other sources.
         for _ in 0..<4096 {
             let count = unsafe read(descriptor, &buffer, 8192)
@@ -60,7 +72,7 @@ struct KernelLogSource: ~Copyable {
         }
     }
 
-    private mutating func take(_ bytes: RawSpan, _ now: Int64, _ correlator: inout Correlator) {
+    private func take(_ bytes: RawSpan, _ now: Int64, _ correlator: inout Correlator) {
         // Lines behind the first are the record's dictionary.
         let end = (0..<bytes.byteCount).first { bytes.byte($0) == UInt8(ascii: "\n") } ?? bytes.byteCount
         let line = LogLine(parsing: bytes, 0..<end, context: LogLine.Context(reference: 0, zone: 0))

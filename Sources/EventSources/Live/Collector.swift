@@ -1,5 +1,4 @@
 public import Aggregation
-public import Captures
 internal import Correlation
 internal import Engine
 private import Foundation
@@ -8,81 +7,28 @@ internal import HostLayout
 public import LinuxSupport
 public import Logging
 public import Ruleset
-private import Synchronization
-package import TraceModel
-public import WireFormat
+internal import Synchronization
+internal import TraceModel
+internal import WireFormat
 
 /// Receives the events of all namespaces and serves snapshots of the result.
 public final class Collector: Sendable {
-    public struct Options: Sendable {
-        public var selectors: [NamespaceSelector]
-        public var group: UInt16
-        /// Bytes of each packet that are copied, from the IP header on. Packets are told apart by the first
-        /// `PacketParser.reach` of them; more is for recordings.
-        public var snapLength: UInt32
-        /// How long a journey may be silent before it is closed, in microseconds.
-        public var linger: Int64
-        /// Live journeys at most.
-        public var maximumJourneys: Int
-        /// The port of the collector's own endpoint, whose traffic on loopback is in no report.
-        public var ownPort: UInt16?
-        /// Whether `/dev/kmsg` is followed for what LOG rules write.
-        public var followsKernelLog: Bool
-        /// Gets every message that is received, if it is there.
-        public var recorder: Recorder?
-        /// Which packets are traced through the rules.
-        public enum RuleTracing: Sendable, Equatable {
-            case off
-            /// Those like one that was dropped, so that the rule that drops them is named.
-            case afterDrops
-            /// Besides, every one flow in so many, from its first packet on.
-            case oneIn(UInt32)
-        }
-
-        public var ruleTracing: RuleTracing
-        /// Packets that are traced through the rules from the beginning on, in all namespaces.
-        package var traced: [TracedTraffic] = []
-        /// Which journeys are added up; `nil`: all.
-        package var isWanted: (@Sendable (Journey) -> Bool)?
-        /// Called with each namespace that has appeared and in which nothing reports packets; without it, a warning tells of them.
-        public var onUnprobed: (@Sendable (NetworkNamespace) -> Void)?
-
-        public init(
-            selectors: [NamespaceSelector] = [.all], group: UInt16 = 5,
-            snapLength: UInt32 = UInt32(PacketParser.reach), linger: Int64 = 500_000, maximumJourneys: Int = 1 << 17,
-            ownPort: UInt16? = nil, followsKernelLog: Bool = false,
-            recorder: Recorder? = nil, ruleTracing: RuleTracing = .off,
-            onUnprobed: (@Sendable (NetworkNamespace) -> Void)? = nil
-        ) {
-            self.onUnprobed = onUnprobed
-            self.followsKernelLog = followsKernelLog
-            self.recorder = recorder
-            self.ruleTracing = ruleTracing
-            self.selectors = selectors
-            self.group = group
-            self.snapLength = snapLength
-            self.linger = linger
-            self.maximumJourneys = maximumJourneys
-            self.ownPort = ownPort
-        }
-    }
-
-    private let options: Options
-    private let logger: Logger
-    private let registry = LayoutRegistry()
-    private let mailbox = Mailbox<LoopMessage>()
+    let options: Options
+    let logger: Logger
+    let registry = LayoutRegistry()
+    let mailbox = Mailbox<LoopMessage>()
     private let exchange: SnapshotExchange
     private let survey: HostScanner
-    private let ruleset = RulesetWatch(clock: EventLoop.clock)
-    private let indexing: NamespaceIndexing
-    private let parser: PacketParser
+    let ruleset = RulesetWatch(clock: EventLoop.clock)
+    let indexing: NamespaceIndexing
+    let parser: PacketParser
     /// Identifies this run.
     private let run = UInt64.random(in: 1...UInt64.max)
-    private let state: Mutex<State>
+    let state: Mutex<State>
     private let finished = DispatchSemaphore(value: 0)
     private let thinning = FlowSampling.Notice()
 
-    private struct State {
+    struct State {
         /// By layout index.
         var places: [FollowedNamespace]
         var leftOut: LeftOut
@@ -141,27 +87,12 @@ public final class Collector: Sendable {
         if let news = leftOut.news(followed: places.count) { logger.warning("\(news)") }
         state = Mutex(State(places: places, leftOut: leftOut))
         await surveyRules()
-        // Opened here, so that a failure ends the attempt; the thread's alone from then on.
-        let log =
-            options.followsKernelLog
-            ? LogHandover(
-                try KernelLogSource(
-                    reader: LogReader(seed: UInt64.random(in: 0...UInt64.max), registry: registry)))
-            : nil
-        try await start(sources, log, watcher: watcher)
-    }
-
-    /// A source on its way to the event loop.
-    private final class LogHandover: @unchecked Sendable {
-        private var source: KernelLogSource?
-
-        init(_ source: consuming KernelLogSource) { self.source = consume source }
-
-        func take() -> KernelLogSource? { source.take() }
+        // Opened here, so that a failure ends the attempt.
+        try await start(sources, try LiveSources.open(options, registry), watcher: watcher)
     }
 
     private func start(
-        _ sources: [NamespaceSource], _ log: LogHandover?, watcher: (any JourneyWatcher)?
+        _ sources: [NamespaceSource], _ others: LiveSources.Handover, watcher: (any JourneyWatcher)?
     ) async throws {
         var limits = Correlator.Limits()
         limits.linger = options.linger
@@ -183,7 +114,7 @@ public final class Collector: Sendable {
             ] in
             let loop = EventLoop(
                 mailbox: mailbox, registry: registry, exchange: exchange, watcher: watcher, limits: limits, run: run,
-                ownEndpoint: ownEndpoint, kernelLog: log?.take(), recorder: recorder, notice: thinning,
+                ownEndpoint: ownEndpoint, others: others, recorder: recorder, notice: thinning,
                 ruleset: ruleset, parser: parser, requests: requests, isWanted: isWanted,
                 logger: logger)
             loop.runUntilStopped()
@@ -214,74 +145,6 @@ public final class Collector: Sendable {
             $0.rulesetWatcher = rulesetWatcher
         }
         if let tracer, options.ruleTracing != .afterDrops || !options.traced.isEmpty { await traceFromTheBeginning(tracer) }
-    }
-
-    /// Returns when the kernel traces the packets that were named beforehand, wherever it can; keeps it at that.
-    private func traceFromTheBeginning(_ tracer: RuleTracer) async {
-        let traced = options.traced
-        @Sendable func arm(_ indices: [Int]) async {
-            await withTaskGroup(of: Void.self) { group in
-                for index in indices { group.addTask { await tracer.take(.trace(index, traced)) } }
-            }
-        }
-        await arm(followedIndices)
-        let keeper = Task { [weak self] in
-            while !Task.isCancelled {
-                // Elements expire after `RuleTraceTable.timeout`; a namespace that appears waits no longer than this.
-                try? await Task.sleep(for: .seconds(RuleTraceTable.timeout / 6))
-                guard let self, !Task.isCancelled else { return }
-                await arm(followedIndices)
-            }
-        }
-        state.withLock { $0.tracingKeeper = keeper }
-    }
-
-    /// The namespaces that are followed, by their indices in the layout.
-    private var followedIndices: [Int] {
-        state.withLock { state in
-            state.places.indices.filter { state.places[$0].namespace != nil }.map(indexing.index(of:))
-        }
-    }
-
-    /// What traces rules, if that is wanted.
-    private func makeRuleTracer() -> RuleTracer? {
-        guard options.ruleTracing != .off else { return nil }
-        let oneIn: UInt32? = if case .oneIn(let number) = options.ruleTracing { number } else { nil }
-        return RuleTracer(logger: logger) { [weak self, indexing] index in
-            self?.state.withLock { state in
-                state.places.indices.first { indexing.index(of: $0) == index }.flatMap { state.places[$0].namespace }
-            }
-        } extent: { [registry] index in
-            let layout = registry.current
-            let others = layout.namespaces.indices.contains(index) ? layout.namespaces[index].facts?.otherChains ?? [] : []
-            return RuleTraceTable.Extent(others, oneIn: oneIn)
-        } send: { [mailbox] in
-            mailbox.send($0)
-        }
-    }
-
-    /// - Returns: asks `tracer` for something, without waiting.
-    private func startRuleTracer(_ tracer: RuleTracer) -> @Sendable (RuleTracer.Request) -> Void {
-        // At most 256 requests wait. A later one is discarded; the next packet that is dropped makes it again.
-        let (stream, continuation) = AsyncStream.makeStream(of: RuleTracer.Request.self, bufferingPolicy: .bufferingOldest(256))
-        let task = Task {
-            for await request in stream { await tracer.take(request) }
-            await tracer.end()
-        }
-        let clock = Task {
-            while !Task.isCancelled {
-                try? await Task.sleep(for: .seconds(1))
-                continuation.yield(.tick)
-            }
-        }
-        state.withLock {
-            $0.endRuleTracer = {
-                clock.cancel()
-                continuation.finish()
-                await task.value
-            }
-        }
-        return { continuation.yield($0) }
     }
 
     /// Names of the namespaces being traced.
@@ -338,9 +201,9 @@ public final class Collector: Sendable {
 
     // MARK: Watching the machine
 
-    private let watched = Mutex(Watched())
+    let watched = Mutex(Watched())
 
-    private struct Watched {
+    struct Watched {
         var journal = ProbeJournal.generation
         var ticks = 0
         var thinning = 0
@@ -390,7 +253,7 @@ public final class Collector: Sendable {
         await surveyRules()
     }
 
-    private func watchRules(of namespace: NetworkNamespace, at index: Int) {
+    func watchRules(of namespace: NetworkNamespace, at index: Int) {
         ruleset.add(namespace, key: index, indices: indexing.indices(of: indexing.index(of: index)))
     }
 
@@ -411,68 +274,11 @@ public final class Collector: Sendable {
         if let news = survey.news(state.withLock { $0.places }) { logger.warning("\(news)") }
     }
 
-    /// Tells of namespaces that have appeared and in which nothing reports packets.
-    ///
-    /// - Parameter read: places whose rules have been read.
-    private func tellOfNew(_ read: Set<Int>) {
-        let layout = registry.current
-        let unprobed = state.withLock { state in
-            state.places.indices.filter { state.places[$0].isNew && read.contains($0) }.compactMap {
-                index -> NetworkNamespace? in
-                state.places[index].isNew = false
-                let own = Set(indexing.indices(of: indexing.index(of: index)))
-                let isProbed = layout.probes.indices.contains {
-                    layout.isInForce[$0] && own.contains(layout.probes[$0].namespace)
-                }
-                return isProbed ? nil : state.places[index].namespace
-            }
-        }
-        for namespace in unprobed {
-            if let onUnprobed = options.onUnprobed {
-                onUnprobed(namespace)
-            } else {
-                logger.warning(
-                    """
-                    nothing reports the packets in namespace \(namespace.name), which has appeared; put probes in with: \
-                    ipt-trace install-probes --netns \(namespace.name), or start collect with --follow-netns
-                    """)
-            }
-        }
-    }
-
     private static let surveyBatch = 8
 
     /// What `troubles` looks at.
     var currentLayout: Layout { registry.current }
     var listFailure: String? { watched.withLock { $0.listFailure } }
-
-    /// - Returns: `nil` where the namespaces cannot be listed, which says nothing of them.
-    private func listNamespaces() -> [NamespaceDirectory.Entry]? {
-        var found: [NamespaceDirectory.Entry]?
-        var failure: String?
-        do {
-            found = try NamespaceDirectory.list()
-        } catch {
-            failure = "\(error)"
-        }
-        let hadFailed = watched.withLock { watched in
-            defer { watched.listFailure = failure.map { watched.listFailure ?? $0 } }
-            return watched.listFailure != nil
-        }
-        if let failure, !hadFailed {
-            logger.warning("cannot list the namespaces, so that none is taken up or let go: \(failure)")
-        } else if failure == nil, hadFailed {
-            logger.warning("the namespaces can be listed again")
-        }
-        return found
-    }
-
-    private func tellOfLeftOut() {
-        let news = state.withLock { state in
-            state.leftOut.news(followed: state.places.count { $0.namespace != nil })
-        }
-        if let news { logger.warning("\(news)") }
-    }
 
     private func tellOfThinning() {
         let level = thinning.level.load(ordering: .relaxed)
@@ -486,80 +292,5 @@ public final class Collector: Sendable {
                 ? "all packets are followed again"
                 : "more comes than can be followed: 1 flow in \(1 << level) is, whole; events are all counted"
         )
-    }
-
-    private static func place(_ namespace: NetworkNamespace) throws -> FollowedNamespace {
-        FollowedNamespace(name: namespace.name, inode: namespace.inode, namespace: namespace, link: try LinkWatch(namespace))
-    }
-
-    /// - Returns: whether other namespaces are followed, or left out, than before.
-    private func take(newOf present: [NamespaceDirectory.Entry]) -> Bool {
-        var isChanged = state.withLock { $0.leftOut.keep(Set(present.map(\.inode))) }
-        DescriptorLimit.raise(to: present.count * NamespaceDirectory.perNamespace + NamespaceDirectory.reserve)
-        for entry in present {
-            let index: Int? = state.withLock { state in
-                // The number of one that is gone may be another's by now.
-                let isKnown = state.places.contains { $0.namespace?.inode == entry.inode }
-                return isKnown ? nil : state.places.count
-            }
-            guard let index else { continue }
-            let namespace: NetworkNamespace
-            let source: NamespaceSource
-            var place: FollowedNamespace
-            do {
-                try Self.checkRoom(for: entry.name)
-                namespace = try entry.open()
-                place = try Self.place(namespace)
-                source = try NamespaceSource(
-                    namespace, index: indexing.index(of: index), group: options.group, snapLength: options.snapLength,
-                    parser: parser, registry: registry)
-            } catch let error as NamespaceError where error.isAbsence {
-                continue
-            } catch {
-                let reason = Self.reason(error, namespaces: present.count)
-                isChanged =
-                    state.withLock { $0.leftOut.insert(name: entry.name, inode: entry.inode, reason: reason) } || isChanged
-                continue
-            }
-            place.isNew = true
-            state.withLock { [place] in
-                $0.places.append(place)
-                _ = $0.leftOut.remove(inode: entry.inode)
-            }
-            watchRules(of: namespace, at: index)
-            // Before the first event of it can come.
-            for layout in indexing.layouts(name: namespace.name, inode: namespace.inode) { registry.add(layout) }
-            logger.info("namespace \(namespace.name) has appeared: it is followed")
-            mailbox.send(.layoutChanged)
-            mailbox.send(.add(LoopMessage.Handover(source: source)))
-            isChanged = true
-        }
-        return isChanged
-    }
-
-    /// Lets namespaces go that nobody else has any more: not found twice in a row, since the process that one is found by may
-    /// just have ended. Those that were given as a path may have no name and no process, and stay.
-    private func dropVanished(_ present: [NamespaceDirectory.Entry]) -> Bool {
-        let inodes = Set(present.map(\.inode))
-        let gone = state.withLock { state in
-            var gone: [Int] = []
-            for index in state.places.indices where state.places[index].namespace != nil {
-                let name = state.places[index].name
-                let isPresent =
-                    inodes.contains(state.places[index].inode) || name.contains("/") || NamespaceDirectory.isHidden(name)
-                state.places[index].misses = isPresent ? 0 : state.places[index].misses + 1
-                guard state.places[index].misses >= 2 else { continue }
-                state.places[index].namespace = nil
-                state.places[index].link = nil
-                gone.append(index)
-            }
-            return gone.map { ($0, state.places[$0].name) }
-        }
-        for (index, name) in gone {
-            ruleset.remove(key: index)
-            logger.warning("namespace \(name) has vanished: no longer traced")
-            mailbox.send(.remove(indexing.index(of: index)))
-        }
-        return !gone.isEmpty
     }
 }

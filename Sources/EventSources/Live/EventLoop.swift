@@ -41,7 +41,7 @@ struct EventLoop: ~Copyable {
     private let mailbox: Mailbox<LoopMessage>
     private let exchange: SnapshotExchange
     private var sources: [NamespaceSource] = []
-    private var kernelLog: KernelLogSource?
+    private let others: [any LiveSource]
     private var tap: RecordingTap?
     private var vocabulary = TemplateRegistry()
     private var engine: TraceEngine
@@ -66,15 +66,15 @@ struct EventLoop: ~Copyable {
     private var tracing = TracingRequests()
 
     /// - Parameters:
-    ///   - kernelLog: followed beside the sockets.
+    ///   - others: driven beside the sockets of the namespaces.
     ///   - recorder: gets every message.
     ///   - isWanted: which journeys are added up; `nil`: all.
     init(
         mailbox: Mailbox<LoopMessage>, registry: LayoutRegistry, exchange: SnapshotExchange,
         watcher: (any JourneyWatcher)?, limits: Correlator.Limits, run: UInt64, ownEndpoint: TraceAggregate.OwnEndpoint?,
-        kernelLog: consuming KernelLogSource?,
-        recorder: Recorder?, notice: FlowSampling.Notice, ruleset: RulesetWatch, parser: PacketParser,
-        requests: (@Sendable (RuleTracer.Request) -> Void)?, isWanted: (@Sendable (Journey) -> Bool)?, logger: Logger
+        others: LiveSources.Handover, recorder: Recorder?, notice: FlowSampling.Notice, ruleset: RulesetWatch,
+        parser: PacketParser, requests: (@Sendable (RuleTracer.Request) -> Void)?, isWanted: (@Sendable (Journey) -> Bool)?,
+        logger: Logger
     ) {
         self.parser = parser
         self.requests = requests
@@ -83,7 +83,7 @@ struct EventLoop: ~Copyable {
         confirmed = ConfirmedTime(delay: limits.delay)
         self.mailbox = mailbox
         self.exchange = exchange
-        self.kernelLog = kernelLog
+        self.others = others.sources
         engine = TraceEngine(
             registry: registry, limits: limits, run: run, since: Self.clock(), ownEndpoint: ownEndpoint, watcher: watcher)
         engine.sink.isWanted = isWanted
@@ -120,7 +120,7 @@ struct EventLoop: ~Copyable {
                 let events = polled.add(source.log.descriptor)
                 inputs.append((events, polled.add(source.conntrack?.socket.descriptor)))
             }
-            let log = polled.add(kernelLog?.descriptor)
+            let other = others.map { polled.add($0.descriptor) }
             let rulesetNews = polled.add(ruleset.descriptor)
             let traces = ruleTraces.map {
                 (
@@ -150,7 +150,9 @@ struct EventLoop: ~Copyable {
                     source.hasMore = true
                 }
             }
-            if polled.isReady(log) { drainKernelLog(&buffer, now: begun) }
+            for (source, entry) in zip(others, other) where polled.isReady(entry) {
+                source.drain(into: &buffer, now: begun, &engine.correlator)
+            }
             for trace in traces {
                 if polled.isReady(trace.entry) { drain(trace.sockets.nftables, of: trace.index, &buffer, now: begun) }
                 if let socket = trace.sockets.legacy, polled.isReady(trace.legacy) {
@@ -206,7 +208,7 @@ struct EventLoop: ~Copyable {
             usleep(5000)
             // Bounded, because the traffic need not end only because we do.
             for source in sources { for _ in 0..<64 where drain(source, &buffer, now: Self.clock()) { break } }
-            if kernelLog != nil { drainKernelLog(&buffer, now: Self.clock()) }
+            for source in others { source.drain(into: &buffer, now: Self.clock(), &engine.correlator) }
         }
     }
 
@@ -216,10 +218,6 @@ struct EventLoop: ~Copyable {
     private mutating func drain(_ source: NamespaceSource, _ buffer: inout [UInt8], now: Int64) -> Bool {
         source.log.drain(
             into: &source.reader, with: &vocabulary, of: source.index, now: now, &buffer, &engine.correlator, recording: tap)
-    }
-
-    private mutating func drainKernelLog(_ buffer: inout [UInt8], now: Int64) {
-        kernelLog?.drain(into: &buffer, now: now, &engine.correlator)
     }
 
     /// Receives what is said of traced packets, and asks for the rules that dropped some.
@@ -336,7 +334,7 @@ struct EventLoop: ~Copyable {
     private mutating func takeLayout() {
         guard engine.takeLayout() else { return }
         for source in sources { source.reader.layoutChanged() }
-        kernelLog?.reader.layoutChanged()
+        for source in others { source.layoutChanged() }
         let own = engine.sink.aggregate.ownEndpoints.first.map { OwnPort(namespaces: $0.namespaces, port: $0.port) }
         tap?.add(engine.sink.layout, ownPort: own)
     }
@@ -387,12 +385,14 @@ struct EventLoop: ~Copyable {
                 UnresolvedPrefix(netns: layout.namespaces[source.index].name, prefix: $0.key, events: $0.value)
             }
         }
-        counters.add(kernelLog?.reader.counters ?? IntakeCounters())
-        unresolved += (kernelLog?.reader.unresolved.events ?? [:]).map {
-            UnresolvedPrefix(netns: nil, prefix: $0.key, events: $0.value)
+        var overflows = bufferDrops
+        for counts in others.map(\.counts) {
+            counters.add(counts.intake)
+            overflows += counts.overflows
+            unresolved += counts.unresolved.map { UnresolvedPrefix(netns: nil, prefix: $0.key, events: $0.value) }
         }
         var snapshot = engine.snapshot(
-            scope, now: Self.clock(), counters: counters, overflows: bufferDrops + (kernelLog?.overruns ?? 0),
+            scope, now: Self.clock(), counters: counters, overflows: overflows,
             followedOneIn: 1 << UInt64(thinning.level), behind: lag,
             unresolved: unresolved.sorted { ($1.events, $0.prefix) < ($0.events, $1.prefix) })
         if lostTraces > 0 { snapshot.completeness.ruleTracesLost = lostTraces }

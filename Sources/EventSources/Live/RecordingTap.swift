@@ -21,7 +21,7 @@ final class RecordingTap: DatagramTap {
     private var described: Set<DescribedRule> = []
     private static let mostDescribed = 1 << 12
 
-    /// Microseconds between two notes of what is complete while no events come: journeys that are under way end meanwhile.
+    /// Microseconds between two notes of completeness while no events come: journeys that are under way end meanwhile.
     private static let busyInterval: Int64 = 250_000
     private static let idleInterval: Int64 = 10_000_000
 

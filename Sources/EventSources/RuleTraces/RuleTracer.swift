@@ -7,7 +7,7 @@ internal import TraceModel
 
 /// Has packets traced through the rules of their namespaces, and reads the rules that the traces name.
 ///
-/// Apart from the event loop, which must not wait for programs: that asks for what it needs, and gets messages.
+/// Works beside the event loop, which must not wait for programs: the loop sends requests and gets messages back.
 actor RuleTracer {
     /// What is asked for, of a namespace by its index in the layout.
     enum Request: Sendable {
@@ -44,7 +44,7 @@ actor RuleTracer {
 
     /// - Parameters:
     ///   - namespace: the one with an index; `nil` where it is gone.
-    ///   - extent: what is traced there beside packets of IP's hooks.
+    ///   - extent: the hooks of a namespace beside IP's at which packets are traced.
     ///   - send: hands a message to the event loop.
     init(
         logger: Logger, namespace: @escaping @Sendable (Int) -> NetworkNamespace?,

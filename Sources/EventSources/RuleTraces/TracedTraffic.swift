@@ -44,7 +44,7 @@ package struct TracedTraffic: Hashable, Sendable {
     }
 }
 
-/// A set of nf_tables by what its elements are of.
+/// An nf_tables set of our table, by the form of its elements.
 package struct TracedSet: Hashable, Sendable {
     package var likeness: TracedTraffic.Likeness
     package var family: AddressFamily

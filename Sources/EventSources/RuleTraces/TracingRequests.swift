@@ -14,7 +14,7 @@ struct TracingRequests {
     private static let period = Int64(RuleTraceTable.timeout) * 1_000_000
     private static let most = 1 << 12
 
-    /// Takes journeys that were dropped, and gives what is to be traced where.
+    /// The traffic to trace in each namespace because of journeys that were dropped.
     mutating func take(_ undecided: inout [Journey], of layout: Layout, now: Int64) -> [Int: [TracedTraffic]] {
         guard !undecided.isEmpty else { return [:] }
         defer { undecided.removeAll(keepingCapacity: true) }

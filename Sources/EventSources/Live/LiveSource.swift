@@ -1,0 +1,45 @@
+internal import Correlation
+internal import Engine
+
+/// A source of events of the whole machine, which the event loop drives beside the sockets of the namespaces. A new one is a type of
+/// its own and a line in `LiveSources.all`.
+protocol LiveSource: AnyObject {
+    /// Readable when there is something to drain.
+    var descriptor: Int32 { get }
+
+    /// Takes a bounded part of what waits.
+    ///
+    /// - Parameter now: microseconds since 1970.
+    func drain(into buffer: inout [UInt8], now: Int64, _ correlator: inout Correlator)
+
+    /// The registry has a new layout: what a prefix stands for may be another probe now.
+    func layoutChanged()
+
+    var counts: LiveSourceCounts { get }
+}
+
+/// What a source has received.
+struct LiveSourceCounts {
+    var intake = IntakeCounters()
+    /// How often the kernel overwrote or dropped what had not been received.
+    var overflows: UInt64 = 0
+    /// Events with a prefix that no rule has, by prefix.
+    var unresolved: [String: UInt64] = [:]
+}
+
+enum LiveSources {
+    /// Each gives its source where the options ask for it, and throws where that cannot be opened.
+    private static let all: [@Sendable (Collector.Options, LayoutRegistry) throws -> (any LiveSource)?] = [
+        { try KernelLogSource.open($0, $1) }
+    ]
+
+    /// Opens those that are asked for.
+    static func open(_ options: Collector.Options, _ registry: LayoutRegistry) throws -> Handover {
+        Handover(sources: try all.compactMap { try $0(options, registry) })
+    }
+
+    /// On their way to the event loop, which alone uses them from then on.
+    struct Handover: @unchecked Sendable {
+        let sources: [any LiveSource]
+    }
+}
