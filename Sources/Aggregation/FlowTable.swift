@@ -188,7 +188,7 @@ package struct FlowTable: Sendable {
         return (Key(namespace: namespace, tuple: isForward ? tuple : tuple.reversed), isForward)
     }
 
-    /// Packets that begin a conversation by what they are: ICMP queries, and TCP's SYN without ACK.
+    /// Packets that can only begin a conversation: ICMP queries, and TCP's SYN without ACK.
     private static func begins(_ packet: Packet) -> Bool {
         switch packet.tuple.transport {
         case TransportProtocol.icmp: [8, 13, 15, 17].contains(packet.icmpType)
@@ -198,7 +198,7 @@ package struct FlowTable: Sendable {
         }
     }
 
-    /// Answers by what they are: ICMP replies (RFC 792, RFC 4443), and TCP's SYN-ACK (RFC 9293). RST-ACK is none: either side
+    /// Packets that can only be answers: ICMP replies (RFC 792, RFC 4443), and TCP's SYN-ACK (RFC 9293). RST-ACK is none: either side
     /// may send it at any time.
     private static func answers(_ packet: Packet) -> Bool {
         isReply(packet) && (packet.tuple.transport != TransportProtocol.tcp || packet.tcpFlags & 0x12 == 0x12)

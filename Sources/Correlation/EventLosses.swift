@@ -1,4 +1,4 @@
-/// When events of each namespace were lost, which makes what is missing there no proof.
+/// When events of each namespace were lost: that an event is missing proves nothing then.
 package struct EventLosses {
     /// By namespace: the position in the history that its next event was to have when events were lost last.
     private var positions: [UInt64] = []

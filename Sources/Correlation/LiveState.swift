@@ -1,6 +1,6 @@
 internal import TraceModel
 
-/// What is under way, with what was seen of it and what was lost meanwhile. Searches read it; the correlator alone changes it.
+/// The journeys under way, their steps, the latest events, losses and translations. Searches read it; the correlator alone changes it.
 ///
 /// Functions that change nothing are `mutating` all the same, here and in the searches: the compiler copies a state, 1 KB, to lend it to
 /// one that is not and that it does not inline, and of copies of one packet hundreds are looked at for each event.

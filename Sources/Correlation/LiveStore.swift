@@ -262,7 +262,7 @@ struct LiveStore: ~Copyable {
         insert(index, .arrival)
     }
 
-    /// - Parameter tuple: what it will arrive as; `nil` where nothing is known but what it is now.
+    /// - Parameter tuple: the addresses with which it will arrive; `nil`: those that it has now.
     /// - Returns: legs that it may have arrived as.
     mutating func awaitChild(_ index: LegIndex, as tuple: PacketTuple?) -> Candidates {
         legs[index].awaitsChild = true
@@ -362,7 +362,7 @@ struct LiveStore: ~Copyable {
         return Candidates(first: element(link), link: link, found: found)
     }
 
-    /// Takes the first of what is left, none where nothing is. The one behind it is asked of memory meanwhile.
+    /// Takes the next candidate, none at the end, and prefetches the one behind it.
     @inline(__always)
     mutating func next(_ candidates: inout Candidates) -> LegIndex {
         let first = candidates.first
@@ -419,7 +419,7 @@ struct LiveStore: ~Copyable {
     @inline(__always)
     private mutating func knownHash(_ index: LegIndex, _ search: Search) -> UInt32 {
         let own = hash(index, search)
-        // What leaves is found by what it is expected to arrive as.
+        // A departure is found by the addresses with which it should arrive.
         guard search == .departure, byDestination[own] != index.number else { return own }
         return expectedHash(index, own)
     }

@@ -1,4 +1,4 @@
-/// What time it is for what is received, in microseconds, never going back.
+/// The receiver's clock in microseconds, which never goes back, and how far receiving has come by it.
 struct ReceiptClock {
     private(set) var now: Int64 = 0
     /// Everything reported before is in, from all namespaces.

@@ -24,7 +24,7 @@ package final class LayoutRegistry: Sendable {
         /// What TRACE lines of the kernel log number; `nil` where it is not known.
         var tracedRules: LegacyRules?
 
-        /// Makes what has been written into `layout` its next generation.
+        /// Makes the changed `layout` the next generation.
         ///
         /// - Parameter isChange: whether the machine has changed; else only more of it is known.
         mutating func publish(isChange: Bool) {

@@ -31,7 +31,7 @@ package struct NFLogRecall {
     }
 }
 
-/// Turns decoded reports of one namespace into events: says which probe each is of, and counts what is missing. They may come
+/// Turns decoded reports of one namespace into events: finds the probe of each, and counts gaps in the sequence. They may come
 /// from several decoders, one after the other, as from files of which one continues another.
 package struct ProbeResolver {
     package private(set) var counters = IntakeCounters()

@@ -2,7 +2,7 @@ package import Aggregation
 package import Correlation
 package import TraceModel
 
-/// What becomes of events, wherever they come from: a correlator, what its journeys add up to, and how complete that is.
+/// From events to snapshots, for live sources and for files: a correlator, the sums of its journeys, and counts of losses.
 package struct TraceEngine: ~Copyable {
     package var correlator: Correlator
     package var sink: TraceSink

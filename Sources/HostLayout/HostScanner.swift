@@ -19,7 +19,7 @@ package struct HostScanner: Sendable {
     }
 
     /// Surveys `places` and puts the result into `registry`. A namespace that is gone keeps its name and has nothing in it; one
-    /// that cannot be read keeps what was read last, and says so.
+    /// that cannot be read keeps its last known state, and says so.
     ///
     /// - Parameters:
     ///   - leftOut: namespaces that should be among `places` and are not.

@@ -5,7 +5,7 @@ internal import Ruleset
 private import Synchronization
 internal import WireFormat
 
-/// Notices that rules of the namespaces being traced change, and keeps track of what is known of their probes since.
+/// Notices when rules of the namespaces being traced change, and tracks whether the probes in force are known.
 ///
 /// nf_tables tells of every change (`NFNLGRP_NFTABLES`); the event loop reads that, so that it knows of a change before it misses an
 /// event. iptables-legacy tells of none: its rules are read again and again, and nothing is concluded from the silence of probes

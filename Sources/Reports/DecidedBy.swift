@@ -54,7 +54,7 @@ public struct DecidedBy: Codable, Sendable, Equatable {
         }
     }
 
-    /// Whether the sender gets an answer to what it drops.
+    /// Whether the sender is told of the drop.
     var isReject: Bool { verdict == "REJECT" }
 
     /// Whether both are one rule or policy, whatever packets they dropped.

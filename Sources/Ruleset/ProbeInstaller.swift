@@ -167,7 +167,7 @@ public struct ProbeInstaller: Sendable {
     }
 
     /// Applies `plan`: the journal first, then namespace by namespace, then the probes of earlier installations go. A
-    /// failure takes back what was done.
+    /// failure undoes the changes made so far.
     ///
     /// - Returns: how many probes of earlier installations were replaced.
     public func install(_ plan: Plan, purpose: RunName.Purpose = .standing) async throws -> Int {

@@ -238,7 +238,7 @@ struct PcapngFraming: Sendable {
         }
     }
 
-    /// Whether a block's body is what its type has.
+    /// Whether a block's body fits its type.
     ///
     /// - Parameter optionsEnd: options are looked at up to here.
     private func isPlausible(_ type: UInt32, _ body: Range<Int>, _ bytes: RawSpan, optionsEnd: Int) -> Bool {

@@ -53,7 +53,7 @@ enum Terminal {
 
     static func complain(lines text: String) { say(lines: "ipt-trace: \(text)") }
 
-    /// Shows how far something has come, in place of what was shown before; nothing, in the end.
+    /// Shows progress in place of the line before; an empty text clears it.
     static func progress(_ text: TerminalText?) {
         guard Log.level <= .info else { return }
         FileHandle.standardError.write(Data("\r\u{1B}[K\(text?.description ?? "")".utf8))

@@ -94,7 +94,7 @@ public enum DescriptorLimit {
             + "in a systemd unit"
     }
 
-    /// Whether an `errno` says that something has run out, so that it tells nothing of what was asked for.
+    /// Whether an `errno` means that a resource has run out; then it says nothing of the file or socket that was asked for.
     public static func isShortage(_ code: Int32) -> Bool {
         [EMFILE, ENFILE, ENOMEM, ENOBUFS, EAGAIN].contains(code)
     }

@@ -26,7 +26,7 @@ public enum NamespaceError: Error, Equatable, Sendable {
         }
     }
 
-    /// Whether something has run out, so that the error tells nothing of what was asked for.
+    /// Whether a resource has run out; then the error says nothing of the namespace.
     public var isShortage: Bool {
         switch self {
         case .cannotOpen(_, let code), .cannotEnter(_, let code), .cannotList(_, let code): DescriptorLimit.isShortage(code)

@@ -19,11 +19,11 @@ public enum Tool {
         }
     }
 
-    /// Runs `name` inside `namespace`, waits for its end, and gives what it printed.
+    /// Runs `name` inside `namespace`, waits for its end, and returns its output.
     ///
     /// - Parameters:
     ///   - namespace: `nil` for the one this process is in.
-    ///   - input: what it reads from standard input.
+    ///   - input: its standard input.
     ///   - variables: added to its environment.
     /// - Throws: `NamespaceError.toolMissing`, `.descriptors` where too few are left to start it, or what the launch failed
     ///   with. An exit code other than 0 does not throw.
