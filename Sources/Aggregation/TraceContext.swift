@@ -6,6 +6,9 @@ public struct TraceContext: Sendable {
     public var run: UInt64
     public var layout: Layout
     public var stepTrie: StepTrie
+    /// The counter that has counted all packets that vanished where a namespace routes them, by its kernel's own counters; absent where
+    /// none or several may have.
+    public var routingDrops: [RoutingKey: RoutingDropCounters.Counter] = [:]
 
     public init(run: UInt64, layout: Layout, stepTrie: StepTrie) {
         self.run = run

@@ -14,6 +14,8 @@ public struct DropSite: Sendable {
     public var nearest: [NearestRule] = []
     /// Of what is lost in routing, what is known to drop packets there.
     public var causes: [RoutingCause]
+    /// Whether the kernel's own counters say that the cause is the one: it is a fact then, else something that may have been.
+    public var isCounted = false
 }
 
 extension TraceContext {
@@ -58,6 +60,14 @@ extension TraceContext {
             return site
         }
         let suspects = DropLocator(layout, steps, last: step, packet: packet, expected: expected).suspects
+        let lastProbe = layout.probes[Int(step.probe)]
+        let key = RoutingKey(namespace: lastProbe.namespace, family: lastProbe.family)
+        if suspects.contains(.routing), let counter = routingDrops[key], !packet.tuple.destination.isMulticast {
+            var site = DropSite(
+                after: step, before: expected, suspects: [.routing], decision: nil, causes: [RoutingCause(counter)])
+            site.isCounted = true
+            return site
+        }
         var causes: [RoutingCause] = []
         if suspects.contains(.routing) {
             let last = layout.probes[Int(step.probe)]

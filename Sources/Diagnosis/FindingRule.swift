@@ -8,7 +8,8 @@ protocol FindingRule: Sendable {
 enum FindingRules {
     static let all: [any FindingRule] = [
         ConnectionTableFull(),
-        ForwardingDisabled(), ReversePathFilter(), RepliesDropped(), InvalidDropped(), TranslationMissingForLocal(),
+        ForwardingDisabled(), ReversePathFilter(), CountedInRouting(), RepliesDropped(), InvalidDropped(),
+        TranslationMissingForLocal(),
         LoopbackSourceLeaves(),
         HairpinWithoutMasquerade(), BridgeHairpin(), TranslationWithoutTracking(), UnevenBalance(), ShadowedRule(),
         BothBackends(),

@@ -1,3 +1,5 @@
+internal import TraceModel
+
 /// What makes the kernel drop a packet where it is routed. Raw values are those of JSON.
 public enum RoutingCause: String, Sendable, Hashable {
     /// `ip_forward`, `net.ipv6.conf.all.forwarding`.
@@ -8,6 +10,10 @@ public enum RoutingCause: String, Sendable, Hashable {
     case martian = "martian-source"
     /// The interface has a strict reverse-path filter, which may have been it.
     case reversePath = "reverse-path-filter"
+    /// No route leads to its destination.
+    case noRoute = "no-route"
+    /// It is larger than the next link takes, and must not be cut.
+    case tooLarge = "too-large"
     /// Multicast, which the kernel discards there unless somebody has joined the group.
     case groupNotJoined = "group-not-joined"
 
@@ -17,7 +23,21 @@ public enum RoutingCause: String, Sendable, Hashable {
         case .timeToLive: "the packet had no hops left to live"
         case .martian: "its source address cannot come from a network"
         case .reversePath: "the interface's reverse-path filter is strict"
+        case .noRoute: "no route leads to its destination"
+        case .tooLarge: "it is larger than the next link takes, and must not be cut"
         case .groupNotJoined: "it is multicast, and perhaps nobody there has joined the group"
+        }
+    }
+}
+
+extension RoutingCause {
+    init(_ counter: RoutingDropCounters.Counter) {
+        switch counter {
+        case .noRoutes: self = .noRoute
+        case .headerErrors: self = .timeToLive
+        case .addressErrors: self = .forwardingDisabled
+        case .reversePath: self = .reversePath
+        case .tooLarge: self = .tooLarge
         }
     }
 }

@@ -1,4 +1,5 @@
 package import LinuxSupport
+package import TraceModel
 
 /// A namespace that is or was followed. An open descriptor alone keeps a namespace alive, so that it is closed with the sockets
 /// once nobody else has the namespace any more.
@@ -12,6 +13,9 @@ package struct FollowedNamespace: Sendable {
     package var misses = 0
     /// Whether it appeared while others were followed already, and its rules have not been read yet.
     package var isNew = false
+
+    /// What it had counted when it began to be followed; `nil` where that could not be read.
+    package var routingDrops: RoutingDropCounters?
 
     package init(name: String, inode: UInt64, namespace: NetworkNamespace?, link: LinkWatch?) {
         self.name = name

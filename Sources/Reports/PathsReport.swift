@@ -53,6 +53,8 @@ public struct PathReport: Codable, Sendable, Equatable {
         /// Of what is lost in routing, what is known to drop packets there: `forwarding-disabled`, `ttl-spent`,
         /// `martian-source`, `reverse-path-filter`.
         public var causes: [String]
+        /// `counter` where the kernel's own counters say that the cause is the one; absent where it is what may have been.
+        public var evidence: String?
     }
 
     public var id: String
@@ -144,7 +146,7 @@ extension TraceContext {
     func describe(_ site: DropSite) -> PathReport.Ending {
         PathReport.Ending(
             after: describe(site.after), before: site.before.map(describeProbe), suspects: site.suspects.map(\.description),
-            causes: site.causes.map(\.rawValue))
+            causes: site.causes.map(\.rawValue), evidence: site.isCounted ? "counter" : nil)
     }
 
     func describeProbe(_ probe: UInt32) -> StepReport {

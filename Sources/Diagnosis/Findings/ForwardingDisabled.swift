@@ -11,7 +11,7 @@ struct ForwardingDisabled: FindingRule {
                     : (namespace.facts.forwardsIPv6, "net.ipv6.conf.all.forwarding")
                 guard forwards == false else { return nil }
                 let own = evidence.ownAddresses(of: namespace)
-                let shown = evidence.lost(in: namespace, family).filter {
+                let shown = evidence.lost(in: namespace, family, because: .forwardingDisabled).filter {
                     $0.example.legs.last.map { !own.contains($0.exit.destination) } ?? false
                 }
                 return Finding(
@@ -49,8 +49,11 @@ extension Evidence {
     }
 
     /// Paths whose packets vanished where a namespace routes them, but for those that it sent to itself.
-    func lost(in namespace: NamespaceEvidence, _ family: AddressFamily) -> [PathEvidence] {
+    ///
+    /// - Parameter cause: those that the kernel has counted as dropped for another reason are left out.
+    func lost(in namespace: NamespaceEvidence, _ family: AddressFamily, because cause: RoutingCause) -> [PathEvidence] {
         paths.filter { path in
+            if let site = path.dropSite, site.isCounted, site.causes != [cause] { return false }
             guard path.isLostInRouting, !path.comesBack, let last = path.droppedAfter?.probe else { return false }
             return namespace.holds(last) && last.family == family
         }

@@ -57,12 +57,14 @@ struct PacketsDropped {
 
     private func undecided(_ place: Place, _ paths: [PathEvidence]) -> Finding? {
         let suspects = place.suspects.map(\.description).joined(separator: " or ")
+        let isCounted = paths.allSatisfy { $0.dropSite?.isCounted == true }
         let causes = Set(paths.flatMap { $0.dropSite?.causes ?? [] }).map(\.explanation).sorted().joined(separator: "; ")
         return Finding(
             "packets-dropped", .notice, "packets vanish in \(place.netns) behind \(place.after)", in: place.netns,
             shownBy: paths,
             because: "They were seen there, and not where they had to come next"
-                + (suspects.isEmpty ? "." : ": lost in \(suspects).") + (causes.isEmpty ? "" : " It may be that \(causes).")
-                + " No rule trace has named what dropped them.")
+                + (suspects.isEmpty ? "." : ": lost in \(suspects).")
+                + (causes.isEmpty ? "" : isCounted ? " The kernel has counted why: \(causes)." : " It may be that \(causes).")
+                + (isCounted ? "" : " No rule trace has named what dropped them."))
     }
 }

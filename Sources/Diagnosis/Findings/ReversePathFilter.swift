@@ -6,14 +6,19 @@ struct ReversePathFilter: FindingRule {
         evidence.namespaces.flatMap { namespace in
             namespace.facts.strictInterfaces.sorted().compactMap { interface in
                 guard namespace.facts.forwardsIPv4 != false else { return nil }
-                let shown = evidence.lost(in: namespace, .ipv4).filter { $0.droppedAfter?.inInterface == interface }
+                let shown = evidence.lost(in: namespace, .ipv4, because: .reversePath).filter {
+                    $0.droppedAfter?.inInterface == interface
+                }
                 let isCertain = shown.allSatisfy { $0.isLostInRoutingAlone && $0.dropSite?.causes == [.reversePath] }
+                let isCounted = shown.allSatisfy { $0.dropSite?.isCounted == true }
                 return Finding(
                     "reverse-path-filter", .warning,
-                    "the reverse-path filter of \(interface) in \(namespace.name) may drop packets", in: namespace.name,
+                    "the reverse-path filter of \(interface) in \(namespace.name) \(isCounted ? "drops" : "may drop") packets",
+                    in: namespace.name,
                     shownBy: shown,
                     because: "Packets that arrived by \(interface) vanished where they are routed. Its reverse-path filter is "
-                        + "strict: it drops what comes by another interface than answers would leave by.",
+                        + "strict: it drops what comes by another interface than answers would leave by."
+                        + (isCounted ? " The kernel has counted as many (IPReversePathFilter)." : ""),
                     // The greater of the interface's setting and that of all decides, so that 2 is enough.
                     cure: isCertain ? evidence.setting(in: namespace.name, of: interface, "rp_filter", 2) : nil)
             }

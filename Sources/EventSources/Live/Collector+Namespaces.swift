@@ -36,7 +36,11 @@ extension Collector {
     }
 
     static func place(_ namespace: NetworkNamespace) throws -> FollowedNamespace {
-        FollowedNamespace(name: namespace.name, inode: namespace.inode, namespace: namespace, link: try LinkWatch(namespace))
+        var place = FollowedNamespace(
+            name: namespace.name, inode: namespace.inode, namespace: namespace, link: try LinkWatch(namespace))
+        // Without them drops in routing have no reason; whatever else is wrong shows where it is needed.
+        place.routingDrops = try? RoutingDropReader.read(namespace)
+        return place
     }
 
     /// - Returns: whether other namespaces are followed, or left out, than before.

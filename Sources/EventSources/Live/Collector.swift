@@ -163,7 +163,9 @@ public final class Collector: Sendable {
     }
 
     /// A snapshot at most 50 ms old; where the event loop makes none within 2 s, the last one that has `scope`, or `nil`.
-    public func snapshot(_ scope: TraceSnapshot.Scope = .all) async -> TraceSnapshot? { await exchange.take(scope) }
+    public func snapshot(_ scope: TraceSnapshot.Scope = .all) async -> TraceSnapshot? {
+        await exchange.take(scope).map(withRoutingDrops)
+    }
 
     /// The probes of all namespaces as the rules have them now.
     public func probeRows() async throws -> [ProbeRow] {
@@ -196,7 +198,7 @@ public final class Collector: Sendable {
         ruleset.look()
         mailbox.send(.stop)
         finished.wait()
-        return exchange.latest
+        return exchange.latest.map(withRoutingDrops)
     }
 
     // MARK: Watching the machine

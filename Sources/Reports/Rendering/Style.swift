@@ -81,7 +81,11 @@ enum Phrase {
             let causes = ending.causes.compactMap { RoutingCause(rawValue: $0)?.explanation }
             return "behind \(place(ending.after)), before " + ending.before.map(place).joined(separator: " or ")
                 + (ending.suspects.isEmpty ? "" : ": lost in " + ending.suspects.joined(separator: " or "))
-                + (causes.isEmpty ? "" : " (\(causes.joined(separator: "; ")))")
+                + (causes.isEmpty
+                    ? ""
+                    : ending.evidence == "counter"
+                        ? ", since \(causes.joined(separator: "; ")) (the kernel's counters say so)"
+                        : " (\(causes.joined(separator: "; ")))")
         case "incomplete": return reason ?? ""
         default: return "may still go on"
         }

@@ -1,0 +1,23 @@
+private import Foundation
+package import LinuxSupport
+package import TraceModel
+
+/// Reads what a namespace has counted of packets dropped where it routes them.
+package enum RoutingDropReader {
+    /// - Throws: `NamespaceError` where the namespace cannot be entered, or an error of Foundation's where the counters cannot be read.
+    package static func read(_ namespace: NetworkNamespace) throws -> RoutingDropCounters {
+        // /proc/thread-self/net shows the counters of the thread's namespace.
+        try namespace.enter {
+            var counters = RoutingDropCounters()
+            counters.take(tables: try text("snmp"))
+            counters.take(tables: try text("netstat"))
+            // Without IPv6 there is no such file.
+            if FileManager.default.fileExists(atPath: path("snmp6")) { counters.take(list: try text("snmp6")) }
+            return counters
+        }
+    }
+
+    private static func path(_ file: String) -> String { "/proc/thread-self/net/\(file)" }
+
+    private static func text(_ file: String) throws -> String { try String(contentsOfFile: path(file), encoding: .utf8) }
+}

@@ -1,0 +1,82 @@
+/// What the kernel of a network namespace has counted of packets that it dropped where it routes them
+/// (Documentation/networking/snmp_counter.rst).
+public struct RoutingDropCounters: Sendable, Equatable {
+    public enum Counter: Sendable, Hashable, CaseIterable {
+        /// No route leads to the destination (`IpExtInNoRoutes`, `Ip6InNoRoutes`; see `only`).
+        case noRoutes
+        /// No hop is left to live (`IpInHdrErrors`, `Ip6InHdrErrors`: behind PREROUTING the header is sound otherwise).
+        case headerErrors
+        /// The destination is not the namespace's own, which does not forward (`IpInAddrErrors`, `Ip6InAddrErrors`).
+        case addressErrors
+        /// The source would be answered by another interface (`TcpExtIPReversePathFilter`, IPv4 alone).
+        case reversePath
+        /// The packet is larger than the next link takes, and must not be cut (`IpFragFails`, `Ip6InTooBigErrors`).
+        case tooLarge
+    }
+
+    private struct Key: Hashable {
+        var family: AddressFamily
+        var counter: Counter
+    }
+
+    private var counts: [Key: UInt64] = [:]
+
+    public init() {}
+
+    public subscript(family: AddressFamily, counter: Counter) -> UInt64 {
+        get { counts[Key(family: family, counter: counter)] ?? 0 }
+        set { counts[Key(family: family, counter: counter)] = newValue == 0 ? nil : newValue }
+    }
+
+    /// By how much each has risen since an earlier reading of the same namespace.
+    public func risen(since earlier: RoutingDropCounters) -> RoutingDropCounters {
+        var risen = self
+        for (key, count) in counts {
+            let before = earlier.counts[key] ?? 0
+            risen.counts[key] = count > before ? count - before : nil
+        }
+        return risen
+    }
+
+    /// The counter that has counted all of `lost` packets: the only one that has risen, and by as many or more; `nil` where several
+    /// have, or there were more packets.
+    ///
+    /// IPv6's `noRoutes` tells nothing: it counts copies of multicast packets, too, that nobody had asked for (measured).
+    public func only(_ family: AddressFamily, of lost: UInt64) -> Counter? {
+        let risen = Counter.allCases.filter { self[family, $0] > 0 && !(family == .ipv6 && $0 == .noRoutes) }
+        guard risen.count == 1, let counter = risen.first, self[family, counter] >= lost, lost > 0 else { return nil }
+        return counter
+    }
+
+    // MARK: Text of the kernel
+
+    /// Takes the counters of `/proc/net/snmp` and `/proc/net/netstat`: a line of names, then a line of numbers, each behind the name of
+    /// the group. Others are passed over.
+    public mutating func take(tables text: String) {
+        let names: [String: Counter] = [
+            "IpExt InNoRoutes": .noRoutes, "Ip InHdrErrors": .headerErrors, "Ip InAddrErrors": .addressErrors,
+            "TcpExt IPReversePathFilter": .reversePath, "Ip FragFails": .tooLarge,
+        ]
+        let lines = text.split(separator: "\n").map { $0.split(separator: " ") }
+        for (head, values) in zip(lines, lines.dropFirst()) where head.first == values.first {
+            guard let group = head.first?.dropLast() else { continue }
+            for (name, value) in zip(head, values).dropFirst() {
+                guard let counter = names["\(group) \(name)"], let number = UInt64(value) else { continue }
+                self[.ipv4, counter] = number
+            }
+        }
+    }
+
+    /// Takes the counters of `/proc/net/snmp6`: a name and a number in each line.
+    public mutating func take(list text: String) {
+        let names: [Substring: Counter] = [
+            "Ip6InNoRoutes": .noRoutes, "Ip6InHdrErrors": .headerErrors, "Ip6InAddrErrors": .addressErrors,
+            "Ip6InTooBigErrors": .tooLarge,
+        ]
+        for line in text.split(separator: "\n") {
+            let words = line.split { $0 == " " || $0 == "\t" }
+            guard words.count == 2, let counter = names[words[0]], let number = UInt64(words[1]) else { continue }
+            self[.ipv6, counter] = number
+        }
+    }
+}

@@ -1,0 +1,116 @@
+import Foundation
+import Lab
+import LinuxSupport
+import Reports
+import Testing
+
+/// Packets that the kernel drops where it routes them: the reason is that of its own counters.
+@Suite(.serialized, .enabled(if: Live.obstacle == nil, "\(Live.obstacle ?? "")"))
+struct RoutingDropLiveTests {
+    struct Case: Sendable, CustomTestStringConvertible {
+        var testDescription: String
+        /// What is wrong, besides a client, a router and a server.
+        var faults: [String]
+        /// Of `ping`.
+        var arguments = ""
+        var destination = "10.0.2.2"
+        /// `nil` where the counters tell nothing.
+        var cause: String?
+        var finding: String?
+    }
+
+    static let cases = [
+        Case(
+            testDescription: "no route", faults: [], destination: "10.99.0.1", cause: "no-route", finding: "no-route"),
+        Case(
+            testDescription: "no hop left", faults: [], arguments: "-t 1", cause: "ttl-spent", finding: "hops-spent"),
+        Case(
+            testDescription: "no hop left, IPv6", faults: [], arguments: "-t 1", destination: "fd02::2", cause: "ttl-spent",
+            finding: "hops-spent"),
+        Case(
+            testDescription: "forwarding is off", faults: ["ip netns exec router sysctl -qw net.ipv4.ip_forward=0"],
+            cause: "forwarding-disabled", finding: "forwarding-disabled"),
+        Case(
+            testDescription: "the source would be answered by another interface",
+            faults: [
+                "ip netns exec router sysctl -qw net.ipv4.conf.lan.rp_filter=1", "ip -n client addr add 10.77.0.1/32 dev lo",
+                "ip -n router route add 10.77.0.0/24 via 10.0.2.2",
+            ], arguments: "-I 10.77.0.1", cause: "reverse-path-filter", finding: "reverse-path-filter"),
+        Case(
+            testDescription: "larger than the next link, and not to be cut",
+            faults: [
+                "ip -n router link set wan mtu 1280", "ip -n server link set eth0 mtu 1280",
+                "ip netns exec client iptables-nft -A INPUT -p icmp --icmp-type fragmentation-needed -j DROP",
+            ], arguments: "-M do -s 1400", cause: "too-large", finding: "packet-too-large"),
+        Case(
+            testDescription: "larger than the next link, IPv6",
+            faults: [
+                "ip -n router link set wan mtu 1280", "ip -n server link set eth0 mtu 1280",
+                "ip netns exec client ip6tables-nft -A INPUT -p icmpv6 --icmpv6-type packet-too-big -j DROP",
+            ], arguments: "-M do -s 1400", destination: "fd02::2", cause: "too-large", finding: "packet-too-large"),
+        Case(
+            testDescription: "a blackhole, which nothing counts", faults: ["ip -n router route add blackhole 10.0.2.2/32"]),
+        Case(
+            testDescription: "a prohibited destination, which nothing counts",
+            faults: ["ip -n router route add prohibit 10.0.2.2/32"]),
+    ]
+
+    private static func build(_ sandbox: Sandbox) async throws {
+        for name in ["client", "router", "server"] {
+            try await sandbox.sh("ip netns add \(name)")
+            try await sandbox.sh("ip -n \(name) link set lo up")
+        }
+        for command in [
+            "ip link add eth0 netns client type veth peer name lan netns router",
+            "ip link add eth0 netns server type veth peer name wan netns router", "ip -n client addr add 10.0.1.2/24 dev eth0",
+            "ip -n router addr add 10.0.1.1/24 dev lan", "ip -n router addr add 10.0.2.1/24 dev wan",
+            "ip -n server addr add 10.0.2.2/24 dev eth0", "ip -n client addr add fd01::2/64 dev eth0 nodad",
+            "ip -n router addr add fd01::1/64 dev lan nodad", "ip -n router addr add fd02::1/64 dev wan nodad",
+            "ip -n server addr add fd02::2/64 dev eth0 nodad", "ip -n router link set lan address 02:00:00:00:00:01",
+            "ip -n client link set eth0 up", "ip -n router link set lan up", "ip -n router link set wan up",
+            "ip -n server link set eth0 up", "ip -n client route add default via 10.0.1.1",
+            "ip -n server route add default via 10.0.2.1", "ip -n client route add default via fd01::1",
+            "ip -n server route add default via fd02::1",
+            // A router that would send packets elsewhere answers no question for its address.
+            "ip -n client neigh replace 10.0.1.1 lladdr 02:00:00:00:00:01 dev eth0",
+            "ip netns exec router sysctl -qw net.ipv4.ip_forward=1",
+            "ip netns exec router sysctl -qw net.ipv6.conf.all.forwarding=1",
+        ] {
+            try await sandbox.sh(command)
+        }
+    }
+
+    @Test("the reason is the one that the kernel counted, and none where it counts none", arguments: cases)
+    func reason(_ example: Case) async throws {
+        try await Sandbox.with { sandbox in
+            try await Self.build(sandbox)
+            for fault in example.faults { try await sandbox.sh(fault) }
+            // Drops of before are no reason for later ones.
+            _ = try await sandbox.run(["ip", "netns", "exec", "client", "ping", "-c", "1", "-W", "1", "10.99.99.99"])
+            _ = try await sandbox.trace("install-probes")
+            let (drops, findings) = try await sandbox.collecting { _ in
+                let ping = ["ip", "netns", "exec", "client", "ping", "-c", "3", "-i", "0.3", "-W", "1"]
+                let arguments = example.arguments.split(separator: " ").map(String.init)
+                let output = try await sandbox.run(ping + arguments + [example.destination])
+                #expect(!output.isSuccess)
+                _ = try await sandbox.paths("?outcome=dropped&netns=router&address=\(example.destination)") { report in
+                    report.paths.reduce(0) { $0 + $1.packets } == 3
+                }
+                return (
+                    try await sandbox.get(DropsReport.self, "/drops"),
+                    try await sandbox.get(FindingsReport.self, "/findings").findings
+                )
+            }
+            let lost = drops.drops.filter { $0.example.destination == example.destination }
+            #expect(lost.reduce(0) { $0 + $1.packets } == 3)
+            for drop in lost {
+                #expect(drop.droppedBetween.evidence == (example.cause == nil ? nil : "counter"))
+                if let cause = example.cause {
+                    #expect(drop.droppedBetween.causes == [cause] && drop.droppedBetween.suspects == ["routing"])
+                }
+            }
+            let kinds = findings.map(\.kind)
+            #expect(example.finding.map(kinds.contains) ?? (kinds == ["packets-dropped"]), "\(kinds)")
+        }
+    }
+}

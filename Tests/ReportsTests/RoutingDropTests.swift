@@ -1,0 +1,64 @@
+import Testing
+import TraceModel
+
+/// What the kernel's counters say of packets that vanished where they are routed.
+@Suite struct RoutingDropTests {
+    /// As Linux 6.18 prints it, cut.
+    private static let tables = """
+        Ip: Forwarding DefaultTTL InReceives InHdrErrors InAddrErrors FragFails OutTransmits
+        Ip: 1 64 17423 3 4 5 15075
+        Icmp: InMsgs InErrors
+        Icmp: 9 9
+        TcpExt: SyncookiesSent IPReversePathFilter TCPRcvQDrop
+        TcpExt: 0 7 0
+        IpExt: InNoRoutes InTruncatedPkts
+        IpExt: 6 0
+        """
+    private static let list =
+        "Ip6InHdrErrors                  \t8\nIp6InTooBigErrors \t9\nIp6InNoRoutes\t10\nIp6InAddrErrors\tmany\n"
+
+    @Test("counters are found by group and name, whatever stands beside them")
+    func read() {
+        var counters = RoutingDropCounters()
+        counters.take(tables: Self.tables)
+        counters.take(list: Self.list)
+        let read = AddressFamily.allCases.map { family in
+            [.headerErrors, .addressErrors, .tooLarge, .noRoutes, .reversePath].map { counters[family, $0] }
+        }
+        #expect(read == [[3, 4, 5, 6, 7], [8, 0, 9, 10, 0]])
+        for damaged in ["", "Ip:", "Ip: InHdrErrors\nTcp: 1", "Ip: InHdrErrors\nIp: -1", "Ip: A InHdrErrors\nIp: 1"] {
+            var none = RoutingDropCounters()
+            none.take(tables: damaged)
+            none.take(list: damaged)
+            #expect(none == RoutingDropCounters())
+        }
+    }
+
+    @Test("only a counter that rose alone, by as many as were lost, is the reason")
+    func reasons() {
+        var before = RoutingDropCounters()
+        before[.ipv4, .headerErrors] = 100
+        var now = before
+        now[.ipv4, .noRoutes] = 3
+        #expect(now.risen(since: before).only(.ipv4, of: 3) == .noRoutes)
+        #expect(now.risen(since: before).only(.ipv4, of: 2) == .noRoutes)
+        // More were lost than were counted: some for a reason that is not counted.
+        #expect(now.risen(since: before).only(.ipv4, of: 4) == nil)
+        #expect(now.risen(since: before).only(.ipv6, of: 3) == nil)
+        now[.ipv4, .headerErrors] = 101
+        #expect(now.risen(since: before).only(.ipv4, of: 3) == nil)
+        // A counter that was set back, as for a namespace with the number of one that is gone, has not risen.
+        var back = now
+        back[.ipv4, .headerErrors] = 5
+        #expect(back.risen(since: before).only(.ipv4, of: 3) == .noRoutes)
+    }
+
+    @Test("IPv6's count of missing routes counts multicast, too, and is no reason")
+    func multicast() {
+        var risen = RoutingDropCounters()
+        risen[.ipv6, .noRoutes] = 9
+        #expect(risen.only(.ipv6, of: 3) == nil)
+        risen[.ipv6, .tooLarge] = 3
+        #expect(risen.only(.ipv6, of: 3) == .tooLarge)
+    }
+}
