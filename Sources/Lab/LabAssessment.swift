@@ -30,9 +30,10 @@ public struct LabAssessment: Encodable, Sendable {
         }
         // What a firewall drops on purpose is no fault.
         let kinds = Set(findings.map(\.kind)).subtracting(["packets-dropped"])
-        let wanted = network.findings.sorted().joined(separator: ", ")
-        checks.append(
-            Check(what: "findings: \(wanted.isEmpty ? "none" : wanted)", holds: kinds == network.findings))
+        let counted = traffic.isEmpty ? [] : network.expected.compactMap { $0.counted?.finding }
+        let expectedKinds = network.findings.union(counted)
+        let wanted = expectedKinds.sorted().joined(separator: ", ")
+        checks.append(Check(what: "findings: \(wanted.isEmpty ? "none" : wanted)", holds: kinds == expectedKinds))
         if let shares = network.shares {
             let seen = Self.connections(reports.flows.flows)
             let text = seen.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", ")
@@ -110,7 +111,10 @@ extension Expectation {
         return journey.protocol == transport && end(journey.source, journey.sourcePort, source)
             && end(journey.destination, journey.destinationPort, destination) && journey.outcome == outcome
             && (lastSeen == nil || lastSeen == last) && translations.allSatisfy(kinds.contains)
-            && (suspects == nil || suspects == journey.droppedBetween?.suspects && causes == journey.droppedBetween?.causes)
+            && (suspects == nil || suspects == journey.droppedBetween?.suspects && causes == journey.droppedBetween?.causes
+                || counted != nil && journey.droppedBetween?.suspects == ["routing"]
+                    && journey.droppedBetween?.causes == counted.map { [$0.cause] }
+                    && journey.droppedBetween?.evidence == "counter")
             && (carrier == nil
                 || carrier == journey.carriedBy.map { "\($0.protocol) \($0.source) → \($0.destination)" }
                     && journey.carriedBy?.journey != nil)

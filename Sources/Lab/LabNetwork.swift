@@ -168,6 +168,8 @@ public struct Expectation: Sendable {
     /// What lies where it was lost, for `dropped`: `security/FORWARD`, `routing`.
     public var suspects: [String]?
     public var causes: [String] = []
+    /// The cause that the kernel's counters tell, and the finding that says so; no recording has counters.
+    public var counted: (cause: String, finding: String)?
     /// The packet that carried it: `udp 10.1.0.2 → 10.2.0.2`.
     public var carrier: String?
     /// Chains that it passed, as paths are shown: `DOCKER (FORWARD)`.
@@ -194,6 +196,13 @@ extension Expectation {
         var changed = self
         changed.suspects = suspects
         changed.causes = causes
+        return changed
+    }
+
+    /// Names the cause that the kernel counts.
+    func counted(as cause: String, finding: String) -> Expectation {
+        var changed = self
+        changed.counted = (cause, finding)
         return changed
     }
 

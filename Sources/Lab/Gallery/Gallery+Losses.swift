@@ -16,7 +16,7 @@ extension Gallery {
                 traffic: [Traffic("ip netns exec guest ping -c 1 -W 1 -t 1 8.8.8.8", succeeds: false)],
                 expected: [
                     Expectation("icmp", "172.16.0.2", "8.8.8.8", "dropped", at: "sentinel/PREROUTING-end in host")
-                        .lost(in: "routing", because: "ttl-spent"),
+                        .lost(in: "routing", because: "ttl-spent").counted(as: "ttl-spent", finding: "hops-spent"),
                     // The host's answer.
                     Expectation("icmp", "172.16.0.1", "172.16.0.2", "delivered"),
                 ]),
@@ -39,7 +39,7 @@ extension Gallery {
                 commands: words("ip route delete default"), traffic: pingInVain,
                 expected: [
                     Expectation("icmp", "172.16.0.2", "8.8.8.8", "dropped", at: "sentinel/PREROUTING-end in host")
-                        .lost(in: "routing"),
+                        .lost(in: "routing").counted(as: "no-route", finding: "no-route"),
                     Expectation("icmp", "172.16.0.1", "172.16.0.2", "delivered"),
                 ]),
         ])
