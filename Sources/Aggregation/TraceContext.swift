@@ -8,7 +8,10 @@ public struct TraceContext: Sendable {
     public var stepTrie: StepTrie
     /// The counter that has counted all packets that vanished where a namespace routes them, by its kernel's own counters; absent where
     /// none or several may have.
-    public var routingDrops: [RoutingKey: RoutingDropCounters.Counter] = [:]
+    public var routingDrops: [RoutingKey: DropCounters.Counter] = [:]
+
+    /// By how much each namespace's counters have risen since it began to be followed, by its index; absent where they are not known.
+    public var dropCounters: [Int: DropCounters] = [:]
 
     public init(run: UInt64, layout: Layout, stepTrie: StepTrie) {
         self.run = run

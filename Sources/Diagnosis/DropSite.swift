@@ -62,9 +62,11 @@ extension TraceContext {
         let suspects = DropLocator(layout, steps, last: step, packet: packet, expected: expected).suspects
         let lastProbe = layout.probes[Int(step.probe)]
         let key = RoutingKey(namespace: lastProbe.namespace, family: lastProbe.family)
-        if suspects.contains(.routing), let counter = routingDrops[key], !packet.tuple.destination.isMulticast {
+        if suspects.contains(.routing), let cause = routingDrops[key].flatMap(RoutingCause.init),
+            !packet.tuple.destination.isMulticast
+        {
             var site = DropSite(
-                after: step, before: expected, suspects: [.routing], decision: nil, causes: [RoutingCause(counter)])
+                after: step, before: expected, suspects: [.routing], decision: nil, causes: [cause])
             site.isCounted = true
             return site
         }

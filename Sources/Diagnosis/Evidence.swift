@@ -27,7 +27,10 @@ struct Evidence {
                 namespaces[known].indices.insert(index)
             } else if let facts = namespace.facts {
                 let same = snapshot.layout.namespaces.indices.filter { snapshot.layout.namespaces[$0].name == namespace.name }
-                namespaces.append(NamespaceEvidence(name: namespace.name, indices: Set(same), facts: facts))
+                namespaces.append(
+                    NamespaceEvidence(
+                        name: namespace.name, indices: Set(same), facts: facts,
+                        dropCounters: same.lazy.compactMap { snapshot.context.dropCounters[$0] }.first ?? DropCounters()))
             }
         }
         self.namespaces = namespaces
@@ -47,6 +50,8 @@ struct NamespaceEvidence {
     let name: String
     var indices: Set<Int>
     let facts: NamespaceFacts
+    /// By how much its counters have risen; none where they are not known.
+    let dropCounters: DropCounters
 
     func holds(_ probe: Probe) -> Bool { indices.contains(probe.namespace) }
 }

@@ -8,7 +8,7 @@ protocol FindingRule: Sendable {
 enum FindingRules {
     static let all: [any FindingRule] = [
         ConnectionTableFull(),
-        ForwardingDisabled(), ReversePathFilter(), CountedInRouting(), RepliesDropped(), InvalidDropped(),
+        ForwardingDisabled(), ReversePathFilter(), CountedInRouting(), LostAtSockets(), RepliesDropped(), InvalidDropped(),
         TranslationMissingForLocal(),
         LoopbackSourceLeaves(),
         HairpinWithoutMasquerade(), BridgeHairpin(), TranslationWithoutTracking(), UnevenBalance(), ShadowedRule(),

@@ -31,13 +31,15 @@ public enum RoutingCause: String, Sendable, Hashable {
 }
 
 extension RoutingCause {
-    init(_ counter: RoutingDropCounters.Counter) {
+    /// - Returns: `nil` for a counter of packets that were dropped elsewhere.
+    init?(_ counter: DropCounters.Counter) {
         switch counter {
         case .noRoutes: self = .noRoute
         case .headerErrors: self = .timeToLive
         case .addressErrors: self = .forwardingDisabled
         case .reversePath: self = .reversePath
         case .tooLarge: self = .tooLarge
+        case .receiveBufferFull, .listenQueueFull, .badChecksum: return nil
         }
     }
 }

@@ -15,7 +15,7 @@ package struct FollowedNamespace: Sendable {
     package var isNew = false
 
     /// What it had counted when it began to be followed; `nil` where that could not be read.
-    package var routingDrops: RoutingDropCounters?
+    package var dropCounters: DropCounters?
 
     package init(name: String, inode: UInt64, namespace: NetworkNamespace?, link: LinkWatch?) {
         self.name = name

@@ -38,8 +38,8 @@ extension Collector {
     static func place(_ namespace: NetworkNamespace) throws -> FollowedNamespace {
         var place = FollowedNamespace(
             name: namespace.name, inode: namespace.inode, namespace: namespace, link: try LinkWatch(namespace))
-        // Without them drops in routing have no reason; whatever else is wrong shows where it is needed.
-        place.routingDrops = try? RoutingDropReader.read(namespace)
+        // Without them some drops have no reason; whatever else is wrong shows where it is needed.
+        place.dropCounters = try? DropCounterReader.read(namespace)
         return place
     }
 

@@ -164,7 +164,7 @@ public final class Collector: Sendable {
 
     /// A snapshot at most 50 ms old; where the event loop makes none within 2 s, the last one that has `scope`, or `nil`.
     public func snapshot(_ scope: TraceSnapshot.Scope = .all) async -> TraceSnapshot? {
-        await exchange.take(scope).map(withRoutingDrops)
+        await exchange.take(scope).map(withDropCounters)
     }
 
     /// The probes of all namespaces as the rules have them now.
@@ -198,11 +198,12 @@ public final class Collector: Sendable {
         ruleset.look()
         mailbox.send(.stop)
         finished.wait()
-        return exchange.latest.map(withRoutingDrops)
+        return exchange.latest.map(withDropCounters)
     }
 
     // MARK: Watching the machine
 
+    let dropCounts = Mutex(DropCounts())
     let watched = Mutex(Watched())
 
     struct Watched {

@@ -1,6 +1,6 @@
-/// What the kernel of a network namespace has counted of packets that it dropped where it routes them
+/// What the kernel of a network namespace has counted of packets that it dropped where it routes them, and at sockets
 /// (Documentation/networking/snmp_counter.rst).
-public struct RoutingDropCounters: Sendable, Equatable {
+public struct DropCounters: Sendable, Equatable {
     public enum Counter: Sendable, Hashable, CaseIterable {
         /// No route leads to the destination (`IpExtInNoRoutes`, `Ip6InNoRoutes`; see `only`).
         case noRoutes
@@ -12,6 +12,16 @@ public struct RoutingDropCounters: Sendable, Equatable {
         case reversePath
         /// The packet is larger than the next link takes, and must not be cut (`IpFragFails`, `Ip6InTooBigErrors`).
         case tooLarge
+        /// A socket's receive buffer had no room for a datagram (`UdpRcvbufErrors`, `Udp6RcvbufErrors`).
+        case receiveBufferFull
+        /// A listening socket had no room for a connection, of either family (`TcpExtListenOverflows`, counted with IPv4's).
+        case listenQueueFull
+        /// A segment's or datagram's checksum is wrong (`TcpInCsumErrors`, of either family, with IPv4's; `UdpInCsumErrors`,
+        /// `Udp6InCsumErrors`).
+        case badChecksum
+
+        /// Those of packets that are dropped where they are routed.
+        static let routing: [Counter] = [.noRoutes, .headerErrors, .addressErrors, .reversePath, .tooLarge]
     }
 
     private struct Key: Hashable {
@@ -29,7 +39,7 @@ public struct RoutingDropCounters: Sendable, Equatable {
     }
 
     /// By how much each has risen since an earlier reading of the same namespace.
-    public func risen(since earlier: RoutingDropCounters) -> RoutingDropCounters {
+    public func risen(since earlier: DropCounters) -> DropCounters {
         var risen = self
         for (key, count) in counts {
             let before = earlier.counts[key] ?? 0
@@ -43,40 +53,41 @@ public struct RoutingDropCounters: Sendable, Equatable {
     ///
     /// IPv6's `noRoutes` tells nothing: it counts copies of multicast packets, too, that nobody had asked for (measured).
     public func only(_ family: AddressFamily, of lost: UInt64) -> Counter? {
-        let risen = Counter.allCases.filter { self[family, $0] > 0 && !(family == .ipv6 && $0 == .noRoutes) }
+        let risen = Counter.routing.filter { self[family, $0] > 0 && !(family == .ipv6 && $0 == .noRoutes) }
         guard risen.count == 1, let counter = risen.first, self[family, counter] >= lost, lost > 0 else { return nil }
         return counter
     }
 
     // MARK: Text of the kernel
 
-    /// Takes the counters of `/proc/net/snmp` and `/proc/net/netstat`: a line of names, then a line of numbers, each behind the name of
+    /// Adds the counters of `/proc/net/snmp` and `/proc/net/netstat`: a line of names, then a line of numbers, each behind the name of
     /// the group. Others are passed over.
     public mutating func take(tables text: String) {
         let names: [String: Counter] = [
             "IpExt InNoRoutes": .noRoutes, "Ip InHdrErrors": .headerErrors, "Ip InAddrErrors": .addressErrors,
-            "TcpExt IPReversePathFilter": .reversePath, "Ip FragFails": .tooLarge,
+            "TcpExt IPReversePathFilter": .reversePath, "Ip FragFails": .tooLarge, "Udp RcvbufErrors": .receiveBufferFull,
+            "TcpExt ListenOverflows": .listenQueueFull, "Tcp InCsumErrors": .badChecksum, "Udp InCsumErrors": .badChecksum,
         ]
         let lines = text.split(separator: "\n").map { $0.split(separator: " ") }
         for (head, values) in zip(lines, lines.dropFirst()) where head.first == values.first {
             guard let group = head.first?.dropLast() else { continue }
             for (name, value) in zip(head, values).dropFirst() {
                 guard let counter = names["\(group) \(name)"], let number = UInt64(value) else { continue }
-                self[.ipv4, counter] = number
+                self[.ipv4, counter] &+= number
             }
         }
     }
 
-    /// Takes the counters of `/proc/net/snmp6`: a name and a number in each line.
+    /// Adds the counters of `/proc/net/snmp6`: a name and a number in each line.
     public mutating func take(list text: String) {
         let names: [Substring: Counter] = [
             "Ip6InNoRoutes": .noRoutes, "Ip6InHdrErrors": .headerErrors, "Ip6InAddrErrors": .addressErrors,
-            "Ip6InTooBigErrors": .tooLarge,
+            "Ip6InTooBigErrors": .tooLarge, "Udp6RcvbufErrors": .receiveBufferFull, "Udp6InCsumErrors": .badChecksum,
         ]
         for line in text.split(separator: "\n") {
             let words = line.split { $0 == " " || $0 == "\t" }
             guard words.count == 2, let counter = names[words[0]], let number = UInt64(words[1]) else { continue }
-            self[.ipv6, counter] = number
+            self[.ipv6, counter] &+= number
         }
     }
 }

@@ -1,12 +1,13 @@
 import Foundation
+import Glibc
 import Lab
 import LinuxSupport
 import Reports
 import Testing
 
-/// Packets that the kernel drops where it routes them: the reason is that of its own counters.
+/// Packets that the kernel drops where it routes them, and at sockets: the reason is that of its own counters.
 @Suite(.serialized, .enabled(if: Live.obstacle == nil, "\(Live.obstacle ?? "")"))
-struct RoutingDropLiveTests {
+struct DropCounterLiveTests {
     struct Case: Sendable, CustomTestStringConvertible {
         var testDescription: String
         /// What is wrong, besides a client, a router and a server.
@@ -111,6 +112,75 @@ struct RoutingDropLiveTests {
             }
             let kinds = findings.map(\.kind)
             #expect(example.finding.map(kinds.contains) ?? (kinds == ["packets-dropped"]), "\(kinds)")
+        }
+    }
+
+    /// Takes nothing of what comes.
+    private static let server = """
+        import socket, time
+        datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        datagrams.bind(("", 9000))
+        connections = socket.socket()
+        connections.bind(("", 9001))
+        connections.listen(0)
+        print("listening", flush=True)
+        time.sleep(60)
+        """
+
+    private static let client = """
+        import socket, struct
+        datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        for _ in range(50):
+            datagrams.sendto(b"x" * 1000, ("10.0.1.1", 9000))
+        waiting = []
+        for _ in range(6):
+            connection = socket.socket()
+            connection.settimeout(0.2)
+            waiting.append(connection)
+            try:
+                connection.connect(("10.0.1.1", 9001))
+            except OSError:
+                pass
+        raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
+        raw.sendto(struct.pack("!HHHH", 1234, 9000, 12, 0x1234) + b"abcd", ("10.0.1.1", 0))
+        """
+
+    @Test("what passes all chains and is lost at a socket is found, with counts that are the kernel's own")
+    func sockets() async throws {
+        try await Sandbox.with { sandbox in
+            try await Self.build(sandbox)
+            _ = try await sandbox.trace("install-probes", "--netns", "router")
+            let server = try SandboxProcess(
+                ["ip", "netns", "exec", "router", "python3", "-c", Self.server], in: sandbox)
+            try await waiting { server.output.contains("listening") }
+            let findings = try await sandbox.collecting("--netns", "router", "--listen", "127.0.0.1:9100") { _ in
+                #expect(try await sandbox.get(FindingsReport.self, "/findings").findings.isEmpty)
+                _ = try await sandbox.require(["ip", "netns", "exec", "client", "python3", "-c", Self.client])
+                var findings: [FindingReport] = []
+                try await waiting {
+                    findings = try await sandbox.get(FindingsReport.self, "/findings").findings
+                    return findings.count >= 3
+                }
+                return findings
+            }
+            await server.stop(signal: SIGKILL)
+            let counts = Dictionary(findings.map { ($0.kind, $0.packets) }) { first, _ in first }
+            func counter(_ group: String, _ name: String) async throws -> UInt64? {
+                let text = try await sandbox.require(
+                    ["ip", "netns", "exec", "router", "cat", "/proc/net/snmp", "/proc/net/netstat"]
+                ).standardOutput
+                let lines = text.split(separator: "\n").map { $0.split(separator: " ") }.filter { $0.first == "\(group):" }
+                guard lines.count == 2, let column = lines[0].firstIndex(of: Substring(name)) else { return nil }
+                return UInt64(lines[1][column])
+            }
+            #expect(try await counts["receive-buffer-full"] == counter("Udp", "RcvbufErrors"))
+            #expect(try await counts["listen-queue-full"] == counter("TcpExt", "ListenOverflows"))
+            #expect(counts["bad-checksum"] == 1)
+            // No answer comes to datagrams that nobody reads, either.
+            #expect(
+                Set(counts.keys).subtracting(["one-way"]) == ["receive-buffer-full", "listen-queue-full", "bad-checksum"],
+                "\(counts)")
         }
     }
 }

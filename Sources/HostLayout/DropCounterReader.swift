@@ -2,13 +2,13 @@ private import Foundation
 package import LinuxSupport
 package import TraceModel
 
-/// Reads what a namespace has counted of packets dropped where it routes them.
-package enum RoutingDropReader {
+/// Reads what a namespace has counted of packets that it dropped.
+package enum DropCounterReader {
     /// - Throws: `NamespaceError` where the namespace cannot be entered, or an error of Foundation's where the counters cannot be read.
-    package static func read(_ namespace: NetworkNamespace) throws -> RoutingDropCounters {
+    package static func read(_ namespace: NetworkNamespace) throws -> DropCounters {
         // /proc/thread-self/net shows the counters of the thread's namespace.
         try namespace.enter {
-            var counters = RoutingDropCounters()
+            var counters = DropCounters()
             counters.take(tables: try text("snmp"))
             counters.take(tables: try text("netstat"))
             // Without IPv6 there is no such file.

@@ -1,0 +1,60 @@
+internal import Aggregation
+internal import HostLayout
+internal import LinuxSupport
+internal import Logging
+internal import Synchronization
+internal import TraceModel
+
+extension Collector {
+    /// What was read last of the counters of all namespaces, by index.
+    struct DropCounts {
+        var risen: [Int: DropCounters] = [:]
+        /// Microseconds of the monotonic clock.
+        var readAt: Int64 = .min / 2
+    }
+
+    /// Microseconds for which counters that explain no packet are not read again.
+    private static let freshness: Int64 = 2_000_000
+
+    /// A snapshot with what the kernel's counters say: why packets vanished where they are routed, where one counter tells, and what was
+    /// lost at sockets.
+    ///
+    /// The counters are read after the snapshot was made: they have counted all of its packets, and perhaps later ones.
+    func withDropCounters(_ snapshot: TraceSnapshot) -> TraceSnapshot {
+        let losses = snapshot.routingLosses
+        let losing = Set(losses.keys.map(\.namespace))
+        var snapshot = snapshot
+        snapshot.context.dropCounters = risenCounters(now: losing)
+        for (key, packets) in losses {
+            snapshot.context.routingDrops[key] = snapshot.context.dropCounters[key.namespace]?.only(key.family, of: packets)
+        }
+        return snapshot
+    }
+
+    /// - Parameter indices: the namespaces of which the counters are to be those of this moment.
+    private func risenCounters(now indices: Set<Int>) -> [Int: DropCounters] {
+        let places = state.withLock { $0.places }
+        let now = Clock.monotonic
+        let isStale = dropCounts.withLock { counts in
+            guard now - counts.readAt > Self.freshness else { return false }
+            counts.readAt = now
+            return true
+        }
+        var read: [Int: DropCounters] = [:]
+        for (place, followed) in places.enumerated() {
+            let index = indexing.index(of: place)
+            guard isStale || indices.contains(index), let namespace = followed.namespace, let before = followed.dropCounters
+            else { continue }
+            do {
+                read[index] = try DropCounterReader.read(namespace).risen(since: before)
+            } catch {
+                logger.debug("the counters of \(followed.name) cannot be read: \(error)")
+            }
+        }
+        return dropCounts.withLock { [read] counts in
+            if isStale { counts.risen = [:] }
+            counts.risen.merge(read) { _, new in new }
+            return counts.risen
+        }
+    }
+}
