@@ -9,6 +9,8 @@ public final class ByteStream {
     private var descriptor: Int32
     private var decoder: Decoder
     private var isRegular = false
+    /// Whether it is `/dev/kmsg`: one record for each read, and an error where there is none (Documentation/ABI/testing/dev-kmsg).
+    private var isKernelLog = false
     /// Whether it is a file rather than a pipe or a terminal.
     public var isFile: Bool { isRegular }
     /// Read to recognise the format, and not handed out yet.
@@ -36,7 +38,6 @@ public final class ByteStream {
             descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         }
         guard descriptor >= 0 else { throw .cannotOpen(file: name, code: errno) }
-        if path != "-" { _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) & ~O_NONBLOCK) }
         decoder = .none
         // All properties are set: from here on `deinit` closes the descriptor where this throws.
         var status = stat()
@@ -46,7 +47,12 @@ public final class ByteStream {
                 size = UInt64(status.st_size)
                 isRegular = true
             }
+            // Character device 1, 11 (Documentation/admin-guide/devices.txt).
+            isKernelLog = status.st_mode & S_IFMT == S_IFCHR && status.st_rdev == 1 << 8 | 11
         }
+        // Compressed it is not, and its first bytes alone cannot be read.
+        guard !isKernelLog else { return }
+        if path != "-" { _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) & ~O_NONBLOCK) }
         var first = [UInt8](repeating: 0, count: 4)
         while head.count < 4 {
             guard isReadable(milliseconds: 100) else {
@@ -97,7 +103,7 @@ public final class ByteStream {
 
     /// Whether the file at this path is another one by now, or shorter than the part read.
     public var isRotated: Bool {
-        guard let path else { return false }
+        guard let path, !isKernelLog else { return false }
         var now = stat()
         var then = stat()
         guard unsafe stat(path, &now) == 0, unsafe fstat(descriptor, &then) == 0 else { return false }
@@ -123,7 +129,7 @@ public final class ByteStream {
     }
 
     private func isReadable(milliseconds: Int32) -> Bool {
-        guard !isRegular else { return true }
+        guard !isRegular, !isKernelLog else { return true }
         var request = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
         return unsafe poll(&request, 1, milliseconds) != 0
     }
@@ -136,6 +142,11 @@ public final class ByteStream {
             if received >= 0 {
                 consumed += UInt64(received)
                 return received
+            }
+            if isKernelLog {
+                // The end of what there is; or records have been overwritten, and the next read has the oldest that is left.
+                if errno == EAGAIN { return 0 }
+                if errno == EPIPE { continue }
             }
             guard errno == EINTR else { throw .cannotRead(file: name, code: errno) }
         }

@@ -24,6 +24,32 @@ extension LogCursor {
 
     // MARK: Dates
 
+    /// `02-07 20:13:05.123     0     0 W         : ` of Android's `logcat -b kernel`, with a user's name before the process in some
+    /// versions (`android_log_formatLogLine`). The kernel's lines are of process 0.
+    mutating func androidHead(_ bytes: RawSpan, _ context: LogLine.Context) -> (time: Int64, isKernel: Bool)? {
+        guard isDigit(bytes, 0), isDigit(bytes, 1), peek(bytes, 2) == UInt8(ascii: "-"), isDigit(bytes, 3), isDigit(bytes, 4),
+            peek(bytes, 5) == UInt8(ascii: " ")
+        else { return nil }
+        return attempt { cursor in
+            guard let month = cursor.number(bytes, 2), (1...12).contains(month), cursor.take(bytes, "-"),
+                let day = cursor.number(bytes, 2), cursor.take(bytes, " "), let time = cursor.clock(bytes)
+            else { return nil }
+            cursor.skipBlanks(bytes)
+            if cursor.word(bytes) != nil { cursor.skipBlanks(bytes) }
+            guard let process = cursor.number(bytes, 10), cursor.take(bytes, " ") else { return nil }
+            cursor.skipBlanks(bytes)
+            guard cursor.number(bytes, 10) != nil, cursor.take(bytes, " "), cursor.offset < cursor.end else { return nil }
+            // The level, one letter; then a tag, empty for the kernel's.
+            cursor.offset += 1
+            guard cursor.take(bytes, " ") else { return nil }
+            while cursor.offset < cursor.end, cursor.peek(bytes) != UInt8(ascii: ":") { cursor.offset += 1 }
+            guard cursor.take(bytes, ":") else { return nil }
+            _ = cursor.take(bytes, " ")
+            let year = Self.latestYear(month, day, time / 1_000_000, context)
+            return ((Self.day(year, month, day) * 86_400 - context.zone) * 1_000_000 + time, process == 0)
+        }
+    }
+
     /// Whether `2026-` stands next.
     func startsWithISODate(_ bytes: RawSpan) -> Bool {
         (0..<4).allSatisfy { isDigit(bytes, $0) } && peek(bytes, 4) == UInt8(ascii: "-")

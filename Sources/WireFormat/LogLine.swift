@@ -38,6 +38,12 @@ public struct LogLine: Equatable, Sendable {
             return
         }
         cursor.skipFileName(bytes)
+        if let head = cursor.androidHead(bytes, context) {
+            wallTime = head.time
+            bootTime = cursor.bracketedTime(bytes)
+            message = head.isKernel ? cursor.rest : line.upperBound..<line.upperBound
+            return
+        }
         cursor.skipPriority(bytes)
         cursor.skipFacility(bytes)
         cursor.skipWeekday(bytes)

@@ -107,12 +107,31 @@ import Testing
         Form(testDescription: "journalctl -o short-iso") { _ in "2026-02-07T20:13:05+0100 router kernel: " },
         Form(testDescription: "journalctl -o short-monotonic") { "[ 1000.\(fraction($0))] router kernel: " },
         Form(testDescription: "/var/log/messages") { _ in "Feb  7 20:13:05 router kernel: " },
+        Form(testDescription: "Android, logcat -b kernel") { _ in "02-07 20:13:05.123     0     0 W         : " },
+        Form(testDescription: "Android, with the user") { _ in "02-07 20:13:05.123  root     0     0 I         : " },
         Form(testDescription: "no times at all") { _ in "" },
     ]
 
     @Test("every form of a line gives the same", arguments: forms)
     func everyForm(_ form: Form) throws {
         try Files.with(try rewritten(form.head)) { expectClassic(try analyze([$0])) }
+    }
+
+    @Test("lines of Android's other processes are none of the kernel's")
+    func androidsProcesses() throws {
+        let forged = try rewritten { _ in "02-07 20:13:05.123  1337  1337 W mallory : " }
+        try Files.with(forged) { path in
+            let result = try analyze([path])
+            #expect(result.snapshot.completeness.events == 0 && result.problems.count == 18)
+        }
+    }
+
+    @Test(
+        "/dev/kmsg is read to the end of what there is",
+        .enabled(if: FileHandle(forReadingAtPath: "/dev/kmsg") != nil, "may not be read here"))
+    func kernelRecords() throws {
+        let result = try analyze(["/dev/kmsg"])
+        #expect(result.otherLines > 0)
     }
 
     @Test func theJournalAsJSON() throws {
