@@ -13,6 +13,19 @@ extension TraceContext {
     }
 }
 
+extension Layout {
+    /// Namespaces with probes in PREROUTING that report some packets only.
+    package var filteredNamespaces: Set<Int> {
+        var found: Set<Int> = []
+        for index in probes.indices where isInForce[index] && probes[index].hook == .prerouting {
+            if case .every(.none, _) = probes[index].coverage { continue }
+            // Nat's chains see the first packet of a connection, whatever the probe.
+            if probes[index].table != .nat { found.insert(probes[index].namespace) }
+        }
+        return found
+    }
+}
+
 extension TraceSnapshot {
     /// How many packets vanished where each namespace routes them, behind the last probe of PREROUTING, and no rule trace names what
     /// dropped them. Those of multicast are left out: the kernel counts them in no way.

@@ -3,7 +3,7 @@ package import TraceModel
 /// Which live leg an event continues, within one namespace: the one that stands just before it, and of several the one that moved last,
 /// because the kernel carries a packet to its end before it takes the next.
 package enum ContinuationSearch {
-    /// What was found where there was something to choose.
+    /// The result of `best`: the leg that an event continues, and the others that it may have been.
     package struct Found {
         /// By the same addresses, or by those that destination translation has changed.
         package internal(set) var direct = BestMatch()

@@ -1,6 +1,6 @@
 internal import TraceModel
 
-/// How legs of different namespaces become one journey, and what is doubtful of them.
+/// Joins legs of different namespaces into one journey, and marks those that a copy of the packet makes doubtful.
 extension Correlator {
     /// A leg has reached a hook: it may leave from there, or end there.
     mutating func enterHook(_ leg: LegIndex, _ place: ProbePlace) {

@@ -70,7 +70,7 @@ package enum CrossingSearch {
         return choice
     }
 
-    /// The same of the leg as which `departed` has arrived.
+    /// The leg as which `departed` has arrived, when nothing better can be expected (`lateDeparture`).
     static func lateArrival(
         of departed: LegIndex, _ isFirst: Bool, _ state: inout LiveState, _ layout: inout LayoutIndex
     ) -> BestMatch {

@@ -38,7 +38,7 @@ package struct LiveState: ~Copyable {
         losses.hasAny(in: namespace, since: time - limits.linger)
     }
 
-    /// Whether a leg's packet may be under way still, or what it has done may be told by events that are not in yet.
+    /// Whether a leg's packet may still be under way, or some of its events may not have been received yet.
     @inline(__always)
     func isRecent(_ leg: LegIndex) -> Bool { live.journeys[live.legs[leg].journey].lastActivity >= clock.horizon }
 
@@ -68,7 +68,7 @@ package struct LiveState: ~Copyable {
 }
 
 extension ExpectedProbes {
-    /// How far a leg has come, and what its packet must pass next.
+    /// The probes that a leg has missed, and those that its packet must pass next.
     @inline(__always)
     mutating func assessment(of leg: LegIndex, in state: inout LiveState) -> Assessment {
         assessment(

@@ -12,7 +12,7 @@ package struct OutcomeDecision {
     private var lastEviction: Int64 = .min / 2
     /// Microseconds without an event after which a journey counts as silent.
     private let linger: Int64
-    /// The same of one that may be on its way to a namespace whose address is being resolved.
+    /// Microseconds without an event after which a journey counts as silent that may be waiting for the next hop's address (ARP).
     private let cross: Int64
 
     init(_ deadlines: JourneyDeadlines) {
@@ -227,13 +227,13 @@ package struct OutcomeDecision {
         return doubts
     }
 
-    /// The same of one that left for another namespace and was not seen there.
+    /// What makes it doubtful that a packet was dropped which left for another namespace and was not seen there.
     private func doubtsOfCrossing(
         to next: ExpectedProbes.Arrival, _ leaf: LegIndex, _ own: LiveJourney, _ past: Past, isEvicted: Bool,
         _ state: inout LiveState, _ layout: inout LayoutIndex
     ) -> EndingDoubts {
         var doubts = doubts(leaf, own, past, isEvicted: isEvicted, patience: cross, &state)
-        // It may have left long before that was received, and what was lost then may have been its arrival.
+        // Events that were lost since it left may have been its arrival; its departure may have been received late.
         let departed = state.live.departedAfter(leaf)
         let since = departed == .min ? own.lastActivity : min(departed, own.lastActivity)
         for namespace in next.namespaces {

@@ -25,7 +25,11 @@ extension Collector {
         let losing = Set(losses.keys.map(\.namespace))
         var snapshot = snapshot
         snapshot.context.dropCounters = risenCounters(now: losing)
-        for (key, packets) in losses {
+        // A counter has counted packets that no probe reported, too: where there may be some, it explains none of those that were.
+        let completeness = snapshot.completeness
+        guard completeness.lost == 0, completeness.thinned == nil, completeness.sampledOneIn == nil else { return snapshot }
+        let filtered = snapshot.layout.filteredNamespaces
+        for (key, packets) in losses where !filtered.contains(key.namespace) {
             snapshot.context.routingDrops[key] = snapshot.context.dropCounters[key.namespace]?.only(key.family, of: packets)
         }
         return snapshot
