@@ -122,7 +122,9 @@ fixtures: ## Record the gallery's traffic again, for the tests that need no kern
 golden: ## Write the golden reports of recordings anew (Tests/Fixtures/golden); look at the difference before committing it
 	@sh tools/prepare build
 	$(SWIFT_BUILD) --build-tests
-	GOLDEN=write swift test -c $(CONFIGURATION) --skip-build --filter GoldenTests
+	rm -f Tests/Fixtures/golden/*
+	GOLDEN=write swift test -c $(CONFIGURATION) --skip-build --filter GoldenTests/reports
+	swift test -c $(CONFIGURATION) --skip-build --filter GoldenTests
 	@git --no-pager diff --stat -- Tests/Fixtures/golden
 
 lint: ## Check the format of the sources and the names and links of the documents

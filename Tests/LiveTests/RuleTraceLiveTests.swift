@@ -87,6 +87,7 @@ struct RuleTraceLiveTests {
             }
             try await sandbox.collecting("--netns", "host") { collector in
                 try await Self.ping("10.0.1.2", sandbox)
+                try await waiting { try await sandbox.run(table).isSuccess }
                 #expect(try await sandbox.run(table).isSuccess)
                 await collector.stop(signal: SIGKILL)
                 try await waiting { try await !sandbox.run(table).isSuccess }
