@@ -19,9 +19,12 @@ extension TraceSnapshot {
 extension Evidence {
     /// A command that lets packets like those of a path past what dropped them, and no others.
     ///
-    /// - Returns: `nil` where there is no such rule (nat is no filter), or its words cannot be written safely.
+    /// - Returns: `nil` where there is no such rule (nat is no filter), or its words cannot be written safely, or the packet's protocol is not
+    ///   known: a rule without it would let all protocols through.
     func acceptance(of path: PathEvidence, past decision: RuleDecision, in netns: String) -> Cure? {
-        guard let leg = path.example.legs.last, decision.place.table != Table.nat.name else { return nil }
+        guard let leg = path.example.legs.last, decision.place.table != Table.nat.name,
+            leg.exit.transport != TransportProtocol.unknown
+        else { return nil }
         let packet = Traits(
             tuple: leg.exit, icmpType: leg.exit.isICMP ? path.example.packet.icmpType : nil, isReply: path.isReply)
         guard let command = decision.isOfIptables ? iptables(packet, decision, netns) : nft(packet, decision, netns) else {

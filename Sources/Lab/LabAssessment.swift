@@ -33,7 +33,7 @@ public struct LabAssessment: Encodable, Sendable {
         let counted = traffic.isEmpty ? [] : network.expected.compactMap { $0.counted?.finding }
         let expectedKinds = network.findings.union(counted)
         let wanted = expectedKinds.sorted().joined(separator: ", ")
-        checks.append(Check(what: "findings: \(wanted.isEmpty ? "none" : wanted)", holds: kinds == expectedKinds))
+        checks.append(Check(what: "findings besides drops: \(wanted.isEmpty ? "none" : wanted)", holds: kinds == expectedKinds))
         if let shares = network.shares {
             let seen = Self.connections(reports.flows.flows)
             let text = seen.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", ")

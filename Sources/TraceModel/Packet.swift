@@ -235,6 +235,8 @@ public enum TransportProtocol {
     public static let icmpv6: UInt8 = 58
     public static let sctp: UInt8 = 132
     public static let dccp: UInt8 = 33
+    /// Of a packet of which a text does not say it. IANA reserves the number, so that packets hardly have it.
+    public static let unknown: UInt8 = 255
 
     /// Protocols of which iptables takes `--dport`.
     public static let withPortOptions: Set<UInt8> = [tcp, udp, sctp, dccp]
@@ -242,6 +244,7 @@ public enum TransportProtocol {
     private static let names: [UInt8: String] = [
         1: "icmp", 2: "igmp", 4: "ipip", 6: "tcp", 17: "udp", 33: "dccp", 41: "ipv6", 47: "gre", 50: "esp", 51: "ah",
         58: "icmpv6", 89: "ospf", 103: "pim", 132: "sctp", 136: "udplite",
+        unknown: "unknown",
     ]
 
     /// `tcp`, `udp`, …; the number in decimal where it has no common name.

@@ -100,7 +100,7 @@ extension RuleMatch.Condition {
     /// What it looks at in a packet; `nil` where that is not known.
     public func value(of packet: RuleMatch.Packet) -> String? {
         switch subject {
-        case .transport: TransportProtocol.name(packet.transport)
+        case .transport: packet.transport == TransportProtocol.unknown ? nil : TransportProtocol.name(packet.transport)
         case .source: "\(packet.source)"
         case .destination: "\(packet.destination)"
         case .sourcePort: packet.sourcePort.map { "\($0)" }
@@ -186,7 +186,12 @@ extension RuleMatch.Condition {
 
     private func fits(_ value: Value, _ packet: RuleMatch.Packet) -> Bool? {
         switch subject {
-        case .transport: if case .transport(let number) = value { number == packet.transport } else { nil }
+        case .transport:
+            if case .transport(let number) = value, packet.transport != TransportProtocol.unknown {
+                number == packet.transport
+            } else {
+                nil
+            }
         case .source: value.contains(packet.source)
         case .destination: value.contains(packet.destination)
         case .sourcePort: value.contains(packet.sourcePort)

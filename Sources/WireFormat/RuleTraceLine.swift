@@ -86,7 +86,7 @@ public struct RuleTraceLine: Equatable, Sendable {
             if fields[key] == nil { fields[key] = words[index + 2] }
             if !["ip", "ip6", "ether", "meta"].contains(word) { transport = transport ?? word }
         }
-        let name = transport ?? fields["ip protocol"] ?? fields["ip6 nexthdr"] ?? "0"
+        let name = transport ?? fields["ip protocol"] ?? fields["ip6 nexthdr"]
         let header = transport ?? ""
         return TracedPacket(
             id: id, source: fields["ip saddr"] ?? fields["ip6 saddr"], destination: fields["ip daddr"] ?? fields["ip6 daddr"],
@@ -110,7 +110,7 @@ public struct RuleTraceLine: Equatable, Sendable {
                 if sides.count == 2, fields[String(sides[0])] == nil { fields[String(sides[0])] = String(sides[1]) }
             }
             let packet = TracedPacket(
-                id: id, source: fields["SRC"], destination: fields["DST"], transport: fields["PROTO"]?.lowercased() ?? "0",
+                id: id, source: fields["SRC"], destination: fields["DST"], transport: fields["PROTO"]?.lowercased(),
                 sourcePort: fields["SPORT"] ?? fields["SPT"], destinationPort: fields["DPORT"] ?? fields["DPT"],
                 length: fields["LEN"].flatMap { UInt32($0) }, timeToLive: fields["TTL"] ?? fields["HOPLIMIT"], icmpType: nil,
                 icmpSequence: nil, inInterface: fields["IN"], outInterface: fields["OUT"])
@@ -146,18 +146,19 @@ public struct RuleTraceLine: Equatable, Sendable {
 extension RuleTraceLine.TracedPacket {
     /// - Returns: `nil` without two addresses.
     fileprivate init?(
-        id: UInt32, source: String?, destination: String?, transport: String, sourcePort: String?, destinationPort: String?,
+        id: UInt32, source: String?, destination: String?, transport: String?, sourcePort: String?, destinationPort: String?,
         length: UInt32?, timeToLive: String?, icmpType: String?, icmpSequence: String?, inInterface: String?,
         outInterface: String?
     ) {
         guard let source = source.flatMap({ IPAddress($0) }), let destination = destination.flatMap({ IPAddress($0) }),
             source.family == destination.family
         else { return nil }
-        let number = TransportProtocol.number(transport == "ipv6-icmp" ? "icmpv6" : transport) ?? 0
+        let number = transport.flatMap { TransportProtocol.number($0 == "ipv6-icmp" ? "icmpv6" : $0) }
         packet = Packet(
             tuple: PacketTuple(
                 source: source, destination: destination, sourcePort: sourcePort.flatMap { UInt16($0) } ?? 0,
-                destinationPort: destinationPort.flatMap { UInt16($0) } ?? 0, transport: number),
+                destinationPort: destinationPort.flatMap { UInt16($0) } ?? 0,
+                transport: number ?? TransportProtocol.unknown),
             // The kernel's number is the packet's own in its namespace.
             fingerprint: Fingerprint(header: UInt64(id) &* 0x9E37_79B9_7F4A_7C15, payload: UInt64(id)), length: length ?? 0,
             timeToLive: timeToLive.flatMap { UInt8($0) } ?? 0,

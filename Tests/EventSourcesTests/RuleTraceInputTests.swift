@@ -1,4 +1,5 @@
 import Aggregation
+import Diagnosis
 import EventSources
 import Reports
 import Testing
@@ -27,6 +28,11 @@ import Testing
          TRACE: 2 0a0a0a01 filter:BLOCKLIST:rule:0x1d:DROP  -4 -t filter -A BLOCKLIST -p tcp -m tcp --dport 443 -j DROP
 
         """
+
+    private func cures(_ text: String) throws -> [String] {
+        let snapshot = try Files.with(Array(text.utf8)) { try analyze([$0]) }.snapshot
+        return snapshot.findingsReport().findings.flatMap(\.cures).map(\.command)
+    }
 
     private func paths(_ text: String) throws -> PathsReport {
         try Files.with(Array(text.utf8)) { try analyze([$0]) }.snapshot.pathsReport()
@@ -73,6 +79,16 @@ import Testing
         let path = try #require(report.paths.first)
         #expect(report.paths.count == 1 && path.outcome == "dropped" && path.steps.map(\.chain).last == "BLOCKLIST")
         #expect(path.decidedBy?.rule == "-A BLOCKLIST -p tcp -m tcp --dport 443 -j DROP" && path.decidedBy?.handle == 0x1D)
+    }
+
+    @Test("xtables-monitor prints no protocol: it is unknown, and no rule is offered that would let all protocols through")
+    func unknownProtocol() throws {
+        let snapshot = try Files.with(Array(Self.xtables.utf8)) { try analyze([$0]) }.snapshot
+        #expect(snapshot.pathsReport().paths.map(\.example.protocol) == ["unknown"])
+        #expect(try cures(Self.xtables).isEmpty)
+        // The same packet, of which the protocol is known, is offered one.
+        let known = try cures(Self.xtables.replacing("LEN=60", with: "PROTO=TCP LEN=60"))
+        #expect(known.count == 1 && known.allSatisfy { $0.contains("-p tcp --dport 443 -j ACCEPT") })
     }
 
     @Test("two rules of one chain are two paths and two drops")

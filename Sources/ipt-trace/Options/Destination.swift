@@ -18,7 +18,9 @@ struct Destination: ExpressibleByArgument {
         if let slash = rest.lastIndex(of: "/") {
             let name = rest[rest.index(after: slash)...]
             // A number would be taken for the length of a prefix.
-            guard let number = TransportProtocol.number(String(name)), UInt8(name) == nil else { return nil }
+            guard let number = TransportProtocol.number(String(name)), UInt8(name) == nil,
+                number != TransportProtocol.unknown
+            else { return nil }
             named = number
             rest = rest[..<slash]
         }
