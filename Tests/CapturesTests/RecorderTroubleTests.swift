@@ -220,8 +220,11 @@ private func mode(_ path: String) -> UInt32 {
             unsafe rename(trial.path, "\(trial.folder)/old")
             close(unsafe open(trial.path, O_CREAT | O_WRONLY, 0o644))
         case .replaced:
-            unsafe rename(trial.path, "\(trial.folder)/old")
-            try Data("evidence".utf8).write(to: URL(fileURLWithPath: trial.path))
+            // In one step: between two, the recorder may have made the file anew, and it would be that one that is overwritten.
+            let other = "\(trial.folder)/other"
+            try Data("evidence".utf8).write(to: URL(fileURLWithPath: other))
+            unsafe link(trial.path, "\(trial.folder)/old")
+            unsafe rename(other, trial.path)
             next = "trace-00002.pcapng"
         case .cutShort: unsafe truncate(trial.path, 0)
         case .cutShortUnderTraffic:
