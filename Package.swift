@@ -11,8 +11,8 @@ let strict: [SwiftSetting] = [
 ]
 
 /// One module of the program; `docs/architecture.md` says what each holds and who may import whom.
-func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
-    .target(name: name, dependencies: dependencies, swiftSettings: strict)
+func module(_ name: String, _ dependencies: [Target.Dependency] = [], also settings: [SwiftSetting] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: strict + settings)
 }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -35,7 +35,7 @@ let product: [Target] = [
     .target(name: "CLinux"),
 
     module("TraceModel", ["CLinux"]),
-    module("WireFormat", ["TraceModel"]),
+    module("WireFormat", ["TraceModel"], also: [.enableExperimentalFeature("Lifetimes")]),
     module("LinuxSupport", ["TraceModel", "WireFormat", "CMnl", "CLinux", subprocess, systemPackage, logging]),
     module("Captures", ["TraceModel", "WireFormat", "LinuxSupport", "CLinux", "CZlib", "CZstd", deque]),
     module("Ruleset", ["TraceModel", "WireFormat", "LinuxSupport"]),
@@ -111,7 +111,7 @@ let benchmarks: [Target] = [
 let testTargets: [Target] = [
     .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
     tests("ArchitectureTests", []),
-    tests("LinuxSupportTests", ["LinuxSupport", "WireFormat"]),
+    tests("LinuxSupportTests", ["LinuxSupport", "TraceModel", "WireFormat"]),
     tests("WireFormatTests", ["WireFormat", "TraceModel"]),
     tests("CorrelationTests", ["Correlation", "TraceModel"]),
     tests("ReportsTests", ["Aggregation", "Diagnosis", "Reports", "TraceModel"]),

@@ -43,7 +43,7 @@ enum Traffic {
                 var message = template
                 fill(&message, step, journey)
                 writer.packet(
-                    interface: UInt32(step.namespace), time: time, unsafe message.span.bytes, 0..<message.count, comment: nil)
+                    interface: UInt32(step.namespace), time: time, message.octets, 0..<message.count, comment: nil)
             }
             if writer.bytes.count > 1 << 22 {
                 try file.write(contentsOf: writer.bytes)

@@ -79,7 +79,7 @@ package struct Path: ~Copyable {
         correlator.receive(at: now)
         for datagram in round {
             readers[datagram.namespace].read(
-                unsafe datagram.bytes.span.bytes, with: &vocabulary, now: now, into: &correlator)
+                datagram.bytes.octets, with: &vocabulary, now: now, into: &correlator)
         }
         correlator.advance(to: now, into: &sink)
     }

@@ -40,7 +40,7 @@ func parse(_ traffic: Traffic, rounds: Int) -> Cost {
         let round = traffic.round(first: number * Pace.bursts * Traffic.burst, bursts: Pace.bursts)
         let begun = cpuTime()
         for datagram in round {
-            let bytes = unsafe datagram.bytes.span.bytes
+            let bytes = datagram.bytes.octets
             var offset = 0
             while let frame = try? NetlinkMessage.next(in: bytes, at: &offset) {
                 guard let message = try? NFLogMessage(parsing: bytes, body: frame.body),

@@ -160,10 +160,10 @@ private import WireFormat
 /// The head of a pcapng block in memory, as `CaptureWriter` wrote it.
 private enum PcapngBlock {
     static func isPacket(_ bytes: [UInt8], _ offset: Int) -> Bool {
-        unsafe bytes.span.bytes.native32(offset) == CaptureFormat.enhancedPacket
+        bytes.octets.native32(offset) == CaptureFormat.enhancedPacket
     }
 
     static func length(_ bytes: [UInt8], _ offset: Int) -> Int {
-        max(12, Int(unsafe bytes.span.bytes.native32(offset + 4)))
+        max(12, Int(bytes.octets.native32(offset + 4)))
     }
 }

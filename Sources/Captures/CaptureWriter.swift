@@ -88,7 +88,7 @@ package struct CaptureWriter: Sendable {
             writer.put32(kind.littleEndian)
             writer.put32(UInt32(content.count).littleEndian)
             writer.bytes += content
-            let checksum = TraceBlock.checksum(unsafe writer.bytes.span.bytes, start..<writer.bytes.count)
+            let checksum = TraceBlock.checksum(writer.bytes.octets, start..<writer.bytes.count)
             writer.pad()
             writer.put32(checksum.littleEndian)
         }

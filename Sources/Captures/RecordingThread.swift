@@ -287,7 +287,7 @@ struct RecordingThread: ~Copyable {
 
     private mutating func write(_ datagram: RecordedDatagram) {
         let interface = interface(of: datagram.namespace)
-        let bytes = unsafe datagram.bytes.span.bytes
+        let bytes = datagram.bytes.octets
         var offset = 0
         var number = 0
         // A packet's events mostly follow one another.

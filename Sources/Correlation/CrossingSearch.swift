@@ -10,14 +10,8 @@ package enum CrossingSearch {
         of arrived: LegIndex, by link: UInt32, _ state: inout LiveState, _ layout: inout LayoutIndex
     ) -> BestMatch {
         var choice = BestMatch()
-        var candidates = state.live.departures(for: arrived)
-        var candidate = state.live.next(&candidates)
-        while candidate.exists, !choice.isExhausted {
-            choice.look()
-            if let fit = fit(from: candidate, to: arrived, link, &state, &layout) {
-                choice.consider(candidate, fit: fit) { isOlder($0, than: $1, &state) }
-            }
-            candidate = state.live.next(&candidates)
+        consider(state.live.departures(for: arrived), for: &choice, &state) { candidate, state in
+            fit(from: candidate, to: arrived, link, &state, &layout)
         }
         return choice
     }
@@ -31,15 +25,9 @@ package enum CrossingSearch {
         of departed: LegIndex, among arrivals: Candidates, _ state: inout LiveState, _ layout: inout LayoutIndex
     ) -> BestMatch {
         var choice = BestMatch()
-        var candidates = arrivals
-        var candidate = state.live.next(&candidates)
-        while candidate.exists, !choice.isExhausted {
-            choice.look()
+        consider(arrivals, for: &choice, &state) { candidate, state in
             let link = layout.arrivalDomain(state.live.legs[candidate]) ?? 0
-            if let fit = fit(from: departed, to: candidate, link, &state, &layout) {
-                choice.consider(candidate, fit: fit) { isOlder($0, than: $1, &state) }
-            }
-            candidate = state.live.next(&candidates)
+            return fit(from: departed, to: candidate, link, &state, &layout)
         }
         return choice
     }
@@ -56,16 +44,9 @@ package enum CrossingSearch {
         let link = layout.arrivalDomain(state.live.legs[arrived]) ?? 0
         let isLate = !isFirst || isLateAtOnce(link, &state)
         var choice = BestMatch()
-        var candidates = state.live.departuresFromAnywhere(for: arrived)
-        var candidate = state.live.next(&candidates)
-        while candidate.exists, !choice.isExhausted {
-            choice.look()
-            if state.live.legs[candidate].isChildLate,
-                let fit = fit(from: candidate, to: arrived, link, isLate: isLate, &state, &layout)
-            {
-                choice.consider(candidate, fit: fit) { isOlder($0, than: $1, &state) }
-            }
-            candidate = state.live.next(&candidates)
+        consider(state.live.departuresFromAnywhere(for: arrived), for: &choice, &state) { candidate, state in
+            guard state.live.legs[candidate].isChildLate else { return nil }
+            return fit(from: candidate, to: arrived, link, isLate: isLate, &state, &layout)
         }
         return choice
     }
@@ -75,18 +56,11 @@ package enum CrossingSearch {
         of departed: LegIndex, _ isFirst: Bool, _ state: inout LiveState, _ layout: inout LayoutIndex
     ) -> BestMatch {
         var choice = BestMatch()
-        var candidates = state.live.arrivalsFromAnywhere(for: departed)
-        var candidate = state.live.next(&candidates)
-        while candidate.exists, !choice.isExhausted {
-            choice.look()
+        consider(state.live.arrivalsFromAnywhere(for: departed), for: &choice, &state) { candidate, state in
+            guard state.live.legs[candidate].isParentLate else { return nil }
             let link = layout.arrivalDomain(state.live.legs[candidate]) ?? 0
             let isLate = !isFirst || isLateAtOnce(link, &state)
-            if state.live.legs[candidate].isParentLate,
-                let fit = fit(from: departed, to: candidate, link, isLate: isLate, &state, &layout)
-            {
-                choice.consider(candidate, fit: fit) { isOlder($0, than: $1, &state) }
-            }
-            candidate = state.live.next(&candidates)
+            return fit(from: departed, to: candidate, link, isLate: isLate, &state, &layout)
         }
         return choice
     }
@@ -115,20 +89,15 @@ package enum CrossingSearch {
             !entry.destination.isMulticast, let link = layout.arrivalDomain(leg), link != 0
         else { return choice }
         for namespace in layout.expectedProbes.namespaces(on: link) where namespace != Int(leg.namespace) {
-            var candidates = state.live.atPlace(UInt16(namespace), fingerprint, entry)
-            var candidate = state.live.next(&candidates)
-            while candidate.exists, !choice.isExhausted {
-                choice.look()
+            consider(state.live.atPlace(UInt16(namespace), fingerprint, entry), for: &choice, &state) { candidate, state in
                 let from = state.live.legs[candidate]
-                if Int(from.namespace) == namespace, state.live.fingerprint(candidate) == fingerprint,
+                guard Int(from.namespace) == namespace, state.live.fingerprint(candidate) == fingerprint,
                     state.live.current(candidate) == entry, from.journey != leg.journey,
                     layout.departureDomain(from) == link, from.timeToLive == leg.entryTimeToLive,
                     let child = child(of: candidate, &state), state.live.legs[child].namespace != leg.namespace,
                     layout.arrivalDomain(state.live.legs[child]) == link
-                {
-                    choice.consider(candidate, fit: 0) { isOlder($0, than: $1, &state) }
-                }
-                candidate = state.live.next(&candidates)
+                else { return nil }
+                return 0
             }
         }
         return choice
@@ -146,6 +115,25 @@ package enum CrossingSearch {
     }
 
     // MARK: How well two ends fit
+
+    /// Looks at candidates, as many as may be, and considers those that fit.
+    ///
+    /// - Parameter fit: how well a candidate fits; `nil` where it does not.
+    @inline(__always)
+    private static func consider(
+        _ candidates: Candidates, for choice: inout BestMatch, _ state: inout LiveState,
+        _ fit: (LegIndex, inout LiveState) -> Int?
+    ) {
+        var candidates = candidates
+        var candidate = state.live.next(&candidates)
+        while candidate.exists, !choice.isExhausted {
+            choice.look()
+            if let fit = fit(candidate, &state) {
+                choice.consider(candidate, fit: fit) { isOlder($0, than: $1, &state) }
+            }
+            candidate = state.live.next(&candidates)
+        }
+    }
 
     @inline(__always)
     private static func isOlder(_ one: LegIndex, than other: LegIndex, _ state: inout LiveState) -> Bool {

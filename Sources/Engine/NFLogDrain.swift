@@ -1,3 +1,4 @@
+private import WireFormat
 package import Correlation
 package import LinuxSupport
 
@@ -33,7 +34,7 @@ extension DatagramReceiver where Self: ~Copyable {
                 return true
             case .bytes(let count):
                 // Bytes have no padding, which is what makes a span's bytes unsafe in general.
-                let bytes = unsafe buffer.span.bytes.extracting(0..<count)
+                let bytes = buffer.octets.extracting(0..<count)
                 if let recording {
                     // Room for as many messages as so many bytes mostly are.
                     var empty: [UInt64] = []

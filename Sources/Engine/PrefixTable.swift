@@ -55,7 +55,7 @@ struct PrefixTable {
     private mutating func place(_ index: Int) {
         let entry = entries[index]
         // Bytes have no padding, which is what makes a span's bytes unsafe in general.
-        let hash = hash(unsafe text.span.bytes, entry.prefix, entry.family, entry.hook)
+        let hash = hash(text.octets, entry.prefix, entry.family, entry.hook)
         var slot = Int(truncatingIfNeeded: hash) & (slots.count - 1)
         while slots[slot] >= 0 { slot = (slot + 1) & (slots.count - 1) }
         slots[slot] = Int32(index)
@@ -66,7 +66,7 @@ struct PrefixTable {
         let count = range.count
         let prefix = entries[index].prefix
         guard prefix.count == count else { return false }
-        let known = unsafe text.span.bytes
+        let known = text.octets
         // Each load checks its bounds itself, so that the sums need no check of their own.
         var offset = 0
         while count &- offset >= 8 {

@@ -74,7 +74,7 @@ struct RecentPackets: Sendable {
         guard entries[index].count == count, entries[index].first == first, entries[index].second == second else {
             return false
         }
-        let known = unsafe rest.span.bytes
+        let known = rest.octets
         return known.isEqual(at: index &* PacketParser.reach, to: bytes, at: start &+ 16, count: count &- 16)
     }
 

@@ -1,4 +1,5 @@
 internal import Glibc
+private import LinuxSupport
 
 /// Host and port that a request names, in its Host field or in an absolute-form target (RFC 3986, section 3.2).
 enum Authority: Equatable {
@@ -44,7 +45,6 @@ enum Authority: Equatable {
     }
 
     private static func isAddress(_ text: Substring, _ family: Int32) -> Bool {
-        var address = in6_addr()
-        return unsafe inet_pton(family, String(text), &address) == 1
+        SocketAddress(numeric: String(text), port: 0)?.family == family
     }
 }

@@ -1,4 +1,5 @@
 internal import Foundation
+private import LinuxSupport
 
 /// One client.
 final class Connection {
@@ -113,7 +114,7 @@ final class Connection {
     private var hasNoMoreInput: Bool { peek() == 0 }
 
     private func peek() -> Int {
-        var byte: UInt8 = 0
-        return unsafe recv(descriptor, &byte, 1, Int32(MSG_PEEK) | Int32(MSG_DONTWAIT))
+        var byte: [UInt8] = [0]
+        return SocketCalls.receive(descriptor, into: &byte, flags: Int32(MSG_PEEK) | Int32(MSG_DONTWAIT))
     }
 }

@@ -1,5 +1,5 @@
 internal import Glibc
-private import LinuxSupport
+internal import LinuxSupport
 
 /// Where the endpoint listens: a numeric address and a port, or a socket in the file system.
 public struct ListenAddress: Sendable, Hashable {
@@ -11,17 +11,13 @@ public struct ListenAddress: Sendable, Hashable {
     /// Whether it is a socket in the file system.
     public let isLocalSocket: Bool
 
-    /// `sun_path` of `struct sockaddr_un` (unix(7)), with its end.
-    private static let longestPath = 107
     private static let socketMark = "unix:"
 
     /// Parses `127.0.0.1:9100`, `[::1]:9100`, `localhost:9100`, or `unix:/run/ipt-trace.sock`.
     public init(_ text: String) throws(EndpointError) {
         if text.hasPrefix(Self.socketMark) {
             let path = String(text.dropFirst(Self.socketMark.count))
-            guard path.hasPrefix("/"), path.utf8.count <= Self.longestPath, !path.utf8.contains(0) else {
-                throw .invalidAddress(text)
-            }
+            guard path.hasPrefix("/"), SocketAddress(path: path) != nil else { throw .invalidAddress(text) }
             self.init(host: path, port: 0, isIPv6: false, isLocalSocket: true)
             return
         }
@@ -33,7 +29,7 @@ public struct ListenAddress: Sendable, Hashable {
         let isBracketed = host.hasPrefix("[") && host.hasSuffix("]")
         if isBracketed { host = String(host.dropFirst().dropLast()) }
         self.init(host: host, port: port, isIPv6: isBracketed)
-        guard unsafe withSocketAddress({ _, _ in true }) ?? false else { throw .invalidAddress(text) }
+        guard socketAddress != nil else { throw .invalidAddress(text) }
     }
 
     public init(host: String, port: UInt16, isIPv6: Bool, isLocalSocket: Bool = false) {
@@ -54,40 +50,11 @@ public struct ListenAddress: Sendable, Hashable {
     /// Whether nobody on another machine reaches it.
     public var isOfThisMachine: Bool { isLocalSocket || host == "::1" || !isIPv6 && host.hasPrefix("127.") }
 
-    /// Lends the address as bind(2) takes it; `nil` where the host is not an address.
-    func withSocketAddress<Result>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Result) -> Result? {
-        if isLocalSocket {
-            var address = sockaddr_un()
-            address.sun_family = sa_family_t(AF_UNIX)
-            unsafe withUnsafeMutableBytes(of: &address.sun_path) { path in
-                for (index, byte) in host.utf8.prefix(Self.longestPath).enumerated() { unsafe path[index] = byte }
-            }
-            return unsafe withUnsafePointer(to: &address) { pointer in
-                unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                    unsafe body($0, socklen_t(MemoryLayout<sockaddr_un>.size))
-                }
-            }
-        }
-        if isIPv6 {
-            var address = sockaddr_in6()
-            address.sin6_family = sa_family_t(AF_INET6)
-            address.sin6_port = port.bigEndian
-            guard unsafe inet_pton(AF_INET6, host, &address.sin6_addr) == 1 else { return nil }
-            return unsafe withUnsafePointer(to: &address) { pointer in
-                unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                    unsafe body($0, socklen_t(MemoryLayout<sockaddr_in6>.size))
-                }
-            }
-        }
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = port.bigEndian
-        guard unsafe inet_pton(AF_INET, host, &address.sin_addr) == 1 else { return nil }
-        return unsafe withUnsafePointer(to: &address) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                unsafe body($0, socklen_t(MemoryLayout<sockaddr_in>.size))
-            }
-        }
+    /// `nil` where the host is not an address of its family.
+    var socketAddress: SocketAddress? {
+        if isLocalSocket { return SocketAddress(path: host) }
+        let address = SocketAddress(numeric: host, port: port)
+        return address?.family == (isIPv6 ? AF_INET6 : AF_INET) ? address : nil
     }
 }
 

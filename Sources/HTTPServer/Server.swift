@@ -69,7 +69,8 @@ public final class Server: Sendable {
                 descriptors.append(descriptor)
                 taken.append(
                     ListenAddress(
-                        host: address.host, port: address.isLocalSocket ? 0 : Self.port(of: descriptor) ?? address.port,
+                        host: address.host,
+                        port: address.isLocalSocket ? 0 : SocketAddress(of: descriptor)?.port ?? address.port,
                         isIPv6: address.isIPv6, isLocalSocket: address.isLocalSocket))
             }
         } catch {
@@ -98,27 +99,26 @@ public final class Server: Sendable {
     }
 
     private static func removeSockets(_ addresses: [ListenAddress]) {
-        for address in addresses where address.isLocalSocket { unsafe unlink(address.host) }
+        for address in addresses where address.isLocalSocket { FileCalls.remove(address.host) }
     }
 
     private static func listen(_ address: ListenAddress) throws(EndpointError) -> Int32 {
-        let family = address.isLocalSocket ? AF_UNIX : address.isIPv6 ? AF_INET6 : AF_INET
+        guard let socketAddress = address.socketAddress else { throw .cannotListen(address, code: EINVAL) }
         let kind = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
-        let descriptor = socket(family, kind, 0)
+        let descriptor = socket(socketAddress.family, kind, 0)
         guard descriptor >= 0 else { throw .cannotListen(address, code: errno) }
-        var on: Int32 = 1
-        unsafe setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, 4)
+        SocketCalls.set(descriptor, SOL_SOCKET, SO_REUSEADDR, Int32(1))
         // For its owner and group, from the moment that it is there.
         if address.isLocalSocket { _ = fchmod(descriptor, 0o660) }
-        var isBound = unsafe address.withSocketAddress { unsafe bind(descriptor, $0, $1) == 0 } ?? false
-        if !isBound, errno == EADDRINUSE, address.isLocalSocket, isStale(address) {
-            unsafe unlink(address.host)
-            isBound = unsafe address.withSocketAddress { unsafe bind(descriptor, $0, $1) == 0 } ?? false
+        var code = socketAddress.bind(descriptor)
+        if code == EADDRINUSE, address.isLocalSocket, isStale(socketAddress) {
+            FileCalls.remove(address.host)
+            code = socketAddress.bind(descriptor)
         }
         // What the umask took of it.
-        if isBound, address.isLocalSocket { _ = unsafe chmod(address.host, 0o660) }
-        guard isBound, Glibc.listen(descriptor, 128) == 0 else {
-            let code = errno
+        if code == 0, address.isLocalSocket { FileCalls.setMode(address.host, 0o660) }
+        if code == 0, Glibc.listen(descriptor, 128) != 0 { code = errno }
+        guard code == 0 else {
             close(descriptor)
             throw code == EADDRINUSE ? .inUse(address) : .cannotListen(address, code: code)
         }
@@ -126,28 +126,11 @@ public final class Server: Sendable {
     }
 
     /// Whether nobody listens at a socket that is there: its owner was killed.
-    private static func isStale(_ address: ListenAddress) -> Bool {
+    private static func isStale(_ address: SocketAddress) -> Bool {
         let probe = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         guard probe >= 0 else { return false }
         defer { close(probe) }
-        let isRefused = unsafe address.withSocketAddress { unsafe connect(probe, $0, $1) != 0 && errno == ECONNREFUSED }
-        errno = EADDRINUSE
-        return isRefused ?? false
-    }
-
-    private static func port(of descriptor: Int32) -> UInt16? {
-        var storage = sockaddr_storage()
-        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-        return unsafe withUnsafeMutablePointer(to: &storage) { pointer -> UInt16? in
-            let status = unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                unsafe getsockname(descriptor, $0, &length)
-            }
-            guard status == 0 else { return nil }
-            // The port is at the same place in both families' addresses.
-            return unsafe pointer.withMemoryRebound(to: sockaddr_in.self, capacity: 1) {
-                unsafe UInt16(bigEndian: $0.pointee.sin_port)
-            }
-        }
+        return address.connect(probe) == ECONNREFUSED
     }
 }
 

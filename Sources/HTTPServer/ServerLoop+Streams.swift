@@ -1,4 +1,5 @@
 internal import Foundation
+private import LinuxSupport
 
 /// Answers that go on for as long as their clients stay.
 extension ServerLoop {
@@ -19,9 +20,7 @@ extension ServerLoop {
     /// Sends what there is; one piece after the other, so that a client that does not read holds no more than one.
     mutating func goOn(_ connection: Connection, _ source: any StreamSource, _ events: Int16) {
         if events & Int16(POLLIN) != 0 {
-            let count = unsafe buffer.withUnsafeMutableBytes {
-                unsafe recv(connection.descriptor, $0.baseAddress, $0.count, Int32(MSG_DONTWAIT))
-            }
+            let count = SocketCalls.receive(connection.descriptor, into: &buffer, flags: Int32(MSG_DONTWAIT))
             if count == 0 || count < 0 && errno != EAGAIN && errno != EINTR { return connection.close() }
         }
         if connection.output.isEmpty {
@@ -30,11 +29,8 @@ extension ServerLoop {
             guard !connection.output.isEmpty else { return }
             connection.waitsSince = Self.clock()
         }
-        let count = unsafe connection.output.withUnsafeBytes {
-            unsafe send(
-                connection.descriptor, $0.baseAddress?.advanced(by: connection.written), $0.count - connection.written,
-                Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT))
-        }
+        let count = SocketCalls.send(
+            connection.descriptor, connection.output, connection.written..<connection.output.count, flags: Int32(MSG_DONTWAIT))
         if count < 0 {
             if errno != EAGAIN, errno != EINTR { return connection.close() }
         } else {

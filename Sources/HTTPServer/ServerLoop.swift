@@ -63,7 +63,7 @@ struct ServerLoop: ~Copyable {
             }
             let timeout: Int32 =
                 connections.contains(where: \.isReady) ? 0 : connections.isEmpty && isAccepting ? 1000 : 100
-            _ = unsafe poll(&descriptors, nfds_t(descriptors.count), timeout)
+            SocketCalls.poll(&descriptors, milliseconds: timeout)
             if descriptors[0].revents != 0 {
                 for message in mailbox.receive() {
                     switch message {
@@ -87,16 +87,10 @@ struct ServerLoop: ~Copyable {
 
     private mutating func acceptAll(_ listener: Int32) {
         for _ in 0..<64 {
-            var storage = sockaddr_storage()
-            var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-            let descriptor = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
-                unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                    unsafe accept(listener, $0, &length)
-                }
-            }
+            let accepted = SocketAddress.accept(listener)
+            let code = errno
             let now = Self.clock()
-            guard descriptor >= 0 else {
-                let code = errno
+            guard let (descriptor, address) = accepted else {
                 if code == EMFILE, closeLongestWaiting(now, where: { _ in true }) { continue }
                 if code == EMFILE || code == ENFILE || code == ENOBUFS || code == ENOMEM {
                     if !isOutOfDescriptors {
@@ -110,24 +104,16 @@ struct ServerLoop: ~Copyable {
             isOutOfDescriptors = false
             _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
             _ = fcntl(descriptor, F_SETFL, O_NONBLOCK)
-            let peer = Self.address(of: storage)
+            // All clients of sockets in the file system count as one.
+            let peer = address.host
             guard makeRoom(for: peer, now) else {
                 refuse(descriptor)
                 continue
             }
-            var on: Int32 = 1
-            unsafe setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &on, 4)
+            SocketCalls.set(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, Int32(1))
             connections.append(
                 Connection(descriptor, number: nextNumber, peer: peer, now: now, deadline: now + limits.head))
             nextNumber += 1
-        }
-    }
-
-    private static func address(of storage: sockaddr_storage) -> [UInt8] {
-        // All clients of sockets in the file system count as one.
-        if storage.ss_family == sa_family_t(AF_UNIX) { return [] }
-        return unsafe withUnsafeBytes(of: storage) { bytes in
-            unsafe Array(bytes[storage.ss_family == sa_family_t(AF_INET6) ? 8..<24 : 4..<8])
         }
     }
 
@@ -156,7 +142,7 @@ struct ServerLoop: ~Copyable {
 
     private mutating func refuse(_ descriptor: Int32) {
         let bytes = serialize(.unavailable("too many connections"), isHead: false, keepsAlive: false)
-        _ = unsafe bytes.withUnsafeBytes { unsafe send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+        _ = SocketCalls.send(descriptor, bytes)
         discardInput(descriptor)
         close(descriptor)
     }
@@ -165,10 +151,7 @@ struct ServerLoop: ~Copyable {
     private mutating func discardInput(_ descriptor: Int32) {
         shutdown(descriptor, Int32(SHUT_WR))
         for _ in 0..<16 {
-            let count = unsafe buffer.withUnsafeMutableBytes {
-                unsafe recv(descriptor, $0.baseAddress, $0.count, Int32(MSG_DONTWAIT))
-            }
-            guard count > 0 else { return }
+            guard SocketCalls.receive(descriptor, into: &buffer, flags: Int32(MSG_DONTWAIT)) > 0 else { return }
         }
     }
 
@@ -194,9 +177,7 @@ struct ServerLoop: ~Copyable {
     }
 
     private mutating func read(_ connection: Connection) {
-        let count = unsafe buffer.withUnsafeMutableBytes {
-            unsafe recv(connection.descriptor, $0.baseAddress, $0.count, Int32(MSG_DONTWAIT))
-        }
+        let count = SocketCalls.receive(connection.descriptor, into: &buffer, flags: Int32(MSG_DONTWAIT))
         if count < 0, errno == EAGAIN || errno == EINTR { return }
         guard count > 0 else { return connection.close() }
         // The deadline of a head is absolute: it runs from its first byte, however slowly the rest comes.
@@ -314,11 +295,9 @@ struct ServerLoop: ~Copyable {
 
     /// Writes what the client takes; a response of one turn's size in one call where it takes all.
     private mutating func write(_ connection: Connection) {
-        let count = unsafe connection.output.withUnsafeBytes {
-            unsafe send(
-                connection.descriptor, $0.baseAddress?.advanced(by: connection.written),
-                min($0.count - connection.written, Self.bytesPerTurn), Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT))
-        }
+        let end = min(connection.output.count, connection.written + Self.bytesPerTurn)
+        let count = SocketCalls.send(
+            connection.descriptor, connection.output, connection.written..<end, flags: Int32(MSG_DONTWAIT))
         if count < 0 {
             if errno != EAGAIN, errno != EINTR { connection.close() }
             return

@@ -198,7 +198,7 @@ package final class RulesetWatch: Sendable {
             case .failed: concerns = true
             case .bytes(let count):
                 guard !concerns else { continue }
-                let bytes = unsafe buffer.span.bytes.extracting(0..<count)
+                let bytes = buffer.octets.extracting(0..<count)
                 var offset = 0
                 do {
                     while let message = try NetlinkMessage.next(in: bytes, at: &offset) {

@@ -33,14 +33,14 @@ package enum SysctlReader {
 
     /// `nil` where the kernel has no such setting, or the interface is gone.
     private static func number(_ path: String) throws -> Int? {
-        let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        let descriptor = FileCalls.open(path, O_RDONLY)
         guard descriptor >= 0 else {
             if errno == ENOENT || errno == ENODEV { return nil }
             throw NamespaceError.cannotOpen(path: path, code: errno)
         }
         defer { close(descriptor) }
         var text = [UInt8](repeating: 0, count: 32)
-        let count = unsafe text.withUnsafeMutableBytes { unsafe Glibc.read(descriptor, $0.baseAddress, $0.count) }
+        let count = FileCalls.read(descriptor, into: &text)
         guard count >= 0 else {
             if errno == ENODEV { return nil }
             throw NamespaceError.cannotOpen(path: path, code: errno)

@@ -51,7 +51,7 @@ public final class ChangedSetting: Sendable {
             try file.close()
             try Self.set(name, value, in: namespace)
         } catch {
-            unsafe unlink(path)
+            FileCalls.remove(path)
             throw error
         }
     }
@@ -59,7 +59,7 @@ public final class ChangedSetting: Sendable {
     /// Gives the setting its value back, unless somebody else has changed it meanwhile.
     public func putBack() throws {
         try Self.putBack(record, in: namespace)
-        unsafe unlink(path)
+        FileCalls.remove(path)
     }
 
     /// Puts back what processes that were killed have left changed.
@@ -80,7 +80,7 @@ public final class ChangedSetting: Sendable {
             guard let data = FileManager.default.contents(atPath: path),
                 let record = try? JSONDecoder().decode(Record.self, from: data)
             else {
-                unsafe unlink(path)
+                FileCalls.remove(path)
                 continue
             }
             // With a namespace its settings go.
@@ -93,7 +93,7 @@ public final class ChangedSetting: Sendable {
                     )
                 }
             }
-            unsafe unlink(path)
+            FileCalls.remove(path)
         }
         return done
     }
@@ -107,11 +107,11 @@ public final class ChangedSetting: Sendable {
         try namespace.enter {
             // Not by Foundation, which would put a new file in its place.
             let path = file(name)
-            let descriptor = unsafe open(path, O_WRONLY | O_CLOEXEC)
+            let descriptor = FileCalls.open(path, O_WRONLY)
             guard descriptor >= 0 else { throw NamespaceError.cannotOpen(path: path, code: errno) }
             defer { close(descriptor) }
             let bytes = Array(value.utf8)
-            guard unsafe write(descriptor, bytes, bytes.count) == bytes.count else {
+            guard FileCalls.write(descriptor, bytes) == bytes.count else {
                 throw NamespaceError.cannotOpen(path: path, code: errno)
             }
         }

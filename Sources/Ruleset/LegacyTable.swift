@@ -37,7 +37,7 @@ struct LegacyTable {
             guard let information = ask(descriptor, level, informationRequest, name, count: Layout.informationSize) else {
                 return nil
             }
-            let size = Int(unsafe information.span.bytes.native32(Layout.size))
+            let size = Int(information.octets.native32(Layout.size))
             guard let entries = ask(descriptor, level, entriesRequest, name, count: Layout.entries + size, size: UInt32(size))
             else {
                 if errno == EAGAIN { continue }
@@ -66,11 +66,11 @@ struct LegacyTable {
     }
 
     private init(information: [UInt8], entries: [UInt8], _ isIPv4: Bool) {
-        let valid = unsafe information.span.bytes.native32(Layout.validHooks)
+        let valid = information.octets.native32(Layout.validHooks)
         for hook in Hook.allCases where valid & (1 << UInt32(hook.rawValue)) != 0 {
             let place = 4 * Int(hook.rawValue)
-            let start = unsafe Int(information.span.bytes.native32(Layout.hookEntries + place))
-            let policy = unsafe Int(information.span.bytes.native32(Layout.underflows + place))
+            let start = Int(information.octets.native32(Layout.hookEntries + place))
+            let policy = Int(information.octets.native32(Layout.underflows + place))
             heads[hook] = Self.head(entries, from: start, policy: policy, isIPv4)
         }
     }
@@ -102,7 +102,7 @@ struct LegacyTable {
         /// `nil` where the entry does not fit into `table`.
         init?(_ table: [UInt8], _ start: Int, _ entry: Layout.Entry) {
             guard start >= 0, start + entry.size <= table.count else { return nil }
-            let span = unsafe table.span.bytes
+            let span = table.octets
             length = Int(span.native16(start + entry.nextOffset))
             let target = start + Int(span.native16(start + entry.targetOffset))
             let end = start + length

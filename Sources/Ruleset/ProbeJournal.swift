@@ -114,8 +114,8 @@ public struct ProbeJournal: Codable, Sendable {
         }
         // Whatever ends this process in between leaves the file as it was; the next write removes the rest.
         let draft = "\(path).new"
-        unsafe unlink(draft)
-        let descriptor = unsafe open(draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        FileCalls.remove(draft)
+        let descriptor = FileCalls.open(draft, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
         guard descriptor >= 0 else { throw .journal(path: path, message: ErrorNumber.text(errno)) }
         let file = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
         do {
@@ -123,10 +123,10 @@ public struct ProbeJournal: Codable, Sendable {
             try file.synchronize()
             try file.close()
         } catch {
-            unsafe unlink(draft)
+            FileCalls.remove(draft)
             throw .journal(path: path, message: "\(error.localizedDescription)")
         }
-        guard unsafe rename(draft, path) == 0 else { throw .journal(path: path, message: ErrorNumber.text(errno)) }
+        guard FileCalls.rename(draft, to: path) else { throw .journal(path: path, message: ErrorNumber.text(errno)) }
     }
 
     private static let noDigest = "0000000000000000"
@@ -151,7 +151,7 @@ public struct ProbeJournal: Codable, Sendable {
 
     /// Removes the file; that it is gone already is fine.
     func erase() throws(RulesetError) {
-        guard unsafe unlink(path) != 0, errno != ENOENT else { return }
+        guard !FileCalls.remove(path), errno != ENOENT else { return }
         throw .journal(path: path, message: "it cannot be removed: \(ErrorNumber.text(errno))")
     }
 
@@ -160,9 +160,9 @@ public struct ProbeJournal: Codable, Sendable {
     /// - Returns: those that could not be removed.
     public static func erase(_ damaged: [Damaged]) -> [Damaged] {
         damaged.filter { file in
-            guard file.path != directory, unsafe unlink(file.path) != 0, errno != ENOENT else { return false }
+            guard file.path != directory, !FileCalls.remove(file.path), errno != ENOENT else { return false }
             // Somebody put an empty directory in its place.
-            return unsafe rmdir(file.path) != 0
+            return !FileCalls.removeDirectory(file.path)
         }
     }
 
@@ -170,7 +170,7 @@ public struct ProbeJournal: Codable, Sendable {
     static func eraseDrafts() {
         // A draft that stays does no harm.
         let names = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
-        for name in names where name.hasSuffix(".json.new") { unsafe unlink("\(directory)/\(name)") }
+        for name in names where name.hasSuffix(".json.new") { FileCalls.remove("\(directory)/\(name)") }
     }
 
     /// A file of the journal that says nothing, with the reason.

@@ -163,7 +163,7 @@ public struct ProbeSignature: Sendable {
             case .failed(let code): throw NetlinkError(operation: operation, code: code)
             case .bytes(let received): count = received
             }
-            let bytes = unsafe buffer.span.bytes.extracting(0..<count)
+            let bytes = buffer.octets.extracting(0..<count)
             var offset = 0
             while let message = try NetlinkMessage.next(in: bytes, at: &offset) {
                 // NLM_F_DUMP_INTR

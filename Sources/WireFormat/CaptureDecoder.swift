@@ -145,7 +145,7 @@ public struct CaptureDecoder: Sendable {
         while copy.count - offset >= 4 {
             copy.swapAt(offset, offset + 1)
             copy.swapAt(offset + 2, offset + 3)
-            let length = Int(unsafe copy.span.bytes.native16(offset))
+            let length = Int(copy.octets.native16(offset))
             guard length >= 4 else { break }
             offset += (length + 3) & ~3
         }

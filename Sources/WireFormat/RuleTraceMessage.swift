@@ -138,6 +138,6 @@ public struct RuleTraceMessage: Sendable, Equatable {
         guard length <= first.count else { return nil }
         var joined = first.prefix(length).map { bytes.byte($0) }
         joined += (headers.transport ?? first.upperBound..<first.upperBound).map { bytes.byte($0) }
-        return try? parser.parse(unsafe joined.span.bytes, 0..<joined.count)
+        return try? parser.parse(joined.octets, 0..<joined.count)
     }
 }

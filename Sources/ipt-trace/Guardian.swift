@@ -16,12 +16,11 @@ struct Guardian {
         try DescriptorLimit.require(DescriptorLimit.perProgram, to: "start the process that takes the probes out")
         process = Process()
         // A socket, since a write to a pipe that nobody reads any more would end this process.
-        var ends: [Int32] = [-1, -1]
-        guard unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &ends) == 0 else {
+        guard let ends = SocketCalls.pair() else {
             throw CommandFailure(message: "cannot start the process that takes the probes out: error \(errno)")
         }
-        input = FileHandle(fileDescriptor: ends[0], closeOnDealloc: true)
-        let output = FileHandle(fileDescriptor: ends[1], closeOnDealloc: true)
+        input = FileHandle(fileDescriptor: ends.0, closeOnDealloc: true)
+        let output = FileHandle(fileDescriptor: ends.1, closeOnDealloc: true)
         process.executableURL = URL(fileURLWithPath: Program.path)
         process.arguments = ["guard"]
         // It waits for the end of its input, which comes when this process is gone, for whatever reason.
@@ -40,7 +39,7 @@ struct Guardian {
 
     private func say(_ word: String) -> Bool {
         let line = Array("\(word)\n".utf8)
-        return unsafe send(input.fileDescriptor, line, line.count, Int32(MSG_NOSIGNAL)) == line.count
+        return SocketCalls.send(input.fileDescriptor, line) == line.count
     }
 
     /// Ends it: there is nothing left to take out.

@@ -48,7 +48,7 @@ private func message(_ number: UInt8, count: Int = 40) -> [UInt8] {
 
 func datagram(_ numbers: [UInt8], time: Int64, tags: [UInt64], namespace: Int = 0, count: Int = 40) -> RecordItem {
     let bytes = numbers.flatMap { message($0, count: count) }
-    return .events(RecordedDatagram(unsafe bytes.span.bytes, namespace: namespace, time: time, tags: tags))
+    return .events(RecordedDatagram(bytes.octets, namespace: namespace, time: time, tags: tags))
 }
 
 /// A recorder in a folder of its own.
@@ -71,15 +71,15 @@ private func recording(
 
 /// The numbers of a capture's packets, its own blocks, and whether it is whole.
 func read(_ bytes: [UInt8]) -> (numbers: [UInt8], blocks: [TraceBlock], names: [String?], isWhole: Bool) {
-    guard var decoder = CaptureDecoder(beginning: unsafe bytes.span.bytes) else { return ([], [], [], false) }
+    guard var decoder = CaptureDecoder(beginning: bytes.octets) else { return ([], [], [], false) }
     var offset = 0
     var numbers: [UInt8] = []
     var blocks: [TraceBlock] = []
     var isWhole = true
-    while let item = decoder.next(in: unsafe bytes.span.bytes, at: &offset, isLast: true) {
+    while let item = decoder.next(in: bytes.octets, at: &offset, isLast: true) {
         switch item {
         case .packet(let packet): numbers.append(bytes[packet.data.lowerBound + 4])
-        case .trace(let body): if let block = TraceBlock(unsafe bytes.span.bytes, body) { blocks.append(block) }
+        case .trace(let body): if let block = TraceBlock(bytes.octets, body) { blocks.append(block) }
         case .damage: isWhole = false
         case .other, .loss: break
         }

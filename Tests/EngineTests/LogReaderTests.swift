@@ -40,7 +40,7 @@ private struct Fixture: ~Copyable {
     mutating func read(_ prefix: String, _ input: String = "eth0", _ output: String = "", id: Int = 1) {
         let bytes = Array(
             "\(prefix)IN=\(input) OUT=\(output) SRC=10.0.0.1 DST=10.0.0.2 LEN=84 TTL=64 ID=\(id) PROTO=UDP SPT=1 DPT=2".utf8)
-        _ = try? reader.read(unsafe bytes.span.bytes, 0..<bytes.count, now: 1, into: &correlator)
+        _ = try? reader.read(bytes.octets, 0..<bytes.count, now: 1, into: &correlator)
     }
 
     /// Of each journey, in the order of `steps`.

@@ -91,7 +91,7 @@ private struct Messages {
             let body: [UInt8] =
                 [2, 0, 0, 5] + attribute(1, [8, 0, 0, 0]) + attribute(10, Array("rule-\(name)".utf8) + [0])
                 + attribute(9, packet)
-            try decoder.decode(unsafe body.span.bytes, body: 0..<body.count, with: &vocabulary, into: &report)
+            try decoder.decode(body.octets, body: 0..<body.count, with: &vocabulary, into: &report)
             prefixes.append(vocabulary.origin(Int(report.origin)).prefix)
         }
         let once = ["rule-a", "rule-b", nil, nil]
@@ -100,7 +100,7 @@ private struct Messages {
         var other = NFLogDecoder(parser: PacketParser(), mostOrigins: 2)
         let body: [UInt8] =
             [2, 0, 0, 5] + attribute(1, [8, 0, 0, 0]) + attribute(10, Array("rule-e".utf8) + [0]) + attribute(9, packet)
-        try other.decode(unsafe body.span.bytes, body: 0..<body.count, with: &vocabulary, into: &report)
+        try other.decode(body.octets, body: 0..<body.count, with: &vocabulary, into: &report)
         #expect(vocabulary.origin(Int(report.origin)).prefix == "rule-e")
     }
 
@@ -117,10 +117,10 @@ private struct Messages {
         for number in 0..<20_000 {
             let source = number / 40 % decoders.count
             let body = messages.next()
-            let bytes = unsafe body.span.bytes
+            let bytes = body.octets
             guard let message = try? NFLogMessage(parsing: bytes, body: 0..<body.count) else {
                 #expect(throws: ParseError.self, "message \(number)") {
-                    try decoders[source].decode(unsafe body.span.bytes, body: 0..<body.count, with: &vocabulary, into: &report)
+                    try decoders[source].decode(body.octets, body: 0..<body.count, with: &vocabulary, into: &report)
                 }
                 continue
             }

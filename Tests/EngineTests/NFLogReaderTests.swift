@@ -156,8 +156,8 @@ import WireFormat
             [0x45, 0, 0, 56, 0, 9, 0, 0, 64, 1, 0, 0] + big(0x0A00_0001) + big(Self.client) + [3, 1, 0, 0, 0, 0, 0, 0]
             + request
         let parser = PacketParser()
-        let one = try parser.parse(unsafe request.span.bytes, 0..<request.count)
-        let other = try parser.parse(unsafe error.span.bytes, 0..<error.count)
+        let one = try parser.parse(request.octets, 0..<request.count)
+        let other = try parser.parse(error.octets, 0..<error.count)
         #expect(one.flow == other.flow)
         #expect(one.tuple.flow == one.tuple.reversed.flow)
     }

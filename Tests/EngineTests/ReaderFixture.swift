@@ -29,7 +29,7 @@ struct ReaderFixture: ~Copyable {
         reader = NFLogReader(namespace: 0, parser: PacketParser(), registry: registry)
     }
 
-    mutating func read(_ bytes: [UInt8]) { reader.read(unsafe bytes.span.bytes, with: &vocabulary, now: 5, into: &correlator) }
+    mutating func read(_ bytes: [UInt8]) { reader.read(bytes.octets, with: &vocabulary, now: 5, into: &correlator) }
 }
 
 private func native(_ value: UInt32, _ count: Int) -> [UInt8] { (0..<count).map { UInt8(value >> (8 * UInt32($0)) & 255) } }

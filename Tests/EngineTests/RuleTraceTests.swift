@@ -58,7 +58,7 @@ private enum TraceMessage {
         var wanted: Set<RulePlace> = []
         for message in messages {
             wanted.formUnion(
-                index.take(unsafe message.span.bytes, parser: PacketParser(), namespace: 0, now: time))
+                index.take(message.octets, parser: PacketParser(), namespace: 0, now: time))
         }
         return wanted
     }
@@ -75,7 +75,7 @@ private enum TraceMessage {
     @Test("a rule that drops is told from one that jumps, a return and a policy")
     func messages() throws {
         func parse(_ bytes: [UInt8]) throws -> RuleTraceMessage {
-            try RuleTraceMessage(parsing: unsafe bytes.span.bytes, body: 16..<bytes.count)
+            try RuleTraceMessage(parsing: bytes.octets, body: 16..<bytes.count)
         }
         let drop = try parse(Self.walk()[1])
         #expect(drop.isDrop && drop.handle == 29 && drop.chain == "BLOCKLIST" && drop.table == "filter" && drop.id == 7)

@@ -147,7 +147,7 @@ import WireFormat
         writer.interface(name: "host", description: "")
         let bytes: [UInt8] = [2, 0, 0, 5]
         writer.packet(
-            interface: 0, time: (1_795_262_400 + seconds) * 1_000_000, unsafe bytes.span.bytes, 0..<4, comment: nil)
+            interface: 0, time: (1_795_262_400 + seconds) * 1_000_000, bytes.octets, 0..<4, comment: nil)
         return writer.bytes
     }
 
@@ -209,7 +209,7 @@ import WireFormat
         writer.interface(name: "host", description: "")
         for time in [Int64.min, -1, 0, Int64.max] {
             writer.packet(
-                interface: 0, time: time, unsafe bytes.span.bytes, 40..<(40 + Int(bytes[32])), comment: nil)
+                interface: 0, time: time, bytes.octets, 40..<(40 + Int(bytes[32])), comment: nil)
         }
         try Files.with(writer.bytes) { try #expect(analyze([$0]).snapshot.completeness.events == 4) }
         let log =

@@ -14,7 +14,7 @@ private struct Blocks {
         blocks = []
         var offset = 0
         while offset + 12 <= bytes.count {
-            let length = Int(unsafe bytes.span.bytes.native32(offset + 4))
+            let length = Int(bytes.octets.native32(offset + 4))
             blocks.append(Array(bytes[offset..<offset + length]))
             offset += length
         }
@@ -33,11 +33,11 @@ private struct Blocks {
         return writer.bytes
     }
 
-    private static func type(_ block: [UInt8]) -> UInt32 { unsafe block.span.bytes.native32(0) }
+    private static func type(_ block: [UInt8]) -> UInt32 { block.octets.native32(0) }
 
     private static func content(_ block: [UInt8]) -> TraceBlock? {
         guard type(block) == CaptureFormat.traceBlock else { return nil }
-        return TraceBlock(unsafe block.span.bytes, 8..<block.count - 4)
+        return TraceBlock(block.octets, 8..<block.count - 4)
     }
 
     private static func isLayout(_ block: [UInt8]) -> Bool { if case .layout = content(block) { true } else { false } }
@@ -46,7 +46,7 @@ private struct Blocks {
 
     /// Microseconds since 1970.
     static func time(_ packet: [UInt8]) -> Int64 {
-        Int64(unsafe packet.span.bytes.native32(12)) << 32 | Int64(unsafe packet.span.bytes.native32(16))
+        Int64(packet.octets.native32(12)) << 32 | Int64(packet.octets.native32(16))
     }
 
     /// With the note that a section's end will be noted.

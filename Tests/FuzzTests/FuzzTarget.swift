@@ -46,10 +46,10 @@ struct FuzzTarget: Sendable, CustomTestStringConvertible {
     /// The messages of a capture: `struct nfgenmsg` and attributes, as nfnetlink_log sends them.
     private static func messages() throws -> [[UInt8]] {
         let bytes = try file("ping/guest.pcap")
-        guard var decoder = CaptureDecoder(beginning: unsafe bytes.span.bytes) else { return [] }
+        guard var decoder = CaptureDecoder(beginning: bytes.octets) else { return [] }
         var offset = 0
         var messages: [[UInt8]] = []
-        while let item = decoder.next(in: unsafe bytes.span.bytes, at: &offset, isLast: true) {
+        while let item = decoder.next(in: bytes.octets, at: &offset, isLast: true) {
             if case .packet(let packet) = item { messages.append(Array(bytes[packet.data])) }
         }
         return messages
@@ -58,22 +58,22 @@ struct FuzzTarget: Sendable, CustomTestStringConvertible {
     private static let nflog = FuzzTarget(name: "nflog") {
         try messages()
     } body: { bytes in
-        (try? NFLogMessage(parsing: unsafe bytes.span.bytes, body: 0..<bytes.count)) != nil
+        (try? NFLogMessage(parsing: bytes.octets, body: 0..<bytes.count)) != nil
     }
 
     private static let packet = FuzzTarget(name: "packet") {
         try messages().compactMap { bytes in
-            let message = try NFLogMessage(parsing: unsafe bytes.span.bytes, body: 0..<bytes.count)
+            let message = try NFLogMessage(parsing: bytes.octets, body: 0..<bytes.count)
             return Array(bytes[message.payload])
         } + folder("packet")
     } body: { bytes in
-        (try? PacketParser().parse(unsafe bytes.span.bytes, 0..<bytes.count)) != nil
+        (try? PacketParser().parse(bytes.octets, 0..<bytes.count)) != nil
     }
 
     private static let conntrack = FuzzTarget(name: "conntrack") {
         try folder("conntrack")
     } body: { bytes in
-        (try? ConntrackMessage(parsing: unsafe bytes.span.bytes, body: 0..<bytes.count)) != nil
+        (try? ConntrackMessage(parsing: bytes.octets, body: 0..<bytes.count)) != nil
     }
 
     /// As nf_tables_trace.c writes it: table, chain, rule, verdict, id and the packet's headers.
@@ -90,7 +90,7 @@ struct FuzzTarget: Sendable, CustomTestStringConvertible {
         request.attribute(9, [0x03, 0xE8, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0xA0, 0x02, 0xFF, 0xFF, 0, 0, 0, 0])
         return [request.bytes]
     } body: { bytes in
-        let span = unsafe bytes.span.bytes
+        let span = bytes.octets
         guard let message = try? RuleTraceMessage(parsing: span, body: 0..<bytes.count) else { return false }
         return message.packet(in: span, parser: PacketParser()) != nil
     }
@@ -98,12 +98,12 @@ struct FuzzTarget: Sendable, CustomTestStringConvertible {
     private static let capture = FuzzTarget(name: "capture") {
         try [Array(file("ping/guest.pcap").prefix(1500)), Array(file("ping/recording.pcapng").prefix(24_000))]
     } body: { bytes in
-        guard var decoder = CaptureDecoder(beginning: unsafe bytes.span.bytes) else { return false }
+        guard var decoder = CaptureDecoder(beginning: bytes.octets) else { return false }
         var offset = 0
         var packets = 0
         while true {
             let before = offset
-            guard let item = decoder.next(in: unsafe bytes.span.bytes, at: &offset, isLast: true) else { break }
+            guard let item = decoder.next(in: bytes.octets, at: &offset, isLast: true) else { break }
             if case .packet = item { packets += 1 }
             // Whatever comes, it goes on.
             guard offset > before, offset <= bytes.count else {
@@ -135,7 +135,7 @@ struct FuzzTarget: Sendable, CustomTestStringConvertible {
         writer.layout(json: json)
         return [note, Array(writer.bytes.dropFirst(8).dropLast(4))] + bodies
     } body: { bytes in
-        switch TraceBlock(unsafe bytes.span.bytes, 0..<bytes.count) {
+        switch TraceBlock(bytes.octets, 0..<bytes.count) {
         case .layout(let json):
             guard let layout = try? RecordedLayout(json: json) else { return false }
             return layout.layout.probes.allSatisfy { $0.namespace < layout.layout.namespaces.count }
@@ -148,8 +148,8 @@ struct FuzzTarget: Sendable, CustomTestStringConvertible {
         try lines("ping/kernel.log") + lines("classic-ping.log") + folder("log")
     } body: { bytes in
         let line = LogLine(
-            parsing: unsafe bytes.span.bytes, 0..<bytes.count, context: LogLine.Context(reference: 1_795_262_400, zone: 0))
-        return (try? LogPacket(parsing: unsafe bytes.span.bytes, message: line.message, seed: 1)) != nil
+            parsing: bytes.octets, 0..<bytes.count, context: LogLine.Context(reference: 1_795_262_400, zone: 0))
+        return (try? LogPacket(parsing: bytes.octets, message: line.message, seed: 1)) != nil
     }
 
     private static let ruleDump = FuzzTarget(name: "iptables-save") {

@@ -24,7 +24,7 @@ private enum Message {
             message.attribute(5, big: policy)
         }
         let bytes = message.bytes
-        return try ChainMessage(parsing: unsafe bytes.span.bytes, body: 0..<bytes.count)
+        return try ChainMessage(parsing: bytes.octets, body: 0..<bytes.count)
     }
 
     static func flowtable(_ table: String, _ name: String, family: UInt8, devices: [String]) throws -> FlowtableMessage {
@@ -38,7 +38,7 @@ private enum Message {
             $0.nest(3) { list in for name in devices { list.attribute(1, text: name) } }
         }
         let bytes = message.bytes
-        return try FlowtableMessage(parsing: unsafe bytes.span.bytes, body: 0..<bytes.count)
+        return try FlowtableMessage(parsing: bytes.octets, body: 0..<bytes.count)
     }
 
     static func expression(_ name: String, _ fill: (inout NetlinkRequest) -> Void) -> [UInt8] {
@@ -96,7 +96,7 @@ private enum Message {
         message.attribute(4, expressions.flatMap(\.self))
         if let comment { message.attribute(7, text: comment) }
         let bytes = message.bytes
-        return try RuleMessage(parsing: unsafe bytes.span.bytes, body: 0..<bytes.count)
+        return try RuleMessage(parsing: bytes.octets, body: 0..<bytes.count)
     }
 
     static func probe(_ table: String, _ chain: String, _ handle: UInt64, run: String = "abc123", packets: UInt64 = 0) throws
@@ -142,7 +142,7 @@ private enum Message {
         let bytes = message.bytes
         let errors = (0..<bytes.count).count { length in
             do {
-                _ = try RuleMessage(parsing: unsafe bytes.span.bytes.extracting(0..<length), body: 0..<length)
+                _ = try RuleMessage(parsing: bytes.octets.extracting(0..<length), body: 0..<length)
                 return false
             } catch { return true }
         }

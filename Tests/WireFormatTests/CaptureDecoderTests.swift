@@ -63,14 +63,14 @@ private func items(_ bytes: [UInt8], window: Int = .max) -> (
     var ends: [Int] = []
     var used = 0
     var size = min(window, bytes.count)
-    guard var decoder = CaptureDecoder(beginning: unsafe bytes.span.bytes) else {
+    guard var decoder = CaptureDecoder(beginning: bytes.octets) else {
         return ([], 0, 0, [])
     }
     while true {
         let view = Array(bytes[used..<min(bytes.count, used + size)])
         let isLast = used + view.count == bytes.count
         var offset = 0
-        let item = decoder.next(in: unsafe view.span.bytes, at: &offset, isLast: isLast)
+        let item = decoder.next(in: view.octets, at: &offset, isLast: isLast)
         switch item {
         case .packet(let packet): packets.append((packet, Array(view[packet.data])))
         case .damage(let range): damaged += range.count
@@ -213,10 +213,10 @@ private func items(_ bytes: [UInt8], window: Int = .max) -> (
         var bytes = file.bytes
         // The second description: its length does not agree any more.
         bytes[ends[2] - 4] ^= 0xFF
-        guard var decoder = CaptureDecoder(beginning: unsafe bytes.span.bytes) else { return }
+        guard var decoder = CaptureDecoder(beginning: bytes.octets) else { return }
         var offset = 0
         var names: [String] = []
-        while let item = decoder.next(in: unsafe bytes.span.bytes, at: &offset, isLast: true) {
+        while let item = decoder.next(in: bytes.octets, at: &offset, isLast: true) {
             guard case .packet(let packet) = item else { continue }
             names.append("\(bytes[packet.data.lowerBound + 3]) \(decoder.interfaces[packet.interface].name ?? "-")")
         }
@@ -250,9 +250,10 @@ private func items(_ bytes: [UInt8], window: Int = .max) -> (
         #expect(items(bytes).packets.map(\.0.interface) == [0, 1])
         // Nanoseconds, and 100 seconds more.
         #expect(items(bytes).packets.map(\.0.time) == [5, 107_000_000])
-        var decoder = try #require(CaptureDecoder(beginning: unsafe bytes.span.bytes))
+        let begun = CaptureDecoder(beginning: bytes.octets)
+        var decoder = try #require(begun)
         var offset = 0
-        while decoder.next(in: unsafe bytes.span.bytes, at: &offset, isLast: true) != nil {}
+        while decoder.next(in: bytes.octets, at: &offset, isLast: true) != nil {}
         #expect(decoder.interfaces.map(\.name) == ["one", "two"])
         #expect(decoder.interfaces.map(\.isSwapped) == [false, true])
     }
@@ -274,15 +275,15 @@ private func items(_ bytes: [UInt8], window: Int = .max) -> (
 
     @Test func otherFilesAreNoCaptures() {
         for text in ["", "Nov 21 10:59:20 host kernel: ", "\u{1F}\u{8B}", String(repeating: "x", count: 100)] {
-            #expect(CaptureDecoder(beginning: unsafe Array(text.utf8).span.bytes) == nil)
+            #expect(CaptureDecoder(beginning: Array(text.utf8).octets) == nil)
         }
     }
 
     @Test func attributesOfTheOtherByteOrderAreTurnedRound() throws {
         // family 2, version 0, group 5; then NFULA_MARK (2) of 8 bytes and a cut attribute, big-endian
         let swapped: [UInt8] = [2, 0, 0, 5, 0, 8, 0, 2, 0, 0, 0, 42, 0, 9]
-        let turned = CaptureDecoder.swappedAttributes(unsafe swapped.span.bytes, 0..<swapped.count)
-        let message = try NFLogMessage(parsing: unsafe turned.span.bytes, body: 0..<turned.count)
+        let turned = CaptureDecoder.swappedAttributes(swapped.octets, 0..<swapped.count)
+        let message = try NFLogMessage(parsing: turned.octets, body: 0..<turned.count)
         #expect(message.mark == 42 && message.family == 2)
     }
 }

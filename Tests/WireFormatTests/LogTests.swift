@@ -8,13 +8,13 @@ private let reference: Int64 = 1_795_262_400
 private func line(_ text: String, zone: Int64 = 0) -> (LogLine, message: String) {
     let bytes = Array(text.utf8)
     let parsed = LogLine(
-        parsing: unsafe bytes.span.bytes, 0..<bytes.count, context: LogLine.Context(reference: reference, zone: zone))
+        parsing: bytes.octets, 0..<bytes.count, context: LogLine.Context(reference: reference, zone: zone))
     return (parsed, String(decoding: bytes[parsed.message], as: UTF8.self))
 }
 
 private func packet(_ text: String) throws -> (LogPacket, prefix: String, input: String, output: String)? {
     let bytes = Array(text.utf8)
-    guard let logged = try LogPacket(parsing: unsafe bytes.span.bytes, message: 0..<bytes.count, seed: 1) else { return nil }
+    guard let logged = try LogPacket(parsing: bytes.octets, message: 0..<bytes.count, seed: 1) else { return nil }
     func part(_ range: Range<Int>) -> String { String(decoding: bytes[range], as: UTF8.self) }
     return (logged, part(logged.prefix), part(logged.inInterface), part(logged.outInterface))
 }

@@ -16,7 +16,7 @@ func attribute(_ type: UInt16, _ value: [UInt8]) -> [UInt8] {
 private func messages(_ bytes: [UInt8]) throws -> [NetlinkMessage] {
     var offset = 0
     var found: [NetlinkMessage] = []
-    while let message = try NetlinkMessage.next(in: unsafe bytes.span.bytes, at: &offset) { found.append(message) }
+    while let message = try NetlinkMessage.next(in: bytes.octets, at: &offset) { found.append(message) }
     return found
 }
 
@@ -72,8 +72,8 @@ private func messages(_ bytes: [UInt8]) throws -> [NetlinkMessage] {
     static func parse(_ body: [UInt8]) throws -> (NFLogMessage, [UInt8]) {
         let bytes = netlinkMessage(type: NFLogMessage.packetType, body)
         var offset = 0
-        let frame = try #require(try NetlinkMessage.next(in: unsafe bytes.span.bytes, at: &offset))
-        return (try NFLogMessage(parsing: unsafe bytes.span.bytes, body: frame.body), bytes)
+        let frame = try #require(try NetlinkMessage.next(in: bytes.octets, at: &offset))
+        return (try NFLogMessage(parsing: bytes.octets, body: frame.body), bytes)
     }
 
     @Test func everyAttributeIsRead() throws {
@@ -112,18 +112,18 @@ private func messages(_ bytes: [UInt8]) throws -> [NetlinkMessage] {
         let bridge =
             header + attribute(18, kind("bridge") + attribute(2, attribute(36, [value]) + attribute(37, [1 - value])))
         #expect(
-            try LinkMessage(parsing: unsafe bridge.span.bytes, body: 0..<bridge.count).bridge
+            try LinkMessage(parsing: bridge.octets, body: 0..<bridge.count).bridge
                 == Bridge(filtersIPv4: value == 1, filtersIPv6: value == 0))
         // IFLA_BRPORT_STATE (3: forwarding), _MODE and _ISOLATED; the master comes behind.
         let data = attribute(1, [2 + value]) + attribute(4, [value]) + attribute(33, [1 - value])
         let port = header + attribute(18, kind("veth") + kind("bridge", 4) + attribute(5, data)) + attribute(10, native32(3))
-        let link = try LinkMessage(parsing: unsafe port.span.bytes, body: 0..<port.count)
+        let link = try LinkMessage(parsing: port.octets, body: 0..<port.count)
         #expect(link.master == 3)
         #expect(
             link.port
                 == BridgePort(bridge: 0, isHairpin: value == 1, isIsolated: value == 0, isForwarding: value == 1))
         let bond = header + attribute(18, kind("veth") + kind("bond", 4) + attribute(5, data))
-        #expect(try LinkMessage(parsing: unsafe bond.span.bytes, body: 0..<bond.count).port == nil)
+        #expect(try LinkMessage(parsing: bond.octets, body: 0..<bond.count).port == nil)
     }
 
     @Test func aVethIsReadWithItsPeerAndMaster() throws {
@@ -131,7 +131,7 @@ private func messages(_ bytes: [UInt8]) throws -> [NetlinkMessage] {
             native16(0) + native16(1) + native32(7) + native32(0) + native32(0)  // struct ifinfomsg, index 7
             + attribute(3, Array("vHOST".utf8) + [0]) + attribute(5, native32(2)) + attribute(10, native32(3))
             + attribute(37, native32(0)) + attribute(18, attribute(1, Array("veth".utf8) + [0]))
-        let link = try LinkMessage(parsing: unsafe body.span.bytes, body: 0..<body.count)
+        let link = try LinkMessage(parsing: body.octets, body: 0..<body.count)
         #expect(link.index == 7 && link.name == "vHOST" && link.kind == "veth")
         #expect(link.peer == 2 && link.master == 3 && link.peerNamespace == 0)
     }
@@ -144,7 +144,7 @@ private func messages(_ bytes: [UInt8]) throws -> [NetlinkMessage] {
         let body =
             [2, 0, 0, 0] + attribute(1, tuple([172, 16, 0, 2], [8, 8, 8, 8], 69))
             + attribute(2, tuple([8, 8, 8, 8], [10, 0, 2, 15], 69))
-        let connection = try #require(try ConntrackMessage(parsing: unsafe body.span.bytes, body: 0..<body.count))
+        let connection = try #require(try ConntrackMessage(parsing: body.octets, body: 0..<body.count))
         #expect(connection.isTranslated)
         #expect(connection.original.description == "icmp 172.16.0.2 → 8.8.8.8")
         #expect(connection.reply.destination.description == "10.0.2.15")
@@ -179,18 +179,18 @@ private func messages(_ bytes: [UInt8]) throws -> [NetlinkMessage] {
             if random.next() % 3 == 0 { bytes = Array(bytes.prefix(Int(random.next() % UInt64(bytes.count + 1)))) }
             var offset = 0
             do {
-                while let frame = try NetlinkMessage.next(in: unsafe bytes.span.bytes, at: &offset) {
-                    _ = try? LinkMessage(parsing: unsafe bytes.span.bytes, body: frame.body)
-                    _ = try? ConntrackMessage(parsing: unsafe bytes.span.bytes, body: frame.body)
-                    _ = try? ChainMessage(parsing: unsafe bytes.span.bytes, body: frame.body)
-                    let message = try NFLogMessage(parsing: unsafe bytes.span.bytes, body: frame.body)
-                    _ = try PacketParser().parse(unsafe bytes.span.bytes, message.payload)
+                while let frame = try NetlinkMessage.next(in: bytes.octets, at: &offset) {
+                    _ = try? LinkMessage(parsing: bytes.octets, body: frame.body)
+                    _ = try? ConntrackMessage(parsing: bytes.octets, body: frame.body)
+                    _ = try? ChainMessage(parsing: bytes.octets, body: frame.body)
+                    let message = try NFLogMessage(parsing: bytes.octets, body: frame.body)
+                    _ = try PacketParser().parse(bytes.octets, message.payload)
                     parsed += 1
                 }
             } catch {
                 refused += 1
             }
-            _ = try? PacketParser().parse(unsafe bytes.span.bytes, 0..<bytes.count)
+            _ = try? PacketParser().parse(bytes.octets, 0..<bytes.count)
         }
         // Both kinds must have occurred, or the fuzzing tested nothing.
         #expect(parsed > 1000 && refused > 1000, "seed \(seed)")

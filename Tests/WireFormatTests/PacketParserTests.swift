@@ -3,7 +3,7 @@ import TraceModel
 import WireFormat
 
 private func parse(_ bytes: [UInt8], seed: UInt64 = 0) throws -> Packet {
-    try PacketParser(seed: seed).parse(unsafe bytes.span.bytes, 0..<bytes.count)
+    try PacketParser(seed: seed).parse(bytes.octets, 0..<bytes.count)
 }
 
 @Suite struct PacketParserTests {

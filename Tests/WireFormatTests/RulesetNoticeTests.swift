@@ -8,8 +8,8 @@ import WireFormat
     private static func notice(_ type: UInt16, _ body: [UInt8]) throws -> RulesetNotice? {
         let bytes = netlinkMessage(type: type, body)
         var offset = 0
-        guard let message = try NetlinkMessage.next(in: unsafe bytes.span.bytes, at: &offset) else { return nil }
-        return try RulesetNotice(parsing: unsafe bytes.span.bytes, message)
+        guard let message = try NetlinkMessage.next(in: bytes.octets, at: &offset) else { return nil }
+        return try RulesetNotice(parsing: bytes.octets, message)
     }
 
     @Test(

@@ -42,7 +42,7 @@ struct CaptureDecodeStage: ~Copyable {
     /// Lends the bytes that the records of the last batch are from.
     func lend(_ body: (RawSpan) -> Void) {
         let buffer = window.buffer
-        body(unsafe buffer.span.bytes)
+        body(buffer.octets)
     }
 
     /// Puts the next records into `batch`, which is empty.
@@ -84,7 +84,7 @@ struct CaptureDecodeStage: ~Copyable {
         var offset = window.range.lowerBound
         let isLast = window.isLast
         let buffer = window.buffer
-        let bytes = unsafe buffer.span.bytes.extracting(0..<limit)
+        let bytes = buffer.octets.extracting(0..<limit)
         var used = offset
         while batch.count < CaptureBatch.size {
             if framing.nextPacket(in: bytes, at: &offset, into: &packet) {
@@ -147,7 +147,7 @@ struct CaptureDecodeStage: ~Copyable {
             case .nflog: decode(bytes, packet.data, &record, &asides)
             case .swapped:
                 let turned = CaptureDecoder.swappedAttributes(bytes, packet.data)
-                decode(unsafe turned.span.bytes, 0..<turned.count, &record, &asides)
+                decode(turned.octets, 0..<turned.count, &record, &asides)
             case .foreign:
                 record.kind = .foreign
                 record.report = .none

@@ -6,7 +6,7 @@ extension InputFormat {
     /// pcap and pcapng, also behind a damaged beginning.
     static let captures = InputFormat { (file) throws(CaptureError) in
         let range = file.window.range
-        let bytes = unsafe file.window.buffer.span.bytes.extracting(0..<range.upperBound)
+        let bytes = file.window.buffer.octets.extracting(0..<range.upperBound)
         guard let decoder = CaptureDecoder(beginning: bytes) else { return nil }
         let stage = CaptureDecodeStage(
             file.stream, window: file.window, framing: decoder, parser: PacketParser(seed: file.seed))

@@ -54,7 +54,7 @@ struct ConntrackSocket: ~Copyable {
         // Bounded, so that a storm of connections cannot hold up the events.
         for _ in 0..<64 {
             guard case .bytes(let count) = socket.receive(into: &buffer) else { return }
-            let bytes = unsafe buffer.span.bytes.extracting(0..<count)
+            let bytes = buffer.octets.extracting(0..<count)
             var offset = 0
             // A report that cannot be parsed costs a translation's confirmation, nothing else.
             while let message = try? NetlinkMessage.next(in: bytes, at: &offset) {

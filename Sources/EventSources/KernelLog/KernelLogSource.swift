@@ -19,7 +19,7 @@ final class KernelLogSource: LiveSource {
     init(reader: LogReader, path: String = "/dev/kmsg") throws {
         self.reader = reader
         self.path = path
-        descriptor = unsafe Glibc.open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)
+        descriptor = FileCalls.open(path, O_RDONLY | O_NONBLOCK)
         guard descriptor >= 0 else { throw CollectorFailure.cannotReadKernelLog(path: path, code: errno) }
         skipWhatIsThere()
     }
@@ -44,11 +44,11 @@ final class KernelLogSource: LiveSource {
         var buffer = [UInt8](repeating: 0, count: 8192)
         // Bounded, should lines come faster than they are skipped.
         for _ in 0..<1 << 17 {
-            let count = unsafe read(descriptor, &buffer, buffer.count)
+            let count = FileCalls.read(descriptor, into: &buffer)
             if count < 0, errno == EPIPE || errno == EINTR { continue }
             guard count > 0 else { return }
             let line = LogLine(
-                parsing: unsafe buffer.span.bytes, 0..<count, context: LogLine.Context(reference: 0, zone: 0))
+                parsing: buffer.octets, 0..<count, context: LogLine.Context(reference: 0, zone: 0))
             nextSequence = line.sequence.map { $0 + 1 }
         }
         lseek(descriptor, 0, SEEK_END)
@@ -60,7 +60,7 @@ final class KernelLogSource: LiveSource {
     func drain(into buffer: inout [UInt8], now: Int64, _ correlator: inout Correlator) {
         // Bounded, so that a storm of lines cannot hold up the other sources.
         for _ in 0..<4096 {
-            let count = unsafe read(descriptor, &buffer, 8192)
+            let count = FileCalls.read(descriptor, into: &buffer)
             if count < 0 {
                 // EPIPE: records were overwritten; the next read has the oldest that is left. EINTR: again.
                 if errno == EPIPE { overruns += 1 }
@@ -68,7 +68,7 @@ final class KernelLogSource: LiveSource {
                 continue
             }
             guard count > 0 else { return }
-            take(unsafe buffer.span.bytes.extracting(0..<count), now, &correlator)
+            take(buffer.octets.extracting(0..<count), now, &correlator)
         }
     }
 

@@ -226,7 +226,7 @@ struct EventLoop: ~Copyable {
         for _ in 0..<256 {
             // What is lost names no rule: the next packet's trace may.
             guard case .bytes(let count) = socket.receive(into: &buffer) else { break }
-            let bytes = unsafe buffer.span.bytes.extracting(0..<count)
+            let bytes = buffer.octets.extracting(0..<count)
             unknown.formUnion(engine.sink.ruleTraces.take(bytes, parser: parser, namespace: index, now: now))
         }
         if !unknown.isEmpty { requests?(.read(index, unknown)) }
@@ -236,7 +236,7 @@ struct EventLoop: ~Copyable {
     private mutating func drain(_ socket: LegacyTraceSocket, of index: Int, _ buffer: inout [UInt8], now: Int64) {
         for _ in 0..<256 {
             guard case .bytes(let count) = socket.receive(into: &buffer) else { break }
-            let bytes = unsafe buffer.span.bytes.extracting(0..<count)
+            let bytes = buffer.octets.extracting(0..<count)
             engine.sink.ruleTraces.takeLegacy(bytes, parser: parser, namespace: index, now: now)
         }
         askForLegacyDecisions(of: index, now: now)

@@ -1,4 +1,5 @@
 private import Glibc
+private import LinuxSupport
 
 /// Descriptors that are waited for together: `poll(2)`.
 struct PollSet {
@@ -18,12 +19,14 @@ struct PollSet {
     }
 
     /// Waits until one of them is readable, at most this long.
-    mutating func wait(milliseconds: Int32) { _ = unsafe poll(&descriptors, nfds_t(descriptors.count), milliseconds) }
+    mutating func wait(milliseconds: Int32) { SocketCalls.poll(&descriptors, milliseconds: milliseconds) }
 
     /// Waits until the one that was added first is readable, at most this long.
     mutating func waitForFirst(milliseconds: Int32) {
-        guard !descriptors.isEmpty else { return }
-        _ = unsafe poll(&descriptors, 1, milliseconds)
+        guard let first = descriptors.first else { return }
+        var one = [first]
+        SocketCalls.poll(&one, milliseconds: milliseconds)
+        descriptors[0] = one[0]
     }
 
     /// Whether something was to be read, or wrong, when the last wait ended.

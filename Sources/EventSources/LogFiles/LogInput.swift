@@ -88,7 +88,7 @@ final class LogInput: TraceInput {
 
     private func lineEnd() -> Int? {
         let buffer = window.buffer
-        return Self.newline(unsafe buffer.span.bytes, window.range)
+        return Self.newline(buffer.octets, window.range)
     }
 
     /// Eight bytes at a time: a byte that equals a newline is 0 in the word's difference, and only such a byte borrows.
@@ -110,7 +110,7 @@ final class LogInput: TraceInput {
     private func read(_ line: Range<Int>, end: Int, _ problems: inout Problems) -> Pending {
         lineNumber += 1
         let buffer = window.buffer
-        let bytes = unsafe buffer.span.bytes
+        let bytes = buffer.octets
         var line = line
         if line.count > 0, bytes.byte(line.upperBound - 1) == 0x0D { line = line.lowerBound..<line.upperBound - 1 }
         // Record separators of JSON text sequences (RFC 7464): journalctl -o json-seq.
@@ -141,24 +141,22 @@ final class LogInput: TraceInput {
     /// Says of a line that holds what LOG rules write, and that no kernel wrote as far as its beginning tells: anybody may write such
     /// lines into a log, so that they are not read.
     private func noteUnread(_ bytes: RawSpan, _ line: Range<Int>, _ problems: inout Problems) {
-        guard Self.holds(" SRC=", bytes, line), Self.holds(" DST=", bytes, line), Self.holds(" PROTO=", bytes, line) else {
-            return
-        }
+        guard Self.logWords.allSatisfy({ Self.holds($0, bytes, line) }) else { return }
         problems.add(
             "\(stream.name): line \(lineNumber) holds what a LOG rule writes, but its beginning is none that is known of the kernel's "
                 + "lines: what another program wrote is not taken for the kernel's. Give the kernel's log (journalctl -k, dmesg)"
         )
     }
 
-    private static func holds(_ word: StaticString, _ bytes: RawSpan, _ range: Range<Int>) -> Bool {
-        word.withUTF8Buffer { word in
-            guard range.count >= word.count else { return false }
-            for start in range.lowerBound...range.upperBound - word.count
-            where word.indices.allSatisfy({ unsafe word[$0] == bytes.byte(start + $0) }) {
-                return true
-            }
-            return false
+    private static let logWords = [" SRC=", " DST=", " PROTO="].map { Array($0.utf8) }
+
+    private static func holds(_ word: [UInt8], _ bytes: RawSpan, _ range: Range<Int>) -> Bool {
+        guard range.count >= word.count else { return false }
+        for start in range.lowerBound...range.upperBound - word.count
+        where bytes.isEqual(at: start, to: word.octets, at: 0, count: word.count) {
+            return true
         }
+        return false
     }
 
     private func pending(_ entry: JournalEntry, end: Int) -> Pending {
@@ -174,11 +172,11 @@ final class LogInput: TraceInput {
             do {
                 if let text = next.text {
                     try state.logReader.read(
-                        unsafe text.span.bytes, next.message, now: time, into: &state.engine.correlator)
+                        text.octets, next.message, now: time, into: &state.engine.correlator)
                 } else {
                     let buffer = window.buffer
                     try state.logReader.read(
-                        unsafe buffer.span.bytes, next.message, now: time, into: &state.engine.correlator)
+                        buffer.octets, next.message, now: time, into: &state.engine.correlator)
                 }
             } catch {
                 state.problems.add("\(stream.name): line \(lineNumber) is cut short or damaged: \(Self.text(error, next))")

@@ -49,12 +49,11 @@ final class RuleTraceTable {
         let descriptor = try namespace.opened()
         defer { withExtendedLifetime(descriptor) {} }
         // A socket, since a write to a pipe that nobody reads any more would end this process.
-        var ends: [Int32] = [-1, -1]
-        guard unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &ends) == 0 else {
+        guard let ends = SocketCalls.pair() else {
             throw NamespaceError.exhausted(operation: "start nft", code: errno)
         }
-        input = FileHandle(fileDescriptor: ends[0], closeOnDealloc: true)
-        let output = FileHandle(fileDescriptor: ends[1], closeOnDealloc: true)
+        input = FileHandle(fileDescriptor: ends.0, closeOnDealloc: true)
+        let output = FileHandle(fileDescriptor: ends.1, closeOnDealloc: true)
         process = Process()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
         process.arguments = ["nsenter", "--net=/proc/\(getpid())/fd/\(descriptor.number)", "--", "nft", "-i"]
@@ -132,7 +131,7 @@ final class RuleTraceTable {
 
     private func send(_ command: String) throws(NamespaceError) {
         let line = Array("\(command)\n".utf8)
-        guard unsafe Glibc.send(input.fileDescriptor, line, line.count, Int32(MSG_NOSIGNAL)) == line.count else {
+        guard SocketCalls.send(input.fileDescriptor, line) == line.count else {
             throw NamespaceError.exhausted(operation: "have rules traced: nft has ended or does not read", code: errno)
         }
     }

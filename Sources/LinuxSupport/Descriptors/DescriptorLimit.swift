@@ -65,7 +65,7 @@ public enum DescriptorLimit {
             let begin = max(0, end - 256)
             var descriptors = (begin..<end).map { pollfd(fd: Int32(truncatingIfNeeded: $0), events: 0, revents: 0) }
             // Asks for no event: poll(2) only marks numbers that are not open.
-            guard unsafe poll(&descriptors, nfds_t(descriptors.count), 0) >= 0 else { return found }
+            guard SocketCalls.poll(&descriptors, milliseconds: 0) >= 0 else { return found }
             found += descriptors.count { $0.revents & Int16(POLLNVAL) != 0 }
             end = begin
         }

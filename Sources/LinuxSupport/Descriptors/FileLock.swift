@@ -18,7 +18,7 @@ public final class FileLock: Sendable {
     public static func acquire(
         _ path: String, seconds: Double = 60, onWait: @Sendable () -> Void = {}
     ) async throws -> FileLock {
-        let descriptor = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        let descriptor = FileCalls.open(path, O_RDWR | O_CREAT | O_NOFOLLOW, mode: 0o600)
         guard descriptor >= 0 else { throw NamespaceError.cannotOpen(path: path, code: errno) }
         let lock = FileLock(descriptor: descriptor)
         let interval = 0.02
@@ -35,7 +35,7 @@ public final class FileLock: Sendable {
 
     /// Whether a process holds the lock of the file at `path` now. A file that does not exist is not locked.
     public static func isHeld(_ path: String) throws(NamespaceError) -> Bool {
-        let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
+        let descriptor = FileCalls.open(path, O_RDONLY | O_NOFOLLOW)
         guard descriptor >= 0 else {
             if errno == ENOENT { return false }
             throw .cannotOpen(path: path, code: errno)

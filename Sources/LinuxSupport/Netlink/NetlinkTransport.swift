@@ -57,7 +57,7 @@ extension NetlinkTransport where Self: ~Copyable {
             case .failed(let code): throw NetlinkError(operation: operation, code: code)
             case .bytes(let count):
                 // Bytes have no padding, which is what makes a span's bytes unsafe in general.
-                if try isComplete(unsafe buffer.span.bytes.extracting(0..<count), operation: operation, handle: handle) {
+                if try isComplete(buffer.octets.extracting(0..<count), operation: operation, handle: handle) {
                     return
                 }
             }
@@ -81,7 +81,7 @@ extension NetlinkTransport where Self: ~Copyable {
         case .failed(let code): throw NetlinkError(operation: operation, code: code)
         case .nothing: throw NetlinkError(operation: operation, code: EAGAIN)
         }
-        let bytes = unsafe buffer.span.bytes.extracting(0..<count)
+        let bytes = buffer.octets.extracting(0..<count)
         do {
             var offset = 0
             guard let message = try NetlinkMessage.next(in: bytes, at: &offset) else {
@@ -122,7 +122,7 @@ extension NetlinkTransport where Self: ~Copyable {
             throw NetlinkBatchError(error: NetlinkError(operation: operation, code: code), sequence: nil)
         case .nothing: throw NetlinkBatchError(error: NetlinkError(operation: operation, code: EAGAIN), sequence: nil)
         }
-        let bytes = unsafe buffer.span.bytes.extracting(0..<count)
+        let bytes = buffer.octets.extracting(0..<count)
         do {
             var offset = 0
             while let message = try NetlinkMessage.next(in: bytes, at: &offset) {

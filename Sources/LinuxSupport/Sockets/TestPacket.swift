@@ -44,13 +44,12 @@ public final class TestPacket: Sendable {
         self.transport = transport
         self.port = port
         let start = source ?? (destination.family == .ipv4 ? IPAddress(ipv4: 0) : IPAddress(ipv6High: 0, low: 0))
-        let isBound = unsafe Self.withAddress(start, port: 0) { address, length in unsafe bind(socket, address, length) }
-        guard isBound == 0 else {
-            let code = errno
+        let code = SocketAddress(start, port: 0).bind(socket)
+        guard code == 0 else {
             close(socket)
             throw Failure(operation: "send from \(start)", code: code)
         }
-        sourcePort = isEcho ? UInt16.random(in: 1...0xFFFF) : Self.port(of: socket, destination.family)
+        sourcePort = isEcho ? UInt16.random(in: 1...0xFFFF) : SocketAddress(of: socket)?.port ?? 0
     }
 
     deinit { close(socket) }
@@ -81,21 +80,14 @@ public final class TestPacket: Sendable {
 
     /// What has come back as an error so far, such as that nobody listens.
     public func takeError() -> Failure? {
-        var code: Int32 = 0
-        var length = socklen_t(MemoryLayout<Int32>.size)
-        guard unsafe getsockopt(socket, SOL_SOCKET, SO_ERROR, &code, &length) == 0, code != 0 else { return nil }
+        guard let code = SocketCalls.number(socket, SOL_SOCKET, SO_ERROR), code != 0 else { return nil }
         return Failure(operation: "the sender was told", code: code)
     }
 
-    private func connected() -> Int32 {
-        let result = unsafe Self.withAddress(destination, port: port) { address, length in
-            unsafe connect(socket, address, length)
-        }
-        return result == 0 ? 0 : errno
-    }
+    private func connected() -> Int32 { SocketAddress(destination, port: port).connect(socket) }
 
     private func sent(_ bytes: [UInt8]) -> Int32 {
-        unsafe Glibc.send(socket, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count ? 0 : errno
+        SocketCalls.send(socket, bytes) == bytes.count ? 0 : errno
     }
 
     /// RFC 792, RFC 4443. The kernel fills in the checksum of ICMPv6.
@@ -112,45 +104,5 @@ public final class TestPacket: Sendable {
         bytes[2] = UInt8(~sum >> 8 & 0xFF)
         bytes[3] = UInt8(~sum & 0xFF)
         return bytes
-    }
-
-    private static func port(of socket: Int32, _ family: AddressFamily) -> UInt16 {
-        // The port stands at the same place in both families' addresses.
-        var address = sockaddr_in6()
-        var length = socklen_t(MemoryLayout<sockaddr_in6>.size)
-        let result = unsafe withUnsafeMutablePointer(to: &address) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe getsockname(socket, $0, &length) }
-        }
-        return result == 0 ? UInt16(bigEndian: address.sin6_port) : 0
-    }
-
-    private static func withAddress<Result>(
-        _ address: IPAddress, port: UInt16, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Result
-    ) -> Result {
-        switch address.family {
-        case .ipv4:
-            var place = sockaddr_in()
-            place.sin_family = sa_family_t(AF_INET)
-            place.sin_port = port.bigEndian
-            place.sin_addr.s_addr = UInt32(truncatingIfNeeded: address.low).bigEndian
-            return unsafe withUnsafePointer(to: &place) { pointer in
-                unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                    unsafe body($0, socklen_t(MemoryLayout<sockaddr_in>.size))
-                }
-            }
-        case .ipv6:
-            var place = sockaddr_in6()
-            place.sin6_family = sa_family_t(AF_INET6)
-            place.sin6_port = port.bigEndian
-            let halves = (address.high.bigEndian, address.low.bigEndian)
-            unsafe withUnsafeMutableBytes(of: &place.sin6_addr) { target in
-                unsafe withUnsafeBytes(of: halves) { unsafe target.copyMemory(from: $0) }
-            }
-            return unsafe withUnsafePointer(to: &place) { pointer in
-                unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                    unsafe body($0, socklen_t(MemoryLayout<sockaddr_in6>.size))
-                }
-            }
-        }
     }
 }

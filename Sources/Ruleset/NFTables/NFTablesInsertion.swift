@@ -84,7 +84,7 @@ package struct NFTablesInsertion: Sendable {
 
     /// A rule's expressions with another log prefix and a counter at zero.
     package static func copy(_ template: [UInt8], prefix: String) throws(ParseError) -> [UInt8] {
-        let bytes = unsafe template.span.bytes
+        let bytes = template.octets
         var copied = NetlinkRequest()
         var offset = 0
         while true {

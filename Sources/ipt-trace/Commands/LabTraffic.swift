@@ -4,6 +4,7 @@ import Foundation
 import Glibc
 import LinuxSupport
 import Reports
+import TraceModel
 
 /// A server for the gallery's networks: answers every TCP connection and every UDP datagram; what comes to a group it only
 /// takes.
@@ -35,11 +36,10 @@ struct LabServe: ParsableCommand {
         Terminal.print("serving port \(port)")
         var ready = [stream.descriptor, datagrams.descriptor].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
         while true {
-            guard unsafe poll(&ready, 2, -1) > 0 else { continue }
+            guard SocketCalls.poll(&ready, milliseconds: -1) > 0 else { continue }
             if ready[0].revents != 0 {
-                let client = accept(stream.descriptor, nil, nil)
-                if client >= 0 {
-                    _ = unsafe send(client, "hello\n", 6, Int32(MSG_NOSIGNAL))
+                if let (client, _) = SocketAddress.accept(stream.descriptor) {
+                    _ = SocketCalls.send(client, Array("hello\n".utf8))
                     close(client)
                 }
             }
@@ -54,7 +54,7 @@ struct LabServe: ParsableCommand {
         Terminal.print("serving \(group) port \(port)")
         var bytes = [UInt8](repeating: 0, count: 2048)
         while true {
-            guard unsafe recv(datagrams.descriptor, &bytes, bytes.count, 0) >= 0 || errno == EINTR else {
+            guard SocketCalls.receive(datagrams.descriptor, into: &bytes) >= 0 || errno == EINTR else {
                 throw LabSocket.failure("receive")
             }
         }
@@ -80,15 +80,13 @@ struct LabConnect: ParsableCommand {
 
     private func ask() throws {
         let socket = try LabSocket(udp ? SOCK_DGRAM : SOCK_STREAM, for: address)
-        var limit = timeval(tv_sec: max(1, timeout), tv_usec: 0)
-        let size = socklen_t(MemoryLayout<timeval>.size)
-        unsafe setsockopt(socket.descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, size)
-        unsafe setsockopt(socket.descriptor, SOL_SOCKET, SO_SNDTIMEO, &limit, size)
+        let limit = timeval(tv_sec: max(1, timeout), tv_usec: 0)
+        SocketCalls.set(socket.descriptor, SOL_SOCKET, SO_RCVTIMEO, limit)
+        SocketCalls.set(socket.descriptor, SOL_SOCKET, SO_SNDTIMEO, limit)
         try socket.connect(address, port)
-        if udp { _ = unsafe send(socket.descriptor, "hello", 5, 0) }
+        if udp { _ = SocketCalls.send(socket.descriptor, LabSocket.greeting) }
         var answer = [UInt8](repeating: 0, count: 64)
-        let received = unsafe recv(socket.descriptor, &answer, answer.count, 0)
-        guard received > 0 else { throw LabSocket.failure("no answer") }
+        guard SocketCalls.receive(socket.descriptor, into: &answer) > 0 else { throw LabSocket.failure("no answer") }
     }
 }
 
@@ -104,109 +102,58 @@ struct LabSend: ParsableCommand {
     func run() throws {
         let socket = try LabSocket(SOCK_DGRAM, for: address)
         try socket.connect(address, port)
-        guard unsafe send(socket.descriptor, "hello", 5, 0) == 5 else { throw LabSocket.failure("\(address) port \(port)") }
+        guard SocketCalls.send(socket.descriptor, LabSocket.greeting) == LabSocket.greeting.count else {
+            throw LabSocket.failure("\(address) port \(port)")
+        }
         Terminal.print("sent")
     }
 }
 
 /// An IPv4 or IPv6 socket.
 private struct LabSocket: ~Copyable {
+    static let greeting = Array("hello".utf8)
+
     let descriptor: Int32
 
     /// - Parameter address: of the family that the socket is to have.
     init(_ kind: __socket_type, for address: String) throws {
         descriptor = socket(address.contains(":") ? AF_INET6 : AF_INET, Int32(kind.rawValue), 0)
         guard descriptor >= 0 else { throw Self.failure("socket") }
-        var on: Int32 = 1
-        unsafe setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, socklen_t(MemoryLayout<Int32>.size))
+        SocketCalls.set(descriptor, SOL_SOCKET, SO_REUSEADDR, Int32(1))
     }
 
     deinit { close(descriptor) }
 
-    static func failure(_ operation: String) -> CommandFailure {
-        CommandFailure(message: "\(operation): \(ErrorNumber.text(errno))")
+    static func failure(_ operation: String, _ code: Int32 = errno) -> CommandFailure {
+        CommandFailure(message: "\(operation): \(ErrorNumber.text(code))")
     }
 
-    private static func withAddress(_ address: String, _ port: UInt16, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32)
-        throws -> Int32
-    {
-        if address.contains(":") {
-            var name = sockaddr_in6()
-            name.sin6_family = sa_family_t(AF_INET6)
-            name.sin6_port = port.bigEndian
-            name.sin6_addr = try parse6(address)
-            return unsafe lend(name, body)
+    private static func parsed(_ text: String) throws -> IPAddress {
+        guard let address = IPAddress(text) else {
+            throw CommandFailure(message: "\(text) is no address", code: ExitStatus.usage)
         }
-        var name = sockaddr_in()
-        name.sin_family = sa_family_t(AF_INET)
-        name.sin_port = port.bigEndian
-        name.sin_addr = try parse4(address)
-        return unsafe lend(name, body)
-    }
-
-    private static func parse4(_ text: String) throws -> in_addr {
-        var address = in_addr()
-        guard unsafe inet_pton(AF_INET, text, &address) == 1 else { throw noAddress(text) }
         return address
-    }
-
-    private static func parse6(_ text: String) throws -> in6_addr {
-        var address = in6_addr()
-        guard unsafe inet_pton(AF_INET6, text, &address) == 1 else { throw noAddress(text) }
-        return address
-    }
-
-    private static func noAddress(_ text: String) -> CommandFailure {
-        CommandFailure(message: "\(text) is no address", code: ExitStatus.usage)
-    }
-
-    private static func lend<Name>(_ name: Name, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
-        unsafe withUnsafePointer(to: name) {
-            unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                unsafe body($0, socklen_t(MemoryLayout<Name>.size))
-            }
-        }
     }
 
     func bind(_ address: String, _ port: UInt16) throws {
-        guard try unsafe Self.withAddress(address, port, { unsafe Glibc.bind(descriptor, $0, $1) }) == 0 else {
-            throw Self.failure("port \(port)")
-        }
+        let code = SocketAddress(try Self.parsed(address), port: port).bind(descriptor)
+        guard code == 0 else { throw Self.failure("port \(port)", code) }
     }
 
     func connect(_ address: String, _ port: UInt16) throws {
-        guard try unsafe Self.withAddress(address, port, { unsafe Glibc.connect(descriptor, $0, $1) }) == 0 else {
-            throw Self.failure("\(address) port \(port)")
-        }
+        let code = SocketAddress(try Self.parsed(address), port: port).connect(descriptor)
+        guard code == 0 else { throw Self.failure("\(address) port \(port)", code) }
     }
 
     /// Takes part in a multicast group, on the interface that a route to it names.
     func join(_ group: String) throws {
-        let status: Int32
-        if group.contains(":") {
-            var request = ipv6_mreq()
-            request.ipv6mr_multiaddr = try Self.parse6(group)
-            status = unsafe setsockopt(
-                descriptor, Int32(IPPROTO_IPV6), IPV6_JOIN_GROUP, &request, socklen_t(MemoryLayout<ipv6_mreq>.size))
-        } else {
-            var request = ip_mreq()
-            request.imr_multiaddr = try Self.parse4(group)
-            status = unsafe setsockopt(
-                descriptor, Int32(IPPROTO_IP), IP_ADD_MEMBERSHIP, &request, socklen_t(MemoryLayout<ip_mreq>.size))
-        }
-        guard status == 0 else { throw Self.failure("join \(group)") }
+        guard SocketCalls.join(descriptor, group: try Self.parsed(group)) else { throw Self.failure("join \(group)") }
     }
 
     /// Sends a datagram back.
     func echo() {
         var bytes = [UInt8](repeating: 0, count: 2048)
-        var from = sockaddr_storage()
-        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-        unsafe withUnsafeMutablePointer(to: &from) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { name in
-                let count = unsafe recvfrom(descriptor, &bytes, bytes.count, 0, name, &length)
-                if count > 0 { _ = unsafe sendto(descriptor, bytes, count, 0, name, length) }
-            }
-        }
+        guard let (count, sender) = SocketAddress.receive(descriptor, into: &bytes) else { return }
+        sender.send(descriptor, Array(bytes.prefix(count)))
     }
 }
