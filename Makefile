@@ -67,7 +67,7 @@ LOAD_BENCHMARK = .build/$(CONFIGURATION)/LoadBenchmark
 load-programs:
 	@sh tools/prepare test
 	@$(SWIFT_BUILD) --product ipt-trace
-	@for product in flood drain reader LoadBenchmark; do $(SWIFT_BUILD) --product $$product || exit 1; done
+	@for product in flood bare-receiver reader LoadBenchmark; do $(SWIFT_BUILD) --product $$product || exit 1; done
 
 bench-load: load-programs ## Compare receivers under one flood: none, a bare loop, collect, polled, recording (PACKETS=300000)
 	@$(LOAD_BENCHMARK) load $(PACKETS)
@@ -99,7 +99,7 @@ bench-captures: ## Measure analyze on generated files beside tcpdump and tshark,
 accuracy: ## Compare journeys with ground truth: packets with serial numbers beyond the copied range
 	@sh tools/prepare demo
 	@$(SWIFT_BUILD) --product ipt-trace
-	@$(SWIFT_BUILD) --product serials
+	@$(SWIFT_BUILD) --product tagged-traffic
 	@$(SWIFT_BUILD) --product AccuracyBenchmark
 	@.build/$(CONFIGURATION)/AccuracyBenchmark
 

@@ -70,9 +70,9 @@ let product: [Target] = [
 /// Load senders, the judge of `make accuracy`, and measurements: built by `make bench…`, no part of the product.
 let benchmarks: [Target] = [
     .executableTarget(name: "flood", path: "Benchmarks/Flood"),
-    .executableTarget(name: "serials", path: "Benchmarks/Serials"),
+    .executableTarget(name: "tagged-traffic", path: "Benchmarks/TaggedTraffic"),
     .target(name: "Allocations", path: "Benchmarks/Allocations"),
-    .executableTarget(name: "drain", path: "Benchmarks/Drain"),
+    .executableTarget(name: "bare-receiver", path: "Benchmarks/BareReceiver"),
     .executableTarget(name: "reader", path: "Benchmarks/Reader"),
     .executableTarget(
         name: "LoadBenchmark", dependencies: ["Lab", "LinuxSupport", "Aggregation", "Reports"], path: "Benchmarks/Load",

@@ -1,4 +1,4 @@
-/// One kind of traffic: what `serials` sends, and how it is judged.
+/// One kind of traffic: what `tagged-traffic` sends, and how it is judged.
 struct Kind {
     /// Of its recording.
     var file: String

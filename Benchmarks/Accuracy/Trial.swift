@@ -35,7 +35,7 @@ struct Trial {
             let namespaces = network.traced.flatMap { ["--netns", $0] }
             let program = "\(Self.products)/ipt-trace"
             try await sandbox.require([program, "install-probes", "--family", "ipv4"] + namespaces)
-            let server = try SandboxProcess(["ip", "netns", "exec", "inet", "\(Self.products)/serials", "serve"], in: sandbox)
+            let server = try SandboxProcess(["ip", "netns", "exec", "inet", "\(Self.products)/tagged-traffic", "serve"], in: sandbox)
             try await wait(for: "serving", of: server)
             let collector = try SandboxProcess(
                 [program, "collect", "--snap-length", "176", "--record", file, "--record-limit", "8G"] + namespaces, in: sandbox
@@ -43,13 +43,13 @@ struct Trial {
             try await wait(for: "serving http", of: collector)
             // Both CPUs are taken, but not from who records.
             let sent = try await sandbox.require(
-                ["nice", "-n", "10", "ip", "netns", "exec", "guest", "\(Self.products)/serials"] + kind.command)
+                ["nice", "-n", "10", "ip", "netns", "exec", "guest", "\(Self.products)/tagged-traffic"] + kind.command)
             // Until the packets under way have arrived and been written.
             try await Task.sleep(for: .seconds(2))
             await collector.stop(seconds: 60)
             await server.stop()
             guard let seconds = sent.standardOutput.split(separator: " ").first.flatMap({ Double($0) }) else {
-                throw TrialFailure(description: "serials printed \(sent.standardOutput)")
+                throw TrialFailure(description: "tagged-traffic printed \(sent.standardOutput)")
             }
             return Reception(
                 lost: try number(before: " events lost", in: collector.output),

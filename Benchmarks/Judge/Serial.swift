@@ -4,7 +4,7 @@ internal import WireFormat
 /// send the same bytes again by itself, the IP ID.
 struct Serial: Hashable {
     private static let magic: UInt64 = 0x7365_7269_616C_2331
-    /// From the first byte of what TCP, UDP or ICMP carries; `Benchmarks/Serials` writes it there.
+    /// From the first byte of what TCP, UDP or ICMP carries; `Benchmarks/TaggedTraffic` writes it there.
     private static let offset = 100
 
     var number: UInt64

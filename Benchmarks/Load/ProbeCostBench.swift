@@ -41,7 +41,8 @@ enum ProbeCostBench {
                     }
                     let receiver =
                         kind.isReceived
-                        ? try SandboxProcess(["\(Bench.products)/drain", "5"] + LoadTopology.two.traced, in: sandbox) : nil
+                        ? try SandboxProcess(["\(Bench.products)/bare-receiver", "5"] + LoadTopology.two.traced, in: sandbox)
+                        : nil
                     if let receiver { try await Bench.wait(for: "draining", of: receiver) }
                     rates[index].append(try await LoadTopology.two.flood(packets, in: sandbox, ports: 1000))
                     await receiver?.stop()

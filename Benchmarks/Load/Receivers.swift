@@ -25,19 +25,19 @@ enum Receiver: String, CaseIterable {
         var systemPerEvent: Double { events == 0 ? 0 : use.system / Double(events) * 1e6 }
     }
 
-    func run(_ packets: Int, _ terrain: LoadTopology, in sandbox: Sandbox) async throws -> Result {
+    func run(_ packets: Int, _ topology: LoadTopology, in sandbox: Sandbox) async throws -> Result {
         var result = Result()
         let file = "\(NSTemporaryDirectory())ipt-trace-load-\(getpid()).pcapng"
         defer { try? FileManager.default.removeItem(atPath: file) }
         let command: [String]
         switch self {
         case .none:
-            result.packetsPerSecond = try await terrain.flood(packets, in: sandbox)
+            result.packetsPerSecond = try await topology.flood(packets, in: sandbox)
             return result
-        case .bare: command = ["\(Bench.products)/drain", "5"] + terrain.traced
-        case .collect, .polled: command = [Bench.program, "collect"] + terrain.namespaceOptions
+        case .bare: command = ["\(Bench.products)/bare-receiver", "5"] + topology.traced
+        case .collect, .polled: command = [Bench.program, "collect"] + topology.namespaceOptions
         case .recording:
-            command = [Bench.program, "collect", "--record", file, "--record-limit", "8G"] + terrain.namespaceOptions
+            command = [Bench.program, "collect", "--record", file, "--record-limit", "8G"] + topology.namespaceOptions
         }
         let process = try SandboxProcess(command, in: sandbox)
         try await Bench.wait(for: self == .bare ? "draining" : "serving http", of: process)
@@ -48,7 +48,7 @@ enum Receiver: String, CaseIterable {
         // Until what starting takes is over.
         try await Task.sleep(for: .milliseconds(500))
         let before = ProcessUse(of: pid)
-        result.packetsPerSecond = try await terrain.flood(packets, in: sandbox)
+        result.packetsPerSecond = try await topology.flood(packets, in: sandbox)
         // Until the packets under way have arrived and been written.
         try await Task.sleep(for: .milliseconds(self == .recording ? 2500 : 800))
         result.use = ProcessUse(of: pid)
@@ -75,20 +75,20 @@ enum Receiver: String, CaseIterable {
 enum LoadBench {
     private static let widths = [18, 11, 8, 10, 9, 9, 9, 8, 8, 8, 9]
 
-    static func run(packets: Int, rounds: Int, terrains: [LoadTopology]) async throws {
+    static func run(packets: Int, rounds: Int, topologies: [LoadTopology]) async throws {
         Bench.show("\(packets) UDP packets as fast as they can be sent; medians of \(rounds) rounds in turn")
-        for terrain in terrains { try await run(terrain, packets: packets, rounds: rounds) }
+        for topology in topologies { try await run(topology, packets: packets, rounds: rounds) }
     }
 
-    private static func run(_ terrain: LoadTopology, packets: Int, rounds: Int) async throws {
+    private static func run(_ topology: LoadTopology, packets: Int, rounds: Int) async throws {
         let results = try await Sandbox.with { sandbox in
-            try await terrain.setUp(in: sandbox)
-            let installed = try await sandbox.require([Bench.program, "install-probes"] + terrain.probeOptions).standardOutput
-            Bench.show("\n\(terrain.rawValue): \(installed.prefix { $0 != "(" })")
+            try await topology.setUp(in: sandbox)
+            let installed = try await sandbox.require([Bench.program, "install-probes"] + topology.probeOptions).standardOutput
+            Bench.show("\n\(topology.rawValue): \(installed.prefix { $0 != "(" })")
             var results: [Receiver: [Receiver.Result]] = [:]
             for round in 1...rounds {
                 for receiver in Receiver.allCases {
-                    let result = try await receiver.run(packets, terrain, in: sandbox)
+                    let result = try await receiver.run(packets, topology, in: sandbox)
                     results[receiver, default: []].append(result)
                     FileHandle.standardError.write(
                         Data("round \(round), \(receiver.rawValue): \(Int(result.packetsPerSecond)) packets/s\n".utf8))

@@ -21,18 +21,18 @@ enum RuleTraceBench {
     static func run(packets: Int, rounds: Int) async throws {
         Bench.show("\(packets) UDP packets through guest and router as fast as they can be sent, in 1000 flows; the probes are")
         Bench.show("of other packets, which the router drops; medians of \(rounds) rounds in turn")
-        let terrain = LoadTopology.two
+        let topology = LoadTopology.two
         let (rates, elements) = try await Sandbox.with { sandbox in
-            try await terrain.setUp(in: sandbox)
+            try await topology.setUp(in: sandbox)
             try await sandbox.require(["iptables", "-A", "FORWARD", "-d", dropped, "-p", "udp", "-j", "DROP"])
             try await sandbox.require(
-                [Bench.program, "install-probes"] + terrain.probeOptions + ["--match", "-d \(dropped)", "--expires", "never"])
+                [Bench.program, "install-probes"] + topology.probeOptions + ["--match", "-d \(dropped)", "--expires", "never"])
             var rates = [[Double]](repeating: [], count: kinds.count)
             var elements = [Int](repeating: 0, count: kinds.count)
             for _ in 0..<rounds {
                 for (index, kind) in kinds.enumerated() {
                     let collector = try SandboxProcess(
-                        [Bench.program, "collect", "--rule-traces", kind.tracing] + terrain.namespaceOptions, in: sandbox)
+                        [Bench.program, "collect", "--rule-traces", kind.tracing] + topology.namespaceOptions, in: sandbox)
                     try await Bench.wait(for: "serving http", of: collector)
                     if kind.armed > 0 {
                         // Slowly, since a turn of the event loop arms 64 at most.
@@ -47,7 +47,7 @@ enum RuleTraceBench {
                         ).standardOutput
                         elements[index] = set.count { $0 == "\n" } > 0 ? set.split(separator: "expires").count - 1 : 0
                     }
-                    rates[index].append(try await terrain.flood(packets, in: sandbox, ports: 1000))
+                    rates[index].append(try await topology.flood(packets, in: sandbox, ports: 1000))
                     await collector.stop()
                 }
             }

@@ -33,8 +33,8 @@ let arguments = Arguments(words.dropFirst())
 do {
     switch words.first ?? "load" {
     case "load":
-        let terrains = LoadTopology.allCases.filter { terrain in arguments.only.map { terrain.rawValue == $0 } ?? true }
-        try await LoadBench.run(packets: arguments.numbers.first ?? 300_000, rounds: arguments.rounds, terrains: terrains)
+        let topologies = LoadTopology.allCases.filter { topology in arguments.only.map { topology.rawValue == $0 } ?? true }
+        try await LoadBench.run(packets: arguments.numbers.first ?? 300_000, rounds: arguments.rounds, topologies: topologies)
     case "probes":
         try await ProbeCostBench.run(packets: arguments.numbers.first ?? 200_000, rounds: arguments.rounds)
     case "traces":

@@ -1,6 +1,6 @@
 /// Names the content of a report for `ETag` and `If-None-Match` (RFC 9110, section 8.8.3).
 enum ContentTag {
-    /// Of the moment, and not of the content.
+    /// Fields that change from one moment to the next while the content stays the same.
     private static let momentary: Set<String> = ["generated_at", "completeness", "next_cursor"]
 
     /// A weak tag: the same for reports that differ only in when they were made.

@@ -14,7 +14,7 @@ extension EndpointResponse {
         EndpointResponse(status: .ok, contentType: "text/plain; charset=utf-8", body: Array(text.utf8))
     }
 
-    /// One of many, or 404.
+    /// Answers with one entry of many, or with 404 where there is no such entry.
     static func json(_ report: (some Encodable)?, orNo noun: String) throws -> EndpointResponse {
         guard let report else { return .problem(.notFound, "no such \(noun); the latest and each path's example are kept") }
         return try .json(report)

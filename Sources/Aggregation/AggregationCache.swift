@@ -7,7 +7,7 @@ struct AggregationCache: Sendable {
     struct Kind: Sendable, BitwiseCopyable {
         var path: Int32 = 0
         var flow: Int32 = 0
-        /// Of the flow (`FlowRecord.version`).
+        /// Version of the flow's record (`FlowRecord.version`).
         var version: UInt64 = 0
         var direction = Direction.original
         /// Where else they are counted (`PathTable.count`), as many as `tallyCount`.

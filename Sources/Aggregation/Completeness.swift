@@ -6,13 +6,13 @@ public struct Completeness: Codable, Sendable, Equatable {
     public var lost: UInt64 = 0
     /// Journeys that have ended.
     public var journeys: UInt64 = 0
-    /// Of those: how they ended cannot be told.
+    /// Journeys among `journeys` of which the end cannot be told.
     public var incomplete: UInt64 = 0
-    /// Of those: more than one packet could have caused some of their events.
+    /// Journeys among `journeys` with events that more than one packet could have caused.
     public var ambiguous: UInt64 = 0
-    /// Of those: to or from the collector's own endpoint, and therefore in no report.
+    /// Journeys among `journeys` to or from the collector's own endpoint, which are in no report.
     public var own: UInt64 = 0
-    /// Of those: in no path, because there are as many paths as are kept apart.
+    /// Journeys among `journeys` in no path, because as many paths as are kept apart were there.
     public var unlisted: UInt64 = 0
     /// Journeys still under way.
     public var open: UInt64 = 0

@@ -3,7 +3,7 @@ public import TraceModel
 /// A connection: its original and its reply packets, whatever translation did to the addresses.
 public struct FlowRecord: Sendable {
     public struct Side: Sendable {
-        /// As its first packet was first seen.
+        /// Addresses and ports of its first packet, where that was first seen.
         public var tuple: PacketTuple
         public var packets: UInt64 = 0
         public var bytes: UInt64 = 0

@@ -14,7 +14,7 @@ struct PathIndex: Sendable {
 
     /// By path.
     private var entries: [Entry] = []
-    /// Of all paths, one behind the other.
+    /// The step paths of all entries, one entry's behind the other's.
     private var stepPaths: [StepPathID] = []
     /// Paths by hash, -1 for none; at most half of them are taken.
     private var slots = [Int32](repeating: -1, count: 1 << 6)
@@ -61,7 +61,7 @@ struct PathIndex: Sendable {
     private func isPath(_ path: Int, of journey: Journey) -> Bool {
         guard entries[path].ending == Self.ending(journey), entries[path].count == journey.legs.count else { return false }
         if entries[path].decision !== journey.decision {
-            // The same rule, whether its text was known or not.
+            // A rule stays the same whether its text is known yet or not.
             guard let one = entries[path].decision, let other = journey.decision, one.isSameRule(as: other) else {
                 return false
             }

@@ -9,9 +9,9 @@ public struct PathTable: Sendable {
         public var bytes: UInt64 = 0
         /// Packets that another packet's events may be part of.
         public var ambiguous: UInt64 = 0
-        /// Of the dropped: packets with no hops left to live.
+        /// Dropped packets with no hops left to live.
         public var spent: UInt64 = 0
-        /// Of the dropped: packets whose source cannot come from a network.
+        /// Dropped packets whose source cannot come from a network.
         public var martian: UInt64 = 0
         /// Packets that went as their connection's first one did; the others are replies, or not known to be either.
         public var originals: UInt64 = 0

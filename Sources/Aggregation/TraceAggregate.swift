@@ -35,7 +35,7 @@ public struct TraceAggregate: Sendable {
 
     private var index = PathIndex()
     private var familiar = AggregationCache()
-    /// Of the paths and packets whose addresses were noted lately, by a few bits of the hash.
+    /// Paths and packets whose addresses were noted lately, by a few bits of their hash.
     private var noted = [UInt64](repeating: 0, count: 1 << 12)
     /// Translations of the present journey; the buffer is reused.
     private var translations: [TranslationRecord] = []

@@ -60,7 +60,7 @@ public struct RecordedLayout: Codable, Sendable, Equatable {
     public var run: UInt64
     public var machine: MachineIdentity
     var namespaces: [Namespace]
-    /// Those in force.
+    /// The probes in force.
     var probes: [Probe]
     var openLinkDomains: [UInt32]
     var unfollowedLinkDomains: [UInt32]?

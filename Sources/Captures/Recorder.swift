@@ -53,7 +53,7 @@ public final class Recorder: Sendable {
 
     private struct State {
         var items: [RecordItem] = []
-        /// Of the datagrams in `items`.
+        /// Bytes of the datagrams in `items`.
         var bytes = 0
         /// When the first of `items` came, in milliseconds of the monotonic clock.
         var since: Int64?

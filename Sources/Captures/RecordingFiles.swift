@@ -27,10 +27,10 @@ struct RecordingFiles: ~Copyable {
     private let path: String
     private let limits: RecordingLimits
     private let system: RecordingSystem
-    /// Of the present file; -1 while there is none.
+    /// Descriptor of the present file; -1 while there is none.
     private var descriptor: Int32 = -1
     private(set) var name: String
-    /// Of the present file; `nil` for a FIFO or a device.
+    /// Identity of the present file; `nil` for a FIFO or a device.
     private var identity: FileIdentity?
     /// The present file's name until `commit`, where it is to replace another.
     private var provisionalName: String?
@@ -325,7 +325,7 @@ private struct FileStatus {
     var links: UInt64
     var size: UInt64
 
-    /// Of the file with a name; a symbolic link is not followed. `nil` where nothing has the name.
+    /// Looks at the file with a name, not following a symbolic link; `nil` where nothing has the name.
     init?(at path: String) {
         var status = stat()
         guard unsafe lstat(path, &status) == 0 else { return nil }

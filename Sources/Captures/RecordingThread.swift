@@ -14,7 +14,7 @@ struct RecordingThread: ~Copyable {
     private var writer = CaptureWriter()
     private var layout = Layout()
     private var ownPort: OwnPort?
-    /// Of the present section: the interface of each namespace.
+    /// The interface that stands for each namespace in the present section.
     private var interfaces: [Int: UInt32] = [:]
     /// Reply tuples by the connection's original tuple.
     private var connections = ConnectionMap<PacketTuple>()
@@ -27,7 +27,7 @@ struct RecordingThread: ~Copyable {
     private var done: UInt64 = 0
     /// By leg.
     private var paths: [UInt64: UInt64] = [:]
-    /// Of the first datagram that waits: how many of its tags have a path, and the last of those.
+    /// How many tags of the first waiting datagram have a path, and the last of those tags.
     private var confirmed = 0
     private var knownTag = UInt64.max
     /// Legs whose path is not needed once as many datagrams are done.
@@ -72,7 +72,7 @@ struct RecordingThread: ~Copyable {
     private var lag: (latest: Int64, before: UInt64)?
     /// Changes since the last call.
     private var changes: [RecordingChange] = []
-    /// Of the files that hold something, or will.
+    /// Names of the files that hold something, or will.
     private(set) var names: [String]
 
     /// Bytes of packets that wait for their path at most.

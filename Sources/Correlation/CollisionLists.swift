@@ -6,7 +6,7 @@ struct CollisionLists: ~Copyable {
     struct Link: BitwiseCopyable {
         /// In a free one, the next that is free.
         fileprivate var following = LinkIndex.none
-        /// None at the head of a slot.
+        /// The link before it; none at the head of a slot.
         fileprivate var preceding = LinkIndex.none
         let hash: UInt32
         let element: LegIndex
@@ -76,7 +76,7 @@ struct CollisionLists: ~Copyable {
         remove(link, own)
     }
 
-    /// The same for the link behind `link`.
+    /// Removes the link behind `link`.
     mutating func removeSibling(of link: LinkIndex) {
         let sibling = links[link].sibling
         let own = links[sibling]

@@ -109,10 +109,10 @@ package enum ContinuationSearch {
         guard place.hook == hook else { return hook.leads(to: place.hook) }
         let priority = state.live.legs[candidate].priority
         if place.priority != priority { return place.priority > priority }
-        // The same chain, or one that it jumped to: a head probe comes once, and before all others but head probes.
+        // In the same chain, or one that it jumped to, a head probe comes once, and before all others but head probes.
         if !place.isPassedOnce { return true }
         let last = state.stepTrie.lastProbe(of: state.live.legs[candidate].stepPath)
-        // Of a sequence of steps that found no room in the table no probe is known.
+        // Where the sequence of steps found no room in the table, the last probe is not known.
         guard probe != last, Int(last) < layout.places.count else { return false }
         // Both backends may have a probe at the same place.
         return layout.places[Int(last)].isPassedOnce || layout.places[Int(last)].backend != place.backend

@@ -28,9 +28,9 @@ public struct Correlator: ~Copyable {
     public struct Limits: Sendable {
         /// Microseconds without an event after which a journey is closed.
         public var linger: Int64 = 500_000
-        /// The same for a journey whose end is certain and complete.
+        /// Microseconds without an event after which a journey is closed whose end is certain and complete.
         public var settle: Int64 = 50_000
-        /// The same for a packet that has left for a namespace being traced and has not arrived: it may wait for its next
+        /// Microseconds that a packet waits for, if it has left for a namespace being traced and has not arrived: it may wait for its next
         /// hop's address, for which the kernel asks three times at intervals of a second (ARP, neighbour discovery).
         public var crossing: Int64 = 4_000_000
         /// Microseconds for which an event may be on its way to whoever calls `ingest`, when everything else is in: the

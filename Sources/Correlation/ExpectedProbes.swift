@@ -66,7 +66,7 @@ struct ExpectedProbes: Sendable {
     private var known: [Known] = []
     /// By route: its first assessment in `known`, -1 for none.
     private var firstKnown: [Int32] = []
-    /// Of all verdicts.
+    /// The probes of all verdicts, one verdict's behind the other's.
     private(set) var probes: [UInt32] = []
     private var arrivals: [ArrivalKey: Arrival?] = [:]
     private var passages: [Passage: Bool] = [:]

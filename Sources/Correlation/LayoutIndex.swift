@@ -8,7 +8,7 @@ package struct LayoutIndex {
     let places: [ProbePlace]
     /// Whether packets may carry others here.
     let hasTunnels: Bool
-    /// Of each probe behind a jump to a user-defined chain, the probe at that chain's head; none where there is none.
+    /// For each probe behind a jump to a user-defined chain, the probe at that chain's head; none where there is none.
     private let jumpTargets: [UInt32: UInt32]
     /// Namespaces whose rules or interfaces could not be read.
     private let unread: Set<Int>

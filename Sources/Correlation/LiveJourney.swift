@@ -10,7 +10,7 @@ struct LiveJourney: BitwiseCopyable {
     private var firstSeenAfter: Int32
     private var lastSeenAfter: Int32
     private var activeFor: UInt32 = 0
-    /// None in a place that is free.
+    /// The first of its legs; none in a free place.
     var firstLeg = LegIndex.none
     var lastLeg = LegIndex.none
     /// The lower bits of its serial number.

@@ -17,7 +17,7 @@ struct LiveLeg: BitwiseCopyable {
     var outInterface: UInt32
     /// Conditions met so far, as bits.
     var conditions: UInt32
-    /// None in a place that is free.
+    /// The leg's journey; none in a free place.
     var journey: JourneyIndex
     var origin = LegOrigin.none
     var nextInJourney = LegIndex.none
@@ -98,7 +98,7 @@ struct LiveLeg: BitwiseCopyable {
         get { self[.isParentLate] }
         set { self[.isParentLate] = newValue }
     }
-    /// The same of where it went.
+    /// Whether where the packet went is looked for late.
     var isChildLate: Bool {
         get { self[.isChildLate] }
         set { self[.isChildLate] = newValue }

@@ -5,7 +5,7 @@ public struct LegName: Sendable, BitwiseCopyable {
     package let index: LegIndex
     /// Position of its first event in the history, which no other leg shares.
     public let firstEvent: UInt64
-    /// Of the leg when it got this name: as the packet was then it is not any more once that has changed.
+    /// How often the leg's packet had been rewritten when it got this name: the name is stale once it is rewritten again.
     let rewrites: UInt8
 }
 
@@ -33,7 +33,7 @@ struct Candidates {
 struct LiveStore: ~Copyable {
     struct Addresses: BitwiseCopyable {
         var tuple: PacketTuple
-        /// Those of the packet as it is now, where these are of its entry; in a free place, the next that is free.
+        /// Where these are the addresses at entry: the present ones. In a free place: the next free place.
         var next: AddressesIndex
     }
 
@@ -310,23 +310,23 @@ struct LiveStore: ~Copyable {
     @inline(__always)
     func sharesPlace(_ index: LegIndex) -> Bool { link(index, .place).exists }
 
-    /// Those where one of them is, itself among them.
+    /// Legs at the place of a leg, that leg among them.
     @inline(__always)
     mutating func atPlaceOf(_ index: LegIndex) -> Candidates { candidates(.place, hash(index, .place)) }
 
-    /// Those that may be what `departed`, which is looked for, has arrived as.
+    /// Legs as which `departed` may have arrived.
     @inline(__always)
     mutating func arrivals(for departed: LegIndex) -> Candidates {
         candidates(.arrival, SearchHash.facing(knownHash(departed, .departure), .arrival))
     }
 
-    /// Those that may have arrived as `arrived`.
+    /// Legs that may have arrived as `arrived`.
     @inline(__always)
     mutating func departures(for arrived: LegIndex) -> Candidates {
         candidates(.departure, SearchHash.facing(hash(arrived, .arrival), .departure))
     }
 
-    /// The same from whatever source.
+    /// Legs as which `departed` may have arrived, from whatever source.
     @inline(__always)
     mutating func arrivalsFromAnywhere(for departed: LegIndex) -> Candidates {
         nearCandidates(SearchHash.facing(hash(departed, .departure), .arrival), after: nil)
@@ -347,7 +347,7 @@ struct LiveStore: ~Copyable {
         candidates(LegIndex(number: search == .place ? bySource[hash] : byDestination[hash]), search, hash, nil)
     }
 
-    /// Those whose hash begins as this one and is for the same search.
+    /// Candidates behind `found` whose hash begins like this one and is for the same search.
     private mutating func nearCandidates(_ hash: UInt32, after found: OrderedTable.Found?) -> Candidates {
         guard let search = Search(hash),
             let next = byDestination.next(after: found, in: SearchHash.near(hash), like: hash, mask: SearchHash.searchMask)

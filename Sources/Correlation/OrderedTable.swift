@@ -94,7 +94,7 @@ package struct OrderedTable: ~Copyable {
         return -1
     }
 
-    /// Those from `slot` on move up by one, as far as the next free slot.
+    /// Puts an entry into a slot; the entries from there to the next free slot move up by one.
     @inline(__always)
     private mutating func put(_ new: Slot, _ slot: Int32) {
         var new = new
@@ -127,7 +127,7 @@ package struct OrderedTable: ~Copyable {
         var slot = slot(of: hash)
         guard slots[slot].hash == hash, !slots[slot].isFree else { return }
         taken -= 1
-        // Those behind it move down, as far as the next that is free or at home.
+        // The entries behind it move down, up to the next slot that is free or holds an entry at its home.
         while !slots[slot &+ 1].isFree, home(slots[slot &+ 1].hash) <= slot {
             slots[slot] = slots[slot &+ 1]
             slot &+= 1

@@ -19,7 +19,7 @@ package enum SearchHash {
         hash(.place, fingerprint, key(tuple.source, tuple.isICMP ? 0 : tuple.sourcePort), UInt64(namespace))
     }
 
-    /// The same behind a source translation.
+    /// Hash of a packet whose source may have been translated.
     @inline(__always)
     static func translated(_ namespace: UInt16, _ fingerprint: Fingerprint, _ tuple: PacketTuple) -> UInt32 {
         hash(.translated, fingerprint, destination(tuple), UInt64(namespace))

@@ -7,7 +7,7 @@ internal import DequeModule
 package struct TimeoutQueue {
     package struct Timeout: Equatable {
         package var journey: JourneyIndex
-        /// Of the journey: another one may be in its place by then.
+        /// Serial of the journey: another journey may have its place by then.
         package var serial: UInt32
 
         package init(journey: JourneyIndex, serial: UInt32) {

@@ -70,7 +70,7 @@ struct DropLocator {
             for backend in Backend.allCases {
                 let priority = HookPriority.of(table, at: hook, backend: backend)
                 let chain = BuiltInChain(family: last.family, table: table, hook: hook, backend: backend)
-                // Of a namespace whose rules are not known, any table may.
+                // In a namespace whose rules are not known, any table may have dropped it.
                 guard lies(priority), known?.contains(chain) ?? (backend == last.backend) else { continue }
                 found.append((priority, .chain(table: table, hook: hook)))
             }

@@ -9,9 +9,9 @@ package import TraceModel
 package final class LayoutRegistry: Sendable {
     /// What may be concluded from a prefix that no rule has.
     package enum Mode: Sendable {
-        /// Of a running machine: the rules are read again. One of our own prefixes says where it is; no other does.
+        /// The rules are a running machine's and can be read again: only prefixes of our own say where a probe is.
         case live
-        /// Of a file: there is nothing else to ask, so the words that people put into prefixes are believed.
+        /// The events are a file's, and there is nothing else to ask: words that people put into prefixes are believed.
         case offline
     }
 

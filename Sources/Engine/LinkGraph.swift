@@ -21,9 +21,9 @@ package enum LinkGraph {
     package struct Segments: Sendable {
         /// By namespace and index.
         package var interfaces: [[UInt32: Interface]] = []
-        /// Those that reach beyond the namespaces that were read.
+        /// Link domains that reach beyond the namespaces that were read.
         package var open: Set<UInt32> = []
-        /// Of those: all that reach, or may reach, other namespaces of this machine.
+        /// Link domains in `open` that reach, or may reach, other namespaces of this machine.
         package var toOthers: Set<UInt32> = []
     }
 

@@ -13,10 +13,10 @@ package struct LogReader {
 
     private let seed: UInt64
     private let registry: LayoutRegistry
-    /// Of a prefix, with the family and with which interfaces a packet has: index into `resolutions`.
+    /// Index into `resolutions` by prefix, family, and which interfaces a packet has.
     private var prefixes = PrefixTable()
     private var resolutions: [Resolution] = []
-    /// Of an interface's name, with the namespace.
+    /// Index of an interface by its name and namespace.
     private var interfaces = PrefixTable()
     private var order: UInt32 = 0
     /// The last line's packet and where it was: lines of one packet follow one another.

@@ -76,22 +76,22 @@ package struct NFLogDecoder: Sendable {
     ///
     /// - Parameters:
     ///   - body: of a message of type `NFLogMessage.packetType`.
-    ///   - vocabulary: always the same for one decoder.
+    ///   - templates: always the same for one decoder.
     /// - Throws: `ParseError` for a message that cannot be understood; `report` says nothing then. A packet that cannot be is no
     ///   error of its message (`problem`).
     @inline(__always) @discardableResult
     package mutating func decode(
-        _ bytes: RawSpan, body: Range<Int>, with vocabulary: inout TemplateRegistry, into report: inout NFLogReport
+        _ bytes: RawSpan, body: Range<Int>, with templates: inout TemplateRegistry, into report: inout NFLogReport
     ) throws(ParseError) -> MessageChanges {
-        if let known = vocabulary.shapes.readExpected(bytes, body: body, &sequence) {
+        if let known = templates.shapes.readExpected(bytes, body: body, &sequence) {
             return fill(&report, known.message, known.label, bytes)
         }
-        return try decodeSlowly(bytes, body, &vocabulary, &report)
+        return try decodeSlowly(bytes, body, &templates, &report)
     }
 
     @inline(never)
     private mutating func decodeSlowly(
-        _ bytes: RawSpan, _ body: Range<Int>, _ vocabulary: inout TemplateRegistry, _ report: inout NFLogReport
+        _ bytes: RawSpan, _ body: Range<Int>, _ templates: inout TemplateRegistry, _ report: inout NFLogReport
     ) throws(ParseError) -> MessageChanges {
         let message: NFLogMessage
         do {
@@ -100,12 +100,12 @@ package struct NFLogDecoder: Sendable {
             report = .none
             throw error
         }
-        let known = vocabulary.count
-        let origin = vocabulary.number(of: message, bytes, hasRoom: named < mostOrigins)
-        named += vocabulary.count - known
-        vocabulary.shapes.learn(origin, bytes, body: body, &sequence)
+        let known = templates.count
+        let origin = templates.number(of: message, bytes, hasRoom: named < mostOrigins)
+        named += templates.count - known
+        templates.shapes.learn(origin, bytes, body: body, &sequence)
         let news = fill(&report, message, origin, bytes)
-        return vocabulary.count > known ? news.union(.origin) : news
+        return templates.count > known ? news.union(.origin) : news
     }
 
     @inline(__always)

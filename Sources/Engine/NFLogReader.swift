@@ -8,31 +8,31 @@ package import WireFormat
 /// Needs no kernel: it is fed bytes.
 package struct NFLogReader {
     package private(set) var decoder: NFLogDecoder
-    private var recall = NFLogRecall()
-    private var placing: ProbeResolver
-    /// Of the last message.
+    private var cache = ResolverCache()
+    private var resolver: ProbeResolver
+    /// What the latest message said.
     private var report = NFLogReport.none
 
     package init(namespace: Int, parser: PacketParser, registry: LayoutRegistry) {
         decoder = NFLogDecoder(parser: parser)
-        placing = ProbeResolver(namespace: namespace, registry: registry)
+        resolver = ProbeResolver(namespace: namespace, registry: registry)
     }
 
-    package var namespace: Int { placing.namespace }
-    package var counters: IntakeCounters { placing.counters }
-    package var unresolved: UnresolvedPrefixes { placing.unresolved }
+    package var namespace: Int { resolver.namespace }
+    package var counters: IntakeCounters { resolver.counters }
+    package var unresolved: UnresolvedPrefixes { resolver.unresolved }
 
     /// One flow of 2 to this power is followed.
     package var thinning: Int {
-        get { placing.thinning }
-        set { placing.thinning = newValue }
+        get { resolver.thinning }
+        set { resolver.thinning = newValue }
     }
 
     /// Forgets which prefix belongs to which probe, because the layout has changed.
-    package mutating func layoutChanged() { placing.layoutChanged() }
+    package mutating func layoutChanged() { resolver.layoutChanged() }
 
     /// Events are missing that no sequence number tells of.
-    package mutating func noteLoss(_ count: UInt64) { placing.noteLoss(count) }
+    package mutating func noteLoss(_ count: UInt64) { resolver.noteLoss(count) }
 
     /// Stands for a message that is part of no journey.
     package static let noTag = UInt64.max
@@ -40,11 +40,11 @@ package struct NFLogReader {
     /// Reads one datagram.
     ///
     /// - Parameters:
-    ///   - vocabulary: always the same for one reader.
+    ///   - templates: always the same for one reader.
     ///   - now: microseconds since 1970, for events that the kernel did not stamp.
     ///   - tags: where it is given, gets the leg of each message (`Correlator.ingest`), or `noTag`.
     package mutating func read(
-        _ bytes: RawSpan, with vocabulary: inout TemplateRegistry, now: Int64, into correlator: inout Correlator,
+        _ bytes: RawSpan, with templates: inout TemplateRegistry, now: Int64, into correlator: inout Correlator,
         tags: inout [UInt64]?
     ) {
         var offset = 0
@@ -55,33 +55,33 @@ package struct NFLogReader {
                 message = next
             } catch {
                 // Without a sound length there is no next message to go on with.
-                placing.countMalformed(&correlator)
+                resolver.countMalformed(&correlator)
                 return
             }
             guard message.type == NFLogMessage.packetType else { continue }
             var tag = Self.noTag
             do {
-                let news = try decoder.decode(bytes, body: message.body, with: &vocabulary, into: &report)
-                if news.contains(.packet) { correlator.expect(decoder.packet(report.packet), namespace: namespace) }
-                tag = take(vocabulary, now, &correlator)
+                let notice = try decoder.decode(bytes, body: message.body, with: &templates, into: &report)
+                if notice.contains(.packet) { correlator.expect(decoder.packet(report.packet), namespace: namespace) }
+                tag = take(templates, now, &correlator)
             } catch {
-                placing.countMalformed(&correlator)
+                resolver.countMalformed(&correlator)
             }
             tags?.append(tag)
         }
     }
 
     package mutating func read(
-        _ bytes: RawSpan, with vocabulary: inout TemplateRegistry, now: Int64, into correlator: inout Correlator
+        _ bytes: RawSpan, with templates: inout TemplateRegistry, now: Int64, into correlator: inout Correlator
     ) {
         var tags: [UInt64]?
-        read(bytes, with: &vocabulary, now: now, into: &correlator, tags: &tags)
+        read(bytes, with: &templates, now: now, into: &correlator, tags: &tags)
     }
 
     @inline(__always)
-    private mutating func take(_ vocabulary: TemplateRegistry, _ now: Int64, _ correlator: inout Correlator) -> UInt64 {
-        placing.take(
-            report, decoder.packet(report.packet), vocabulary.origin(Int(report.origin)), &recall, now: now,
+    private mutating func take(_ templates: TemplateRegistry, _ now: Int64, _ correlator: inout Correlator) -> UInt64 {
+        resolver.take(
+            report, decoder.packet(report.packet), templates.origin(Int(report.origin)), &cache, now: now,
             into: &correlator)
     }
 }

@@ -18,7 +18,7 @@ struct PrefixTable {
     /// All prefixes, one behind the other.
     private var text: [UInt8] = []
 
-    /// So that nobody can choose prefixes that collide.
+    /// Random, so that nobody can choose prefixes that collide.
     private let seed = UInt64.random(in: 0...UInt64.max)
 
     init() { slots = [Int32](repeating: -1, count: 256) }

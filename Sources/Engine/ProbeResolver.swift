@@ -2,7 +2,7 @@ package import Correlation
 package import TraceModel
 
 /// Cached results for one decoder: the probe of each origin, and the fate of each recent packet.
-package struct NFLogRecall {
+package struct ResolverCache {
     /// By origin: the number of its probe, or one of those that stand for none.
     fileprivate var probes: [UInt32] = []
     /// By recent packet: what became of its last event.
@@ -42,7 +42,7 @@ package struct ProbeResolver {
     /// `nil` where a file begins somewhere in the middle.
     private var nextSequence: UInt32?
     private var order: UInt32 = 0
-    /// Changes with everything that `NFLogRecall` rests on.
+    /// Changes with everything that `ResolverCache` rests on.
     private var epoch: UInt64 = 1
 
     /// One flow of 2 to this power is followed, whole.
@@ -74,24 +74,24 @@ package struct ProbeResolver {
     /// - Parameters:
     ///   - packet: the one that the report names.
     ///   - origin: the one that the report names.
-    ///   - recall: that of the decoder that made the report.
+    ///   - cache: that of the decoder that made the report.
     ///   - now: microseconds since 1970, for events that the kernel did not stamp.
     /// - Returns: the leg that it is part of (`Correlator.ingest`), or `NFLogReader.noTag`.
     @inline(__always)
     package mutating func take(
         _ report: NFLogReport, _ packet: @autoclosure () -> Packet, _ origin: @autoclosure () -> NFLogOrigin,
-        _ recall: inout NFLogRecall, now: Int64, into correlator: inout Correlator
+        _ cache: inout ResolverCache, now: Int64, into correlator: inout Correlator
     ) -> UInt64 {
-        if recall.epoch != epoch { recall.forget(epoch) }
+        if cache.epoch != epoch { cache.forget(epoch) }
         if report.hasSequence { followSequence(report.sequence, &correlator) }
         // Whoever did not ask for sequence numbers has the order in which the events came.
         order = report.hasSequence ? report.globalSequence : order &+ 1
         counters.events += 1
         let number = Int(report.origin)
-        var probe = number < recall.probes.count ? recall.probes[number] : Self.unknown
-        if probe == Self.unknown { probe = resolve(number, origin(), &recall, &correlator) }
+        var probe = number < cache.probes.count ? cache.probes[number] : Self.unknown
+        if probe == Self.unknown { probe = resolve(number, origin(), &cache, &correlator) }
         // Whatever was known of the place that a new packet has taken was of another packet.
-        if report.isNewPacket { recall.forget(report.packet) }
+        if report.isNewPacket { cache.forget(report.packet) }
         guard probe < Self.firstUnresolved else {
             countUnresolved(probe)
             return NFLogReader.noTag
@@ -106,7 +106,7 @@ package struct ProbeResolver {
             isStamped: report.timestamp != 0)
         let slot = Int(report.packet)
         if !report.isNewPacket {
-            switch recall.entries[slot] {
+            switch cache.entries[slot] {
             case .followed(let name):
                 if correlator.extend(name, with: sighting) { return name.firstEvent }
             case .leftOut:
@@ -115,29 +115,29 @@ package struct ProbeResolver {
             case .unknown: break
             }
         }
-        return take(packet(), sighting, slot, &recall, &correlator)
+        return take(packet(), sighting, slot, &cache, &correlator)
     }
 
     @inline(never)
     private mutating func take(
-        _ packet: Packet, _ sighting: Sighting, _ slot: Int, _ recall: inout NFLogRecall, _ correlator: inout Correlator
+        _ packet: Packet, _ sighting: Sighting, _ slot: Int, _ cache: inout ResolverCache, _ correlator: inout Correlator
     ) -> UInt64 {
         if thinning > 0, Self.isLeftOut(correlator.flow(of: packet), thinning),
             // One that is followed stays so behind a translation that is not known yet.
             !correlator.mayContinue(packet, at: sighting.probe)
         {
-            recall.entries[slot] = .leftOut
+            cache.entries[slot] = .leftOut
             counters.thinned += 1
             return NFLogReader.noTag
         }
         var packet = packet
         packet.timeToLive = sighting.timeToLive
         let name = correlator.ingest(Event(packet: packet, sighting: sighting))
-        recall.entries[slot] = .followed(name)
+        cache.entries[slot] = .followed(name)
         return name.firstEvent
     }
 
-    /// The same for all packets of a flow. Of two levels the higher one follows some of what the lower one does.
+    /// Whether a level of thinning leaves a flow out, all its packets alike. A higher level keeps a part of what a lower one keeps.
     private static func isLeftOut(_ flow: UInt64, _ thinning: Int) -> Bool {
         (flow &* 0x9E37_79B9_7F4A_7C15) >> UInt64(64 - thinning) != 0
     }
@@ -176,7 +176,7 @@ package struct ProbeResolver {
 
     /// The slow path, once for each origin.
     private mutating func resolve(
-        _ number: Int, _ origin: NFLogOrigin, _ recall: inout NFLogRecall, _ correlator: inout Correlator
+        _ number: Int, _ origin: NFLogOrigin, _ cache: inout ResolverCache, _ correlator: inout Correlator
     ) -> UInt32 {
         let probe: UInt32
         var isExplained = true
@@ -199,8 +199,8 @@ package struct ProbeResolver {
         }
         // In a file, what no rule explains may be damaged: the event of a probe that is known is missing then.
         if registry.isOffline, !isExplained, registry.hasProof(of: namespace) { correlator.noteLoss(namespace: namespace) }
-        while recall.probes.count <= number { recall.probes.append(Self.unknown) }
-        recall.probes[number] = probe
+        while cache.probes.count <= number { cache.probes.append(Self.unknown) }
+        cache.probes[number] = probe
         return probe
     }
 

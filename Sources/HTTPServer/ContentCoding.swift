@@ -68,7 +68,7 @@ enum ContentCoding: String {
 }
 
 extension EndpointResponse {
-    /// The same with its content encoded, where the client takes that and it gets smaller.
+    /// Encodes the content, where the client accepts that and it gets smaller.
     func coded(_ coding: ContentCoding?) -> EndpointResponse {
         guard head.status == .ok else { return self }
         var response = self

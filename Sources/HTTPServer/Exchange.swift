@@ -47,7 +47,7 @@ public enum AnswerSize: Sendable {
 func serialize(_ response: EndpointResponse, isHead: Bool, keepsAlive: Bool) -> [UInt8] {
     var text = "HTTP/1.1 \(response.head.status.code) \(response.head.status.reasonPhrase)\r\n"
     for field in response.head.headerFields { text += "\(field.name.rawName): \(field.value)\r\n" }
-    // Of an answer without content that is the length of one that is not sent (RFC 9110, section 8.6).
+    // With 304 the field would give the length of the content that is not sent (RFC 9110, section 8.6).
     if response.head.status != .notModified { text += "Content-Length: \(response.body.count)\r\n" }
     text += "X-Content-Type-Options: nosniff\r\n"
     if response.head.headerFields[.cacheControl] == nil { text += "Cache-Control: no-store\r\n" }

@@ -3,7 +3,7 @@ internal import LinuxSupport
 
 /// Where the endpoint listens: a numeric address and a port, or a socket in the file system.
 public struct ListenAddress: Sendable, Hashable {
-    /// Of a socket in the file system: its path.
+    /// A numeric address, or the path of a socket in the file system.
     public let host: String
     /// 0 takes any free port.
     public let port: UInt16

@@ -56,7 +56,7 @@ public final class Server: Sendable {
         try self.init([address], limits: limits, allowedHosts: allowedHosts, logger: logger, handler: handler)
     }
 
-    /// The same at several addresses; at one at least.
+    /// Listens at several addresses, at least one.
     public init(
         _ addresses: [ListenAddress], limits: Limits = Limits(), allowedHosts: Set<String> = [], logger: Logger,
         handler: @escaping Handler

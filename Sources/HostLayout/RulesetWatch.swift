@@ -40,7 +40,7 @@ package final class RulesetWatch: Sendable {
         let indices: [Int]
         /// `nil` where the kernel has no nf_tables.
         let socket: Holder?
-        /// Of the rules that were surveyed last.
+        /// Signature of the rules that were surveyed last.
         var signature: ProbeSignature?
         var change: Change?
         /// Counts changes that may concern probes.

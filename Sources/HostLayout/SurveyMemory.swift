@@ -11,7 +11,7 @@ package final class SurveyMemory: Sendable {
         var value: Value?
         /// Readings in a row that failed.
         var failures = 0
-        /// Of the first of those.
+        /// The reason of the first of those failures.
         var reason = ""
         /// Why the value is not to be relied on; `nil` where it is.
         var doubt: String?

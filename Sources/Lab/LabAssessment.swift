@@ -78,7 +78,7 @@ public struct LabReports: Sendable {
         self.findings = findings
     }
 
-    /// Of a recording.
+    /// Assesses a recording.
     public init(_ snapshot: TraceSnapshot) {
         self.init(
             paths: snapshot.pathsReport(), journeys: snapshot.journeysReport(TraceFilter(limit: 1024)),

@@ -28,7 +28,7 @@ public struct LabNetwork: Sendable {
     public var shares: Shares?
     /// What of the kernel it needs that others do not.
     public var need: Need?
-    /// The same with something added, which makes it fail, or mends it.
+    /// This network with something added that makes it fail, or mends it.
     public var variants: [Variant]
 
     public struct Need: Sendable {

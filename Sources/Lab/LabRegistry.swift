@@ -35,7 +35,7 @@ public struct LabRegistry: Sendable {
 
     /// The sandbox of a network that is up.
     ///
-    /// - Throws: `LabRegisterError` where the entry may be another user's, or cannot be read.
+    /// - Throws: `LabRegistryError` where the entry may be another user's, or cannot be read.
     public func sandbox(of name: String) throws -> Sandbox? {
         try access {
             guard let directory = try PrivateDirectory.open(parent, components, creating: false),
@@ -43,7 +43,7 @@ public struct LabRegistry: Sendable {
             else { return nil }
             guard let entry = try? JSONDecoder().decode(Entry.self, from: Data(bytes)) else {
                 let path = "\(directory.path)/\(Self.file(name))"
-                throw LabRegisterError(
+                throw LabRegistryError(
                     description: "\(path) is damaged or of another version, so that no process is known from it. "
                         + "Remove it: rm \(path)")
             }
@@ -82,16 +82,16 @@ public struct LabRegistry: Sendable {
             let elsewhere = "et XDG_RUNTIME_DIR to a directory that only you can write."
             switch refusal {
             case .untrusted(let path, _):
-                let remedy = " Remove \(path)" + (geteuid() == 0 ? "." : ", or s" + elsewhere)
-                throw LabRegisterError(description: "\(refusal)\(doubt)\(remedy)")
-            case .shared: throw LabRegisterError(description: "\(refusal)\(doubt) S\(elsewhere)")
-            case .failed: throw LabRegisterError(description: "\(refusal)")
+                let cure = " Remove \(path)" + (geteuid() == 0 ? "." : ", or s" + elsewhere)
+                throw LabRegistryError(description: "\(refusal)\(doubt)\(cure)")
+            case .shared: throw LabRegistryError(description: "\(refusal)\(doubt) S\(elsewhere)")
+            case .failed: throw LabRegistryError(description: "\(refusal)")
             }
         }
     }
 }
 
 /// The register of running networks cannot be used.
-public struct LabRegisterError: Error, CustomStringConvertible {
+public struct LabRegistryError: Error, CustomStringConvertible {
     public var description: String
 }

@@ -42,7 +42,7 @@ public struct DecidedBy: Codable, Sendable, Equatable {
         public var rule: String
         /// The conditions that the packet did not meet.
         public var failed: [Failed]
-        /// Those of which that is not known, such as states and marks.
+        /// Conditions for which the packet does not tell whether they hold, such as states and marks.
         public var unknown: [String]
 
         /// As a person reads it.

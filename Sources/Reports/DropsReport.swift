@@ -15,7 +15,7 @@ public struct DropsReport: Codable, Sendable, Equatable {
         public var protocols: [String: UInt64]
         /// Ids of the paths that end there.
         public var paths: [String]
-        /// Of the path that most of the packets took.
+        /// Example packet of the path that most of the packets took.
         public var example: PathReport.Example
     }
 
@@ -81,7 +81,7 @@ extension DropsReport.Drop {
 }
 
 extension PathReport.Ending {
-    /// The same chains, whatever interfaces the packets came by.
+    /// Whether both name the same chains, whatever interfaces the packets came by.
     fileprivate func isSamePlace(as other: PathReport.Ending) -> Bool {
         func key(_ step: StepReport) -> [String] { [step.netns, step.family, step.table, step.chain, step.hook] }
         return key(after) == key(other.after) && before.map(key) == other.before.map(key)

@@ -11,7 +11,7 @@ public final class EventFeed: JourneyWatcher {
         case journey(JourneyRecord, TraceContext)
         /// Its kind, and its JSON.
         case other(String, String)
-        /// So many journeys more than are taken.
+        /// Journeys that were left out, because more ended than are taken.
         case skipped(UInt64)
     }
 
@@ -22,7 +22,7 @@ public final class EventFeed: JourneyWatcher {
         var readers = 0
         /// When the last reader left: what comes soon after may be resumed.
         var leftAt: ContinuousClock.Instant?
-        // Of the present second.
+        // The present second, and how many events were taken in it.
         var second = ContinuousClock.now
         var taken = 0
         var skipped: UInt64 = 0

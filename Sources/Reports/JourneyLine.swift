@@ -4,7 +4,7 @@ public struct JourneyLine: Codable, Sendable, Equatable {
     public static let currentSchema = 1
 
     public var schema: Int
-    /// Of the machine whose kernel reported the packet, where that is known.
+    /// Name and boot identifier of the machine whose kernel reported the packet, where known.
     @ExplicitNull public var host: String?
     @ExplicitNull public var boot: String?
     public var journey: JourneyReport

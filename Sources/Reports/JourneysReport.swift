@@ -96,7 +96,7 @@ extension TraceSnapshot {
             journeys: chosen.map(describe))
     }
 
-    /// One of the latest journeys, or one that is kept as a path's example.
+    /// The journey with this identifier, if it is among the latest or is kept as a path's example.
     public func journeyReport(id: String) -> JourneyReport? {
         guard let wanted = TraceID(id), wanted.run == run else { return nil }
         if let record = journeys.last(where: { $0.journey.serial == wanted.serial }) { return describe(record) }

@@ -27,7 +27,7 @@ public struct NamespacesReport: Codable, Sendable, Equatable {
 
     public var schema = 1
     public var namespaces: [Entry]
-    /// Those that should be followed and are not; absent where there are none.
+    /// Namespaces that should be followed and are not; absent where there are none.
     public var leftOut: [LeftOutNamespace]?
 }
 

@@ -1,6 +1,6 @@
 /// What a collector's recording has come to, for `/metrics` and `/healthz`.
 public struct RecordingStatus: Sendable {
-    /// One of `states`.
+    /// The present state, one of `states`.
     public var state: String
     public var states: [String]
     /// Why events are left out at present; `nil` where none are.

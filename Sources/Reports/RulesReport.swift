@@ -12,7 +12,7 @@ public struct RulesReport: Codable, Sendable, Equatable {
         public var protocols: [String: UInt64]
         /// Ids of the paths that end there.
         public var paths: [String]
-        /// Of the path that most of the packets took.
+        /// Example packet of the path that most of the packets took.
         public var example: PathReport.Example
     }
 

@@ -2,7 +2,7 @@ public import Aggregation
 public import Diagnosis
 public import TraceModel
 
-/// What `why` asks: what becomes of packets to a destination.
+/// The question that `why` answers: what becomes of packets to a destination.
 public struct WhyQuestion: Sendable {
     public var destination: IPAddress
     /// `nil`: any.
@@ -11,7 +11,7 @@ public struct WhyQuestion: Sendable {
     /// The namespace in which they begin; `nil`: any.
     public var netns: String?
     public var source: IPAddress?
-    /// Of a packet that was sent to find out: its port, or the query id of an ICMP echo.
+    /// Source port of the packet that was sent to find out, or the query id of an ICMP echo; `nil` if none was sent.
     public var sourcePort: UInt16?
 
     public init(

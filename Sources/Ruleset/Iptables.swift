@@ -65,7 +65,7 @@ public struct Iptables: Sendable {
         throw RulesetError.keepsChanging(namespace: namespace.name)
     }
 
-    /// So often the rules are read again when they change while a program prints them.
+    /// How often the rules are read again when they change while a program prints them.
     private static let mostAttempts = 5
 
     /// What iptables-save printed, and its complaint where it could not print all.

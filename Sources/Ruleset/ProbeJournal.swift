@@ -67,7 +67,7 @@ public struct ProbeJournal: Codable, Sendable {
     static let schema = 3
 
     public var schema = ProbeJournal.schema
-    /// Of the file as it is with `noDigest` here: tells a file that was damaged and can still be read.
+    /// Digest of the file with `noDigest` in this field: detects damage that leaves the file readable.
     var digest = ProbeJournal.noDigest
     public var run: String
     public var bootID: String

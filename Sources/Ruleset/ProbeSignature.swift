@@ -18,7 +18,7 @@ public struct ProbeSignature: Sendable {
 
     /// The head of a base chain of nf_tables.
     private struct Head: Equatable {
-        /// Of its table: handle and flags.
+        /// Handle and flags of the chain's table.
         var table: UInt64
         var flags: UInt32
         var logging: [UInt64]

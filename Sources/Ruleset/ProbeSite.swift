@@ -78,7 +78,7 @@ public struct ProbeSite: Sendable {
         entries.append(ProbeJournal.Entry(table: table.name, chain: chain, prefix: prefix))
     }
 
-    /// The same site for rules that have changed since.
+    /// This site, planned again for rules that have changed since.
     func replanned(_ options: ProbeOptions, _ dump: RuleDump?) -> ProbeSite {
         var site = ProbeSite(
             options, run: run, number: number, family: family, backend: backend, tables: tables, dump: dump)

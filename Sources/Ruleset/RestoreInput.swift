@@ -1,6 +1,6 @@
 public import TraceModel
 
-/// What `iptables-restore --noflush` reads: one transaction per table.
+/// Input for `iptables-restore --noflush`: one transaction per table.
 public struct RestoreInput: Sendable, Equatable {
     /// Commands (`-I …`, `-D …`) by table, in the order in which they are applied.
     public var commands: [(table: Table, lines: [String])] = []

@@ -117,7 +117,7 @@ public struct RuleDump: Sendable, Equatable {
 
     public subscript(table: Table) -> TableContent? { tables.first { $0.table == table } }
 
-    /// The same without the rules that `isExcluded` names.
+    /// A copy without the rules for which `isExcluded` holds.
     public func without(_ isExcluded: (Rule) -> Bool) -> RuleDump {
         var dump = self
         for index in dump.tables.indices { dump.tables[index].rules.removeAll(where: isExcluded) }

@@ -12,7 +12,7 @@ package struct SentinelTable: Sendable {
     package var group: UInt16
     /// As for the probes of iptables.
     package var match: [String]
-    /// The same in nft's words, as iptables-translate gives it.
+    /// `match` in nft's syntax, as iptables-translate prints it.
     package var translatedMatch: String
     /// Seconds since 1970; `nil`: never.
     package var expires: Int64?
@@ -47,7 +47,7 @@ package struct SentinelTable: Sendable {
         Hook.allCases.flatMap { hook in Sentinel.all(at: hook).map { (hook, $0) } }
     }
 
-    /// What `nft -f` reads.
+    /// Input for `nft -f`.
     package var text: String {
         var lines = ["table \(family.tableName) \(name) {"]
         let comment = Comment(expires: expires, match: match).text

@@ -7,7 +7,7 @@ public struct ConnectionMap<Value: Sendable & BitwiseCopyable>: Sendable {
     @usableFromInline
     struct Slot: Sendable, BitwiseCopyable {
         @usableFromInline var hash: UInt32
-        /// Of the entry; -1 in a free slot.
+        /// Index of the entry; -1 in a free slot.
         @usableFromInline var entry: Int32
 
         @inlinable init(hash: UInt32, entry: Int32) {
@@ -92,7 +92,7 @@ public struct ConnectionMap<Value: Sendable & BitwiseCopyable>: Sendable {
         unsafe slots.withUnsafeBufferPointer { unsafe ipt_prefetch($0.baseAddress.map { unsafe $0 + index }) }
     }
 
-    /// The same when `prefetch` was some time ago: for the entry, if it is where it is looked for first.
+    /// Fetches the entry that `prefetch`'s slot points to, some time after `prefetch`.
     @inlinable @inline(__always)
     public func prefetchEntry(_ tuple: PacketTuple, in namespace: Int) {
         guard !slots.isEmpty else { return }
@@ -123,7 +123,7 @@ public struct ConnectionMap<Value: Sendable & BitwiseCopyable>: Sendable {
         guard slots[gap].entry >= 0 else { return }
         entries[Int(slots[gap].entry)].isTaken = false
         free.append(slots[gap].entry)
-        // Those behind it move up where they may, so that no gap lies between a key and where it is looked for first.
+        // Later slots of the run move up where they may, so that no gap lies between a key and its first slot.
         var index = gap
         while true {
             index = (index + 1) & (slots.count - 1)

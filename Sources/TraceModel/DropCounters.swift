@@ -20,7 +20,7 @@ public struct DropCounters: Sendable, Equatable {
         /// `Udp6InCsumErrors`).
         case badChecksum
 
-        /// Those of packets that are dropped where they are routed.
+        /// Counters of packets that are dropped where they are routed.
         static let routing: [Counter] = [.noRoutes, .headerErrors, .addressErrors, .reversePath, .tooLarge]
     }
 

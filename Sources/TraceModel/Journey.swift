@@ -144,7 +144,7 @@ public struct Journey: Sendable {
     public var lastSeen: Int64
     /// The packet at its first event.
     public var packet: Packet
-    /// As it was last seen.
+    /// Time to live (hop limit) when the packet was last seen.
     public var timeToLive: UInt8
     /// The packet that it carried through a tunnel.
     public var carries: CarriedPacket?

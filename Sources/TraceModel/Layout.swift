@@ -78,7 +78,7 @@ public struct Layout: Sendable {
         Dictionary(grouping: namespaces.indices) { namespaces[$0].name }.sorted { $0.key < $1.key }.map { ($0, Set($1)) }
     }
 
-    /// Of each probe behind a jump (`Probe.backFrom`), the probe at the head of the chain that the jump leads to.
+    /// For each probe behind a jump (`Probe.backFrom`), the probe at the head of the chain that the jump leads to.
     public var jumpTargets: [UInt32: UInt32] {
         struct Place: Hashable {
             var namespace: Int

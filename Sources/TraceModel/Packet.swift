@@ -19,7 +19,7 @@
     public var isFragment: Bool
     /// The `identity` of the packet that this one carries through a tunnel; 0 for none.
     public var carries: UInt64
-    /// Of an ICMP error: the flow of the packet that it is about; else 0.
+    /// For an ICMP error, the flow of the packet that it is about; 0 for others.
     public var quotedFlow: UInt64 = 0
 
     @inlinable public init(
@@ -181,7 +181,7 @@ extension PacketTuple: Hashable {
         return fold(low ^ rest ^ keys.2, high ^ keys.0)
     }
 
-    /// The same for both directions of a connection, and never 0. Another one behind a translation.
+    /// Hash of the connection: the same for both directions, another behind a translation, never 0.
     public var flow: UInt64 {
         let source = (sourceHigh, sourceLow, UInt64(sourcePort))
         let destination = (destinationHigh, destinationLow, UInt64(destinationPort))
@@ -235,7 +235,7 @@ public enum TransportProtocol {
     public static let icmpv6: UInt8 = 58
     public static let sctp: UInt8 = 132
     public static let dccp: UInt8 = 33
-    /// Of a packet of which a text does not say it. IANA reserves the number, so that packets hardly have it.
+    /// The protocol where a text does not say it. IANA reserves this number, so packets hardly ever carry it.
     public static let unknown: UInt8 = 255
 
     /// Protocols of which iptables takes `--dport`.

@@ -49,7 +49,7 @@ public struct Probe: Sendable, Hashable {
         case every(Condition, until: Int64?)
         /// Some: it is below other rules, in a user-defined chain, rate-limited, or unknown.
         case some
-        /// Of the packets that TRACE was set for, every rule that they meet: several events for one chain.
+        /// Each rule that a packet with the TRACE target meets is an event: several for one chain.
         case everyRule
     }
 }

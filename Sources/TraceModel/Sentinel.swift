@@ -7,7 +7,7 @@ public enum Sentinel: String, Sendable, Hashable, CaseIterable {
     case beforeNAT = "before-nat"
     case end
 
-    /// Those of a hook, in the order in which a packet passes them.
+    /// The sentinels of a hook, in the order in which a packet passes them.
     public static func all(at hook: Hook) -> [Sentinel] { hook == .forward ? [.end] : [.beforeNAT, .end] }
 
     /// Where it stands among the tables: before nat, one less than address translation's priority; at the end, behind all

@@ -34,7 +34,7 @@ public struct StepTrie: Sendable {
     /// Nodes by parent and step, in open addressing; 0, which is nobody's child, in a free slot. At most two thirds are taken.
     private var children = [StepPathID](repeating: 0, count: 64)
     private let capacity: Int
-    /// So that nobody can send packets whose ways collide.
+    /// Random, so that nobody can send packets whose ways collide.
     private let seed = (UInt64.random(in: 1...(.max)), UInt64.random(in: 1...(.max)))
 
     /// - Parameter capacity: the most sequences that are kept apart. Past it `advance` stays where it is, and says so

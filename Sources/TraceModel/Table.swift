@@ -4,7 +4,7 @@ public enum Table: UInt8, Sendable, Hashable {
     /// Of nf_tables, with a base chain for each `Sentinel`.
     case sentinel
 
-    /// Those of iptables.
+    /// The five tables of iptables, in the order in which hooks run them.
     public static let iptables: [Table] = [.raw, .mangle, .nat, .filter, .security]
 
     public var name: String {
@@ -18,7 +18,7 @@ public enum Table: UInt8, Sendable, Hashable {
         }
     }
 
-    /// One of iptables' tables by its name.
+    /// Finds one of iptables' tables by its name.
     public init?(name: some StringProtocol) {
         guard let table = Table.iptables.first(where: { $0.name == name }) else { return nil }
         self = table

@@ -78,7 +78,7 @@ public struct CaptureDecoder: Sendable {
     private var format: Format
     /// Whether the file does not begin as its format says.
     public private(set) var isBeginningDamaged = false
-    /// Those met so far; later sections add theirs.
+    /// The interfaces met so far; later sections add theirs.
     public private(set) var interfaces: [CaptureInterface] = []
 
     /// - Returns: `nil` where the bytes, at least 24 of them or the whole file, are the beginning of neither format, not even of

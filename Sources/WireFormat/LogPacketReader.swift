@@ -67,7 +67,7 @@ struct LogPacketReader {
             if header.hasTransport {
                 header.query = number()
             } else if header.source?.family == .ipv6 {
-                // Of a fragment: hexadecimal, as `ID:%08x`.
+                // The identification of a fragment is hexadecimal (`ID:%08x`).
                 header.identification = UInt64(LogFields.hexadecimal(bytes, field.value))
             } else {
                 header.identification = number()

@@ -80,7 +80,7 @@ struct IptTrace: AsyncParsableCommand {
     /// Errors of our own modules, which say all in their description; the others are the argument parser's.
     private static func isOurs(_ error: any Error) -> Bool {
         error is RulesetError || error is NamespaceError || error is NetlinkError || error is CollectorFailure
-            || error is CaptureError || error is LabRegisterError
+            || error is CaptureError || error is LabRegistryError
     }
 
     private static func exitCode(of error: any Error) -> Int32 {

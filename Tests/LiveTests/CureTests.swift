@@ -143,9 +143,9 @@ struct CureTests {
                 let kinds = Dictionary(findings.map { ($0.kind, $0.cures.first?.command != nil) }) { $0 && $1 }
                 #expect(kinds == test.findings, "\(test): \(findings)")
                 for finding in findings {
-                    guard let remedy = finding.cures.first?.command else { continue }
-                    let output = try await sandbox.run(["sh", "-c", remedy])
-                    #expect(output.isSuccess, "\(test): \(remedy): \(output.standardError)")
+                    guard let cure = finding.cures.first?.command else { continue }
+                    let output = try await sandbox.run(["sh", "-c", cure])
+                    #expect(output.isSuccess, "\(test): \(cure): \(output.standardError)")
                 }
                 #expect(try await shell(test.request), "\(test): \(findings.flatMap(\.cures).map(\.command))")
                 // Nothing was put before a probe.
@@ -182,11 +182,11 @@ struct CureTests {
             try await sandbox.collecting("--netns", "host") { _ in
                 try await sandbox.sh("ping -c 1 -W 1 127.0.0.1")
                 try await Task.sleep(for: .seconds(1))
-                let remedies = try await sandbox.get(FindingsReport.self, "/findings").findings.flatMap(\.cures).map(\.command)
-                #expect(remedies.count == Self.comments.count + 5, "\(remedies)")
-                for remedy in remedies {
-                    let output = try await sandbox.run(["sh", "-c", remedy])
-                    #expect(output.isSuccess, "\(remedy): \(output.standardError)")
+                let cures = try await sandbox.get(FindingsReport.self, "/findings").findings.flatMap(\.cures).map(\.command)
+                #expect(cures.count == Self.comments.count + 5, "\(cures)")
+                for cure in cures {
+                    let output = try await sandbox.run(["sh", "-c", cure])
+                    #expect(output.isSuccess, "\(cure): \(output.standardError)")
                 }
             }
             #expect(try await sandbox.trace("remove-probes").isSuccess)

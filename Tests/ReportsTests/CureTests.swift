@@ -63,8 +63,8 @@ private func words(_ command: String) throws -> [String] {
         let rule = ["-p", "udp", "-m", "comment", "--comment", comment, "-j", "DROP"]
         var scene = Scene()
         scene.addShadow(deletion: rule)
-        let remedy = try #require(scene.findings("shadowed-rule").first?.cures.first?.command)
-        #expect(try words(remedy) == ["iptables-nft", "-t", "filter", "-D", "FORWARD"] + rule)
+        let cure = try #require(scene.findings("shadowed-rule").first?.cures.first?.command)
+        #expect(try words(cure) == ["iptables-nft", "-t", "filter", "-D", "FORWARD"] + rule)
     }
 
     @Test(
@@ -114,15 +114,15 @@ private func words(_ command: String) throws -> [String] {
             ("web", "ipt-trace install-probes --netns web"), ("a b", "ipt-trace install-probes --netns 'a b'"), ("all", nil),
             ("-x", nil), ("pid:7", "ipt-trace install-probes --netns pid:7"),
         ] as [(String, String?)])
-    func probes(_ name: String, _ remedy: String?) throws {
+    func probes(_ name: String, _ cure: String?) throws {
         var scene = Scene()
         scene.layout.namespaces[1].name = name
         var facts = NamespaceFacts()
         facts.coveredProbes = ["filter/INPUT"]
         facts.missingProbes = ["filter/INPUT"]
         scene.layout.namespaces[1].facts = facts
-        #expect(try #require(scene.findings("probe-covered").first).cures.first?.command == remedy)
-        #expect(try #require(scene.findings("probe-missing").first).cures.first?.command == remedy)
+        #expect(try #require(scene.findings("probe-covered").first).cures.first?.command == cure)
+        #expect(try #require(scene.findings("probe-missing").first).cures.first?.command == cure)
     }
 
     struct Answers: CustomTestStringConvertible, Sendable {
@@ -130,11 +130,11 @@ private func words(_ command: String) throws -> [String] {
         var chain: NamespaceFacts.Chain
         var exempts = false
         var isFound = true
-        var remedy: String?
+        var cure: String?
 
         init(
             _ name: String, probes: Int = 1, hasRules: Bool = true, accepts: Bool = false, dropsTheRestOnly: Bool = true,
-            exempts: Bool = false, isFound: Bool = true, _ remedy: String?
+            exempts: Bool = false, isFound: Bool = true, _ cure: String?
         ) {
             testDescription = name
             chain = NamespaceFacts.Chain(
@@ -142,7 +142,7 @@ private func words(_ command: String) throws -> [String] {
                 acceptsEstablished: accepts, dropsTheRestOnly: dropsTheRestOnly)
             self.exempts = exempts
             self.isFound = isFound
-            self.remedy = remedy.map {
+            self.cure = cure.map {
                 "iptables-nft -t filter \($0) -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"
             }
         }
@@ -162,7 +162,7 @@ private func words(_ command: String) throws -> [String] {
         try scene.addDroppedAnswer(test.chain, exempts: test.exempts)
         let found = scene.findings("replies-dropped")
         #expect(found.count == (test.isFound ? 1 : 0))
-        #expect(found.first?.cures.first?.command == test.remedy)
+        #expect(found.first?.cures.first?.command == test.cure)
     }
 
     struct Local: CustomTestStringConvertible, Sendable {
@@ -224,8 +224,8 @@ private func words(_ command: String) throws -> [String] {
         }
         let found = scene.findings("dnat-missing-for-local")
         #expect(found.count == (test.isFound ? 1 : 0))
-        let remedy = "iptables-nft -t nat -I OUTPUT 2 -d 10.0.1.1/32 -j DNAT --to-destination 10.0.2.2"
-        #expect(found.allSatisfy { $0.cures.first?.command == remedy && $0.packets == 1 && $0.journeys.count == 1 })
+        let cure = "iptables-nft -t nat -I OUTPUT 2 -d 10.0.1.1/32 -j DNAT --to-destination 10.0.2.2"
+        #expect(found.allSatisfy { $0.cures.first?.command == cure && $0.packets == 1 && $0.journeys.count == 1 })
     }
 
     @Test(
@@ -234,7 +234,7 @@ private func words(_ command: String) throws -> [String] {
             ("br0", "sysctl -w net.ipv4.conf.br0.rp_filter=2"), ("eth0.100", "sysctl -w net/ipv4/conf/eth0.100/rp_filter=2"),
             ("e*", nil), ("a=b", nil),
         ] as [(String, String?)])
-    func reversePath(_ interface: String, _ remedy: String?) throws {
+    func reversePath(_ interface: String, _ cure: String?) throws {
         var scene = Scene()
         scene.layout.namespaces[1].interfaces[2] = Interface(name: interface)
         var facts = NamespaceFacts()
@@ -242,7 +242,7 @@ private func words(_ command: String) throws -> [String] {
         scene.layout.namespaces[1].facts = facts
         let next = ["mangle/INPUT", "mangle/FORWARD"].compactMap { scene.probe(1, $0) }
         scene.add([scene.leg(1, ["raw/PREROUTING", "mangle/PREROUTING"], request)], .dropped, expected: next)
-        #expect(try #require(scene.findings("reverse-path-filter").first).cures.first?.command == remedy)
+        #expect(try #require(scene.findings("reverse-path-filter").first).cures.first?.command == cure)
         // A table with rules before the routing decision may have been it.
         scene.layout.namespaces[1].decidingChains = [
             BuiltInChain(family: .ipv4, table: .mangle, hook: .prerouting, backend: .nft)

@@ -310,7 +310,7 @@ import TraceModel
     }
 }
 
-@Suite struct LossSiteTests {
+@Suite struct DropLocatorTests {
     private static let tuple = PacketTuple(
         source: IPAddress(ipv4: 0xAC10_0002), destination: IPAddress(ipv4: 0x0808_0808), sourcePort: 1, destinationPort: 2,
         transport: 17)

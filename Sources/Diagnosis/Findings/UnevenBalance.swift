@@ -15,7 +15,7 @@ struct UnevenBalance: FindingRule {
         evidence.namespaces.flatMap { namespace -> [Finding] in
             let sharing = namespace.facts.redirections.filter(\.sharesOut)
             guard !sharing.isEmpty else { return [] }
-            /// Of each front and server the latest journey of each connection.
+            /// For each front and server, the latest journey of each connection.
             var servers: [Front: [IPAddress: [UInt64]]] = [:]
             for flow in evidence.flows {
                 for translation in flow.translations

@@ -40,7 +40,7 @@ struct CaptureBatch: Sendable {
 
     struct Failure: Sendable {
         var error: ParseError
-        /// Of the packet in the (unpacked) file.
+        /// Offset of the packet in the (unpacked) file, in bytes.
         var place: UInt64
     }
 
@@ -48,7 +48,7 @@ struct CaptureBatch: Sendable {
     struct Asides: Sendable {
         var notices: [Notice] = []
         var failures: [Failure] = []
-        /// Those that records name as new.
+        /// Packets that `records` name as new.
         var packets: [(interface: Int, packet: Packet)] = []
         /// Origins that reports name from here on, in the order of their numbers.
         var origins: [NFLogOrigin] = []

@@ -7,16 +7,16 @@ internal import WireFormat
 /// Takes what `CaptureDecodeStage` has decoded of a file, batch by batch, and finds out what namespaces it is of.
 struct CaptureTaker: ~Copyable {
     private let source: CaptureSource
-    /// Of the file, for people.
+    /// The file's name, for people.
     private let name: String
     /// The namespace that the file is of, where its interfaces do not say.
     private let label: String
-    /// Those that its reports name.
+    /// Origins that the file's reports name.
     private var origins: [NFLogOrigin] = []
     // By interface of the file: where its packets go, `nil` where that has to be worked out with the next one; what became of its
     // packets; and, `recentCount` of each, the packets that its reports name.
     private var targets: [Target?] = []
-    private var recalls: [NFLogRecall] = []
+    private var caches: [ResolverCache] = []
     private var recent: [Packet] = []
     /// By name, of the recording's namespaces: their indices here.
     private var namespaces: [String: Int] = [:]
@@ -131,7 +131,7 @@ struct CaptureTaker: ~Copyable {
     private mutating func makeRoom(for interface: Int) {
         while targets.count <= interface {
             targets.append(nil)
-            recalls.append(NFLogRecall())
+            caches.append(ResolverCache())
             recent += [Packet](repeating: .none, count: Self.recentCount)
         }
     }
@@ -170,7 +170,7 @@ struct CaptureTaker: ~Copyable {
     {
         state.take(
             report, recent[interface * Self.recentCount + Int(report.packet)], origins[Int(report.origin)],
-            &recalls[interface], reader: reader, time)
+            &caches[interface], reader: reader, time)
     }
 
     @inline(__always)
@@ -179,7 +179,7 @@ struct CaptureTaker: ~Copyable {
         state.expect(next.packet, reader: reader)
     }
 
-    /// The same for somebody who watches.
+    /// Shows an observer what was taken.
     private mutating func show(
         _ observer: any AnalysisObserver, _ interface: Int, _ reader: Int, _ kind: CaptureBatch.Kind, _ time: Int64,
         _ state: inout AnalysisState
@@ -189,7 +189,7 @@ struct CaptureTaker: ~Copyable {
         let namespace = targets[interface]?.name ?? label
         source.lend { bytes in
             guard observer.accepts(bytes, range, namespace: namespace) else {
-                if record.report.isNewPacket { recalls[interface].forget(record.report.packet) }
+                if record.report.isNewPacket { caches[interface].forget(record.report.packet) }
                 return
             }
             guard kind == .report else { return state.countMalformed(reader: reader) }
@@ -218,7 +218,7 @@ struct CaptureTaker: ~Copyable {
 
     private mutating func target(_ index: Int, _ state: inout AnalysisState) -> Target {
         // Packets remembered for this interface may belong to another namespace.
-        recalls[index] = NFLogRecall()
+        caches[index] = ResolverCache()
         let interface = batch.interfaces[index]
         guard interface.linkType == CaptureInterface.nflog else {
             state.problems.add(

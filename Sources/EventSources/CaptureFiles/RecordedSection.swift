@@ -4,12 +4,12 @@ internal import TraceModel
 
 /// How a recording's file begins and ends. Those of earlier versions do not say, and of them nothing is concluded.
 struct RecordedSection {
-    /// Of the file, for people.
+    /// The file's name, for people.
     let name: String
     let isFollowed: Bool
     /// Names the recording.
     var run: UInt64 = 0
-    /// Of the recording, where it has begun, and has not said that it ends.
+    /// The part of the recording that has begun and has not said that it ends.
     private var part: RecordingContinuity.Part?
     /// Up to when it has said that it has everything.
     private var complete: Int64?

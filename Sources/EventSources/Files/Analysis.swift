@@ -72,7 +72,7 @@ public final class Analysis: Sendable {
 
     public var progress: Progress { state.withLock { $0.progress } }
 
-    /// Of the machine that was recorded, as far as the files have said.
+    /// The machine that was recorded, as far as the files have said.
     public var machine: MachineIdentity { state.withLock { $0.machine } }
 
     /// A snapshot at most 200 ms old, or the last one once the reading has ended; `nil` where none came within 5 s.
@@ -185,14 +185,14 @@ public final class Analysis: Sendable {
         var isOwnRecordingOnly = true
         /// Names of files whose beginning is damaged.
         var damaged: [String] = []
-        /// Of the files' beginnings, so that the same files give the same identifiers.
+        /// Hash of the files' beginnings, so that the same files give the same identifiers.
         var run: UInt64 = 0xCBF2_9CE4_8422_2325
 
         mutating func mix(_ bytes: ArraySlice<UInt8>) {
             for byte in bytes.prefix(1 << 16) { run = (run ^ UInt64(byte)) &* 0x100_0000_01B3 }
         }
 
-        /// Of a recording times are when the collector received, within milliseconds of the event. tcpdump lets the kernel
+        /// Recordings have the times at which the collector received, within milliseconds of the event. tcpdump lets the kernel
         /// gather messages for up to a second (the default flush timeout of nfnetlink_log), and syslog has whole seconds.
         var lateness: Int64 { isOwnRecordingOnly ? 20_000 : 100_000 }
 

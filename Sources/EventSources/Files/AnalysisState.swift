@@ -153,9 +153,9 @@ struct AnalysisState: ~Copyable {
     @inline(__always)
     mutating func take(
         _ report: NFLogReport, _ packet: @autoclosure () -> Packet, _ origin: @autoclosure () -> NFLogOrigin,
-        _ recall: inout NFLogRecall, reader: Int, _ time: Int64
+        _ cache: inout ResolverCache, reader: Int, _ time: Int64
     ) -> UInt64 {
-        readers[reader].take(report, packet(), origin(), &recall, now: time, into: &engine.correlator)
+        readers[reader].take(report, packet(), origin(), &cache, now: time, into: &engine.correlator)
     }
 
     /// A packet will be taken soon.

@@ -22,7 +22,7 @@ public struct OfflineLinks: Sendable {
         }
     }
 
-    /// What `ip` prints of a link, as far as it is needed.
+    /// The fields of a link that are needed of those that `ip` prints.
     private struct Link: Decodable {
         struct Info: Decodable {
             struct Data: Decodable {

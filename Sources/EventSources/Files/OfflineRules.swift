@@ -16,7 +16,7 @@ public struct OfflineRules: Sendable {
     }
 
     private(set) var pages: [String: NamespaceRules] = [:]
-    /// Those of the host, of which TRACE lines name rules by number.
+    /// Rules of the host, which TRACE lines name by number.
     private(set) var traced = LegacyRules([:])
 
     public init() {}

@@ -6,7 +6,7 @@ struct TextLines {
     enum Next {
         /// Without its end; bytes that are not UTF-8 are replaced.
         case line(String)
-        /// Of a file that may grow.
+        /// No whole line now, and more may come, since the file may grow.
         case nothingYet
         case end
     }

@@ -23,7 +23,7 @@ extension Collector {
         /// Which packets are traced through the rules.
         public enum RuleTracing: Sendable, Equatable {
             case off
-            /// Those like one that was dropped, so that the rule that drops them is named.
+            /// Traces packets like one that was dropped, so that the rule that drops them is named.
             case afterDrops
             /// Besides, every one flow in so many, from its first packet on.
             case oneIn(UInt32)

@@ -279,7 +279,7 @@ public final class Collector: Sendable {
 
     private static let surveyBatch = 8
 
-    /// What `troubles` looks at.
+    /// The layout and the failure that `troubles` tells of.
     var currentLayout: Layout { registry.current }
     var listFailure: String? { watched.withLock { $0.listFailure } }
 

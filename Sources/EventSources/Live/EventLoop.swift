@@ -121,7 +121,7 @@ struct EventLoop: ~Copyable {
                 inputs.append((events, polled.add(source.conntrack?.socket.descriptor)))
             }
             let other = others.map { polled.add($0.descriptor) }
-            let rulesetNews = polled.add(ruleset.descriptor)
+            let rulesetNotices = polled.add(ruleset.descriptor)
             let traces = ruleTraces.map {
                 (
                     index: $0.key, sockets: $0.value, entry: polled.add($0.value.nftables.descriptor),
@@ -172,7 +172,7 @@ struct EventLoop: ~Copyable {
             for source in sources { complete = min(complete, source.drainedAt) }
             let confirmed = confirmed.note(drained: complete)
             let rules = ruleset.turn(
-                isReadable: polled.isReady(rulesetNews), asked: asked, now: begun, confirmed: confirmed)
+                isReadable: polled.isReady(rulesetNotices), asked: asked, now: begun, confirmed: confirmed)
             for change in rules.changing { engine.correlator.noteRulesChanging(namespace: change.index, since: change.since) }
             engine.advance(to: complete, confirmed: min(confirmed, rules.known))
             askForTraces(now: begun)

@@ -80,7 +80,7 @@ final class LogInput: TraceInput {
                 guard try window.continueRotated() else { return nil }
                 lineNumber = 0
             }
-            // Of a log that is followed the year is that of the day on which it is read.
+            // A log that is followed is being written: its year is today's.
             context.reference = max(context.reference, Int64(Date().timeIntervalSince1970))
         }
         return nil

@@ -16,7 +16,7 @@ final class NamespaceSource {
     var reader: NFLogReader
     /// `log.memory.drops` as it was last seen.
     var drops: UInt32 = 0
-    /// The same of connection tracking's socket.
+    /// Datagrams that connection tracking's socket lost, by its counter.
     var conntrackDrops: UInt32 = 0
     /// Up to this moment everything has been received.
     var drainedAt: Int64 = 0

@@ -79,7 +79,7 @@ final class RuleTraceTable {
                 let place = "\(family) \(Self.name) \(chain)"
                 try send("add chain \(place) { type filter hook \(hook) priority \(priority); policy accept; }")
                 if let oneIn = extent.oneIn {
-                    // The same in both directions.
+                    // symhash gives both directions of a flow the same number.
                     try send(
                         "add rule \(place) symhash mod \(oneIn) 0 limit rate \(Self.sampleRate)/second meta nftrace set 1")
                 }

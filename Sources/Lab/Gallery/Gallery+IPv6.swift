@@ -1,6 +1,6 @@
 internal import TraceModel
 
-/// The same with IPv6, where it is not the same: neighbours are found by packets that pass the chains too.
+/// The networks with IPv6, where that differs: neighbours are found by packets that pass the chains too.
 extension Gallery {
     private static let drawing6 = """
         guest                host                                  inet

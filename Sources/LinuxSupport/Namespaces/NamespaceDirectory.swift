@@ -31,7 +31,7 @@ public enum NamespaceDirectory {
     public static func resolve(_ selectors: [NamespaceSelector]) throws -> [NetworkNamespace] {
         let all = selectors.contains(.all) ? try list() : []
         let wanted = (all.count + selectors.count) * perNamespace + reserve
-        // Those that this process has open already count too.
+        // Descriptors that this process has open already count too.
         DescriptorLimit.raise(to: wanted + 64)
         let isHeld = DescriptorLimit.free(upTo: wanted) >= wanted
         var found: [NetworkNamespace] = []
@@ -114,7 +114,7 @@ public enum NamespaceDirectory {
         return unsafe stat("/proc/\(pid)/ns/net", &status) != 0 && (errno == EACCES || errno == EPERM)
     }
 
-    /// What `path` leads to; `nil` where there is nothing, or nothing that may be looked at.
+    /// Identity of what `path` leads to; `nil` where there is nothing, or nothing that may be looked at.
     private static func inode(of path: String) throws(NamespaceError) -> (inode: UInt64, device: UInt64)? {
         var status = stat()
         if unsafe stat(NamespaceName.path(path), &status) == 0 { return (UInt64(status.st_ino), UInt64(status.st_dev)) }

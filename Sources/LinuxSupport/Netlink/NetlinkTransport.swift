@@ -5,7 +5,7 @@ public import WireFormat
 
 /// What one attempt to receive gave.
 public enum NetlinkDatagram: Sendable {
-    /// So many bytes, at the beginning of the buffer.
+    /// A datagram of so many bytes, at the beginning of the buffer.
     case bytes(Int)
     case nothing
     /// `errno`; `ENOBUFS` where datagrams were lost.

@@ -25,7 +25,7 @@ enum LaunchGate {
 
     private static func enter() -> Bool {
         state.withLock { state in
-            // Those that run may have opened only a part of what they need.
+            // Running programs may have opened only a part of what they need.
             let needed = (state.running + 1) * DescriptorLimit.perProgram
             guard state.running == 0 || DescriptorLimit.free(upTo: needed) >= needed else { return false }
             state.running += 1

@@ -124,7 +124,7 @@ public struct SocketAddress: Sendable, Equatable {
         }
     }
 
-    /// What `body` returns and the address that it has filled in; `nil` where it returns a negative number.
+    /// The result of `body` and the address that it filled in; `nil` where the result is negative.
     private static func filled<Result: SignedInteger>(
         _ body: (UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<socklen_t>) -> Result
     ) -> (result: Result, bytes: [UInt8])? {

@@ -21,7 +21,7 @@ extension FindingsReport {
     }
 
     private var nothingFound: String {
-        // Of an earlier version's collector; every drop is a finding since.
+        // Collectors of earlier versions had drops without a finding.
         guard let dropped, dropped > 0 else { return "Nothing was found to be wrong." }
         let packets = Phrase.count(dropped, "packet")
         return "\(packets) \(dropped == 1 ? "was" : "were") dropped: ipt-trace report drops says where."

@@ -1,7 +1,7 @@
 extension JourneyReport {
     /// For a terminal: one journey as it ended, in two lines or, where steps are asked for, step by step.
     public func text(_ style: Style = .plain, showsSteps: Bool = false) -> TerminalText {
-        // Of the day in UTC, as its last letter says.
+        // The time of day, in UTC, as its last letter says.
         let time = firstSeen.dropFirst(11)
         var title = "\(self.protocol) \(Phrase.ends(source, sourcePort, destination, destinationPort))"
         if let message { title += " \(message)" }

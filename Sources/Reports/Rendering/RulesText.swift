@@ -7,7 +7,7 @@ extension RulesReport {
                 "", style.bad("\(Phrase.count(rule.packets, "packet"))") + " dropped \(rule.decidedBy.text)",
                 "  \(Phrase.count(rule.bytes, "byte")), from \(rule.firstSeen) to \(rule.lastSeen), such as \(rule.example.title)",
             ]
-            // Of the example's packet.
+            // The rules that came closest to accepting the example's packet.
             lines += (rule.decidedBy.nearest ?? []).map { "  \($0.text)" }
         }
         if let remark { lines += ["", "\(remark)"] }

@@ -78,7 +78,7 @@ package struct NFTablesListing: Sendable {
     package var generation: UInt32 = 0
     package var tables: Set<NFTable> = []
     package var chains: [ChainMessage] = []
-    /// Those of one chain in their order.
+    /// The rules of one chain, in their order.
     package var rules: [RuleMessage] = []
     package var flowtables: [FlowtableMessage] = []
 

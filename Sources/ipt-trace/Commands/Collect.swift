@@ -107,7 +107,7 @@ struct Collect: AsyncParsableCommand {
         _ addresses: [ListenAddress], _ token: AccessToken?, _ prober: NamespaceProber?, _ recorder: Recorder?,
         _ stop: StopSignal, _ logger: Logger
     ) async throws {
-        // Those whose end is not known, or, with trace, all.
+        // Logs journeys whose end is not known; all of them at level trace.
         let feed = logger.logLevel <= .debug ? JourneyFeed(try Self.logged(logger.logLevel)) : nil
         feed?.watch()
         let journeys = feed.map { feed in Task { await Self.log(feed, logger) } }
@@ -248,14 +248,14 @@ enum KernelLogAdvice {
     /// - Parameter namespaces: those that are traced.
     static func text(namespaces: [String]) -> String? {
         guard namespaces.contains(where: { $0 != "host" }) else { return nil }
-        let remedy = "To switch it on: sudo sysctl net.netfilter.nf_log_all_netns=1"
+        let cure = "To switch it on: sudo sysctl net.netfilter.nf_log_all_netns=1"
         // Only the machine's first namespace has the file (nf_log_net_init in the kernel's nf_log.c).
         guard let value = try? String(contentsOfFile: "/proc/sys/net/netfilter/nf_log_all_netns", encoding: .utf8) else {
             return "LOG rules write nothing in namespaces other than the machine's first unless "
-                + "net.netfilter.nf_log_all_netns is 1 there. \(remedy)"
+                + "net.netfilter.nf_log_all_netns is 1 there. \(cure)"
         }
         guard value.hasPrefix("0") else { return nil }
-        return "LOG rules write nothing in namespaces other than the first while net.netfilter.nf_log_all_netns is 0. \(remedy)"
+        return "LOG rules write nothing in namespaces other than the first while net.netfilter.nf_log_all_netns is 0. \(cure)"
     }
 }
 

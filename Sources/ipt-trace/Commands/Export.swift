@@ -34,7 +34,7 @@ struct Export: AsyncParsableCommand {
             try filter.add(.limit, "10000")
             let report = try await collector.client().report(JourneysReport.self, filter)
             let machine = MachineIdentity.current
-            // Of a collector elsewhere this machine's name would be wrong.
+            // A collector elsewhere saw another machine's packets: this machine's name would be wrong.
             let isHere =
                 URLComponents(string: try collector.client().base)?.host.map {
                     ["127.0.0.1", "localhost", "::1", "[::1]"].contains($0)
@@ -63,7 +63,7 @@ private final class JourneyLines: JourneyWatcher {
 
     private let state = Mutex(State())
 
-    /// Of the machine that reported the journeys.
+    /// The machine that reported the journeys.
     private let machine: @Sendable () -> MachineIdentity
 
     init(machine: @escaping @Sendable () -> MachineIdentity) { self.machine = machine }

@@ -52,7 +52,7 @@ struct WhyCommand: AsyncParsableCommand {
 
     /// How long an answer that may yet become better is waited for: a retransmission comes after a second.
     private static let patience = Duration.seconds(3)
-    /// The same where the rule is known by its number, and its text is being read.
+    /// How long to wait where the rule is known by its number and its text is still being read.
     private static let readingPatience = Duration.seconds(12)
     private static let mostPackets: UInt16 = 8
 
@@ -191,7 +191,7 @@ struct WhyCommand: AsyncParsableCommand {
         return filter
     }
 
-    /// Of a packet that was lost where it is routed: what the routes say now.
+    /// Adds what the routes say now about a packet that was lost where it is routed.
     private func askRoutes(_ answer: inout WhyAnswer, _ namespaces: [NetworkNamespace]) async {
         let isReply = answer.direction == Direction.reply.name
         guard let path = isReply ? answer.replyPath : answer.path, let ending = path.droppedBetween,

@@ -1,14 +1,14 @@
 import ArgumentParser
 import TraceModel
 
-/// What `why` is asked about: `HOST[:PORT][/PROTO]`.
+/// The destination that `why` is asked about: `HOST[:PORT][/PROTO]`.
 struct Destination: ExpressibleByArgument {
     /// A name or an address.
     var host: String
     var port: UInt16?
     /// `nil`: ICMP of the address's family.
     var transport: UInt8?
-    /// As it was typed.
+    /// The destination as the user typed it.
     var text: String
 
     init?(argument: String) {

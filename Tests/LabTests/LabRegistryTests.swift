@@ -4,7 +4,7 @@ import Lab
 import Testing
 
 /// The register of running networks under hands that are not the user's.
-struct LabRegisterTests {
+struct LabRegistryTests {
     @Test("an entry that was added is found, its process ended, its directories removed")
     func ownEntry() throws {
         try Fixture.with { fixture in
@@ -61,7 +61,7 @@ struct LabRegisterTests {
         try Fixture.with { fixture in
             try fixture.register.add("ping", fixture.sandbox)
             try fixture.change(change)
-            let error = #expect(throws: LabRegisterError.self) { try fixture.register.sandbox(of: "ping")?.end() }
+            let error = #expect(throws: LabRegistryError.self) { try fixture.register.sandbox(of: "ping")?.end() }
             let text = error?.description ?? ""
             #expect(text.contains(message) && (text.contains("Remove") || text.contains("XDG_RUNTIME_DIR")), "\(text)")
             #expect(fixture.sleeper.isRunning)

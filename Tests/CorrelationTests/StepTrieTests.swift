@@ -1,7 +1,7 @@
 import Testing
 import TraceModel
 
-@Suite struct RouteTableTests {
+@Suite struct StepTrieTests {
     @Test("a table holds the sequences that fit, and stays where it is past its room", arguments: [1, 2, 3, 64, 1000])
     func model(capacity: Int) {
         var table = StepTrie(capacity: capacity)

@@ -1,9 +1,9 @@
 // Packets with serial numbers that an observer of their first 128 bytes cannot see:
 //
-//   serials serve                          answers TCP on port 7001 record by record, takes UDP on port 7002
-//   serials udp ADDRESS PACKETS FLOWS STYLE
-//   serials tcp ADDRESS CONNECTIONS RECORDS
-//   serials icmp ADDRESS PACKETS
+//   tagged-traffic serve                          answers TCP on port 7001 record by record, takes UDP on port 7002
+//   tagged-traffic udp ADDRESS PACKETS FLOWS STYLE
+//   tagged-traffic tcp ADDRESS CONNECTIONS RECORDS
+//   tagged-traffic icmp ADDRESS PACKETS
 //
 // Two processes send, each on a CPU of its own, as fast as they can. A serial is 16 bytes: a magic number and the number
 // itself, at byte 100 of what TCP, UDP or ICMP carries, which is byte 128 or later from the IP header on. What lies before
@@ -73,7 +73,7 @@ static double now(void) {
 static struct sockaddr_in address_of(const char *text, int port) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     if (inet_pton(AF_INET, text, &address.sin_addr) != 1) {
-        fprintf(stderr, "serials: %s is not an IPv4 address\n", text);
+        fprintf(stderr, "tagged-traffic: %s is not an IPv4 address\n", text);
         exit(64);
     }
     return address;
@@ -228,7 +228,7 @@ static int record_size(int descriptor) {
     socklen_t length = sizeof info;
     if (getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) fail("TCP_INFO");
     if (info.tcpi_snd_mss < serial_offset + 16 || info.tcpi_snd_mss > record_limit) {
-        fprintf(stderr, "serials: segments carry %u bytes\n", info.tcpi_snd_mss);
+        fprintf(stderr, "tagged-traffic: segments carry %u bytes\n", info.tcpi_snd_mss);
         exit(1);
     }
     return (int)info.tcpi_snd_mss;
@@ -378,7 +378,7 @@ int main(int count, char **words) {
     if (count == 5 && strcmp(words[1], "tcp") == 0) result = tcp(words + 2);
     if (count == 4 && strcmp(words[1], "icmp") == 0) result = icmp(words + 2);
     if (result == 64)
-        fprintf(stderr, "usage: serials serve | udp ADDRESS PACKETS FLOWS STYLE | tcp ADDRESS CONNECTIONS RECORDS | "
+        fprintf(stderr, "usage: tagged-traffic serve | udp ADDRESS PACKETS FLOWS STYLE | tcp ADDRESS CONNECTIONS RECORDS | "
                         "icmp ADDRESS PACKETS\n");
     return result;
 }

@@ -1,6 +1,6 @@
 // Receives an NFLOG group in some network namespaces and throws everything away: the floor that `collect` is measured against.
 //
-//   drain GROUP NAMESPACE... [--threshold N] [--buffer BYTES]
+//   bare-receiver GROUP NAMESPACE... [--threshold N] [--buffer BYTES]
 //
 // NAMESPACE is a name under /run/netns, or "host" for the one that it is started in. SIGINT ends it; then it prints how many
 // events it received and how many the gaps in their numbers say were lost.
@@ -138,13 +138,13 @@ int main(int count, char **words) {
         }
     }
     if (namespaces == 0) {
-        fprintf(stderr, "usage: drain GROUP NAMESPACE... [--threshold N] [--buffer BYTES]\n");
+        fprintf(stderr, "usage: bare-receiver GROUP NAMESPACE... [--threshold N] [--buffer BYTES]\n");
         return 64;
     }
     for (int index = 0; index < namespaces; index++) {
         sources[index].descriptor = open_source(names[index], (uint16_t)atoi(words[1]), threshold, size);
         if (sources[index].descriptor < 0) {
-            fprintf(stderr, "drain: namespace %s: %s\n", names[index], strerror(errno));
+            fprintf(stderr, "bare-receiver: namespace %s: %s\n", names[index], strerror(errno));
             return 1;
         }
         waits[index] = (struct pollfd){.fd = sources[index].descriptor, .events = POLLIN};
