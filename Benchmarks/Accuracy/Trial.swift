@@ -35,7 +35,8 @@ struct Trial {
             let namespaces = network.traced.flatMap { ["--netns", $0] }
             let program = "\(Self.products)/ipt-trace"
             try await sandbox.require([program, "install-probes", "--family", "ipv4"] + namespaces)
-            let server = try SandboxProcess(["ip", "netns", "exec", "inet", "\(Self.products)/tagged-traffic", "serve"], in: sandbox)
+            let server = try SandboxProcess(
+                ["ip", "netns", "exec", "inet", "\(Self.products)/tagged-traffic", "serve"], in: sandbox)
             try await wait(for: "serving", of: server)
             let collector = try SandboxProcess(
                 [program, "collect", "--snap-length", "176", "--record", file, "--record-limit", "8G"] + namespaces, in: sandbox

@@ -10,8 +10,8 @@ public struct FlowRecord: Sendable {
         /// Indices of paths, at most `FlowRecord.pathLimit`.
         public var paths: [Int] = []
         public var outcomes = OutcomeCounts()
-        /// TCP flags that any of its packets had, as the header's 14th byte has them.
-        public var tcpFlags: UInt8 = 0
+        /// TCP flags that any of its packets had.
+        public var tcpFlags: TCPFlags = []
         public var latestJourney: UInt64 = 0
     }
 
@@ -30,6 +30,12 @@ public struct FlowRecord: Sendable {
     /// Whether its sides have changed places.
     fileprivate var isTurned = false
     fileprivate var aliases: [FlowTable.Key] = []
+
+    /// Whether a TCP connection was asked for, and nothing came back but a RST.
+    public var isRefused: Bool {
+        guard original.tuple.transport == TransportProtocol.tcp, let reply, isDirectionKnown else { return false }
+        return original.tcpFlags.contains(.syn) && reply.tcpFlags.contains(.rst) && !reply.tcpFlags.contains(.syn)
+    }
 
     /// Another number once its place is another flow's, or its sides have changed places.
     var version: UInt64 { serial << 1 | (isTurned ? 1 : 0) }
@@ -193,7 +199,7 @@ package struct FlowTable: Sendable {
         switch packet.tuple.transport {
         case TransportProtocol.icmp: [8, 13, 15, 17].contains(packet.icmpType)
         case TransportProtocol.icmpv6: packet.icmpType == 128
-        case TransportProtocol.tcp: packet.tcpFlags & 0x12 == 0x02
+        case TransportProtocol.tcp: packet.tcpFlags.opensConnection
         default: false
         }
     }
@@ -201,7 +207,7 @@ package struct FlowTable: Sendable {
     /// Packets that can only be answers: ICMP replies (RFC 792, RFC 4443), and TCP's SYN-ACK (RFC 9293). RST-ACK is none: either side
     /// may send it at any time.
     private static func answers(_ packet: Packet) -> Bool {
-        isReply(packet) && (packet.tuple.transport != TransportProtocol.tcp || packet.tcpFlags & 0x12 == 0x12)
+        isReply(packet) && (packet.tuple.transport != TransportProtocol.tcp || packet.tcpFlags.acceptsConnection)
     }
 
     /// What mostly is an answer: besides these TCP's RST-ACK.
@@ -209,7 +215,7 @@ package struct FlowTable: Sendable {
         switch packet.tuple.transport {
         case TransportProtocol.icmp: [0, 14, 16, 18].contains(packet.icmpType)
         case TransportProtocol.icmpv6: packet.icmpType == 129
-        case TransportProtocol.tcp: packet.tcpFlags & 0x12 == 0x12 || packet.tcpFlags & 0x14 == 0x14
+        case TransportProtocol.tcp: packet.tcpFlags.acceptsConnection || packet.tcpFlags.refusesConnection
         default: false
         }
     }
@@ -228,7 +234,7 @@ extension FlowRecord.Side {
         packets += 1
         bytes += UInt64(journey.packet.length)
         outcomes.count(journey.outcome)
-        tcpFlags |= journey.packet.tcpFlags
+        tcpFlags.formUnion(journey.packet.tcpFlags)
         latestJourney = journey.serial
     }
 

@@ -114,7 +114,7 @@ package enum RecordedNote: Equatable, Sendable {
         case .drop(let namespace, let drop):
             [6, 0] + Self.little(UInt64(namespace), 2) + Self.little(UInt64(bitPattern: drop.time), 8)
                 + Self.encode(drop.tuple) + Self.little(UInt64(drop.length), 4) + Self.little(UInt64(drop.icmpSequence), 2)
-                + [drop.icmpType, drop.icmpCode, drop.tcpFlags, 0, 0, 0] + drop.decision
+                + [drop.icmpType, drop.icmpCode, drop.tcpFlags.rawValue, 0, 0, 0] + drop.decision
         }
     }
 
@@ -150,7 +150,8 @@ package enum RecordedNote: Equatable, Sendable {
                 namespace: namespace,
                 RecordedDrop(
                     time: Self.time(bytes, start + 4), tuple: tuple, length: bytes.little32(fields),
-                    icmpType: bytes.byte(fields + 6), icmpCode: bytes.byte(fields + 7), tcpFlags: bytes.byte(fields + 8),
+                    icmpType: bytes.byte(fields + 6), icmpCode: bytes.byte(fields + 7),
+                    tcpFlags: TCPFlags(rawValue: bytes.byte(fields + 8)),
                     icmpSequence: UInt16(bytes.byte(fields + 4)) | UInt16(bytes.byte(fields + 5)) << 8,
                     decision: (fields + 12..<range.upperBound).map { bytes.byte($0) }))
         default: return nil

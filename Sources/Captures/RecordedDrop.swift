@@ -9,7 +9,7 @@ package struct RecordedDrop: Equatable, Sendable {
     package var length: UInt32
     package var icmpType: UInt8
     package var icmpCode: UInt8
-    package var tcpFlags: UInt8
+    package var tcpFlags: TCPFlags
     package var icmpSequence: UInt16
     /// JSON.
     package var decision: [UInt8]
@@ -25,7 +25,7 @@ package struct RecordedDrop: Equatable, Sendable {
     }
 
     package init(
-        time: Int64, tuple: PacketTuple, length: UInt32, icmpType: UInt8, icmpCode: UInt8, tcpFlags: UInt8,
+        time: Int64, tuple: PacketTuple, length: UInt32, icmpType: UInt8, icmpCode: UInt8, tcpFlags: TCPFlags,
         icmpSequence: UInt16, decision: [UInt8]
     ) {
         self.time = time

@@ -39,7 +39,7 @@ struct LiveJourney: BitwiseCopyable {
         lastSeenAfter = firstSeenAfter
         self.serial = UInt32(truncatingIfNeeded: serial)
         if packet.isFragment { flags = .isFragment }
-        kind = packet.tuple.transport == TransportProtocol.tcp ? packet.tcpFlags : packet.icmpType
+        kind = packet.tuple.transport == TransportProtocol.tcp ? packet.tcpFlags.rawValue : packet.icmpType
         shortLength = UInt16(clamping: Int64(packet.length) - Self.header(packet.tuple))
         icmpSequence = packet.icmpSequence
         icmpCode = packet.icmpCode
@@ -112,6 +112,7 @@ struct LiveJourney: BitwiseCopyable {
         let isTCP = tuple.transport == TransportProtocol.tcp
         return Packet(
             tuple: tuple, fingerprint: fingerprint, length: length, timeToLive: timeToLive, icmpType: isTCP ? 0 : kind,
-            icmpCode: icmpCode, tcpFlags: isTCP ? kind : 0, icmpSequence: icmpSequence, isFragment: flags.contains(.isFragment))
+            icmpCode: icmpCode, tcpFlags: isTCP ? TCPFlags(rawValue: kind) : [], icmpSequence: icmpSequence,
+            isFragment: flags.contains(.isFragment))
     }
 }

@@ -25,7 +25,7 @@ extension DropLocator {
     }
 
     private var opensByItself: Bool {
-        opensConnection || (packet.tuple.transport == TransportProtocol.tcp && packet.tcpFlags & 0x12 == 0x02)
+        opensConnection || (packet.tuple.transport == TransportProtocol.tcp && packet.tcpFlags.opensConnection)
     }
 
     /// Bridges on the link that a packet left by, where one of their ports may have held it back.

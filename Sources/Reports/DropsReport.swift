@@ -3,7 +3,7 @@ internal import TraceModel
 
 /// `/drops`: where packets vanished, most packets first.
 public struct DropsReport: Codable, Sendable, Equatable {
-    public struct Drop: Codable, Sendable, Equatable {
+    public struct Drop: Codable, Sendable, Equatable, PathGroup {
         public var netns: String
         public var family: String
         public var droppedBetween: PathReport.Ending
@@ -58,15 +58,9 @@ extension TraceSnapshot {
             for cause in ending.causes where !drops[index].droppedBetween.causes.contains(cause) {
                 drops[index].droppedBetween.causes.append(cause)
             }
-            drops[index].packets += path.packets
-            drops[index].bytes += path.bytes
-            drops[index].firstSeen = min(drops[index].firstSeen, path.firstSeen)
-            drops[index].lastSeen = max(drops[index].lastSeen, path.lastSeen)
-            drops[index].protocols.merge(path.protocols, uniquingKeysWith: +)
-            drops[index].paths.append(path.id)
+            drops[index].add(path)
         }
-        let sorted = drops.enumerated().sorted { ($1.element.packets, $0.offset) < ($0.element.packets, $1.offset) }
-        let (page, next) = filter.page(of: sorted)
+        let (page, next) = filter.page(of: drops.byPackets)
         return DropsReport(
             generatedAt: Timestamp.text(generatedAt), completeness: completeness, nextCursor: next,
             drops: page.map(\.element))

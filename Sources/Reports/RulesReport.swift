@@ -3,7 +3,7 @@ internal import TraceModel
 
 /// `/rules`: the rules and policies that dropped packets, as far as the kernel's own traces name them, most packets first.
 public struct RulesReport: Codable, Sendable, Equatable {
-    public struct Rule: Codable, Sendable, Equatable {
+    public struct Rule: Codable, Sendable, Equatable, PathGroup {
         public var decidedBy: DecidedBy
         public var packets: UInt64
         public var bytes: UInt64
@@ -52,15 +52,9 @@ extension TraceSnapshot {
                         lastSeen: path.lastSeen, protocols: path.protocols, paths: [path.id], example: path.example))
                 continue
             }
-            rules[index].packets += path.packets
-            rules[index].bytes += path.bytes
-            rules[index].firstSeen = min(rules[index].firstSeen, path.firstSeen)
-            rules[index].lastSeen = max(rules[index].lastSeen, path.lastSeen)
-            rules[index].protocols.merge(path.protocols, uniquingKeysWith: +)
-            rules[index].paths.append(path.id)
+            rules[index].add(path)
         }
-        let sorted = rules.enumerated().sorted { ($1.element.packets, $0.offset) < ($0.element.packets, $1.offset) }
-        let (page, next) = filter.page(of: sorted)
+        let (page, next) = filter.page(of: rules.byPackets)
         return RulesReport(
             generatedAt: Timestamp.text(generatedAt), completeness: completeness, nextCursor: next, unnamed: unnamed,
             rules: page.map(\.element))

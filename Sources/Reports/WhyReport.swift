@@ -196,14 +196,3 @@ extension TraceSnapshot {
         return found.last { paths[$0].decision != nil } ?? found.last
     }
 }
-
-extension FlowRecord {
-    private static let (synchronize, reset): (UInt8, UInt8) = (0x02, 0x04)
-
-    /// Whether a SYN was answered with nothing but a RST.
-    fileprivate var isRefused: Bool {
-        guard original.tuple.transport == TransportProtocol.tcp, let reply, isDirectionKnown else { return false }
-        return original.tcpFlags & Self.synchronize != 0 && reply.tcpFlags & Self.reset != 0
-            && reply.tcpFlags & Self.synchronize == 0
-    }
-}

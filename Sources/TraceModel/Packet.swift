@@ -12,7 +12,7 @@
     /// ICMP code, else 0.
     public var icmpCode: UInt8
     /// TCP flags (RFC 9293, the low 8 bits), else 0.
-    public var tcpFlags: UInt8
+    public var tcpFlags: TCPFlags
     /// ICMP echo sequence number, else 0.
     public var icmpSequence: UInt16
     /// A piece of a larger packet.
@@ -24,7 +24,7 @@
 
     @inlinable public init(
         tuple: PacketTuple, fingerprint: Fingerprint, length: UInt32, timeToLive: UInt8, icmpType: UInt8 = 0,
-        icmpCode: UInt8 = 0, tcpFlags: UInt8 = 0, icmpSequence: UInt16 = 0, isFragment: Bool = false, carries: UInt64 = 0
+        icmpCode: UInt8 = 0, tcpFlags: TCPFlags = [], icmpSequence: UInt16 = 0, isFragment: Bool = false, carries: UInt64 = 0
     ) {
         self.carries = carries
         self.tuple = tuple

@@ -27,14 +27,14 @@ struct LogPacketReader {
         var query: UInt64 = 0
         /// MTU, pointer and the like.
         var extra: UInt64 = 0
-        var tcpFlags: UInt8 = 0
+        var tcpFlags: TCPFlags = []
 
         /// What translation, routing and mangling leave alone.
         func mix(into hash: inout FingerprintHash) {
             hash.mix(UInt64(transport) | length << 8 | identification << 24 | fragmentOffset << 40)
             hash.mix(flowLabel | transportLength << 24 | (hasMoreFragments ? 1 << 60 : 0))
             hash.mix(sequence | acknowledgement << 32)
-            hash.mix(window | UInt64(tcpFlags & 0x3F) << 16 | type << 24 | code << 32 | extra << 40)
+            hash.mix(window | UInt64(tcpFlags.rawValue & 0x3F) << 16 | type << 24 | code << 32 | extra << 40)
         }
     }
 
@@ -91,14 +91,14 @@ struct LogPacketReader {
     private static func flag(_ key: UInt64, into header: inout Header) {
         switch key {
         case LogKey.moreFragments: header.hasMoreFragments = true
-        case LogKey.fin: header.tcpFlags |= 0x01
-        case LogKey.syn: header.tcpFlags |= 0x02
-        case LogKey.rst: header.tcpFlags |= 0x04
-        case LogKey.psh: header.tcpFlags |= 0x08
-        case LogKey.acknowledgement: header.tcpFlags |= 0x10
-        case LogKey.urg: header.tcpFlags |= 0x20
-        case LogKey.ece: header.tcpFlags |= 0x40
-        case LogKey.cwr: header.tcpFlags |= 0x80
+        case LogKey.fin: header.tcpFlags.insert(.fin)
+        case LogKey.syn: header.tcpFlags.insert(.syn)
+        case LogKey.rst: header.tcpFlags.insert(.rst)
+        case LogKey.psh: header.tcpFlags.insert(.psh)
+        case LogKey.acknowledgement: header.tcpFlags.insert(.ack)
+        case LogKey.urg: header.tcpFlags.insert(.urg)
+        case LogKey.ece: header.tcpFlags.insert(.ece)
+        case LogKey.cwr: header.tcpFlags.insert(.cwr)
         default: break
         }
     }

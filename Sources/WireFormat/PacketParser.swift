@@ -132,10 +132,10 @@ public struct PacketParser: Sendable {
         case TransportProtocol.tcp where count >= 20:  // RFC 9293, section 3.1
             packet.tuple.sourcePort = bytes.big16(start)
             packet.tuple.destinationPort = bytes.big16(start + 2)
-            packet.tcpFlags = bytes.byte(start + 13)
+            packet.tcpFlags = TCPFlags(rawValue: bytes.byte(start + 13))
             hash.mix(UInt64(bytes.big32(start + 4)) << 32 | UInt64(bytes.big32(start + 8)))
             // ECN's two bits may be stripped on the way (the ECN target).
-            hash.mix(UInt64(packet.tcpFlags & 0x3F) | UInt64(bytes.big16(start + 14)) << 8)
+            hash.mix(UInt64(packet.tcpFlags.rawValue & 0x3F) | UInt64(bytes.big16(start + 14)) << 8)
             let headerLength = min(count, max(20, Int(bytes.byte(start + 12) >> 4) * 4))
             mixTCPOptions(bytes, start + 20..<start + headerLength, hash: &hash)
             payload = start + headerLength..<body.upperBound

@@ -198,7 +198,7 @@ private func occurrences(of text: String, in bytes: [UInt8]) -> Int {
             others: ["--mark 0x1"])
         let drop = RuleDrop(
             packet: Packet(
-                tuple: tuple6, fingerprint: Fingerprint(header: 1, payload: 2), length: 60, timeToLive: 64, tcpFlags: 2),
+                tuple: tuple6, fingerprint: Fingerprint(header: 1, payload: 2), length: 60, timeToLive: 64, tcpFlags: .syn),
             time: 1_700_000_000_123_457,
             decision: RuleDecision(
                 .rule, at: RulePlace(tableFamily: "ip6", table: "filter", chain: "FORWARD", number: 3, backend: .legacy),
@@ -210,7 +210,7 @@ private func occurrences(of text: String, in bytes: [UInt8]) -> Int {
         ]
         let restored = try #require(RecordedDrop(drop, isDescribed: false)).restored()
         #expect(restored.decision == drop.decision && restored.decision.accepting == drop.decision.accepting)
-        #expect(restored.packet.tuple == drop.packet.tuple && restored.packet.tcpFlags == 2 && restored.packet.length == 60)
+        #expect(restored.packet.tuple == drop.packet.tuple && restored.packet.tcpFlags == .syn && restored.packet.length == 60)
         let found = try recording { recorder in
             recorder.take([.layout(layout, ownPort: OwnPort(namespaces: [0], port: 9100))] + notes.map { .note($0) })
         }

@@ -42,7 +42,7 @@ private enum TraceMessage {
     private func journey(at time: Int64 = 1_000_000, length: UInt32 = 60, namespace: Int = 0) -> Journey {
         var journey = Journey(
             packet: Packet(
-                tuple: tuple, fingerprint: Fingerprint(header: 0, payload: 0), length: length, timeToLive: 64, tcpFlags: 2))
+                tuple: tuple, fingerprint: Fingerprint(header: 0, payload: 0), length: length, timeToLive: 64, tcpFlags: .syn))
         journey.legs = [
             JourneyLeg(
                 namespace: namespace, stepPath: StepTrie.root, entry: tuple, exit: tuple, lastHook: .forward,

@@ -6,16 +6,16 @@ import TraceModel
 
 /// Which side of a connection began.
 @Suite struct FlowDirectionTests {
-    private static let syn: UInt8 = 0x02
-    private static let synAck: UInt8 = 0x12
-    private static let ack: UInt8 = 0x10
-    private static let rstAck: UInt8 = 0x14
+    private static let syn: TCPFlags = .syn
+    private static let synAck: TCPFlags = [.syn, .ack]
+    private static let ack: TCPFlags = .ack
+    private static let rstAck: TCPFlags = [.rst, .ack]
 
     private static let asked = PacketTuple(
         source: IPAddress(ipv4: 0x0A00_0001), destination: IPAddress(ipv4: 0x0A00_0002), sourcePort: 4000,
         destinationPort: 80, transport: TransportProtocol.tcp)
 
-    private func scene(_ packets: [(tuple: PacketTuple, flags: UInt8, outcome: Outcome)]) -> Scene {
+    private func scene(_ packets: [(tuple: PacketTuple, flags: TCPFlags, outcome: Outcome)]) -> Scene {
         var scene = Scene()
         for packet in packets {
             let places =
@@ -27,8 +27,8 @@ import TraceModel
 
     @Test(
         "a packet that either side may send turns no connection round",
-        arguments: [rstAck, ack, 0x04, 0x11])
-    func unknown(_ flags: UInt8) throws {
+        arguments: [rstAck, ack, .rst, [.fin, .ack]] as [TCPFlags])
+    func unknown(_ flags: TCPFlags) throws {
         let flow = try #require(scene([(Self.asked, flags, .dropped)]).snapshot.flowsReport().flows.first)
         #expect(!flow.directionKnown && flow.reply == nil)
         #expect(flow.original.packets == 1 && flow.original.source == "10.0.0.1")
@@ -60,7 +60,7 @@ import TraceModel
         for packets in [
             [
                 (Self.asked, Self.syn, Outcome.delivered), (Self.asked.reversed, Self.synAck, .sent),
-                (Self.asked.reversed, 0x14, .sent),
+                (Self.asked.reversed, Self.rstAck, .sent),
             ],
             [(Self.asked, Self.syn, .dropped), (Self.asked.reversed, Self.rstAck, .sent)],
             [(Self.asked, Self.ack, .delivered), (Self.asked.reversed, Self.rstAck, .sent)],

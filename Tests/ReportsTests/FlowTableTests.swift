@@ -8,7 +8,7 @@ import TraceModel
 
     /// A journey through one namespace, where `exit` is what it left as.
     private func journey(
-        _ entry: PacketTuple, _ exit: PacketTuple? = nil, namespace: Int = 0, at time: Int64 = 1, tcpFlags: UInt8 = 0,
+        _ entry: PacketTuple, _ exit: PacketTuple? = nil, namespace: Int = 0, at time: Int64 = 1, tcpFlags: TCPFlags = [],
         icmpType: UInt8 = 0, direction: Direction? = nil
     ) -> Journey {
         var journey = Journey(
@@ -35,8 +35,8 @@ import TraceModel
     mutating func translation() {
         let inside = tcp(1, 1000, 8, 443)
         let outside = tcp(9, 2000, 8, 443)
-        let first = table.add(journey(inside, outside, tcpFlags: 0x02), path: 0)
-        let answer = table.add(journey(outside.reversed, inside.reversed, at: 2, tcpFlags: 0x12), path: 1)
+        let first = table.add(journey(inside, outside, tcpFlags: .syn), path: 0)
+        let answer = table.add(journey(outside.reversed, inside.reversed, at: 2, tcpFlags: [.syn, .ack]), path: 1)
         #expect(first.flow == answer.flow)
         #expect(first.direction == .original && answer.direction == .reply)
         #expect(table.flows.count == 1)
@@ -46,28 +46,28 @@ import TraceModel
 
     @Test("the same addresses in another namespace are another flow")
     mutating func namespaces() {
-        let one = table.add(journey(tcp(1, 1000, 2, 80), tcpFlags: 0x02), path: 0)
-        let other = table.add(journey(tcp(1, 1000, 2, 80), namespace: 1, tcpFlags: 0x02), path: 0)
+        let one = table.add(journey(tcp(1, 1000, 2, 80), tcpFlags: .syn), path: 0)
+        let other = table.add(journey(tcp(1, 1000, 2, 80), namespace: 1, tcpFlags: .syn), path: 0)
         #expect(one.flow != other.flow)
     }
 
     @Test("an answer that ended before the packet that it answers is turned round by that packet's SYN")
     mutating func turning() {
         let request = tcp(1, 1000, 2, 80)
-        let early = table.add(journey(request.reversed, at: 2, tcpFlags: 0x10), path: 1)
+        let early = table.add(journey(request.reversed, at: 2, tcpFlags: .ack), path: 1)
         #expect(early.direction == .original)
-        let late = table.add(journey(request, at: 1, tcpFlags: 0x02), path: 0)
+        let late = table.add(journey(request, at: 1, tcpFlags: .syn), path: 0)
         #expect(late.flow == early.flow)
         #expect(late.direction == .original)
         #expect(table.flows[0].original.tuple == request)
         #expect(table.flows[0].reply?.packets == 1)
-        let next = table.add(journey(request.reversed, at: 3, tcpFlags: 0x10), path: 1)
+        let next = table.add(journey(request.reversed, at: 3, tcpFlags: .ack), path: 1)
         #expect(next.direction == .reply)
     }
 
     @Test("a direction that connection tracking has told is believed, whatever the packet looks like")
     mutating func told() {
-        let found = table.add(journey(tcp(2, 80, 1, 1000), tcpFlags: 0x10, direction: .reply), path: 0)
+        let found = table.add(journey(tcp(2, 80, 1, 1000), tcpFlags: .ack, direction: .reply), path: 0)
         #expect(found.direction == .reply)
         #expect(table.flows[0].original.tuple == tcp(1, 1000, 2, 80))
         #expect(table.flows[0].original.packets == 0)
@@ -89,13 +89,13 @@ import TraceModel
     @Test("past the capacity the oldest gives way, and its addresses name it no longer")
     mutating func capacity() {
         let first = tcp(1, 1000, 2, 80)
-        _ = table.add(journey(first, tcpFlags: 0x02), path: 0)
-        _ = table.add(journey(tcp(1, 1001, 2, 80), tcpFlags: 0x02), path: 0)
-        _ = table.add(journey(tcp(1, 1002, 2, 80), tcpFlags: 0x02), path: 0)
+        _ = table.add(journey(first, tcpFlags: .syn), path: 0)
+        _ = table.add(journey(tcp(1, 1001, 2, 80), tcpFlags: .syn), path: 0)
+        _ = table.add(journey(tcp(1, 1002, 2, 80), tcpFlags: .syn), path: 0)
         #expect(table.flows.count == 2)
         #expect(table.flows.allSatisfy { $0.original.tuple != first })
         // The oldest's answer belongs to no flow that is there.
-        let answer = table.add(journey(first.reversed, tcpFlags: 0x10), path: 0)
+        let answer = table.add(journey(first.reversed, tcpFlags: .ack), path: 0)
         #expect(table.flows[answer.flow].original.packets + (table.flows[answer.flow].reply?.packets ?? 0) == 1)
     }
 }

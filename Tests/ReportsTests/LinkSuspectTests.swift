@@ -140,7 +140,7 @@ import TraceModel
         let first = try #require(scene.probe(1, "raw/PREROUTING"))
         scene.add(
             [scene.leg(0, ["raw/OUTPUT", "mangle/POSTROUTING"], packet)], .dropped, expected: [first],
-            tcpFlags: opens ? 0x02 : 0x10)
+            tcpFlags: opens ? .syn : .ack)
         let flowtable = opens ? [] : ["the flowtable fw/ft of nftables"]
         #expect(
             try Self.suspects(scene) == ["out/eth of nftables", "the way to host", "in/br of nftables"] + flowtable)

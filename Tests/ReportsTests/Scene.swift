@@ -51,7 +51,8 @@ struct Scene {
     }
 
     mutating func add(
-        _ legs: [JourneyLeg], _ outcome: Outcome, expected: [UInt32] = [], tcpFlags: UInt8 = 0, decision: RuleDecision? = nil
+        _ legs: [JourneyLeg], _ outcome: Outcome, expected: [UInt32] = [], tcpFlags: TCPFlags = [],
+        decision: RuleDecision? = nil
     ) {
         serial += 1
         var journey = Journey(

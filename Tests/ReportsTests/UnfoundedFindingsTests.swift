@@ -97,8 +97,8 @@ private func segment(_ source: UInt32, _ destination: UInt32) -> PacketTuple {
             $0.translates = true
         }
         let packet = segment(1, 2)
-        if let opening { scene.add([scene.leg(1, ["raw/PREROUTING"] + opening, packet)], .sent, tcpFlags: 0x02) }
-        scene.add([scene.leg(1, ["raw/PREROUTING", "filter/FORWARD", "mangle/POSTROUTING"], packet)], .sent, tcpFlags: 0x10)
+        if let opening { scene.add([scene.leg(1, ["raw/PREROUTING"] + opening, packet)], .sent, tcpFlags: .syn) }
+        scene.add([scene.leg(1, ["raw/PREROUTING", "filter/FORWARD", "mangle/POSTROUTING"], packet)], .sent, tcpFlags: .ack)
         #expect(scene.kinds().contains("nat-without-tracking") == (opening == ["filter/FORWARD"]))
     }
 

@@ -158,7 +158,7 @@ private func packet(_ text: String) throws -> (LogPacket, prefix: String, input:
     @Test func aSegmentWithSequenceNumbersAndOptions() throws {
         let packet = try #require(try packet(Self.tcp)).0.packet
         #expect("\(packet.tuple)" == "tcp 127.0.0.1:9100 → 127.0.0.1:41086")
-        #expect(packet.tcpFlags == 0x12 && packet.length == 60)
+        #expect(packet.tcpFlags == [.syn, .ack] && packet.length == 60)
         #expect(try fingerprint(Self.tcp.replacing("SEQ=123456789", with: "SEQ=123456780")) != packet.fingerprint)
         #expect(try fingerprint(Self.tcp.replacing("ACK SYN", with: "SYN")) != packet.fingerprint)
     }

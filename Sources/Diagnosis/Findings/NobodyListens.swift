@@ -14,7 +14,7 @@ struct NobodyListens: FindingRule {
     func findings(in evidence: Evidence) -> [Finding] {
         let paths = Dictionary(evidence.paths.map { ($0.index, $0) }) { first, _ in first }
         var refused: [Port: [FlowEvidence]] = [:]
-        for flow in evidence.flows where flow.isRefused {
+        for flow in evidence.flows where flow.record.isRefused && flow.record.original.outcomes[.delivered] > 0 {
             // As the answer left: behind DNAT that is the address of the server itself.
             guard let reply = flow.record.reply, let sender = paths[reply.paths.first ?? -1]?.steps.first?.probe,
                 sender.hook == .output, let namespace = evidence.layout.namespace(sender.namespace),
@@ -43,16 +43,5 @@ struct NobodyListens: FindingRule {
         packet.isLocal = true
         let redirections = evidence.namespaces.first { $0.indices.contains(namespace) }?.facts.redirections ?? []
         return redirections.contains { $0.isReachedFromPrerouting && $0.match.admits(packet) != false }
-    }
-}
-
-extension FlowEvidence {
-    private static let (synchronize, reset): (UInt8, UInt8) = (0x02, 0x04)
-
-    /// Whether its SYN was delivered, and nothing but a RST came back.
-    fileprivate var isRefused: Bool {
-        guard transport == TransportProtocol.tcp, let reply = record.reply, record.isDirectionKnown else { return false }
-        return record.original.outcomes[.delivered] > 0 && record.original.tcpFlags & Self.synchronize != 0
-            && reply.tcpFlags & Self.reset != 0 && reply.tcpFlags & Self.synchronize == 0
     }
 }
