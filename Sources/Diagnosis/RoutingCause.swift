@@ -31,6 +31,19 @@ public enum RoutingCause: String, Sendable, Hashable {
 }
 
 extension RoutingCause {
+    /// The kernel's name for it (`enum skb_drop_reason`, include/net/dropreason-core.h): the one with which the counter rises.
+    /// `nil` for causes that no counter tells.
+    public var dropReason: String? {
+        switch self {
+        case .noRoute: "IP_INNOROUTES"
+        case .timeToLive: "IP_INHDR"
+        case .forwardingDisabled: "IP_INADDRERRORS"
+        case .reversePath: "IP_RPFILTER"
+        case .tooLarge: "PKT_TOO_BIG"
+        case .martian, .groupNotJoined: nil
+        }
+    }
+
     /// - Returns: `nil` for a counter of packets that were dropped elsewhere.
     init?(_ counter: DropCounters.Counter) {
         switch counter {

@@ -2,29 +2,39 @@ internal import Aggregation
 public import Diagnosis
 internal import TraceModel
 
-/// What dropped a packet, where the kernel said so.
+/// What dropped a packet, and how that is known.
 public struct DecidedBy: Codable, Sendable, Equatable {
-    /// `rule` or `policy`.
+    /// `rule` or `policy`; `kernel` where no rule did it and the kernel said why; `unknown`.
     public var kind: String
     public var netns: String
     /// The packet's: `ipv4` or `ipv6`.
     public var family: String
-    public var backend: String
-    public var tableFamily: String
-    public var table: String
-    public var chain: String
-    /// The rule's number in its chain, from 1 on, without our probes; absent where it is not known.
-    public var position: Int?
-    /// nf_tables' number of the rule; absent where it is not known.
-    public var handle: UInt64?
+    // Of a rule or policy.
+    public var backend: String?
+    public var tableFamily: String?
+    public var table: String?
+    public var chain: String?
+    /// Where the table stands in its hook's order; absent where it is not known.
+    public var priority: Int?
+    /// The rule's number in its chain, from 1 on, without our probes; `null` for native tables, a policy, and where it is not known.
+    @ExplicitNull public var position: Int?
+    /// nf_tables' number of the rule; `null` for a policy, legacy rules, and where it is not known.
+    @ExplicitNull public var handle: UInt64?
     /// As the tool that traced or listed it printed it; the policy's line for a policy. Absent where the rule could not be read, or
     /// is gone.
     public var rule: String?
+    /// The kernel's reason, by the name of `enum skb_drop_reason` (include/net/dropreason-core.h); of `kernel` only.
+    public var reason: String?
+    /// What lies where it was lost: one of these did it. Of `unknown` only.
+    public var suspects: [String]?
     /// `DROP`, or `REJECT` where the sender gets an answer.
     public var verdict: String
     /// Who wrote the rule, where that can be recognised.
     @ExplicitNull public var owner: RuleOwner?
-    /// How it is known: `trace`, or `inferred` where rules that were given with a file say what a traced rule does.
+    /// Packets of all paths that the rule or policy dropped; absent for a single packet, and where no rule is known.
+    public var packets: UInt64?
+    /// How it is known: `trace`; `counter` where the kernel's counters have risen by as many; `inferred` where rules that were given
+    /// with a file say what a traced rule does; `none`.
     public var evidence: String
     /// The rules that led into its chain, first to last, as the tool printed them; absent where it is the hook's own chain, and where they
     /// are not known.
@@ -54,22 +64,29 @@ public struct DecidedBy: Codable, Sendable, Equatable {
         }
     }
 
+    /// Whether it is known which rule or policy it was.
+    public var isRule: Bool { kind == "rule" || kind == "policy" }
+
     /// Whether the sender is told of the drop.
     var isReject: Bool { verdict == "REJECT" }
 
-    /// Whether both are one rule or policy, whatever packets they dropped.
+    /// Whether both are one rule, policy or reason, or unknown, whatever packets they dropped.
     func isSame(as other: DecidedBy) -> Bool {
         var other = other
         other.nearest = nearest
         other.way = way
+        other.packets = packets
+        other.suspects = suspects
         return self == other
     }
 
-    /// As a person reads it.
-    public var text: String {
-        let what = rule ?? "number \(handle ?? 0), which could not be read or is gone"
-        return "by \(kind == "policy" ? "the policy" : "a rule") of \(table)/\(chain) in \(netns)\(ownerText): \(what)"
-    }
+    /// As a person reads it; of a rule or policy.
+    public var text: String { "by \(kind == "policy" ? "the policy" : "a rule") of \(placeText)\(ownerText): \(ruleText)" }
+
+    /// `filter/FORWARD in host`.
+    var placeText: String { "\(table ?? "?")/\(chain ?? "?") in \(netns)" }
+
+    var ruleText: String { rule ?? "number \(handle ?? 0), which could not be read or is gone" }
 
     /// ` (written by docker: network docker0)`; empty where nobody is recognised.
     var ownerText: String {
@@ -78,20 +95,62 @@ public struct DecidedBy: Codable, Sendable, Equatable {
 }
 
 extension TraceContext {
-    func decidedBy(_ site: DropSite?) -> DecidedBy? {
-        guard let site, let decision = site.decision else { return nil }
+    /// - Parameter packets: all that the rule or policy dropped, where it is known.
+    func decidedBy(_ site: DropSite?, packets: UInt64?) -> DecidedBy? {
+        guard let site else { return nil }
         let probe = layout.probes[Int(site.after.probe)]
+        let namespace = site.decision?.namespace ?? probe.namespace
+        var decided = DecidedBy(netns: layout.namespaces[namespace].name, family: probe.family.name)
+        guard let decision = site.decision else {
+            if site.isCounted, let reason = site.causes.first?.dropReason {
+                decided.kind = "kernel"
+                decided.reason = reason
+                decided.evidence = "counter"
+            } else {
+                decided.suspects = site.suspects.map(\.description)
+            }
+            return decided
+        }
         let place = decision.place
-        return DecidedBy(
-            kind: decision.kind.rawValue, netns: layout.namespaces[decision.namespace ?? probe.namespace].name,
-            family: probe.family.name, backend: place.backend.rawValue, tableFamily: place.tableFamily,
-            table: place.table, chain: place.chain, position: decision.position, handle: place.handle,
-            rule: decision.kind == .policy ? "-P \(place.chain) DROP" : decision.text,
-            verdict: decision.isReject ? "REJECT" : "DROP",
-            owner: decision.owner, evidence: decision.isInferred ? "inferred" : "trace",
-            way: decision.way.isEmpty
-                ? nil : decision.way.map { $0.text ?? "number \($0.place.handle ?? 0) of \($0.place.chain)" },
-            nearest: site.nearest.isEmpty ? nil : site.nearest.map(DecidedBy.Nearest.init))
+        decided.kind = decision.kind.rawValue
+        decided.backend = place.backend.rawValue
+        decided.tableFamily = place.tableFamily
+        decided.table = place.table
+        decided.chain = place.chain
+        decided.priority = site.suspects.first.flatMap { priority(of: $0, place, in: namespace) }
+        decided.position = decision.position
+        decided.handle = place.handle
+        decided.rule = decision.kind == .policy ? "-P \(place.chain) DROP" : decision.text
+        decided.verdict = decision.isReject ? "REJECT" : "DROP"
+        decided.owner = decision.owner
+        decided.packets = packets
+        decided.evidence = decision.isInferred ? "inferred" : "trace"
+        if !decision.way.isEmpty {
+            decided.way = decision.way.map { $0.text ?? "number \($0.place.handle ?? 0) of \($0.place.chain)" }
+        }
+        if !site.nearest.isEmpty { decided.nearest = site.nearest.map(DecidedBy.Nearest.init) }
+        return decided
+    }
+
+    private func priority(of suspect: Suspect, _ place: RulePlace, in namespace: Int) -> Int? {
+        switch suspect {
+        case .chain(let table, let hook): return Int(HookPriority.of(table, at: hook, backend: place.backend))
+        case .nativeChain(let table, let name):
+            let chains = layout.namespaces[namespace].facts?.otherChains ?? []
+            return chains.first { $0.table == table && $0.name == name }.map { Int($0.priority) }
+        default: return nil
+        }
+    }
+}
+
+extension DecidedBy {
+    /// Of what nothing is known but where it happened.
+    fileprivate init(netns: String, family: String) {
+        kind = "unknown"
+        self.netns = netns
+        self.family = family
+        verdict = "DROP"
+        evidence = "none"
     }
 }
 

@@ -26,7 +26,7 @@ public struct FindingReport: Codable, Sendable, Equatable {
     public var journeys: [String]
     /// Ids of the paths that show it; absent in the answers of earlier versions.
     public var paths: [String]?
-    /// What dropped the packets, where one rule or policy did and the kernel said so.
+    /// What dropped the packets, where one rule, policy or reason did and the kernel said so.
     public var decidedBy: DecidedBy?
     /// When the first and the last of the paths' packets were seen; absent where no path shows it.
     public var firstSeen: String?
@@ -43,9 +43,11 @@ public struct FindingReport: Codable, Sendable, Equatable {
         packets = finding.packets
         journeys = finding.journeys.map { "\(TraceID(run: snapshot.run, serial: $0))" }
         paths = finding.paths.map(snapshot.pathID)
-        let decisions = finding.paths.map { snapshot.paths[$0].decision }
-        if let first = decisions.first, first != nil, decisions.allSatisfy({ $0 == first }), let path = finding.paths.first {
-            decidedBy = snapshot.context.decidedBy(snapshot.dropSite(ofPath: path))
+        let decisions = finding.paths.map { snapshot.describePath($0).decidedBy }
+        if let first = decisions.first ?? nil, first.kind != "unknown",
+            decisions.allSatisfy({ $0.map(first.isSame) == true })
+        {
+            decidedBy = first
         }
         firstSeen = finding.paths.map { snapshot.paths.counts($0).firstSeen }.min().map(Timestamp.text)
         lastSeen = finding.paths.map { snapshot.paths.counts($0).lastSeen }.max().map(Timestamp.text)

@@ -17,9 +17,12 @@ public struct JourneyReport: Codable, Sendable, Equatable {
     public struct Step: Codable, Sendable, Equatable {
         public var netns: String
         public var family: String
+        public var backend: String
         public var hook: String
+        public var tableFamily: String
         public var table: String
         public var chain: String
+        public var priority: Int
         public var backFrom: String?
         @ExplicitNull public var `in`: String?
         @ExplicitNull public var out: String?
@@ -54,7 +57,7 @@ public struct JourneyReport: Codable, Sendable, Equatable {
     public var outcome: String
     @ExplicitNull public var reason: String?
     @ExplicitNull public var droppedBetween: PathReport.Ending?
-    /// What dropped it, where the kernel said so.
+    /// What dropped it; `nil` where it was not.
     public var decidedBy: DecidedBy?
     public var ambiguous: Bool
     public var direction: String
@@ -133,7 +136,7 @@ extension TraceContext {
         return JourneyReport(
             carries: describe(journey.carries, journey: nil), carriedBy: describe(journey.carriedBy, journey: nil),
             id: journeyID(journey), outcome: journey.outcome.name, reason: journey.incompleteReason?.explanation,
-            droppedBetween: site.map(describe), decidedBy: decidedBy(site),
+            droppedBetween: site.map(describe), decidedBy: decidedBy(site, packets: nil),
             ambiguous: journey.isAmbiguous, direction: record.direction.name,
             firstSeen: Timestamp.text(journey.firstSeen), lastSeen: Timestamp.text(journey.lastSeen),
             protocol: TransportProtocol.name(tuple.transport), source: "\(tuple.source)",
@@ -150,7 +153,8 @@ extension TraceContext {
         let tuple = detail?.tuple
         let hasPorts = tuple.map { !$0.isICMP } ?? false
         return JourneyReport.Step(
-            netns: place.netns, family: place.family, hook: place.hook, table: place.table, chain: place.chain,
+            netns: place.netns, family: place.family, backend: place.backend, hook: place.hook,
+            tableFamily: place.tableFamily, table: place.table, chain: place.chain, priority: place.priority,
             backFrom: place.backFrom, in: place.in, out: place.out,
             time: detail.flatMap { $0.isStamped ? Timestamp.text($0.time) : nil },
             source: tuple.map { "\($0.source)" }, destination: tuple.map { "\($0.destination)" },

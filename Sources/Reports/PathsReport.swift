@@ -68,7 +68,7 @@ public struct PathReport: Codable, Sendable, Equatable {
     /// Why the outcome cannot be told, where it is `incomplete`.
     @ExplicitNull public var reason: String?
     @ExplicitNull public var droppedBetween: Ending?
-    /// What dropped its packets, where the kernel said so.
+    /// What dropped its packets; `nil` where they were not dropped.
     public var decidedBy: DecidedBy?
     /// `original`, `reply`, or `both`.
     public var direction: String
@@ -122,7 +122,7 @@ extension TraceSnapshot {
             id: pathID(index), packets: counts.packets, bytes: counts.bytes, firstSeen: Timestamp.text(counts.firstSeen),
             lastSeen: Timestamp.text(counts.lastSeen), medium: path.channel(in: context).rawValue, outcome: path.outcome.name,
             reason: path.incompleteReason?.explanation,
-            droppedBetween: site.map(context.describe), decidedBy: context.decidedBy(site),
+            droppedBetween: site.map(context.describe), decidedBy: context.decidedBy(site, packets: path.decision.map(packets)),
             direction: counts.replies == 0 ? "original" : counts.originals == 0 ? "reply" : "both",
             ambiguous: counts.ambiguous, protocols: protocols, steps: steps.map(context.describe), translations: translations,
             example: PathReport.Example(
@@ -132,6 +132,13 @@ extension TraceSnapshot {
                 destinationPort: tuple.hasPorts ? Int(tuple.destinationPort) : nil,
                 message: ICMPMessage.name(of: path.example.journey.packet), carries: describe(path.example.journey.carries),
                 carriedBy: describe(path.example.journey.carriedBy)))
+    }
+
+    /// How many packets of all paths a rule or policy dropped.
+    private func packets(droppedBy decision: RuleDecision) -> UInt64 {
+        paths.indices.reduce(0) { sum, index in
+            paths[index].decision?.isSameRule(as: decision) == true ? sum + paths.counts(index).packets : sum
+        }
     }
 
     func describe(_ carried: CarriedPacket?) -> JourneyReport.Carried? {

@@ -41,7 +41,7 @@ extension TraceSnapshot {
         var unnamed: UInt64 = 0
         var rules: [RulesReport.Rule] = []
         for path in chosen.map(describePath) {
-            guard let decidedBy = path.decidedBy else {
+            guard let decidedBy = path.decidedBy, decidedBy.isRule else {
                 unnamed += path.packets
                 continue
             }

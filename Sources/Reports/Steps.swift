@@ -4,10 +4,16 @@ internal import TraceModel
 /// A step as JSON has it.
 public struct StepReport: Codable, Sendable, Equatable {
     public var netns: String
+    /// The packet's: `ipv4` or `ipv6`.
     public var family: String
+    public var backend: String
     public var hook: String
+    /// The family of the table: `ip`, `ip6`, `inet`, `netdev`, `bridge`.
+    public var tableFamily: String
     public var table: String
     public var chain: String
+    /// Where the table stands in the hook's order: lower numbers first.
+    public var priority: Int
     /// The user-defined chain that the packet had come back from, where it was seen behind the jump there.
     public var backFrom: String?
     @ExplicitNull public var `in`: String?
@@ -36,11 +42,17 @@ extension Layout {
     func describe(_ step: Step) -> StepReport {
         let probe = probes[Int(step.probe)]
         return StepReport(
-            netns: namespaces[probe.namespace].name, family: probe.family.name, hook: probe.hook.name,
-            table: probe.table.name, chain: probe.chain, backFrom: probe.backFrom,
+            netns: namespaces[probe.namespace].name, family: probe.family.name, backend: probe.backend.rawValue,
+            hook: probe.hook.name, tableFamily: probe.tableFamily, table: probe.table.name, chain: probe.chain,
+            priority: Int(probe.priority), backFrom: probe.backFrom,
             in: interfaceName(step.inInterface, namespace: probe.namespace),
             out: interfaceName(step.outInterface, namespace: probe.namespace))
     }
+}
+
+extension Probe {
+    /// As nft names the family of the probe's table.
+    fileprivate var tableFamily: String { decision?.place.tableFamily ?? family.tableName }
 }
 
 extension TraceContext {

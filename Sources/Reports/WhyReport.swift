@@ -162,7 +162,7 @@ extension TraceSnapshot {
         answer.path = wayThere.map(describePath)
         answer.replyPath = wayBack.map(describePath)
         answer.flow = describe(flow)
-        if answer.outcome == .dropped, let decisive { answer.decidedBy = context.decidedBy(dropSite(ofPath: decisive)) }
+        if answer.outcome == .dropped, let decisive { answer.decidedBy = describePath(decisive).decidedBy }
         // What explains an answer that goes astray may be shown by either way.
         let ways = stray == nil ? [decisive] : [wayThere, wayBack]
         let shown = findings(probesGo: true).filter { finding in

@@ -103,7 +103,8 @@ struct AttributionTests {
             let decided = rule.decidedBy
             named[
                 Decider(
-                    netns: decided.netns, family: decided.tableFamily, table: decided.table, chain: decided.chain,
+                    netns: decided.netns, family: decided.tableFamily ?? "?", table: decided.table ?? "?",
+                    chain: decided.chain ?? "?",
                     position: decided.position, rule: decided.rule ?? "?"), default: 0] += rule.packets
         }
         let dropped = after.filter { $0.value > before[$0.key] ?? 0 }.mapValues { $0 }

@@ -106,6 +106,10 @@ struct DropCounterLiveTests {
             #expect(lost.reduce(0) { $0 + $1.packets } == 3)
             for drop in lost {
                 #expect(drop.droppedBetween.evidence == (example.cause == nil ? nil : "counter"))
+                // Where nothing is counted, it is unknown, and nothing is said to have done it.
+                #expect(drop.decidedBy?.kind == (example.cause == nil ? "unknown" : "kernel"))
+                #expect(drop.decidedBy?.evidence == (example.cause == nil ? "none" : "counter"))
+                #expect((drop.decidedBy?.reason == nil) == (example.cause == nil))
                 if let cause = example.cause {
                     #expect(drop.droppedBetween.causes == [cause] && drop.droppedBetween.suspects == ["routing"])
                 }

@@ -76,7 +76,7 @@ struct ProgramRulesTests {
             #expect(try await !connect("client", "192.0.2.1", 2323, sandbox))
             #expect(try await !connect("client", "10.9.0.2", 80, sandbox))
             _ = try await sandbox.paths("?outcome=dropped") { report in
-                report.paths.contains { $0.decidedBy != nil && $0.example.destinationPort == 2323 }
+                report.paths.contains { $0.decidedBy?.isRule == true && $0.example.destinationPort == 2323 }
             }
             return (
                 try await sandbox.get(FindingsReport.self, "/findings"), try await sandbox.get(DropsReport.self, "/drops")

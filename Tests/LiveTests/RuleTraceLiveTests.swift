@@ -33,7 +33,7 @@ struct RuleTraceLiveTests {
     }
 
     private static func packets(_ report: PathsReport, _ isMeant: (DecidedBy) -> Bool) -> UInt64 {
-        report.paths.filter { $0.decidedBy.map(isMeant) ?? false }.reduce(0) { $0 + $1.packets }
+        report.paths.filter { $0.decidedBy.map { $0.isRule && isMeant($0) } ?? false }.reduce(0) { $0 + $1.packets }
     }
 
     @Test("a packet like one that was dropped names the rule or policy: of iptables-nft, of nf_tables, of IPv6")
@@ -48,7 +48,7 @@ struct RuleTraceLiveTests {
                 for address in ["10.0.1.2", "10.0.1.3", "fd01::2"] { try await Self.ping(address, sandbox) }
                 #expect(try await sandbox.sh(Self.table).contains("flags owner"))
                 let report = try await sandbox.paths("?outcome=dropped") { report in
-                    report.paths.reduce(0) { $0 + $1.packets } >= 9 && report.paths.count { $0.decidedBy != nil } == 3
+                    report.paths.reduce(0) { $0 + $1.packets } >= 9 && report.paths.count { $0.decidedBy?.isRule == true } == 3
                 }
                 let all = report.paths.map { "\($0.packets) \($0.example.destination) \($0.decidedBy?.text ?? "?")" }
                 // The first of each arms the trace; those behind it are named.
@@ -111,14 +111,16 @@ struct RuleTraceLiveTests {
             let live = try await sandbox.collecting("--netns", "host", "--record", "/run/trace.pcapng") { _ in
                 for address in ["127.0.0.9", "127.0.0.8"] { try await Self.ping(address, sandbox) }
                 return try await sandbox.paths("?outcome=dropped") { report in
-                    report.paths.reduce(0) { $0 + $1.packets } >= 6 && report.paths.count { $0.decidedBy != nil } == 2
+                    report.paths.reduce(0) { $0 + $1.packets } >= 6 && report.paths.count { $0.decidedBy?.isRule == true } == 2
                 }
             }
             let output = try await sandbox.trace(
                 "analyze", "/run/trace.pcapng", "--report", "paths", "--outcome", "dropped", "--json")
             let recorded = try ReportJSON.decode(PathsReport.self, from: Data(output.standardOutput.utf8))
             func named(_ report: PathsReport) -> [String] {
-                report.paths.compactMap { path in path.decidedBy.map { "\(path.id) \(path.packets) \($0)" } }.sorted()
+                report.paths.filter { $0.decidedBy?.isRule == true }.compactMap { path in
+                    path.decidedBy.map { "\(path.id) \(path.packets) \($0)" }
+                }.sorted()
             }
             #expect(named(live).count == 2)
             #expect(named(recorded) == named(live), "\(output.standardError)")
@@ -144,7 +146,7 @@ struct RuleTraceLiveTests {
             try await sandbox.collecting("--netns", "host") { _ in
                 for address in ["127.0.0.9", "127.0.0.8"] { try await Self.ping(address, sandbox) }
                 let report = try await sandbox.paths("?outcome=dropped") { report in
-                    report.paths.reduce(0) { $0 + $1.packets } >= 6 && report.paths.count { $0.decidedBy != nil } == 2
+                    report.paths.reduce(0) { $0 + $1.packets } >= 6 && report.paths.count { $0.decidedBy?.isRule == true } == 2
                 }
                 let all = report.paths.map { "\($0.packets) \($0.example.destination) \($0.decidedBy?.text ?? "?")" }
                 for (address, position) in [("9/32 -p icmp -m comment --comment netops", 1), ("8/32 -p icmp", 2)] {
@@ -196,7 +198,7 @@ struct RuleTraceLiveTests {
                 let report = try await sandbox.paths("?outcome=dropped") { report in
                     report.paths.reduce(0) { $0 + $1.packets } >= 3
                 }
-                #expect(report.paths.allSatisfy { $0.decidedBy == nil })
+                #expect(report.paths.allSatisfy { $0.decidedBy?.isRule != true })
                 #expect(collector.output.contains("rules of iptables-legacy are not traced in namespace host"))
             }
             await listener?.stop()

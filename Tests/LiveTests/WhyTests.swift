@@ -198,8 +198,9 @@ struct WhyTests {
             let text = "\(test.name): \(answer)"
             #expect(
                 answer.outcome == test.outcome && answer.direction == test.direction && exitCode == test.exitCode, "\(text)")
-            #expect(answer.decidedBy.map { $0.rule?.hasPrefix(test.rule ?? "?") == true } ?? (test.rule == nil), "\(text)")
-            #expect(answer.decidedBy?.netns == test.netns, "\(text)")
+            let decided = answer.decidedBy.flatMap { $0.isRule ? $0 : nil }
+            #expect(decided.map { $0.rule?.hasPrefix(test.rule ?? "?") == true } ?? (test.rule == nil), "\(text)")
+            #expect(decided?.netns == test.netns, "\(text)")
             if let way = test.way { #expect(answer.decidedBy?.way == way, "\(text)") }
             if let nearest = test.nearest { #expect(answer.decidedBy?.nearest?.first?.text == nearest, "\(text)") }
             if let finding = test.finding { #expect(answer.findings.contains { $0.kind == finding }, "\(text)") }

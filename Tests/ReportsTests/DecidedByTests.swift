@@ -29,7 +29,11 @@ import TraceModel
         #expect(Set(paths.map(\.id)).count == 3)
         let drops = snapshot.dropsReport().drops
         #expect(Set(drops.map(\.decidedBy?.rule)) == ["-A BLOCK -j DROP", "-A BLOCK -j REJECT", nil])
-        #expect(drops.compactMap(\.decidedBy).allSatisfy { $0.evidence == "trace" && $0.chain == "BLOCK" })
+        let (named, unnamed) = (drops.compactMap(\.decidedBy).filter(\.isRule), drops.filter { $0.decidedBy?.isRule == false })
+        #expect(named.allSatisfy { $0.evidence == "trace" && $0.chain == "BLOCK" && $0.packets == 1 && $0.priority == 0 })
+        // What is not known is said to be unknown, with what may have done it.
+        #expect(unnamed.map(\.decidedBy?.kind) == ["unknown"] && unnamed.first?.decidedBy?.evidence == "none")
+        #expect(unnamed.first?.decidedBy?.suspects == unnamed.first?.droppedBetween.suspects)
     }
 
     @Test("a rule whose text is read only after its first packet is one rule")

@@ -62,7 +62,9 @@ import TraceModel
         for field in [
             "\"schema\":1", "\"generated_at\":\"2026-11-21T08:09:12.499217Z\"", "\"completeness\":{", "\"outcome\":\"dropped\"",
             "\"dropped_between\":{\"after\":",
-            "\"steps\":[{\"chain\":\"PREROUTING\",\"family\":\"ipv4\",\"hook\":\"PREROUTING\",\"in\":\"br0\"",
+            "\"decided_by\":{\"evidence\":\"none\",", "\"suspects\":[\"raw/PREROUTING\",\"connection tracking\"]",
+            "\"steps\":[{\"backend\":\"nft\",\"chain\":\"PREROUTING\",\"family\":\"ipv4\",\"hook\":\"PREROUTING\",\"in\":\"br0\"",
+            "\"priority\":-300,\"table\":\"raw\",\"table_family\":\"ip\"}",
             "\"example\":{\"destination\":\"8.8.8.8\",\"destination_port\":53,\"journey\":\"0000000000000abc0000000000000001\"",
         ] {
             #expect(text.contains(field), "\(field) is not in \(text)")

@@ -10,8 +10,8 @@ extension JourneyReport {
         }
         let places = steps.map {
             StepReport(
-                netns: $0.netns, family: $0.family, hook: $0.hook, table: $0.table, chain: $0.chain,
-                backFrom: $0.backFrom, in: $0.in, out: $0.out)
+                netns: $0.netns, family: $0.family, backend: $0.backend, hook: $0.hook, tableFamily: $0.tableFamily,
+                table: $0.table, chain: $0.chain, priority: $0.priority, backFrom: $0.backFrom, in: $0.in, out: $0.out)
         }
         let ending = Phrase.ending(outcome, reason, droppedBetween, places.last, decidedBy)
         var lines: [TerminalText] = [

@@ -5,7 +5,7 @@ extension PathsReport {
     /// makes a dictionary of each object takes longer than a reader should wait.
     public func json() throws -> [UInt8] {
         var text = JSONText()
-        text.bytes.reserveCapacity(4096 + paths.reduce(0) { $0 + 1024 + $1.steps.count * 144 })
+        text.bytes.reserveCapacity(4096 + paths.reduce(0) { $0 + 1024 + $1.steps.count * 208 })
         text.raw("{\"completeness\":")
         try text.encoded(completeness)
         text.raw(",\"generated_at\":")
@@ -109,7 +109,9 @@ extension StepReport {
             text.string(backFrom)
             text.raw(",")
         }
-        text.raw("\"chain\":")
+        text.raw("\"backend\":")
+        text.string(backend)
+        text.raw(",\"chain\":")
         text.string(chain)
         text.raw(",\"family\":")
         text.string(family)
@@ -121,8 +123,12 @@ extension StepReport {
         text.string(netns)
         text.raw(",\"out\":")
         text.string(out)
+        text.raw(",\"priority\":")
+        text.raw(String(priority))
         text.raw(",\"table\":")
         text.string(table)
+        text.raw(",\"table_family\":")
+        text.string(tableFamily)
         text.raw("}")
     }
 }

@@ -76,7 +76,7 @@ enum Phrase {
             return "left \(last.netns)" + (last.out.map { " through \($0)" } ?? "")
         case "delivered": return "to the sockets of \(last?.netns ?? "?")"
         case "dropped":
-            if let decidedBy { return decidedBy.text }
+            if let decidedBy, decidedBy.isRule { return decidedBy.text }
             guard let ending else { return "" }
             let causes = ending.causes.compactMap { RoutingCause(rawValue: $0)?.explanation }
             return "behind \(place(ending.after)), before " + ending.before.map(place).joined(separator: " or ")

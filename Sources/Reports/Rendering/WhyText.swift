@@ -10,9 +10,9 @@ extension WhyAnswer {
         var lines: [TerminalText] = ["\(style.bold("\(flow.protocol) \(ends)")) \(verdict(style))"]
         if outcome == .dropped || outcome == .incomplete {
             let lost = isReplyLost ? replyPath : path
-            if let decidedBy {
+            if let decidedBy, decidedBy.isRule {
                 lines.append("  \(decidedBy.kind == "policy" ? "policy" : "rule  ")  \(decidedBy.ruleText)")
-                lines.append("          \(decidedBy.placeText)")
+                lines.append("          \(decidedBy.numberedPlaceText)")
                 if let way = decidedBy.way { lines.append("  by      \(way.joined(separator: ", then "))") }
                 if let nearest = decidedBy.nearest?.first { lines.append("  nearest \(nearest.text)") }
             } else if let lost {
@@ -79,11 +79,9 @@ extension WhyAnswer {
 }
 
 extension DecidedBy {
-    fileprivate var ruleText: String { rule ?? "number \(handle ?? 0), which could not be read or is gone" }
-
-    fileprivate var placeText: String {
+    fileprivate var numberedPlaceText: String {
         let number = position.map { "rule \($0) of " } ?? ""
         return
-            "\(number)\(table)/\(chain) in \(netns)\(ownerText) (\(backend)), \(evidence == "trace" ? "as the kernel's own trace says" : "by the rules as they were given")"
+            "\(number)\(placeText)\(ownerText) (\(backend ?? "?")), \(evidence == "trace" ? "as the kernel's own trace says" : "by the rules as they were given")"
     }
 }

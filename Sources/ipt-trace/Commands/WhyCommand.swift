@@ -150,7 +150,9 @@ struct WhyCommand: AsyncParsableCommand {
             watching.cancel()
         }
         var answer = await watching.value
-        if answer.outcome == .dropped, answer.decidedBy == nil { await askRoutes(&answer, plan.places.map(\.namespace)) }
+        if answer.outcome == .dropped, answer.decidedBy?.isRule != true {
+            await askRoutes(&answer, plan.places.map(\.namespace))
+        }
         stopping.cancel()
         stop.trigger()
         return answer
@@ -170,7 +172,7 @@ struct WhyCommand: AsyncParsableCommand {
                 if answer.isSettled { return answer }
                 let since = first ?? .now
                 first = since
-                let patience = answer.decidedBy == nil ? Self.patience : Self.readingPatience
+                let patience = answer.decidedBy?.isRule != true ? Self.patience : Self.readingPatience
                 if since.duration(to: .now) > patience { return answer }
             }
             // A trace may have been armed only by the packet that was dropped; an answer may have been lost.
