@@ -11,8 +11,10 @@ let strict: [SwiftSetting] = [
 ]
 
 /// One module of the program; `docs/architecture.md` says what each holds and who may import whom.
-func module(_ name: String, _ dependencies: [Target.Dependency] = [], also settings: [SwiftSetting] = []) -> Target {
-    .target(name: name, dependencies: dependencies, swiftSettings: strict + settings)
+func module(
+    _ name: String, _ dependencies: [Target.Dependency] = [], also settings: [SwiftSetting] = [], resources: [Resource]? = nil
+) -> Target {
+    .target(name: name, dependencies: dependencies, resources: resources, swiftSettings: strict + settings)
 }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -52,16 +54,15 @@ let product: [Target] = [
     module("Diagnosis", ["TraceModel", "Aggregation"]),
     module("Reports", ["TraceModel", "Aggregation", "Diagnosis"]),
     module("HTTPServer", ["LinuxSupport", "CZlib", "CZstd", httpTypes, logging]),
-    module("API", ["Aggregation", "Reports", "HTTPServer", httpTypes]),
-    .target(
-        name: "Lab", dependencies: ["LinuxSupport", "Aggregation", "Reports", "TraceModel", "CLinux"],
-        resources: [.embedInCode("Rules")],
-        swiftSettings: strict),
+    module("WebPage", [], resources: [.embedInCode("Page")]),
+    module("API", ["Aggregation", "Reports", "HTTPServer", "WebPage", httpTypes]),
+    module(
+        "Lab", ["LinuxSupport", "Aggregation", "Reports", "TraceModel", "CLinux"], resources: [.embedInCode("Rules")]),
     .executableTarget(
         name: "ipt-trace",
         dependencies: [
             "TraceModel", "LinuxSupport", "Captures", "Ruleset", "Aggregation", "Engine", "EventSources", "Reports",
-            "HTTPServer", "API", "Lab", argumentParser, logging,
+            "HTTPServer", "WebPage", "API", "Lab", argumentParser, logging,
         ],
         swiftSettings: strict
     ),

@@ -14,17 +14,15 @@ struct Route: Sendable {
     let isOpen: Bool
     /// Whether it is a report, whose content has a tag.
     let isReport: Bool
-    /// Whether the answer is text rather than JSON.
-    let isText: Bool
+    /// Of the answer.
+    let mediaType: String
     /// Whether the answer goes on until its client leaves.
     let isStream: Bool
-    /// For the index.
-    let note: String
     let answer: @Sendable (RouteRequest, TraceServices) throws -> EndpointAnswer
 
     init(
         _ path: [String], filters: [TraceFilter.Field] = [], isPaged: Bool = false, isOpen: Bool = false,
-        isReport: Bool = false, isText: Bool = false, isStream: Bool = false, note: String = "",
+        isReport: Bool = false, mediaType: String = "application/json", isStream: Bool = false,
         answer: @escaping @Sendable (RouteRequest, TraceServices) throws -> EndpointAnswer
     ) {
         self.path = path
@@ -32,9 +30,8 @@ struct Route: Sendable {
         self.isPaged = isPaged
         self.isOpen = isOpen
         self.isReport = isReport
-        self.isText = isText
+        self.mediaType = mediaType
         self.isStream = isStream
-        self.note = note
         self.answer = answer
     }
 
@@ -42,10 +39,10 @@ struct Route: Sendable {
     ///
     /// - Parameter scope: the parts that it needs.
     init(
-        _ path: [String], scope: TraceSnapshot.Scope = [], isText: Bool = false, note: String = "",
+        _ path: [String], scope: TraceSnapshot.Scope = [], mediaType: String = "application/json",
         render: @escaping @Sendable (TraceSnapshot, RouteRequest, TraceServices) throws -> EndpointResponse
     ) {
-        self.init(path, isText: isText, note: note) { request, services in
+        self.init(path, mediaType: mediaType) { request, services in
             .later { await services.answer(scope) { try render($0, request, services) } }
         }
     }

@@ -21,7 +21,7 @@ public struct TraceRoutes: Sendable {
             return .now(.unauthorized)
         }
         guard let route = found else {
-            return .now(.problem(.notFound, "no such resource; / lists what there is"))
+            return .now(.problem(.notFound, "no such resource; /openapi.json lists what there is"))
         }
         do {
             // Before anything is made: a parameter that is not taken is refused, never ignored.

@@ -10,8 +10,7 @@ struct CollectorClient {
     var token: String?
 
     func report<Kind: Report>(_ kind: Kind.Type, _ filter: TraceFilter) async throws -> Kind {
-        let query = filter.words.map { URLQueryItem(name: $0.field.rawValue, value: $0.value) }
-        let data = try await get("/\(kind.name)", query)
+        let data = try await get("/\(kind.name)", filter.words)
         do {
             return try ReportJSON.decode(kind, from: data)
         } catch {
@@ -19,7 +18,27 @@ struct CollectorClient {
         }
     }
 
+    /// The answer to each of a filter's words.
+    func get(_ path: String, _ words: [(field: TraceFilter.Field, value: String)]) async throws -> Data {
+        try await get(path, words.map { URLQueryItem(name: $0.field.rawValue, value: $0.value) })
+    }
+
     func get(_ path: String, _ query: [URLQueryItem] = []) async throws -> Data {
+        let (data, status) = try await ask(path, query)
+        guard status == 200 else {
+            throw CommandFailure(
+                message: "\(base)\(path) answers \(status): \(String(decoding: data.prefix(300), as: UTF8.self))")
+        }
+        return data
+    }
+
+    /// `nil` where there is no such thing.
+    func find(_ path: String) async throws -> Data? {
+        let (data, status) = try await ask(path, [])
+        return status == 200 ? data : nil
+    }
+
+    private func ask(_ path: String, _ query: [URLQueryItem]) async throws -> (data: Data, status: Int) {
         guard var parts = URLComponents(string: base), parts.scheme == "http" || parts.scheme == "https", parts.host != nil
         else {
             throw CommandFailure(
@@ -44,11 +63,6 @@ struct CollectorClient {
             throw CommandFailure(
                 message: "no collector answers at \(base). Start one with: sudo ipt-trace collect, or name it with --url")
         }
-        guard let status = (answer.response as? HTTPURLResponse)?.statusCode, status == 200 else {
-            let status = (answer.response as? HTTPURLResponse)?.statusCode ?? 0
-            throw CommandFailure(
-                message: "\(base)\(path) answers \(status): \(String(decoding: answer.data.prefix(300), as: UTF8.self))")
-        }
-        return answer.data
+        return (answer.data, (answer.response as? HTTPURLResponse)?.statusCode ?? 0)
     }
 }

@@ -32,6 +32,9 @@ enum Terminal {
         FileHandle.standardOutput.write(Data("\(text)\n".utf8))
     }
 
+    /// Writes a document as it is.
+    static func write(_ document: [UInt8]) { FileHandle.standardOutput.write(Data(document)) }
+
     /// Writes what a person may want to know beside the result; nothing with `--quiet`.
     static func note(_ text: TerminalText) {
         if Log.level <= .info { say(text) }

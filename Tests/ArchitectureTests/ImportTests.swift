@@ -5,7 +5,8 @@ import Testing
 @Suite struct ImportTests {
     /// From the top down; a module imports only modules behind it.
     private static let order = [
-        "ipt-trace", "Lab", "API", "HTTPServer", "Reports", "Diagnosis", "EventSources", "HostLayout", "Engine", "Aggregation",
+        "ipt-trace", "Lab", "API", "WebPage", "HTTPServer", "Reports", "Diagnosis", "EventSources", "HostLayout", "Engine",
+        "Aggregation",
         "Correlation",
         "Ruleset", "Captures", "LinuxSupport", "WireFormat", "TraceModel", "CMnl", "CNetfilterLog", "CZlib", "CZstd", "CLinux",
     ]
@@ -23,7 +24,7 @@ import Testing
         let text = try String(contentsOf: root.appendingPathComponent("Package.swift"), encoding: .utf8)
         var modules: [String: Set<String>] = [:]
         let pattern =
-            #/(?:module\(\s*"([A-Za-z-]+)"(?:,\s*\[([^\]]*)\])?\)|arget\(\s*name: "(Lab|ipt-trace)",\s*dependencies: \[([^\]]*)\])/#
+            #/(?:module\(\s*"([A-Za-z-]+)"(?:,\s*\[([^\]]*)\])?(?:,\s*(?:also|resources): \[[^\]]*\])?\)|arget\(\s*name: "(ipt-trace)",\s*dependencies: \[([^\]]*)\])/#
         for match in text.matches(of: pattern) {
             guard let name = match.output.1 ?? match.output.3 else { continue }
             let list = match.output.2 ?? match.output.4 ?? ""

@@ -4,7 +4,9 @@ internal import Reports
 
 extension Route {
     /// `/events`: what happens, as server-sent events.
-    static let events = Route(["events"], filters: [.proto, .outcome, .address, .port], isText: true, isStream: true) {
+    static let events = Route(
+        ["events"], filters: [.proto, .outcome, .address, .port], mediaType: "text/event-stream", isStream: true
+    ) {
         request, services in
         guard let feed = services.events else {
             return .now(.problem(.notFound, "files are not followed as events; ask a collector"))

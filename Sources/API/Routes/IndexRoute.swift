@@ -1,21 +1,16 @@
 internal import HTTPServer
-internal import Reports
+internal import HTTPTypes
+internal import WebPage
 
 extension Route {
-    /// `/`: the resources that there are.
-    static let index = Route([], isOpen: true, isText: true) { _, _ in .now(.text(indexText)) }
-
-    private static var indexText: String {
-        let lines = TraceRoutes.all.filter { !$0.path.isEmpty }.map { route in
-            let path = "/\(route.path.joined(separator: "/"))"
-            let parameters = route.filters.map { "\($0.rawValue)=" }.joined(separator: " &")
-            let rest = parameters.isEmpty ? route.note : "?\(parameters)"
-            return rest.isEmpty ? path : path.padding(to: 14) + rest
-        }
-        return "ipt-trace: which way packets take through iptables\n\n\(lines.joined(separator: "\n"))\n\n"
+    /// `/`: the page for people. It holds no data, and asks for a token itself where one is needed.
+    static let index = Route([], isOpen: true, mediaType: "text/html") { _, services in
+        let nonce = WebPage.makeNonce()
+        var response = EndpointResponse(
+            status: .ok, contentType: "text/html; charset=utf-8",
+            body: WebPage.live(nonce: nonce, hasEvents: services.events != nil))
+        response.head.headerFields[.contentSecurityPolicy] = WebPage.policy(nonce: nonce)
+        response.head.headerFields[.cacheControl] = "no-store"
+        return .now(response)
     }
-}
-
-extension String {
-    fileprivate func padding(to width: Int) -> String { self + String(repeating: " ", count: max(1, width - count)) }
 }

@@ -35,9 +35,8 @@ extension Route {
         var codes = ["400", "401", "503"]
         if !own.isEmpty || route.isPaged || route.isStream { codes.append("404") }
         if route.path == ["probes"] { codes.append("500") }
-        let kind = route.isStream ? "text/event-stream" : route.isText ? "text/plain" : "application/json"
-        let whole = route.isStream || route.isText ? "string" : "object"
-        let content = "\(quoted(kind)):{\"schema\":{\"type\":\"\(whole)\"}}"
+        let whole = route.mediaType == "application/json" ? "object" : "string"
+        let content = "\(quoted(route.mediaType)):{\"schema\":{\"type\":\"\(whole)\"}}"
         let failures = codes.map { code in
             "\"\(code)\":{\"content\":{\"application/json\":{\"schema\":{\"$ref\":\"#/components/schemas/Error\"}}},"
                 + "\"description\":\(quoted(Self.meanings[code] ?? "an error"))}"

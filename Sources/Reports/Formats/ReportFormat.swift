@@ -1,20 +1,24 @@
 /// A form in which reports are printed. A new one is a file and a line in `ReportFormat.all`.
 public struct ReportFormat: Sendable, Hashable {
     public let name: String
+    /// Whether it is made of all reports of a snapshot, and not of one: `text(of:_:)` has nothing then.
+    public let holdsAllReports: Bool
     /// `nil` for a report that has no such form.
     private let render: @Sendable (any Report, Style) throws -> TerminalText?
     private let offers: @Sendable (any Report.Type) -> Bool
 
     init(
-        _ name: String, offeredBy offers: @escaping @Sendable (any Report.Type) -> Bool = { _ in true },
+        _ name: String, holdsAllReports: Bool = false,
+        offeredBy offers: @escaping @Sendable (any Report.Type) -> Bool = { _ in true },
         _ render: @escaping @Sendable (any Report, Style) throws -> TerminalText?
     ) {
         self.name = name
+        self.holdsAllReports = holdsAllReports
         self.render = render
         self.offers = offers
     }
 
-    public static let all: [ReportFormat] = [text, markdown, json, mermaid]
+    public static let all: [ReportFormat] = [text, markdown, json, mermaid, html]
 
     public static func == (one: ReportFormat, other: ReportFormat) -> Bool { one.name == other.name }
 

@@ -8,6 +8,7 @@ import HTTPServer
 import Reports
 import Ruleset
 import TraceModel
+import WebPage
 
 struct Analyze: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -148,6 +149,7 @@ struct Analyze: AsyncParsableCommand {
     private func report(_ snapshot: TraceSnapshot) async throws {
         let style = Style(isColored: color.isOn)
         let filter = try filter.filter()
+        if format.holdsAllReports { return Terminal.write(WebPage.recorded(try RecordedReports(snapshot, filter).json)) }
         let reports = try kinds().map { $0.init(snapshot, filter) }
         if format == .json, reports.count > 1 {
             return Terminal.print(try ReportJSON.text(ReportSet(reports: reports), isPretty: true))

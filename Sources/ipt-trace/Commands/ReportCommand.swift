@@ -1,6 +1,7 @@
 import ArgumentParser
 import EventSources
 import Reports
+import WebPage
 
 struct ReportCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -11,6 +12,7 @@ struct ReportCommand: AsyncParsableCommand {
               ipt-trace report precedence --format markdown
               ipt-trace report flows --format json --url http://127.0.0.1:9101
               ipt-trace report drops trace.pcapng
+              ipt-trace report paths trace.pcapng --format html > trace.html
             """,
         subcommands: ReportTable.all.map { command($0) })
 
@@ -85,11 +87,36 @@ struct ReportOptions: ParsableArguments {
         guard format.isOffered(by: kind) else {
             throw CommandFailure(message: "\(FormatProblem(kind, format))", code: ExitStatus.usage)
         }
+        guard !format.holdsAllReports else { return try await printPage(filter) }
         let report =
             (files + records).isEmpty
             ? try await collector.client().report(kind, filter)
             : Kind(try await AnalysisRun(files: files + records).finishWithEvents().snapshot, filter)
         Terminal.print(try format.text(of: report, Style(isColored: color.isOn)))
+    }
+}
+
+extension ReportOptions {
+    /// Prints the page with all reports inside.
+    private func printPage(_ filter: TraceFilter) async throws {
+        guard (files + records).isEmpty else {
+            let snapshot = try await AnalysisRun(files: files + records).finishWithEvents().snapshot
+            return Terminal.write(WebPage.recorded(try RecordedReports(snapshot, filter).json))
+        }
+        let client = try collector.client()
+        let paths = try await client.report(PathsReport.self, filter)
+        var reports = RecordedReports()
+        for kind in ReportTable.all where RecordedReports.names.contains(kind.name) {
+            // Filters that a report does not take leave it whole.
+            let query = filter.words.filter { kind.filters.contains($0.field) }
+            reports.add(kind.name, Array(try await client.get("/\(kind.name)", query)))
+        }
+        for path in paths.paths.prefix(RecordedReports.mostJourneys) {
+            // One that is no longer kept is left out.
+            guard let journey = try await client.find("/journeys/\(path.example.journey)") else { continue }
+            reports.add(journey: path.example.journey, Array(journey))
+        }
+        Terminal.write(WebPage.recorded(reports.json))
     }
 }
 
