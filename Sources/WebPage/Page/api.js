@@ -2,6 +2,7 @@
 const Source = (() => {
   const recorded = JSON.parse(document.getElementById('recorded').textContent || 'null');
   const known = new Map();
+  const tags = new WeakMap();
   let token = sessionStorage_get();
 
   function sessionStorage_get() {
@@ -24,6 +25,8 @@ const Source = (() => {
     if (response.status === 401) throw new Unauthorized();
     if (response.status === 404) return null;
     const answer = await response.json();
+    // What names the content, so that the same is not drawn again.
+    if (response.headers.get('ETag')) tags.set(answer, response.headers.get('ETag'));
     if (!response.ok) throw new Refused(answer.error?.message ?? 'status ' + response.status);
     return answer;
   }
@@ -63,6 +66,7 @@ const Source = (() => {
     // Files that are served tell of nothing as it happens.
     hasEvents: recorded === null,
     recorded,
+    tag: answer => answer && (tags.get(answer) ?? JSON.stringify(answer)),
     setToken(text) {
       token = text || null;
       known.clear();

@@ -53,6 +53,9 @@ const Page = (() => {
     return {data, ignored: Source.isLive ? [...ignored] : []};
   }
 
+  // Lets the browser draw a frame between two parts of work.
+  page.breathe = () => new Promise(resolve => setTimeout(resolve));
+
   async function refresh(forced = false) {
     const mine = ++turn;
     const place = page.place();
@@ -62,8 +65,9 @@ const Page = (() => {
       const {data, ignored} = await answers(place.view, place);
       if (mine !== turn) return;
       tell(ignored.length ? `This view does not choose by ${ignored.join(', ')}.` : '');
-      const content = JSON.stringify([location.hash, page.most, Object.values(data).map(one => ({...one, generated_at: 0, completeness: 0, next_cursor: 0}))]);
+      const content = [location.hash, page.most, ...Object.values(data).map(Source.tag)].join('|');
       if (content !== drawn || forced) {
+        await page.breathe();
         const view = await place.view.show(data, place);
         if (mine !== turn) return;
         const top = main.querySelector('.map')?.scrollTop ?? 0, left = main.querySelector('.map')?.scrollLeft ?? 0;

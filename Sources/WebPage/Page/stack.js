@@ -4,7 +4,9 @@ const Stack = (() => {
   const size = {station: 58, height: 22, gap: 8, route: 50, port: 62, margin: 124, upper: 46, lower: 104, low: 84, high: 140, between: 30};
   const middle = size.height / 2;
   const hooks = ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'];
-  const mostLanes = 24;
+  // Past these the map would be too much to draw, and to see.
+  const mostLanes = 16;
+  const mostLines = 500;
 
   function s(name, attributes = {}, ...children) {
     const element = document.createElementNS(svgSpace, name);
@@ -140,7 +142,7 @@ const Stack = (() => {
     return `M${out.x + size.port} ${out.y}H${right}V${y}H10V${port.y}H${port.x}`;
   }
 
-  function draw(paths, picked, choose) {
+  async function draw(paths, picked, choose) {
     const lanes = survey(paths);
     const map = arrange(lanes);
     const root = s('svg', {viewBox: `0 0 ${map.width} ${map.height}`, role: 'group', 'aria-label': 'Map of the network stack'});
@@ -155,6 +157,7 @@ const Stack = (() => {
     }
 
     // One line for each pair of neighbours and kind of outcome, however many paths share it.
+    await Page.breathe();
     const edges = new Map();
     const stops = new Map();
     const marks = new Map();
@@ -182,9 +185,11 @@ const Stack = (() => {
         if (place) marks.set(`${place.station.key}|${translation.kind}`, {place, kind: translation.kind});
       }
     }
+    await Page.breathe();
     const most = Math.max(1, ...[...edges.values()].map(edge => edge.packets));
     const lines = s('g', {'aria-hidden': 'true'});
-    for (const edge of [...edges.values()].sort((a, b) => b.packets - a.packets)) {
+    const widest = [...edges.values()].sort((a, b) => b.packets - a.packets).slice(0, mostLines);
+    for (const edge of widest) {
       const width = 1.4 + 4.6 * Math.log1p(edge.packets) / Math.log1p(most);
       const shift = {good: 0, bad: 2.5, unsure: -2.5}[edge.kind];
       const element = s('path', {
@@ -231,7 +236,7 @@ const Stack = (() => {
       front.append(link);
     }
     root.append(back, lines, stations, front);
-    return {root, hiddenLanes: lanes.size - map.shown.length};
+    return {root, hiddenLanes: lanes.size - map.shown.length, hiddenLines: edges.size - widest.length};
   }
 
   function label(x, y, text, kind = null, anchor = null) {

@@ -79,7 +79,7 @@ const Views = [
       if (!paths.length) return nothingYet('Nothing yet');
       const picked = place.get('path');
       const path = paths.find(one => one.id === picked);
-      const {root, hiddenLanes} = Stack.draw(paths, picked, id => Page.go('map', {path: id}));
+      const {root, hiddenLanes, hiddenLines} = await Stack.draw(paths, picked, id => Page.go('map', {path: id}));
       const journey = path ? await Source.get('/journeys/' + path.example.journey).catch(() => null) : null;
       return [
         h('h1', {}, path ? title(path.example) : 'The ways of packets'),
@@ -88,7 +88,8 @@ const Views = [
         h('div', {class: 'map', tabindex: '0', role: 'region', 'aria-label': 'Map, can be scrolled'}, root),
         h('p', {class: 'legend'}, h('span', {}, 'Width: packets'), h('span', {class: 'bad'}, '✕ dropped here'),
           h('span', {class: 'unsure'}, 'orange: end not known'), h('span', {}, 'A table lists the same paths below.'),
-          hiddenLanes > 0 ? h('span', {}, `${count(hiddenLanes, 'namespace')} more: choose one with netns=NAME`) : null),
+          hiddenLanes > 0 ? h('span', {}, `${count(hiddenLanes, 'namespace')} more: choose one with netns=NAME`) : null,
+          hiddenLines > 0 ? h('span', {}, `${count(hiddenLines, 'thinner line')} left out: search for what you look for`) : null),
         path ? [h('h2', {}, journey ? 'The latest such packet, step by step' : 'Its steps'), stepsTable(path, journey)] : null,
         h('h2', {}, 'Paths'),
         table(['#Packets', 'Example', 'What became of them', 'Last seen'], pathRows(paths.slice(0, Page.most), picked), 'Paths'),
