@@ -70,8 +70,12 @@ public struct RuleMatch: Sendable, Hashable, Codable {
     /// The conditions that a packet does not meet, whatever the others are.
     public func failed(by packet: Packet) -> [Condition] { conditions.filter { $0.holds(for: packet) == false } }
 
-    /// The conditions of which it cannot be told whether a packet meets them.
-    public func undecided(by packet: Packet) -> [Condition] { conditions.filter { $0.holds(for: packet) == nil } }
+    /// The conditions of which it cannot be told whether a packet meets them. Where the packet is of another protocol, those on ports
+    /// ask for something that it does not have, and are left out.
+    public func undecided(by packet: Packet) -> [Condition] {
+        let isOfAnotherProtocol = conditions.contains { $0.subject == .transport && $0.holds(for: packet) == false }
+        return conditions.filter { $0.holds(for: packet) == nil && !(isOfAnotherProtocol && $0.isOnPorts) }
+    }
 
     /// Returns whether a condition on the destination that is not negated is part of the match.
     public var namesDestination: Bool {
@@ -80,6 +84,8 @@ public struct RuleMatch: Sendable, Hashable, Codable {
 }
 
 extension RuleMatch.Condition {
+    fileprivate var isOnPorts: Bool { subject == .sourcePort || subject == .destinationPort || subject == .anyPort }
+
     /// As iptables writes it: `--dport 443`, `! -i eth0`.
     public var text: String {
         let option =

@@ -81,6 +81,23 @@ import TraceModel
         #expect(nearest[0].text == "elsewhere would accept but for -d 9.9.9.0/24 (it was 8.8.8.8)")
     }
 
+    @Test("of a packet of another protocol nothing is said of ports, which it does not have")
+    func ports() {
+        let ping = RuleMatch.Packet(
+            PacketTuple(
+                source: IPAddress(ipv4: 1), destination: IPAddress(ipv4: 2), sourcePort: 7, destinationPort: 0,
+                transport: TransportProtocol.icmp))
+        func match(_ transport: String) -> RuleMatch {
+            RuleMatch(
+                conditions: [
+                    RuleMatch.Condition(subject: .transport, values: [transport], isNegated: false),
+                    RuleMatch.Condition(subject: .destinationPort, values: ["53"], isNegated: false),
+                ], isPartial: false)
+        }
+        #expect(match("udp").undecided(by: ping).isEmpty && match("udp").failed(by: ping).map(\.text) == ["-p udp"])
+        #expect(match("icmp").undecided(by: ping).map(\.text) == ["--dport 53"])
+    }
+
     @Test("packets that one policy dropped are one drop, whatever rules came closest to each")
     func samePolicy() throws {
         var scene = try Self.scene([])
