@@ -17,6 +17,8 @@ package struct RuleTraceIndex: Sendable {
         var time: Int64
         /// The rules by which it came into the chain that it is in.
         var way: [(place: RulePlace, isGoto: Bool)] = []
+        /// What it has met in the base chain that it is in.
+        var walk: RuleWalk
 
         mutating func take(_ step: RuleTraceMessage.Step, at place: RulePlace) {
             switch step {
@@ -38,7 +40,15 @@ package struct RuleTraceIndex: Sendable {
         var tuple: PacketTuple
     }
 
+    private struct Walk {
+        var packet: Packet
+        var time: Int64
+        var walk: RuleWalk
+    }
+
     private var traced: [Key: Traced] = [:]
+    private var walks: [Flow: [Walk]] = [:]
+    private var walkCount = 0
     /// Oldest first.
     private var drops: [Flow: [Drop]] = [:]
     private var dropCount = 0
@@ -53,8 +63,11 @@ package struct RuleTraceIndex: Sendable {
         package var position: Int?
         /// `RuleDecision.accepting`.
         package var accepting: [AcceptingRule]
+        /// Whether it is the rule of one of our probes.
+        package var isProbe: Bool
 
-        package init(text: String?, position: Int? = nil, accepting: [AcceptingRule] = []) {
+        package init(text: String?, position: Int? = nil, accepting: [AcceptingRule] = [], isProbe: Bool = false) {
+            self.isProbe = isProbe
             self.text = text
             self.position = position
             self.accepting = accepting
@@ -95,6 +108,9 @@ package struct RuleTraceIndex: Sendable {
     private static let mostTraced = 1 << 12
     private static let mostDrops = 1 << 14
     private static let mostTexts = 1 << 12
+    private static let mostWalks = 1 << 13
+    /// Tables that are there for the trace itself, or as probes.
+    private static let ownTables = "ipt-trace-"
     /// Messages of one packet follow one another at once: an id that is older is another packet's.
     private static let longestWalk: Int64 = 200_000
     /// By how much the times of a packet's events and of its trace may differ: the kernel gathers events, and both are read in turns.
@@ -132,11 +148,24 @@ package struct RuleTraceIndex: Sendable {
         let key = Key(namespace: namespace, id: trace.id)
         if let packet = trace.packet(in: bytes, parser: parser) {
             if traced.count >= Self.mostTraced { traced.removeAll(keepingCapacity: true) }
-            traced[key] = Traced(packet: packet, time: now)
+            endWalk(of: key)
+            traced[key] = Traced(
+                packet: packet, time: now,
+                walk: RuleWalk(
+                    namespace: namespace, tableFamily: Self.familyNames[trace.tableFamily] ?? "", table: trace.table,
+                    chain: trace.chain, rules: []))
         }
         guard let known = traced[key], now - known.time <= Self.longestWalk, let family = Self.familyNames[trace.tableFamily]
         else { return }
         let place = RulePlace(tableFamily: family, table: trace.table, chain: trace.chain, handle: trace.handle)
+        // The end of a base chain's rules is a message like a rule's, but without a rule.
+        if let verdict = trace.verdict, trace.kind == .policy || trace.handle != nil,
+            !trace.table.hasPrefix(Self.ownTables), known.walk.rules.count < RuleWalk.mostRules
+        {
+            traced[key]?.walk.rules.append(MetRule(place, verdict))
+            if place.handle != nil, texts[namespace]?[place] == nil { unknown.insert(place) }
+            if trace.kind == .policy || verdict.endsBaseChain { endWalk(of: key) }
+        }
         guard trace.isDrop else {
             if trace.step != .stays { traced[key]?.take(trace.step, at: place) }
             return
@@ -151,6 +180,63 @@ package struct RuleTraceIndex: Sendable {
             unnamed.append((namespace, drop))
             if texts[namespace]?[place] != nil { keepNamed(namespace) { $0 == place } }
         }
+    }
+
+    // MARK: Walks
+
+    /// Keeps what a packet met in the base chain that it has left.
+    private mutating func endWalk(of key: Key) {
+        guard let ended = traced[key], !ended.walk.rules.isEmpty else { return }
+        traced[key]?.walk.rules.removeAll()
+        if walkCount >= Self.mostWalks {
+            walks.removeAll(keepingCapacity: true)
+            walkCount = 0
+        }
+        walkCount += 1
+        walks[Flow(namespace: key.namespace, tuple: ended.packet.tuple), default: []].append(
+            Walk(packet: ended.packet, time: ended.time, walk: ended.walk))
+    }
+
+    /// What the packet of a journey met. A base chain in which more than one packet may be meant is left out.
+    ///
+    /// - Returns: `nil` where nothing was traced.
+    package mutating func walks(of journey: Journey) -> RuleWalks? {
+        guard !walks.isEmpty else { return nil }
+        let times = journey.firstSeen - Self.tolerance...journey.lastSeen + Self.tolerance
+        var found: [RuleWalk] = []
+        var ambiguous: Set<RuleWalk> = []
+        for leg in journey.legs {
+            for tuple in leg.exit == leg.entry ? [leg.entry] : [leg.entry, leg.exit] {
+                let flow = Flow(namespace: leg.namespace, tuple: tuple)
+                walks[flow]?.removeAll { $0.time < journey.lastSeen - Self.longestWait }
+                for one in walks[flow] ?? [] where times.contains(one.time) && one.packet.looksLike(journey.packet) {
+                    if let same = found.first(where: { $0.isOfSameChain(as: one.walk) }) {
+                        if same != one.walk { ambiguous.insert(same) }
+                    } else {
+                        found.append(one.walk)
+                    }
+                }
+            }
+        }
+        found.removeAll(where: ambiguous.contains)
+        return found.isEmpty ? nil : named(RuleWalks(found))
+    }
+
+    /// With the texts that are known by now, and without the probes' own rules.
+    package func named(_ walks: RuleWalks) -> RuleWalks {
+        RuleWalks(
+            walks.walks.compactMap { walk in
+                var walk = walk
+                walk.rules = walk.rules.compactMap { rule in
+                    guard rule.text == nil, rule.place.handle != nil else { return rule }
+                    guard let text = texts[walk.namespace]?[rule.place] else {
+                        // It may be a probe, of which nothing is to be said.
+                        return rule.verdict == .goesOn ? nil : rule
+                    }
+                    return text.isProbe ? nil : MetRule(rule.place, rule.verdict, text: text.text, position: text.position)
+                }
+                return walk.rules.isEmpty ? nil : walk
+            })
     }
 
     /// Drops of rules that are named by now, with their namespaces, since the last call.
@@ -292,6 +378,12 @@ package struct RuleTraceIndex: Sendable {
         dropCount -= before - candidates.count
         drops[flow] = candidates.isEmpty ? nil : candidates
         return candidates
+    }
+}
+
+extension RuleWalk {
+    fileprivate func isOfSameChain(as other: RuleWalk) -> Bool {
+        namespace == other.namespace && tableFamily == other.tableFamily && table == other.table && chain == other.chain
     }
 }
 

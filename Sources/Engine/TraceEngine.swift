@@ -99,6 +99,10 @@ package struct TraceEngine: ~Copyable {
         let history = correlator.history
         let aggregate = sink.aggregate
         var journeys = aggregate.recentJourneys(history: history)
+        // A rule is read once a packet has met it.
+        for index in journeys.indices {
+            if let walks = journeys[index].journey.walks { journeys[index].journey.walks = sink.ruleTraces.named(walks) }
+        }
         correlator.forEachOpen(limit: 256) { journey in
             guard !aggregate.isOwn(journey) else { return }
             journeys.append(
@@ -136,10 +140,15 @@ package struct TraceSink: JourneySink {
 
     package mutating func accept(_ journey: Journey, stepTrie: StepTrie, history: EventHistory) {
         if let isWanted, !isWanted(journey) { return }
-        guard journey.outcome == .dropped, journey.decision == nil else {
+        let walks = ruleTraces.walks(of: journey)
+        guard walks != nil || journey.outcome == .dropped && journey.decision == nil else {
             return add(journey, stepTrie: stepTrie, history: history)
         }
         var decided = journey
+        decided.walks = walks
+        guard journey.outcome == .dropped, journey.decision == nil else {
+            return add(decided, stepTrie: stepTrie, history: history)
+        }
         decided.decision = ruleTraces.decision(
             of: journey, next: Set(journey.expected.map { layout.probes[Int($0)].namespace }))
         if decided.decision == nil, undecided.count < Self.mostUndecided, !aggregate.isOwn(journey) {

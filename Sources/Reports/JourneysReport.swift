@@ -33,11 +33,27 @@ public struct JourneyReport: Codable, Sendable, Equatable {
         @ExplicitNull public var destination: String?
         @ExplicitNull public var sourcePort: Int?
         @ExplicitNull public var destinationPort: Int?
+        /// What the packet met there, where it was traced through the rules: rules that matched, first to last, and the policy where it
+        /// came to that. Absent where it was not traced.
+        public var rules: [StepRule]?
         @ExplicitNull public var ttl: Int?
         @ExplicitNull public var mark: Int?
 
         /// The chain as a person reads it: with the hook where that is not the same, and the chain that the packet came back from.
         public var chainText: String { Phrase.chain(chain, table: table, hook: hook, backFrom: backFrom) }
+    }
+
+    /// A rule that matched a packet, or the policy of its base chain.
+    public struct StepRule: Codable, Sendable, Equatable {
+        public var chain: String
+        /// From 1 on, without our probes; `null` for native tables, a policy, and where it is not known.
+        @ExplicitNull public var position: Int?
+        /// `null` for a policy.
+        @ExplicitNull public var handle: UInt64?
+        /// As the tool printed it; `null` where it could not be read or is gone.
+        @ExplicitNull public var rule: String?
+        /// `accept`, `drop`, `continue`, `jump`, `goto`, `return`, `queue`.
+        public var verdict: String
     }
 
     /// A packet within this one, or around it.
@@ -132,6 +148,8 @@ extension TraceContext {
                 steps.append(describe(step, detail))
             }
         }
+        var translations = journey.translations(record.direction).map { describe($0, packets: 1, stepPaths: legStepPaths) }
+        for walk in journey.walks?.walks ?? [] { put(walk, into: &steps, &translations) }
         let site = dropSite(of: journey)
         return JourneyReport(
             carries: describe(journey.carries, journey: nil), carriedBy: describe(journey.carriedBy, journey: nil),
@@ -145,7 +163,46 @@ extension TraceContext {
             icmpType: tuple.isICMP ? Int(journey.packet.icmpType) : nil, message: ICMPMessage.name(of: journey.packet),
             icmpSequence: tuple.isICMP ? Int(journey.packet.icmpSequence) : nil, bytes: Int(journey.packet.length),
             steps: steps,
-            translations: journey.translations(record.direction).map { describe($0, packets: 1, stepPaths: legStepPaths) })
+            translations: translations)
+    }
+
+    /// Puts what a packet met in a base chain to the step there. A chain without a probe, as other programs' are, is a step of its own,
+    /// in the place of its hook that the kernel gives it.
+    private func put(_ walk: RuleWalk, into steps: inout [JourneyReport.Step], _ translations: inout [TranslationReport]) {
+        let name = layout.namespaces[walk.namespace].name
+        let rules = walk.rules.map { rule in
+            JourneyReport.StepRule(
+                chain: rule.place.chain, position: rule.position, handle: rule.place.handle,
+                rule: rule.place.handle == nil ? "-P \(rule.place.chain) \(rule.verdict.rawValue.uppercased())" : rule.text,
+                verdict: rule.verdict.rawValue)
+        }
+        if let index = steps.firstIndex(where: {
+            $0.netns == name && $0.tableFamily == walk.tableFamily && $0.table == walk.table && $0.chain == walk.chain
+                && $0.chain == $0.hook && $0.backend == Backend.nft.rawValue && $0.rules == nil && $0.backFrom == nil
+        }) {
+            steps[index].rules = rules
+            return
+        }
+        guard
+            let chain = layout.namespaces[walk.namespace].facts?.otherChains.first(where: {
+                $0.table == walk.table && $0.name == walk.chain
+            }), case .ip(let hook) = chain.hook,
+            let first = steps.firstIndex(where: { $0.netns == name && $0.hook == hook.name })
+        else { return }
+        let place =
+            steps[first...].prefix { $0.netns == name && $0.hook == hook.name }.firstIndex {
+                $0.priority > Int(chain.priority)
+            } ?? steps[first...].firstIndex { $0.netns != name || $0.hook != hook.name } ?? steps.count
+        let neighbour = steps[max(first, place - 1)]
+        steps.insert(
+            JourneyReport.Step(
+                netns: name, family: neighbour.family, backend: Backend.nft.rawValue, hook: hook.name,
+                tableFamily: walk.tableFamily, table: walk.table, chain: walk.chain, priority: Int(chain.priority),
+                in: neighbour.in, out: neighbour.out, time: nil, source: neighbour.source,
+                destination: neighbour.destination, sourcePort: neighbour.sourcePort,
+                destinationPort: neighbour.destinationPort, rules: rules, ttl: neighbour.ttl, mark: neighbour.mark),
+            at: place)
+        for index in translations.indices where translations[index].step >= place { translations[index].step += 1 }
     }
 
     private func describe(_ step: Step, _ detail: StepDetail?) -> JourneyReport.Step {

@@ -11,6 +11,8 @@ public struct RuleTexts: Sendable {
         public var position: Int?
         /// `RuleDecision.accepting`.
         public var accepting: [AcceptingRule] = []
+        /// Whether it is the rule of one of our probes.
+        public var isProbe = false
     }
 
     private let iptables: Iptables
@@ -60,7 +62,7 @@ public struct RuleTexts: Sendable {
         guard let index = own.firstIndex(where: { $0.handle == place.handle }) else { return nil }
         return Text(
             text: own[index].text, position: own[...index].count { $0.ownPrefix == nil },
-            accepting: table.acceptingBeforeTheRest(of: place.chain, index: index))
+            accepting: table.acceptingBeforeTheRest(of: place.chain, index: index), isProbe: own[index].ownPrefix != nil)
     }
 
     /// Rules by number in what `nft -a list table` prints: `tcp dport 22 drop # handle 7`.

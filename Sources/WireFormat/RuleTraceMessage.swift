@@ -40,6 +40,8 @@ public struct RuleTraceMessage: Sendable, Equatable {
     }
 
     public var step: Step
+    /// What the rule or the policy says; `nil` for a return from a chain, and for a verdict that is not known.
+    public var verdict: MetRule.Verdict?
     /// Tells the packets of one namespace apart that are under way at the same time: a hash of the kernel's address of the packet, so
     /// that others have it later.
     public var id: UInt32
@@ -114,6 +116,7 @@ public struct RuleTraceMessage: Sendable, Equatable {
             case (.rule, -5), (.returned, _): .returns
             default: .stays
             }
+        verdict = kind == .returned ? nil : code.flatMap { MetRule.Verdict(code: Int32(bitPattern: $0)) }
         headers = network.map { ($0, transport) }
     }
 
@@ -139,5 +142,25 @@ public struct RuleTraceMessage: Sendable, Equatable {
         var joined = first.prefix(length).map { bytes.byte($0) }
         joined += (headers.transport ?? first.upperBound..<first.upperBound).map { bytes.byte($0) }
         return try? parser.parse(joined.octets, 0..<joined.count)
+    }
+}
+
+extension MetRule.Verdict {
+    /// `NF_*` of linux/netfilter.h, whose upper bits are an argument, and `NFT_*` of linux/netfilter/nf_tables.h.
+    fileprivate init?(code: Int32) {
+        switch code {
+        case -1: self = .goesOn
+        case -3: self = .jump
+        case -4: self = .goto
+        case -5: self = .return
+        case 0...:
+            switch code & 0xFF {
+            case 0: self = .drop
+            case 1: self = .accept
+            case 3: self = .queue
+            default: return nil
+            }
+        default: return nil
+        }
     }
 }

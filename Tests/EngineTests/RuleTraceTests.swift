@@ -106,6 +106,59 @@ private enum TraceMessage {
         #expect(take(&index, Self.walk(id: 8)).isEmpty)
     }
 
+    /// A packet that comes back from the chain, and that the policy accepts.
+    private static func passing(id: UInt32) -> [[UInt8]] {
+        [
+            TraceMessage.bytes(
+                3, chain: "FORWARD", handle: 4, verdict: UInt32(bitPattern: -3), id: id, network: TraceMessage.network),
+            TraceMessage.bytes(3, chain: "BLOCKLIST", handle: 30, verdict: UInt32(bitPattern: -1), id: id),
+            TraceMessage.bytes(3, chain: "BLOCKLIST", handle: 31, verdict: UInt32(bitPattern: -5), id: id),
+            // The end of the base chain's rules.
+            TraceMessage.bytes(3, chain: "FORWARD", verdict: UInt32(bitPattern: -1), id: id),
+            TraceMessage.bytes(1, chain: "FORWARD", policy: 1, id: id),
+        ]
+    }
+
+    @Test("a traced packet has the rules that it met, without our probes, and with texts once they are read")
+    func walks() throws {
+        var index = RuleTraceIndex()
+        #expect(index.walks(of: journey()) == nil)
+        let wanted = take(&index, Self.passing(id: 7))
+        #expect(Set(wanted.compactMap(\.handle)) == [4, 30, 31])
+        let walks = index.walks(of: journey())
+        let found = try #require(walks)
+        let walk = try #require(found.walks.first)
+        #expect(found.walks.count == 1 && walk.table == "filter" && walk.chain == "FORWARD" && walk.namespace == 0)
+        // One that only goes on may be a probe as long as it has not been read.
+        #expect(walk.rules.map(\.verdict) == [.jump, .return, .accept] && walk.rules.map(\.place.handle) == [4, 31, nil])
+        func place(_ chain: String, _ handle: UInt64) -> RulePlace {
+            RulePlace(tableFamily: "ip", table: "filter", chain: chain, handle: handle)
+        }
+        let (jump, probe, back) = (place("FORWARD", 4), place("BLOCKLIST", 30), place("BLOCKLIST", 31))
+        index.note(
+            [
+                jump: .init(text: "-A FORWARD -j BLOCKLIST", position: 1), probe: .init(text: "-j NFLOG", isProbe: true),
+            ], of: [jump, probe, back], namespace: 0)
+        let now = index.walks(of: journey())
+        let named = try #require(now?.walks.first)
+        #expect(named.rules.map(\.text) == ["-A FORWARD -j BLOCKLIST", nil, nil] && named.rules.first?.position == 1)
+        #expect(index.named(found).walks == [named])
+        // Too late, too long, elsewhere.
+        #expect(index.walks(of: journey(at: 1_300_000)) == nil && index.walks(of: journey(length: 61)) == nil)
+        #expect(index.walks(of: journey(namespace: 1)) == nil)
+    }
+
+    @Test("where two packets that look alike met other rules at the same time, nothing is said of either")
+    func ambiguousWalks() {
+        var index = RuleTraceIndex()
+        _ = take(&index, Self.passing(id: 7))
+        _ = take(&index, Self.passing(id: 8))
+        // Both met the same, so that it makes no difference.
+        #expect(index.walks(of: journey())?.walks.count == 1)
+        _ = take(&index, Self.walk(id: 9))
+        #expect(index.walks(of: journey()) == nil)
+    }
+
     @Test("the way into a chain is that of the jumps that the packet has not come back from")
     func way() throws {
         func chains(_ steps: [[UInt8]]) -> [String]? {

@@ -128,6 +128,55 @@ struct RuleTraceLiveTests {
         }
     }
 
+    @Test(
+        "each step of a traced packet has the rules that it met there: jumps, returns, policies, and chains that have no probe")
+    func rules() async throws {
+        try await Sandbox.with { sandbox in
+            for command in [
+                "ip link set lo up", "iptables-nft -N CHECK", "iptables-nft -A OUTPUT -d 127.0.0.7 -j CHECK",
+                "iptables-nft -A CHECK -p tcp -j ACCEPT", "iptables-nft -A CHECK -p icmp -m comment --comment known -j RETURN",
+                "iptables-nft -A OUTPUT -d 127.0.0.6 -j DROP", "iptables-nft -A INPUT -p icmp -j ACCEPT",
+                "nft add table inet own", "nft add chain inet own seen { type filter hook output priority 10 ; }",
+                "nft add rule inet own seen ip daddr 127.0.0.7 counter accept",
+            ] {
+                try await sandbox.sh(command)
+            }
+            _ = try await sandbox.trace("install-probes", "--netns", "host")
+            try await sandbox.collecting("--netns", "host", "--rule-traces", "1") { _ in
+                // Rules are read when the first packet has met them.
+                var found: JourneyReport?
+                try await waiting {
+                    try await sandbox.sh("ping -c 1 -W 1 127.0.0.7")
+                    let report = try await sandbox.get(JourneysReport.self, "/journeys?proto=icmp&address=127.0.0.7")
+                    found = report.journeys.first { journey in
+                        journey.outcome == "delivered" && journey.icmpType == 8
+                            && journey.steps.contains { $0.rules?.contains { $0.chain == "CHECK" && $0.rule != nil } == true }
+                    }
+                    return found != nil
+                }
+                let journey = try #require(found)
+                func rules(_ table: String, _ chain: String, _ hook: String) -> [String]? {
+                    journey.steps.first { $0.table == table && $0.chain == chain && $0.hook == hook }?.rules.map { rules in
+                        rules.map { "\($0.position ?? 0) \($0.rule ?? "?") \($0.verdict)" }
+                    }
+                }
+                #expect(
+                    rules("filter", "OUTPUT", "OUTPUT") == [
+                        "1 -A OUTPUT -d 127.0.0.7/32 -j CHECK jump",
+                        "2 -A CHECK -p icmp -m comment --comment known -j RETURN return", "0 -P OUTPUT ACCEPT accept",
+                    ])
+                #expect(rules("filter", "INPUT", "INPUT") == ["1 -A INPUT -p icmp -j ACCEPT accept"])
+                #expect(rules("raw", "OUTPUT", "OUTPUT") == ["0 -P OUTPUT ACCEPT accept"])
+                // Another program's chain is a step in the place that the kernel gives it: behind filter, before security.
+                let native = rules("own", "seen", "OUTPUT")
+                #expect(native?.count == 1 && native?.first?.contains("ip daddr 127.0.0.7 counter") == true, "\(native ?? [])")
+                let order = journey.steps.filter { $0.hook == "OUTPUT" }.map(\.table)
+                #expect(order == ["raw", "mangle", "filter", "own", "security"], "\(order)")
+                #expect(journey.steps.first { $0.table == "own" }?.tableFamily == "inet")
+            }
+        }
+    }
+
     private static let setting = "/proc/sys/net/netfilter/nf_log/2"
 
     @Test(

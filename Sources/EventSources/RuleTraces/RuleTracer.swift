@@ -162,7 +162,8 @@ actor RuleTracer {
         do {
             let found = try await texts?.read(places, in: place) ?? [:]
             let named = found.mapValues {
-                RuleTraceIndex.RuleText(text: $0.text, position: $0.position, accepting: $0.accepting)
+                RuleTraceIndex.RuleText(
+                    text: $0.text, position: $0.position, accepting: $0.accepting, isProbe: $0.isProbe)
             }
             send(.rulesNamed(index, places, named))
         } catch {

@@ -53,7 +53,9 @@ function stepsTable(path, journey) {
       if (now !== null) before = now;
       const rewritten = path.translations.filter(one => one.step === index).map(one => `${natNames[one.kind] ?? one.kind} ${one.from} → ${one.to}`);
       return h('tr', {}, h('td', {}, step.netns),
-        h('td', {}, `${step.table}/${chainName(step)}`, rewritten.length ? h('div', {class: 'soft'}, rewritten.join('; ')) : null),
+        h('td', {}, `${step.table}/${chainName(step)}`, rewritten.length ? h('div', {class: 'soft'}, rewritten.join('; ')) : null,
+          (step.rules ?? []).map(one => h('div', {class: one.verdict === 'drop' ? 'bad' : 'soft'},
+            h('code', {}, one.rule ?? `number ${one.handle}, which could not be read or is gone`), one.rule?.startsWith('-P') ? '' : ` → ${one.verdict}`))),
         h('td', {}, step.in ?? ''), h('td', {}, step.out ?? ''),
         h('td', {}, step.source ? end(step.source, step.source_port ?? undefined) : ''),
         h('td', {}, step.destination ? end(step.destination, step.destination_port ?? undefined) : ''),
