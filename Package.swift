@@ -55,7 +55,7 @@ let product: [Target] = [
     module("Reports", ["TraceModel", "Aggregation", "Diagnosis"]),
     module("HTTPServer", ["LinuxSupport", "CZlib", "CZstd", httpTypes, logging]),
     module("WebPage", [], resources: [.embedInCode("Page")]),
-    module("API", ["Aggregation", "Reports", "HTTPServer", "WebPage", httpTypes]),
+    module("API", ["LinuxSupport", "Aggregation", "Reports", "HTTPServer", "WebPage", httpTypes]),
     module(
         "Lab", ["LinuxSupport", "Aggregation", "Reports", "TraceModel", "CLinux"], resources: [.embedInCode("Rules")]),
     .executableTarget(

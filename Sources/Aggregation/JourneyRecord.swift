@@ -6,8 +6,11 @@ public struct JourneyRecord: Sendable {
     /// By leg; empty or shortened at the front where the history has been overwritten.
     public var details: [[StepDetail]]
     public var direction: Direction
+    /// What it met, where it was traced through the rules.
+    public var walks: [RuleWalk]
 
-    public init(journey: Journey, details: [[StepDetail]], direction: Direction) {
+    public init(journey: Journey, details: [[StepDetail]], direction: Direction, walks: [RuleWalk] = []) {
+        self.walks = walks
         self.journey = journey
         self.details = details
         self.direction = direction

@@ -183,7 +183,6 @@ extension Journey {
         isAmbiguous = other.isAmbiguous
         if !expected.isEmpty { expected.removeAll(keepingCapacity: true) }
         if !other.expected.isEmpty { expected.append(contentsOf: other.expected) }
-        walks = other.walks
         firstSeen = other.firstSeen
         lastSeen = other.lastSeen
         packet = other.packet

@@ -26,6 +26,8 @@ public struct TraceSnapshot: Sendable {
     /// The latest, oldest first, and those under way behind them.
     public var journeys: [JourneyRecord]
     public var unresolved: [UnresolvedPrefix]
+    /// What packets met that were traced through the rules, by their journeys' serials.
+    public var walks: [UInt64: [RuleWalk]]
 
     public var run: UInt64 { context.run }
     public var layout: Layout { context.layout }
@@ -34,8 +36,9 @@ public struct TraceSnapshot: Sendable {
     public init(
         generatedAt: Int64, since: Int64, context: TraceContext, completeness: Completeness, paths: PathTable,
         flows: [FlowRecord], flowCount: Int? = nil, journeys: [JourneyRecord],
-        unresolved: [UnresolvedPrefix] = []
+        unresolved: [UnresolvedPrefix] = [], walks: [UInt64: [RuleWalk]] = [:]
     ) {
+        self.walks = walks
         self.unresolved = unresolved
         self.generatedAt = generatedAt
         self.since = since

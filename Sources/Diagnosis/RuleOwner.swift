@@ -18,6 +18,9 @@ public struct RuleOwner: Codable, Sendable, Equatable {
 /// By names that the program itself gives and nobody else has reason to: a rule that somebody wrote by hand must not be taken for a
 /// program's.
 protocol OwnerRule: Sendable {
+    /// The program's name, as `RuleOwner.program` has it.
+    var program: String { get }
+
     func owner(of rule: OwnedRule) -> RuleOwner?
 }
 
@@ -61,11 +64,14 @@ extension RuleDecision {
     public var owner: RuleOwner? { OwnerRules.owner(of: self) }
 }
 
-enum OwnerRules {
+public enum OwnerRules {
     static let all: [any OwnerRule] = [
         KubeProxyOwner(), DockerOwner(), CalicoOwner(), UfwOwner(), FirewalldOwner(), Fail2banOwner(), TailscaleOwner(),
         LibvirtOwner(), IstioOwner(), FlannelOwner(),
     ]
+
+    /// The programs whose rules are recognised.
+    public static var programs: [String] { all.map(\.program) }
 
     fileprivate static func owner(of decision: RuleDecision) -> RuleOwner? {
         let rule = OwnedRule(

@@ -49,6 +49,11 @@ package struct RuleTraceIndex: Sendable {
     private var traced: [Key: Traced] = [:]
     private var walks: [Flow: [Walk]] = [:]
     private var walkCount = 0
+    /// By serial.
+    private var walksByJourney: [UInt64: [RuleWalk]] = [:]
+    private var latestWalk = Int64.min / 2
+    /// Whether a packet was traced whose journey may end at `time`.
+    package func mayHaveWalks(at time: Int64) -> Bool { time - latestWalk <= Self.longestWait }
     /// Oldest first.
     private var drops: [Flow: [Drop]] = [:]
     private var dropCount = 0
@@ -193,15 +198,15 @@ package struct RuleTraceIndex: Sendable {
             walkCount = 0
         }
         walkCount += 1
+        latestWalk = max(latestWalk, ended.time)
         walks[Flow(namespace: key.namespace, tuple: ended.packet.tuple), default: []].append(
             Walk(packet: ended.packet, time: ended.time, walk: ended.walk))
     }
 
     /// What the packet of a journey met. A base chain in which more than one packet may be meant is left out.
     ///
-    /// - Returns: `nil` where nothing was traced.
-    package mutating func walks(of journey: Journey) -> RuleWalks? {
-        guard !walks.isEmpty else { return nil }
+    /// - Returns: none where nothing was traced.
+    package mutating func walks(of journey: Journey) -> [RuleWalk] {
         let times = journey.firstSeen - Self.tolerance...journey.lastSeen + Self.tolerance
         var found: [RuleWalk] = []
         var ambiguous: Set<RuleWalk> = []
@@ -219,24 +224,37 @@ package struct RuleTraceIndex: Sendable {
             }
         }
         found.removeAll(where: ambiguous.contains)
-        return found.isEmpty ? nil : named(RuleWalks(found))
+        return found
     }
 
+    /// Keeps what the packet of a journey that has ended met, for its reports.
+    package mutating func keepWalks(of journey: Journey) {
+        let found = walks(of: journey)
+        guard !found.isEmpty else { return }
+        if walksByJourney.count >= Self.mostWalks { walksByJourney.removeAll(keepingCapacity: true) }
+        walksByJourney[journey.serial] = found
+    }
+
+    /// What the packets of journeys met, by the journeys' serials, as far as it is kept; with the texts that are known by now.
+    package var keptWalks: [UInt64: [RuleWalk]] { walksByJourney.mapValues(named).filter { !$0.value.isEmpty } }
+
+    /// What the packet of one journey met.
+    package func keptWalks(of serial: UInt64) -> [RuleWalk] { walksByJourney[serial].map(named) ?? [] }
+
     /// With the texts that are known by now, and without the probes' own rules.
-    package func named(_ walks: RuleWalks) -> RuleWalks {
-        RuleWalks(
-            walks.walks.compactMap { walk in
-                var walk = walk
-                walk.rules = walk.rules.compactMap { rule in
-                    guard rule.text == nil, rule.place.handle != nil else { return rule }
-                    guard let text = texts[walk.namespace]?[rule.place] else {
-                        // It may be a probe, of which nothing is to be said.
-                        return rule.verdict == .goesOn ? nil : rule
-                    }
-                    return text.isProbe ? nil : MetRule(rule.place, rule.verdict, text: text.text, position: text.position)
+    package func named(_ walks: [RuleWalk]) -> [RuleWalk] {
+        walks.compactMap { walk in
+            var walk = walk
+            walk.rules = walk.rules.compactMap { rule in
+                guard rule.text == nil, rule.place.handle != nil else { return rule }
+                guard let text = texts[walk.namespace]?[rule.place] else {
+                    // It may be a probe, of which nothing is to be said.
+                    return rule.verdict == .goesOn ? nil : rule
                 }
-                return walk.rules.isEmpty ? nil : walk
-            })
+                return text.isProbe ? nil : MetRule(rule.place, rule.verdict, text: text.text, position: text.position)
+            }
+            return walk.rules.isEmpty ? nil : walk
+        }
     }
 
     /// Drops of rules that are named by now, with their namespaces, since the last call.

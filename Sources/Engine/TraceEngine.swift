@@ -92,17 +92,14 @@ package struct TraceEngine: ~Copyable {
             completeness: completeness, paths: sink.aggregate.paths,
             flows: scope.contains(.flows) ? sink.aggregate.flows : [], flowCount: sink.aggregate.flows.count,
             // A path's example may name the journeys that it carries.
-            journeys: scope.contains(.journeys) || correlator.hasTunnels ? latestJourneys() : [], unresolved: unresolved)
+            journeys: scope.contains(.journeys) || correlator.hasTunnels ? latestJourneys() : [], unresolved: unresolved,
+            walks: scope.contains(.journeys) ? sink.ruleTraces.keptWalks : [:])
     }
 
     private mutating func latestJourneys() -> [JourneyRecord] {
         let history = correlator.history
         let aggregate = sink.aggregate
         var journeys = aggregate.recentJourneys(history: history)
-        // A rule is read once a packet has met it.
-        for index in journeys.indices {
-            if let walks = journeys[index].journey.walks { journeys[index].journey.walks = sink.ruleTraces.named(walks) }
-        }
         correlator.forEachOpen(limit: 256) { journey in
             guard !aggregate.isOwn(journey) else { return }
             journeys.append(
@@ -140,15 +137,11 @@ package struct TraceSink: JourneySink {
 
     package mutating func accept(_ journey: Journey, stepTrie: StepTrie, history: EventHistory) {
         if let isWanted, !isWanted(journey) { return }
-        let walks = ruleTraces.walks(of: journey)
-        guard walks != nil || journey.outcome == .dropped && journey.decision == nil else {
+        if ruleTraces.mayHaveWalks(at: journey.lastSeen) { ruleTraces.keepWalks(of: journey) }
+        guard journey.outcome == .dropped, journey.decision == nil else {
             return add(journey, stepTrie: stepTrie, history: history)
         }
         var decided = journey
-        decided.walks = walks
-        guard journey.outcome == .dropped, journey.decision == nil else {
-            return add(decided, stepTrie: stepTrie, history: history)
-        }
         decided.decision = ruleTraces.decision(
             of: journey, next: Set(journey.expected.map { layout.probes[Int($0)].namespace }))
         if decided.decision == nil, undecided.count < Self.mostUndecided, !aggregate.isOwn(journey) {
@@ -173,7 +166,7 @@ package struct TraceSink: JourneySink {
         watcher.add(
             JourneyRecord(
                 journey: journey, details: journey.legs.map { history.details(upTo: $0.lastEvent) },
-                direction: added.direction),
+                direction: added.direction, walks: ruleTraces.keptWalks(of: journey.serial)),
             in: TraceContext(run: run, layout: layout, stepTrie: stepTrie))
     }
 }

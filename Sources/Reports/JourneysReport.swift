@@ -124,6 +124,8 @@ extension TraceSnapshot {
 
     /// `journey` with the packets that it carries through a tunnel, or is carried by, as far as they are in the snapshot.
     private func describe(_ record: JourneyRecord) -> JourneyReport {
+        var record = record
+        if let walks = walks[record.journey.serial] { record.walks = walks }
         var report = context.describe(record)
         report.carries = describe(record.journey.carries)
         report.carriedBy = describe(record.journey.carriedBy)
@@ -149,7 +151,7 @@ extension TraceContext {
             }
         }
         var translations = journey.translations(record.direction).map { describe($0, packets: 1, stepPaths: legStepPaths) }
-        for walk in journey.walks?.walks ?? [] { put(walk, into: &steps, &translations) }
+        for walk in record.walks { put(walk, into: &steps, &translations) }
         let site = dropSite(of: journey)
         return JourneyReport(
             carries: describe(journey.carries, journey: nil), carriedBy: describe(journey.carriedBy, journey: nil),

@@ -6,9 +6,13 @@ extension TraceSnapshot {
     ///
     /// Labels are bounded: outcomes, namespaces, the places where packets were dropped, and why a recording left events out.
     ///
-    /// - Parameter recording: `nil` where nothing is recorded.
-    public func metrics(recording: RecordingStatus? = nil) -> String {
+    /// - Parameters:
+    ///   - recording: `nil` where nothing is recorded.
+    ///   - version: the program's.
+    public func metrics(recording: RecordingStatus? = nil, version: String = "") -> String {
         var text = MetricsText()
+        text.family("ipt_trace_build_info", .gauge, "1, with the version of the program.")
+        text.sample("ipt_trace_build_info", 1, [("version", MetricsLine(escaping: version))])
         text.family("ipt_trace_start_time_seconds", .gauge, "When the collection began, in seconds since 1970.")
         text.sample("ipt_trace_start_time_seconds", Double(since) / 1_000_000)
         let counters: [(String, String, UInt64)] = [
@@ -43,20 +47,9 @@ extension TraceSnapshot {
         text.sample("ipt_trace_namespaces_unread", completeness.namespacesUnread ?? 0)
         var outcomes: [String: UInt64] = [:]
         for outcome in Outcome.allCases where outcome != .open { outcomes[outcome.name] = 0 }
-        var drops: [[MetricsLine]: UInt64] = [:]
         var packets = [UInt64](repeating: 0, count: Outcome.allCases.count)
         // Records are large: they are not copied to be counted.
-        for index in paths.indices {
-            packets[Int(paths[index].outcome.rawValue)] += paths.counts(index).packets
-            if paths[index].outcome == .dropped, let last = paths[index].stepPaths.last.flatMap({ stepTrie.steps(of: $0).last })
-            {
-                // Names of namespaces that come and go would be series without end.
-                if layout.namespaces[layout.probes[Int(last.probe)].namespace].isGone { continue }
-                let place = context.describe(last)
-                let labels = [place.netns, place.family, place.table, place.chain].map(MetricsLine.init(escaping:))
-                drops[labels, default: 0] += paths.counts(index).packets
-            }
-        }
+        for index in paths.indices { packets[Int(paths[index].outcome.rawValue)] += paths.counts(index).packets }
         for outcome in Outcome.allCases where packets[Int(outcome.rawValue)] > 0 {
             outcomes[outcome.name, default: 0] += packets[Int(outcome.rawValue)]
         }
@@ -64,12 +57,7 @@ extension TraceSnapshot {
         for (outcome, count) in outcomes.sorted(by: { $0.key < $1.key }) {
             text.sample("ipt_trace_journeys_total", count, [("outcome", "\(outcome)")])
         }
-        text.family("ipt_trace_drops_total", .counter, "Journeys that were dropped, by the last place that saw them.")
-        for (place, count) in drops.sorted(by: {
-            $0.key.map(\.description).lexicographicallyPrecedes($1.key.map(\.description))
-        }) {
-            text.sample("ipt_trace_drops_total", count, Array(zip(["netns", "family", "table", "chain"], place)))
-        }
+        text.add(DropMetrics(self))
         text.family("ipt_trace_journeys_open", .gauge, "Journeys under way.")
         text.sample("ipt_trace_journeys_open", completeness.open)
         text.family("ipt_trace_paths", .gauge, "Distinct paths.")
@@ -107,6 +95,24 @@ private struct MetricsText {
     mutating func sample(_ name: String, _ value: some CustomStringConvertible, _ labels: [(String, MetricsLine)] = []) {
         let list = labels.map { label, value -> MetricsLine in "\(label)=\"\(value)\"" }.joined(separator: ",")
         text += "\(name)\(labels.isEmpty ? "" : "{\(list)}") \(value)\n"
+    }
+
+    mutating func add(_ drops: DropMetrics) {
+        family("ipt_trace_drops_total", .counter, "Packets that were dropped, by the last place that saw them.")
+        let places = drops.places.sorted {
+            $0.key.map(\.description).lexicographicallyPrecedes($1.key.map(\.description))
+        }
+        for (place, count) in places {
+            sample("ipt_trace_drops_total", count, Array(zip(["netns", "family", "table", "chain"], place)))
+        }
+        family("ipt_trace_drops_unlisted_total", .counter, "Packets that were dropped in more places than have series.")
+        sample("ipt_trace_drops_unlisted_total", drops.unlisted)
+        family(
+            "ipt_trace_decided_drops_total", .counter,
+            "Packets that were dropped, by what decided it (rule, policy, unnamed) and the program that wrote the rule.")
+        for (key, count) in drops.decisions.sorted(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
+            sample("ipt_trace_decided_drops_total", count, Array(zip(["kind", "owner"], key.map(MetricsLine.init(escaping:)))))
+        }
     }
 
     mutating func add(_ recording: RecordingStatus) {

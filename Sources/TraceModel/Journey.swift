@@ -137,8 +137,6 @@ public struct Journey: Sendable {
     public var isAmbiguous: Bool
     /// For `dropped`: by what, where a rule trace has told.
     public var decision: RuleDecision?
-    /// The rules that it met, where it was traced through them.
-    public var walks: RuleWalks?
     /// For `dropped`: the probes of which the packet should have reached one next.
     public var expected: [UInt32]
     /// Microseconds since 1970.

@@ -48,10 +48,3 @@ public struct MetRule: Sendable, Hashable {
         self.position = position
     }
 }
-
-/// A packet's walks through the rules; shared, since most packets have none.
-public final class RuleWalks: Sendable {
-    public let walks: [RuleWalk]
-
-    public init(_ walks: [RuleWalk]) { self.walks = walks }
-}

@@ -122,13 +122,12 @@ private enum TraceMessage {
     @Test("a traced packet has the rules that it met, without our probes, and with texts once they are read")
     func walks() throws {
         var index = RuleTraceIndex()
-        #expect(index.walks(of: journey()) == nil)
+        #expect(index.walks(of: journey()).isEmpty)
         let wanted = take(&index, Self.passing(id: 7))
         #expect(Set(wanted.compactMap(\.handle)) == [4, 30, 31])
-        let walks = index.walks(of: journey())
-        let found = try #require(walks)
-        let walk = try #require(found.walks.first)
-        #expect(found.walks.count == 1 && walk.table == "filter" && walk.chain == "FORWARD" && walk.namespace == 0)
+        let found = index.walks(of: journey())
+        let walk = try #require(index.named(found).first)
+        #expect(found.count == 1 && walk.table == "filter" && walk.chain == "FORWARD" && walk.namespace == 0)
         // One that only goes on may be a probe as long as it has not been read.
         #expect(walk.rules.map(\.verdict) == [.jump, .return, .accept] && walk.rules.map(\.place.handle) == [4, 31, nil])
         func place(_ chain: String, _ handle: UInt64) -> RulePlace {
@@ -139,13 +138,12 @@ private enum TraceMessage {
             [
                 jump: .init(text: "-A FORWARD -j BLOCKLIST", position: 1), probe: .init(text: "-j NFLOG", isProbe: true),
             ], of: [jump, probe, back], namespace: 0)
-        let now = index.walks(of: journey())
-        let named = try #require(now?.walks.first)
+        let named = try #require(index.named(index.walks(of: journey())).first)
         #expect(named.rules.map(\.text) == ["-A FORWARD -j BLOCKLIST", nil, nil] && named.rules.first?.position == 1)
-        #expect(index.named(found).walks == [named])
+        #expect(index.named(found) == [named])
         // Too late, too long, elsewhere.
-        #expect(index.walks(of: journey(at: 1_300_000)) == nil && index.walks(of: journey(length: 61)) == nil)
-        #expect(index.walks(of: journey(namespace: 1)) == nil)
+        #expect(index.walks(of: journey(at: 1_300_000)).isEmpty && index.walks(of: journey(length: 61)).isEmpty)
+        #expect(index.walks(of: journey(namespace: 1)).isEmpty)
     }
 
     @Test("where two packets that look alike met other rules at the same time, nothing is said of either")
@@ -154,9 +152,9 @@ private enum TraceMessage {
         _ = take(&index, Self.passing(id: 7))
         _ = take(&index, Self.passing(id: 8))
         // Both met the same, so that it makes no difference.
-        #expect(index.walks(of: journey())?.walks.count == 1)
+        #expect(index.walks(of: journey()).count == 1)
         _ = take(&index, Self.walk(id: 9))
-        #expect(index.walks(of: journey()) == nil)
+        #expect(index.walks(of: journey()).isEmpty)
     }
 
     @Test("the way into a chain is that of the jumps that the packet has not come back from")

@@ -21,7 +21,7 @@ import TraceModel
         #expect(series.count == 3 && series.count { $0.contains("pid:7") } == 1)
         #expect(scene.snapshot.precedenceReport().notes.count { $0.hasPrefix("pid:") } == 1)
         scene.layout.namespaces[0].isGone = true
-        #expect(!scene.snapshot.metrics().contains("ipt_trace_drops_total{"))
+        #expect(!scene.snapshot.metrics().contains("ipt_trace_drops_total{netns=\"guest\""))
         #expect(scene.snapshot.pathsReport().paths.first?.steps.first?.netns == "guest")
     }
 }

@@ -1,5 +1,6 @@
 /// Calico's Felix (felix/rules of projectcalico/calico): its rules carry a hash, `cali:` and sixteen characters, and newer ones say more.
 struct CalicoOwner: OwnerRule {
+    let program = "calico"
     func owner(of rule: OwnedRule) -> RuleOwner? {
         let comments = rule.comments
         let isHashed = comments.contains { comment in
@@ -10,6 +11,6 @@ struct CalicoOwner: OwnerRule {
         // Policy default/allow-web ingress
         let policy = comments.first { $0.hasPrefix("Policy ") }.flatMap { $0.split(separator: " ").dropFirst().first }
         let workload = ["cali-tw-", "cali-fw-"].first { rule.chain.hasPrefix($0) }.map { rule.chain.dropFirst($0.count) }
-        return RuleOwner(program: "calico", object: policy.map { "policy \($0)" } ?? workload.map { "workload \($0)" })
+        return RuleOwner(program: program, object: policy.map { "policy \($0)" } ?? workload.map { "workload \($0)" })
     }
 }

@@ -1,6 +1,7 @@
 /// firewalld (src/firewall/core/nftables.py): a table of its own, whose chains name the zone. Its chains of iptables have names that
 /// people give, too.
 struct FirewalldOwner: OwnerRule {
+    let program = "firewalld"
     private static let stages = ["_pre", "_log", "_deny", "_allow", "_post"]
     private static let ways = ["IN", "FWD", "FWDI", "FWDO", "PRE", "POST"]
 
@@ -10,10 +11,10 @@ struct FirewalldOwner: OwnerRule {
         let parts = rule.chain.split(separator: "_", maxSplits: 2)
         guard parts.count == 3, Self.ways.contains(String(parts[1])), parts[2] != "ZONES", !parts[2].hasPrefix("POLICIES")
         else {
-            return RuleOwner(program: "firewalld")
+            return RuleOwner(program: program)
         }
         var zone = String(parts[2])
         if let stage = Self.stages.first(where: zone.hasSuffix) { zone.removeLast(stage.count) }
-        return RuleOwner(program: "firewalld", object: "zone \(zone)")
+        return RuleOwner(program: program, object: "zone \(zone)")
     }
 }

@@ -1,5 +1,6 @@
 /// kube-proxy, in iptables and in nftables mode (pkg/proxy/iptables/proxier.go, pkg/proxy/nftables/proxier.go of Kubernetes).
 struct KubeProxyOwner: OwnerRule {
+    let program = "kube-proxy"
     private static let chains: Set<String> = [
         "KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES", "KUBE-NODEPORTS", "KUBE-POSTROUTING", "KUBE-MARK-MASQ", "KUBE-MARK-DROP",
         "KUBE-FORWARD", "KUBE-PROXY-FIREWALL", "KUBE-PROXY-CANARY",
@@ -11,7 +12,7 @@ struct KubeProxyOwner: OwnerRule {
             // service-ULMVA6XW-default/nginx/tcp/http
             let parts = rule.chain.split(separator: "-", maxSplits: 2)
             let isNamed = parts.count == 3 && ["service", "endpoint", "external"].contains(parts[0]) && parts[1].count == 8
-            return RuleOwner(program: "kube-proxy", object: isNamed ? String(parts[2]) : nil)
+            return RuleOwner(program: program, object: isNamed ? String(parts[2]) : nil)
         }
         let isPerService = Self.perService.contains { prefix in
             // Sixteen characters of a hash in base32.
@@ -19,7 +20,7 @@ struct KubeProxyOwner: OwnerRule {
                 && rule.chain.dropFirst(prefix.count).allSatisfy { $0.isASCII && ($0.isUppercase || ("2"..."7").contains($0)) }
         }
         guard Self.chains.contains(rule.chain) || isPerService else { return nil }
-        return RuleOwner(program: "kube-proxy", object: rule.comments.lazy.compactMap(Self.service).first)
+        return RuleOwner(program: program, object: rule.comments.lazy.compactMap(Self.service).first)
     }
 
     /// `default/web:http has no endpoints`, `kube-system/kube-dns:dns cluster IP`.

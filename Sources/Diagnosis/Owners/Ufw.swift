@@ -1,5 +1,6 @@
 /// ufw (src/backend_iptables.py): its chains by name, those of IPv6 with a 6.
 struct UfwOwner: OwnerRule {
+    let program = "ufw"
     private static let directions = ["input", "output", "forward"]
     private static let kinds = [
         "before", "after", "user", "reject", "track", "before-logging", "after-logging", "user-logging", "skip-to-policy",
@@ -11,13 +12,13 @@ struct UfwOwner: OwnerRule {
     func owner(of rule: OwnedRule) -> RuleOwner? {
         guard let prefix = ["ufw-", "ufw6-"].first(where: rule.chain.hasPrefix) else { return nil }
         let name = String(rule.chain.dropFirst(prefix.count))
-        if Self.others.contains(name) { return RuleOwner(program: "ufw") }
+        if Self.others.contains(name) { return RuleOwner(program: program) }
         for kind in Self.kinds {
             guard let direction = Self.directions.first(where: { name == "\(kind)-\($0)" }) else { continue }
             switch kind {
-            case "user": return RuleOwner(program: "ufw", object: "user rules for \(direction)")
-            case "skip-to-policy": return RuleOwner(program: "ufw", object: "default policy for \(direction)")
-            default: return RuleOwner(program: "ufw")
+            case "user": return RuleOwner(program: program, object: "user rules for \(direction)")
+            case "skip-to-policy": return RuleOwner(program: program, object: "default policy for \(direction)")
+            default: return RuleOwner(program: program)
             }
         }
         return nil
