@@ -12,7 +12,7 @@ TIMED_TESTS = HTTPServerTests|ServedAnalysisTests
 LONG_TESTS = WhyGalleryTests|AttributionTests|RuleTraceTroubleTests
 
 .PHONY: help all build demo test bench bench-live bench-instructions bench-load bench-overload bench-probes bench-traces bench-install
-.PHONY: bench-readers bench-captures accuracy soak fuzz fixtures golden lint format install clean
+.PHONY: bench-readers bench-captures accuracy dashboards soak fuzz fixtures golden lint format install clean
 
 all: build
 
@@ -102,6 +102,11 @@ accuracy: ## Compare journeys with ground truth: packets with serial numbers bey
 	@$(SWIFT_BUILD) --product tagged-traffic
 	@$(SWIFT_BUILD) --product AccuracyBenchmark
 	@.build/$(CONFIGURATION)/AccuracyBenchmark
+
+dashboards: ## Start Prometheus (127.0.0.1:9090) beside a collector, with our rules and alerts; Ctrl-C ends it
+	@command -v prometheus >/dev/null || { echo "There is no prometheus; Debian's package has that name (it starts a service, too)." >&2; exit 1; }
+	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && echo "http://127.0.0.1:9090 (collector: 127.0.0.1:9100)" && \
+		prometheus --config.file=dashboards/prometheus.yml --storage.tsdb.path="$$data" --web.listen-address=127.0.0.1:9090 --log.level=warn
 
 fuzz: ## Run every parser on damaged input (FUZZ_ITERATIONS=1000000)
 	@sh tools/prepare build
