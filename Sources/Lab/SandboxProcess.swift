@@ -6,6 +6,8 @@ private import Synchronization
 public final class SandboxProcess: Sendable {
     private let process: Mutex<Handle>
     private let collected = Mutex(Data())
+    /// Whether all that it and its children have written has been read.
+    private let isRead = Mutex(false)
 
     private struct Handle: @unchecked Sendable {
         let process: Process
@@ -27,6 +29,7 @@ public final class SandboxProcess: Sendable {
             let data = handle.availableData
             if data.isEmpty {
                 handle.readabilityHandler = nil
+                self?.isRead.withLock { $0 = true }
             } else {
                 self?.collected.withLock { $0.append(data) }
             }
@@ -57,7 +60,7 @@ public final class SandboxProcess: Sendable {
     /// Asks it to end as Ctrl-C would, waits up to `seconds`, then ends it.
     ///
     /// - Parameter signal: SIGINT by default.
-    /// - Returns: its exit code.
+    /// - Returns: its exit code, when `output` has its last words.
     @discardableResult
     public func stop(signal: Int32 = 2, seconds: Double = 10) async -> Int32 {
         if let pid = processIdentifier { kill(pid, signal) }
@@ -69,9 +72,12 @@ public final class SandboxProcess: Sendable {
             resume()
             process.withLock { $0.process.terminate() }
         }
-        return process.withLock { handle in
+        let status = process.withLock { handle in
             handle.process.waitUntilExit()
             return handle.process.terminationStatus
         }
+        // Another thread reads; a child that goes on may hold the pipe open.
+        for _ in 0..<50 where !isRead.withLock({ $0 }) { try? await Task.sleep(for: .milliseconds(20)) }
+        return status
     }
 }

@@ -80,7 +80,7 @@ public struct PathReport: Codable, Sendable, Equatable {
     public var example: Example
 }
 
-extension PathsReport: MarkdownReport, MermaidReport {
+extension PathsReport: MarkdownReport {
     public static let name = "paths"
     public static let isPaged = true
     public static let summary = "Print the paths of packets with their outcomes."

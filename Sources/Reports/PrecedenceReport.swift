@@ -52,7 +52,7 @@ private struct Observation {
     var before: [[String]: UInt64] = [:]
 }
 
-extension PrecedenceReport: MarkdownReport, MermaidReport {
+extension PrecedenceReport: MarkdownReport {
     public static let name = "precedence"
     public static let summary = "Print the observed order of chains, by namespace and direction."
     public static let filters: [TraceFilter.Field] = [.netns]

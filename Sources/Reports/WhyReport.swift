@@ -54,6 +54,8 @@ public struct WhyAnswer: Codable, Sendable, Equatable {
     @ExplicitNull public var decidedBy: DecidedBy?
     @ExplicitNull public var path: PathReport?
     @ExplicitNull public var replyPath: PathReport?
+    /// How it was routed on its way and back, as the routes are now.
+    public var routes: [RouteAnswer] = []
     public var cures: [Cure]
     /// The faults that its paths show.
     public var findings: [FindingReport]
@@ -162,6 +164,9 @@ extension TraceSnapshot {
         answer.path = wayThere.map(describePath)
         answer.replyPath = wayBack.map(describePath)
         answer.flow = describe(flow)
+        answer.routes = [answer.path, answer.replyPath].compactMap(\.self).flatMap {
+            journeyReport(id: $0.example.journey)?.routes() ?? []
+        }
         if answer.outcome == .dropped, let decisive { answer.decidedBy = describePath(decisive).decidedBy }
         // What explains an answer that goes astray may be shown by either way.
         let ways = stray == nil ? [decisive] : [wayThere, wayBack]

@@ -235,6 +235,62 @@ struct WhyTests {
         return text
     }
 
+    struct Routed: Sendable, CustomTestStringConvertible {
+        var testDescription: String
+        var setup: String
+        var question = "10.0.2.2:80"
+        /// By namespace, on the way there: the beginning of what `ip route get fibmatch` prints, or an error.
+        var expected: [String: String]
+    }
+
+    static let routed = [
+        Routed(
+            testDescription: "a default route, and a connected one", setup: "true",
+            expected: ["c": "default via 10.0.1.1 dev eth0", "host": "10.0.2.0/24 dev v2", "s": "local 10.0.2.2 dev eth0"]),
+        Routed(
+            testDescription: "the longest prefix", setup: "ip route add 10.0.2.2/32 dev v2; ip route add 10.0.2.0/25 dev v2",
+            expected: ["host": "10.0.2.2 dev v2"]),
+        Routed(
+            testDescription: "a table that a rule chooses by a mark",
+            setup: """
+                iptables-nft -t mangle -A PREROUTING -p tcp -j MARK --set-mark 7; ip rule add fwmark 7 table 100
+                ip route add 10.0.0.0/16 dev v2 table 100
+                """, expected: ["host": "10.0.0.0/16 dev v2 table 100"]),
+        Routed(
+            testDescription: "behind the translation of OUTPUT, which has it routed again",
+            setup: "ip netns exec c iptables-nft -t nat -A OUTPUT -d 192.0.2.7 -j DNAT --to 10.0.2.2; "
+                + "ip -n c route add 10.0.2.0/24 via 10.0.1.1", question: "192.0.2.7:80",
+            expected: ["c": "10.0.2.0/24 via 10.0.1.1 dev eth0", "host": "10.0.2.0/24 dev v2"]),
+        Routed(
+            testDescription: "IPv6", setup: "true", question: "[fd00:2::2]:80",
+            expected: ["c": "default via fd00:1::1 dev eth0", "host": "fd00:2::/64 dev v2"]),
+        Routed(
+            testDescription: "a blackhole", setup: "ip route add blackhole 10.0.2.2/32",
+            expected: ["c": "default via 10.0.1.1 dev eth0", "host": "RTNETLINK answers: Invalid argument"]),
+        Routed(
+            testDescription: "a prohibited destination", setup: "ip route add prohibit 10.0.2.2/32",
+            expected: ["host": "RTNETLINK answers: Permission denied"]),
+    ]
+
+    @Test("how a packet is routed in each namespace, by the routes there", arguments: routed)
+    func routes(_ test: Routed) async throws {
+        try await Sandbox.with { sandbox in
+            try await sandbox.require(["sh", "-ec", Self.network])
+            try await sandbox.require(["sh", "-ec", test.setup])
+            let server = try SandboxProcess(
+                ["ip", "netns", "exec", "s", Live.program, "lab", "serve", "80", "--address", "::"], in: sandbox)
+            try await waiting { server.output.contains("serving") }
+            let (answer, _) = try await Self.ask(sandbox, [test.question, "--from", "c", "--send"])
+            await server.stop()
+            for (netns, expected) in test.expected {
+                let route = answer.routes.first { $0.netns == netns && $0.direction == "original" }
+                let text = try #require(route?.route ?? route?.error, "\(netns): \(answer.routes)")
+                #expect(text.hasPrefix(expected), "\(netns)")
+                #expect((route?.error == nil) != expected.hasPrefix("RTNETLINK") && route?.evidence == "inferred")
+            }
+        }
+    }
+
     @Test("without --send nothing is sent, and what somebody sends is what is answered for")
     func waits() async throws {
         try await Sandbox.with { sandbox in

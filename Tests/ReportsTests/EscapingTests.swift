@@ -1,5 +1,6 @@
 import Aggregation
 import Foundation
+import FoundationXML
 import Reports
 import Testing
 import TraceModel
@@ -121,10 +122,10 @@ private struct Samples {
         ]
     }
 
-    func mermaid(_ text: String) throws -> [MermaidText] {
+    func diagrams(_ text: String) throws -> [[Diagram]] {
         [
-            try Self.filled(PathsReport.self, paths, text).mermaid,
-            try Self.filled(PrecedenceReport.self, precedence, text).mermaid,
+            try Self.filled(PathsReport.self, paths, text).diagrams,
+            try Self.filled(PrecedenceReport.self, precedence, text).diagrams,
         ]
     }
 }
@@ -198,10 +199,11 @@ private struct Samples {
         let label = #"(?:[A-Za-z0-9 \-_./,():→]|#[0-9]+;)*"#
         let id = "[a-z0-9]+"
         let statement = try Regex(
-            "flowchart LR|  end|  %% [0-9]+ packets, \(label)|  subgraph \(id)\\[\"\(label)\"\\]| +\(id)\\[\"\(label)\"\\]"
+            "flowchart LR| +end| +subgraph \(id)\\[\"\(label)\"\\]| +\(id)\\[\"\(label)\"\\]"
                 + "| +\(id) -->(\\|\"(?:\(label)|<br>)*\"\\|)? \(id)(\\(\\[\"\(label)\"\\]\\))?")
         let samples = try Samples()
-        for (hostile, harmless) in zip(try samples.mermaid(text), try samples.mermaid("x")) {
+        for (hostile, harmless) in zip(try samples.diagrams(text), try samples.diagrams("x")) {
+            let (hostile, harmless) = (Diagram.mermaid(hostile), Diagram.mermaid(harmless))
             for line in "\(hostile)".split(separator: "\n") {
                 #expect(try statement.wholeMatch(in: line) != nil, "\(line.debugDescription)")
             }
@@ -210,6 +212,54 @@ private struct Samples {
                 UInt32(entity.1).flatMap(Unicode.Scalar.init).map { String($0) } ?? ""
             }
             #expect(shown.contains(text.printable))
+        }
+    }
+
+    @Test("whatever a report's strings hold, its Graphviz text is made of our statements alone", arguments: Hostile.texts)
+    func dot(_ text: String) throws {
+        let string = #""(?:[^"\\]|\\.)*""#
+        let id = "[a-z0-9_]+"
+        let statement = try Regex(
+            "digraph \\{| *\\}|  rankdir=LR|  node \\[shape=box, fontname=\"sans-serif\"\\]|  fontname=\"sans-serif\""
+                + "| +subgraph \(id) \\{| +label=\(string)| +\(id) \\[label=\(string)\\]"
+                + "| +\(id) \\[shape=oval(, color=red)?, label=\(string)\\]| +\(id) -> \(id)( \\[label=\(string)\\])?")
+        let samples = try Samples()
+        for (hostile, harmless) in zip(try samples.diagrams(text), try samples.diagrams("x")) {
+            let (hostile, harmless) = ("\(Diagram.dot(hostile))", "\(Diagram.dot(harmless))")
+            for line in hostile.split(separator: "\n") {
+                #expect(try statement.wholeMatch(in: line) != nil, "\(line.debugDescription)")
+            }
+            #expect(lines(hostile) == lines(harmless))
+        }
+    }
+
+    /// The elements of a document in their order, and all of its text.
+    private final class Elements: NSObject, XMLParserDelegate {
+        var names: [String] = []
+        var text = ""
+
+        func parser(
+            _ parser: XMLParser, didStartElement name: String, namespaceURI: String?, qualifiedName: String?,
+            attributes: [String: String]
+        ) { names.append(name) }
+
+        func parser(_ parser: XMLParser, foundCharacters characters: String) { text += characters }
+    }
+
+    @Test("whatever a report's strings hold, its SVG has our elements alone, and shows them", arguments: Hostile.texts)
+    func svg(_ text: String) throws {
+        func read(_ diagrams: [Diagram]) -> Elements? {
+            let parser = XMLParser(data: Data("\(Diagram.svg(diagrams))".utf8))
+            let elements = Elements()
+            parser.delegate = elements
+            return parser.parse() ? elements : nil
+        }
+        let samples = try Samples()
+        for (hostile, harmless) in zip(try samples.diagrams(text), try samples.diagrams("x")) {
+            let found = try #require(read(hostile))
+            #expect(Set(found.names) == Set(try #require(read(harmless)).names))
+            #expect(Set(found.names).isSubset(of: ["svg", "style", "defs", "marker", "path", "rect", "text"]))
+            #expect(found.text.contains(text.printable))
         }
     }
 

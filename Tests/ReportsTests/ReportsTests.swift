@@ -128,7 +128,8 @@ import TraceModel
         scene.layout.namespaces[1].name = "a\"]; click x \"javascript:1\" | <b>"
         scene.add([scene.leg(1, ["raw/PREROUTING"], request)], .sent)
         let report = scene.snapshot.pathsReport()
-        #expect("\(report.mermaid)".contains("[\"a#34;#93;#59; click x #34;javascript:1#34; #124; #60;b#62;\"]"))
+        #expect(
+            "\(Diagram.mermaid(report.diagrams))".contains("[\"a#34;#93;#59; click x #34;javascript:1#34; #124; #60;b#62;\"]"))
         #expect("\(report.markdown)".contains("| a\"\\]; click x \"javascript:1\" &#124; &lt;b&gt; |"))
     }
 }

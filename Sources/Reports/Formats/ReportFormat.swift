@@ -18,7 +18,7 @@ public struct ReportFormat: Sendable, Hashable {
         self.offers = offers
     }
 
-    public static let all: [ReportFormat] = [text, markdown, json, mermaid, html]
+    public static let all: [ReportFormat] = [text, markdown, json, mermaid, dot, svg, html]
 
     public static func == (one: ReportFormat, other: ReportFormat) -> Bool { one.name == other.name }
 

@@ -142,6 +142,40 @@ public enum MermaidDestination: TextDestination {
     }
 }
 
+// MARK: Graphviz
+
+public typealias DOTText = EscapedText<DOTDestination>
+
+/// Text within the quotes of a string of Graphviz' language, where a backslash begins an escape.
+public enum DOTDestination: TextDestination {
+    public static func append(_ text: String, to output: inout String) {
+        for scalar in text.printable.unicodeScalars {
+            if scalar == "\\" || scalar == "\"" { output += "\\" }
+            output.unicodeScalars.append(scalar)
+        }
+    }
+}
+
+// MARK: XML
+
+public typealias XMLText = EscapedText<XMLDestination>
+
+/// Text of an XML document, within an element or the quotes of an attribute.
+public enum XMLDestination: TextDestination {
+    public static func append(_ text: String, to output: inout String) {
+        for scalar in text.printable.unicodeScalars {
+            switch scalar {
+            case "&": output += "&amp;"
+            case "<": output += "&lt;"
+            case ">": output += "&gt;"
+            case "\"": output += "&quot;"
+            case "'": output += "&#39;"
+            default: output.unicodeScalars.append(scalar)
+            }
+        }
+    }
+}
+
 // MARK: Prometheus
 
 typealias MetricsLine = EscapedText<MetricsDestination>

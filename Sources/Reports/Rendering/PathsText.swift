@@ -37,41 +37,6 @@ extension PathsReport {
         }
         return lines.joined(separator: "\n")
     }
-
-    /// A flow chart with a box for each namespace.
-    public var mermaid: MermaidText {
-        var lines: [MermaidText] = ["flowchart LR"]
-        for (number, path) in paths.enumerated() {
-            lines.append("  %% \(path.packets) packets, \(path.outcome)")
-            var previous: String?
-            var openNamespace: String?
-            for (index, step) in path.steps.enumerated() {
-                let node = "p\(number)s\(index)"
-                if openNamespace != step.netns {
-                    if openNamespace != nil { lines.append("  end") }
-                    lines.append("  subgraph p\(number)n\(index)[\"\(step.netns)\"]")
-                    openNamespace = step.netns
-                }
-                lines.append("    \(node)[\"\(step.table) \(step.chainText)\"]")
-                if let previous {
-                    let remark = Self.label(path.remarks(at: index - 1))
-                    lines.append("    \(previous) -->\(remark) \(node)")
-                }
-                previous = node
-            }
-            if openNamespace != nil { lines.append("  end") }
-            if let previous {
-                let remark = Self.label(path.remarks(at: path.steps.count - 1))
-                lines.append("  \(previous) -->\(remark) p\(number)end([\"\(path.outcome)\"])")
-            }
-        }
-        return lines.joined(separator: "\n")
-    }
-
-    /// The label of an arrow; nothing where there are no remarks.
-    private static func label(_ remarks: [String]) -> MermaidText {
-        remarks.isEmpty ? "" : "|\"\(remarks.map(MermaidText.init(escaping:)).joined(separator: "<br>"))\"|"
-    }
 }
 
 extension PathReport.Example {

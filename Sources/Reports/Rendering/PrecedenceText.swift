@@ -35,22 +35,6 @@ extension PrecedenceReport {
         return lines.joined(separator: "\n")
     }
 
-    public var mermaid: MermaidText {
-        var lines: [MermaidText] = ["flowchart LR"]
-        for (roleNumber, role) in roles.enumerated() {
-            for (orderNumber, order) in role.orders.enumerated() {
-                let name = "r\(roleNumber)o\(orderNumber)"
-                lines.append("  subgraph \(name)[\"\(role.title), \(order.direction)\"]")
-                for (index, chain) in order.chains.enumerated() {
-                    lines.append("    \(name)c\(index)[\"\(chain)\"]")
-                    if index > 0 { lines.append("    \(name)c\(index - 1) --> \(name)c\(index)") }
-                }
-                lines.append("  end")
-            }
-        }
-        return lines.joined(separator: "\n")
-    }
-
     private static func name(_ direction: String) -> String {
         switch direction {
         case "out": "out (from a local process)"
@@ -82,5 +66,5 @@ extension PrecedenceReport {
 }
 
 extension PrecedenceReport.Role {
-    fileprivate var title: String { "\(netns) (\(role))\(medium == "log" ? ", by the kernel log" : "")" }
+    var title: String { "\(netns) (\(role))\(medium == "log" ? ", by the kernel log" : "")" }
 }

@@ -21,8 +21,8 @@ extension WhyAnswer {
         }
         // What the drop itself says has been said.
         for finding in findings where finding.kind != "packets-dropped" { lines.append("  fault   \(finding.title)") }
-        if let path { lines.append("  way     \(Self.way(path))") }
-        if let replyPath { lines.append("  back    \(Self.way(replyPath))") }
+        if let path { lines.append("  way     \(way(path, Direction.original.name))") }
+        if let replyPath { lines.append("  back    \(way(replyPath, Direction.reply.name))") }
         for cure in cures.prefix(2) {
             lines.append("  cure    \(cure.command)")
             lines.append("          \(style.dim("\(cure.reason)"))")
@@ -57,15 +57,19 @@ extension WhyAnswer {
         }
     }
 
-    /// `guest → host (DNAT 10.0.0.1:80 → 10.0.1.2:8080) → web, last seen in filter/INPUT`.
-    private static func way(_ path: PathReport) -> String {
+    /// `guest (default via 10.0.1.1 dev eth0) → host (DNAT 10.0.0.1:80 → 10.0.1.2:8080) → web, last seen in filter/INPUT`.
+    private func way(_ path: PathReport, _ direction: String) -> String {
         var places: [String] = []
         var untold = path.translations
         for step in path.steps where places.last != step.netns { places.append(step.netns) }
         let named = places.map { place in
             let own = untold.filter { $0.netns == place }
             untold.removeAll { $0.netns == place }
-            return place + (own.isEmpty ? "" : " (\(own.map(Phrase.translation).joined(separator: "; ")))")
+            // Where it has arrived, the route is that it is its own address.
+            let isArrival = place == places.last && path.outcome == "delivered"
+            let routed = isArrival ? [] : routes.filter { $0.netns == place && $0.direction == direction }
+            let notes = own.map(Phrase.translation) + routed.compactMap(\.brief)
+            return place + (notes.isEmpty ? "" : " (\(notes.joined(separator: "; ")))")
         }
         let last = path.steps.last { $0.table != Table.sentinel.name }
         let end =

@@ -150,9 +150,7 @@ struct WhyCommand: AsyncParsableCommand {
             watching.cancel()
         }
         var answer = await watching.value
-        if answer.outcome == .dropped, answer.decidedBy?.isRule != true {
-            await askRoutes(&answer, plan.places.map(\.namespace))
-        }
+        await askRoutes(&answer, plan.places.map(\.namespace))
         stopping.cancel()
         stop.trigger()
         return answer
@@ -193,24 +191,25 @@ struct WhyCommand: AsyncParsableCommand {
         return filter
     }
 
-    /// Adds what the routes say now about a packet that was lost where it is routed.
+    /// Asks the kernel how the packet is routed in each namespace, as the routes are now.
     private func askRoutes(_ answer: inout WhyAnswer, _ namespaces: [NetworkNamespace]) async {
         let isReply = answer.direction == Direction.reply.name
-        guard let path = isReply ? answer.replyPath : answer.path, let ending = path.droppedBetween,
-            ending.suspects == ["routing"], let side = isReply ? answer.flow?.reply : answer.flow?.original,
-            let namespace = namespaces.first(where: { $0.name == ending.after.netns }), let device = ending.after.in
-        else { return }
-        // As translation has left it there.
-        let translated = path.translations.last { $0.netns == namespace.name && ["dnat", "snat_reply"].contains($0.kind) }
-        let before = path.translations.last { $0.netns != namespace.name && ["snat", "dnat_reply"].contains($0.kind) }
-        let words = [
-            "route", "get", translated?.to ?? side.destination, "from", before?.to ?? side.source, "iif", device,
-        ]
-        // A route that there is explains nothing.
-        guard let output = try? await Tool.run("ip", words, in: namespace), !output.isSuccess,
-            let line = output.standardError.split(separator: "\n").first, answer.remark == nil
-        else { return }
-        answer.remark = "In \(namespace.name) ip \(words.joined(separator: " ")) says now: \(line)"
+        let ending = (isReply ? answer.replyPath : answer.path)?.droppedBetween
+        for index in answer.routes.indices {
+            let question = answer.routes[index]
+            guard let namespace = namespaces.first(where: { $0.name == question.netns }),
+                let output = try? await Tool.run("ip", question.words, in: namespace)
+            else { continue }
+            let text = output.isSuccess ? output.standardOutput : output.standardError
+            let line = text.split(separator: "\n").first.map { $0.trimmingCharacters(in: .whitespaces) }
+            answer.routes[index].route = output.isSuccess ? line : nil
+            answer.routes[index].error = output.isSuccess ? nil : line
+            // Where it is lost in routing, that there is no route is the reason; a route that there is explains nothing.
+            guard let error = answer.routes[index].error, answer.remark == nil, ending?.suspects == ["routing"],
+                ending?.after.netns == question.netns, answer.direction == question.direction
+            else { continue }
+            answer.remark = "In \(question.netns) ip \(question.words.joined(separator: " ")) says now: \(error)"
+        }
     }
 
     /// What the kernel's routes say, where it can be asked.
