@@ -52,6 +52,9 @@ package struct RuleTraceIndex: Sendable {
     /// By serial.
     private var walksByJourney: [UInt64: [RuleWalk]] = [:]
     private var latestWalk = Int64.min / 2
+    private var unread: [Int: Set<RulePlace>] = [:]
+    /// Places that have been asked for; those of rules in several namespaces count as one.
+    private var asked: Set<RulePlace> = []
     /// Whether a packet was traced whose journey may end at `time`.
     package func mayHaveWalks(at time: Int64) -> Bool { time - latestWalk <= Self.longestWait }
     /// Oldest first.
@@ -168,7 +171,6 @@ package struct RuleTraceIndex: Sendable {
             !trace.table.hasPrefix(Self.ownTables), known.walk.rules.count < RuleWalk.mostRules
         {
             traced[key]?.walk.rules.append(MetRule(place, verdict))
-            if place.handle != nil, texts[namespace]?[place] == nil { unknown.insert(place) }
             if trace.kind == .policy || verdict.endsBaseChain { endWalk(of: key) }
         }
         guard trace.isDrop else {
@@ -233,6 +235,20 @@ package struct RuleTraceIndex: Sendable {
         guard !found.isEmpty else { return }
         if walksByJourney.count >= Self.mostWalks { walksByJourney.removeAll(keepingCapacity: true) }
         walksByJourney[journey.serial] = found
+        for walk in found {
+            for rule in walk.rules where rule.place.handle != nil && texts[walk.namespace]?[rule.place] == nil {
+                guard asked.count < Self.mostTexts, asked.insert(rule.place).inserted else { continue }
+                unread[walk.namespace, default: []].insert(rule.place)
+            }
+        }
+    }
+
+    /// Rules that packets met and whose texts are to be read (`note`), by namespace, since the last call. Those that dropped packets are
+    /// asked for by `take`, before all others.
+    package mutating func takeUnread() -> [Int: Set<RulePlace>] {
+        guard !unread.isEmpty else { return [:] }
+        defer { unread.removeAll() }
+        return unread
     }
 
     /// What the packets of journeys met, by the journeys' serials, as far as it is kept; with the texts that are known by now.
@@ -362,7 +378,10 @@ package struct RuleTraceIndex: Sendable {
     /// Takes the texts of rules that `take` has asked for. Those that were not found are gone.
     package mutating func note(_ found: [RulePlace: RuleText], of places: Set<RulePlace>, namespace: Int) {
         if texts.values.reduce(0, { $0 + $1.count }) >= Self.mostTexts { texts.removeAll() }
-        for place in places { texts[namespace, default: [:]][place] = found[place] ?? RuleText(text: nil) }
+        for place in places {
+            texts[namespace, default: [:]][place] = found[place] ?? RuleText(text: nil)
+            asked.remove(place)
+        }
         if keepsKnown { keepNamed(namespace, where: places.contains) }
     }
 

@@ -88,6 +88,8 @@ public struct JourneyReport: Codable, Sendable, Equatable {
     /// Of ICMP: `echo request`, `neighbour solicitation`, …
     public var message: String?
     public var icmpSequence: Int?
+    /// `SYN`, `SYN ACK`, …; absent for other protocols, and where no flag is set.
+    public var tcpFlags: String?
     public var bytes: Int
     public var steps: [Step]
     public var translations: [TranslationReport]
@@ -163,7 +165,8 @@ extension TraceContext {
             destination: "\(tuple.destination)", sourcePort: tuple.hasPorts ? Int(tuple.sourcePort) : nil,
             destinationPort: tuple.hasPorts ? Int(tuple.destinationPort) : nil,
             icmpType: tuple.isICMP ? Int(journey.packet.icmpType) : nil, message: ICMPMessage.name(of: journey.packet),
-            icmpSequence: tuple.isICMP ? Int(journey.packet.icmpSequence) : nil, bytes: Int(journey.packet.length),
+            icmpSequence: tuple.isICMP ? Int(journey.packet.icmpSequence) : nil, tcpFlags: journey.packet.tcpFlagsText,
+            bytes: Int(journey.packet.length),
             steps: steps,
             translations: translations)
     }
@@ -220,5 +223,12 @@ extension TraceContext {
             sourcePort: hasPorts ? tuple.map { Int($0.sourcePort) } : nil,
             destinationPort: hasPorts ? tuple.map { Int($0.destinationPort) } : nil,
             ttl: detail.map { Int($0.timeToLive) }, mark: detail.map { Int($0.mark) })
+    }
+}
+
+extension Packet {
+    /// `SYN ACK`; `nil` for other protocols, and where no flag is set.
+    var tcpFlagsText: String? {
+        tuple.transport == TransportProtocol.tcp && !tcpFlags.isEmpty ? tcpFlags.description : nil
     }
 }

@@ -38,6 +38,8 @@ public struct PathReport: Codable, Sendable, Equatable {
         public var destinationPort: Int?
         /// Of ICMP: `echo request`, `neighbour solicitation`, …
         public var message: String?
+        /// `SYN`, `SYN ACK`, …; absent for other protocols, and where no flag is set.
+        public var tcpFlags: String?
         /// The packet that it carried through a tunnel.
         public var carries: JourneyReport.Carried?
         /// The packet that carried it.
@@ -130,7 +132,8 @@ extension TraceSnapshot {
                 source: "\(tuple.source)", destination: "\(tuple.destination)",
                 sourcePort: tuple.hasPorts ? Int(tuple.sourcePort) : nil,
                 destinationPort: tuple.hasPorts ? Int(tuple.destinationPort) : nil,
-                message: ICMPMessage.name(of: path.example.journey.packet), carries: describe(path.example.journey.carries),
+                message: ICMPMessage.name(of: path.example.journey.packet),
+                tcpFlags: path.example.journey.packet.tcpFlagsText, carries: describe(path.example.journey.carries),
                 carriedBy: describe(path.example.journey.carriedBy)))
     }
 

@@ -163,6 +163,7 @@ struct EventLoop: ~Copyable {
                     countLostTraces(trace.sockets, of: trace.index)
                 }
             }
+            for (index, places) in engine.sink.ruleTraces.takeUnread() { requests?(.read(index, places)) }
             for (index, drop) in engine.sink.ruleTraces.takeKnown() { tap?.add(drop, namespace: index) }
             // A loss is known from the next sequence number, if there is one; the socket's own count knows it now. One that
             // had nothing was not full.

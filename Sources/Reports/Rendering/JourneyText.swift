@@ -1,10 +1,10 @@
 extension JourneyReport {
     /// For a terminal: one journey as it ended, in two lines or, where steps are asked for, step by step.
     public func text(_ style: Style = .plain, showsSteps: Bool = false) -> TerminalText {
-        // The time of day, in UTC, as its last letter says.
-        let time = firstSeen.dropFirst(11)
+        let time = LocalTime.text(firstSeen)
         var title = "\(self.protocol) \(Phrase.ends(source, sourcePort, destination, destinationPort))"
         if let message { title += " \(message)" }
+        if let tcpFlags { title += " \(tcpFlags)" }
         if let icmpSequence, icmpType == 8 || icmpType == 0 || icmpType == 128 || icmpType == 129 {
             title += " \(icmpSequence)"
         }
@@ -21,7 +21,8 @@ extension JourneyReport {
         if showsSteps {
             var rows: [[String]] = []
             for (index, step) in places.enumerated() {
-                let remarks = translations.filter { $0.step == index + 1 }.map(Phrase.translation)
+                let met = (steps[index].rules ?? []).compactMap { met in met.rule.map { "\($0) (\(met.verdict))" } }
+                let remarks = met + translations.filter { $0.step == index + 1 }.map(Phrase.translation)
                 rows.append([
                     "  ", "\(index + 1)", step.netns, step.table, step.chainText, Phrase.interfaces(step.in, step.out),
                     remarks.joined(separator: "; "),

@@ -97,6 +97,10 @@ extension PathReport.Example {
             text.raw(",\"source_port\":")
             text.raw(String(sourcePort))
         }
+        if let tcpFlags {
+            text.raw(",\"tcp_flags\":")
+            text.string(tcpFlags)
+        }
         text.raw("}")
     }
 }

@@ -42,7 +42,8 @@ extension PathsReport {
 extension PathReport.Example {
     /// `icmp 10.0.0.1 → 10.0.0.2 echo request`.
     var title: String {
-        "\(self.protocol) \(Phrase.ends(source, sourcePort, destination, destinationPort))" + (message.map { " \($0)" } ?? "")
+        "\(self.protocol) \(Phrase.ends(source, sourcePort, destination, destinationPort))"
+            + ((message ?? tcpFlags).map { " \($0)" } ?? "")
     }
 }
 

@@ -1,6 +1,8 @@
 import ArgumentParser
 import EventSources
+import Glibc
 import Reports
+import Synchronization
 import WebPage
 
 struct ReportCommand: AsyncParsableCommand {
@@ -11,6 +13,7 @@ struct ReportCommand: AsyncParsableCommand {
               ipt-trace report paths
               ipt-trace report precedence --format markdown
               ipt-trace report flows --format json --url http://127.0.0.1:9101
+              ipt-trace report drops --since 1m --watch
               ipt-trace report drops trace.pcapng
               ipt-trace report paths trace.pcapng --format html > trace.html
             """,
@@ -81,6 +84,16 @@ struct ReportOptions: ParsableArguments {
 
     var format: ReportFormat { json ? .json : chosenFormat }
 
+    @Flag(help: "Print it again every two seconds, until Ctrl-C; from a collector only.")
+    var watch = false
+
+    func validate() throws {
+        guard !watch || (files + records).isEmpty else {
+            throw ValidationError("--watch asks a collector again and again; files do not change.")
+        }
+        guard !watch || !format.holdsAllReports else { throw ValidationError("--watch prints text; the page asks by itself.") }
+    }
+
     @OptionGroup var color: ColorOption
 
     func print<Kind: Report>(_ kind: Kind.Type, _ filter: TraceFilter) async throws {
@@ -88,6 +101,24 @@ struct ReportOptions: ParsableArguments {
             throw CommandFailure(message: "\(FormatProblem(kind, format))", code: ExitStatus.usage)
         }
         guard !format.holdsAllReports else { return try await printPage(filter) }
+        guard watch else { return try await printOnce(kind, filter) }
+        let stop = StopSignal()
+        let stopped = Task { await stop.wait() }
+        defer { stopped.cancel() }
+        let hasEnded = Mutex(false)
+        Task {
+            await stopped.value
+            hasEnded.withLock { $0 = true }
+        }
+        while !hasEnded.withLock({ $0 }) {
+            // From the upper left corner, the rest cleared; where nobody watches, one below the other.
+            if isatty(STDOUT_FILENO) == 1 { Terminal.write(Array("\u{1B}[H\u{1B}[2J".utf8)) }
+            try await printOnce(kind, filter)
+            for _ in 0..<20 where !hasEnded.withLock({ $0 }) { try? await Task.sleep(for: .milliseconds(100)) }
+        }
+    }
+
+    private func printOnce<Kind: Report>(_ kind: Kind.Type, _ filter: TraceFilter) async throws {
         let report =
             (files + records).isEmpty
             ? try await collector.client().report(kind, filter)
