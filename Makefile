@@ -8,8 +8,8 @@ FILTER ?=
 
 # Tests that wait for answers: they run apart from those that keep the processor busy.
 TIMED_TESTS = HTTPServerTests|ServedAnalysisTests
-# Tests that fill the machine with networks for a minute: apart, so that others keep their time.
-LONG_TESTS = WhyGalleryTests|AttributionTests|RuleTraceTroubleTests
+# Tests that fill the machine with networks for a minute, or look at what has to be read within a second: apart from the others.
+LONG_TESTS = WhyGalleryTests|AttributionTests|RuleTraceTroubleTests|RuleTraceLiveTests
 
 .PHONY: help all build demo test bench bench-live bench-instructions bench-load bench-overload bench-probes bench-traces bench-install
 .PHONY: bench-readers bench-captures accuracy dashboards soak fuzz fixtures golden lint format install clean
