@@ -84,7 +84,7 @@ package struct FlowTable: Sendable {
         if let found {
             flow = found.flow
             let begins = Self.begins(journey.packet)
-            // What was sent first may have ended last.
+            // The packet sent first may have ended last.
             let isFirst = begins || journey.firstSeen < flows[flow].firstSeen
             let isTurned = found.direction == .reply && !flows[flow].isDirectionKnown && isFirst
             if isTurned { turn(flow) }
@@ -124,7 +124,7 @@ package struct FlowTable: Sendable {
         return (entry.flow, entry.isOriginal == isForward ? .original : .reply)
     }
 
-    /// Adds what a journey of the flow met.
+    /// Adds the translations that a journey of the flow met.
     mutating func note(_ translations: [TranslationRecord], flow: Int, path: Int) {
         for translation in translations where flows[flow].translations.count < FlowRecord.translationLimit {
             let isKnown = flows[flow].translations.contains {

@@ -6,7 +6,7 @@ public struct JourneyRecord: Sendable {
     /// By leg; empty or shortened at the front where the history has been overwritten.
     public var details: [[StepDetail]]
     public var direction: Direction
-    /// What it met, where it was traced through the rules.
+    /// The rules that it met, where it was traced through them.
     public var walks: [RuleWalk]
 
     public init(journey: Journey, details: [[StepDetail]], direction: Direction, walks: [RuleWalk] = []) {

@@ -1,9 +1,9 @@
 internal import TraceModel
 
-/// The paths met so far. What every journey changes are plain numbers, apart from the rest: a snapshot shares what is there, and
+/// The paths met so far. Every journey changes plain numbers only, which are apart from the rest: a snapshot shares the records, and
 /// the next journey copies numbers rather than a thousand records with all that they refer to.
 public struct PathTable: Sendable {
-    /// What a path's journeys add up to.
+    /// Sums over a path's journeys.
     public struct Counts: Sendable, BitwiseCopyable {
         public var packets: UInt64 = 0
         public var bytes: UInt64 = 0

@@ -33,7 +33,7 @@ package enum ContinuationSearch {
         return first
     }
 
-    /// What the event of a packet that is under way continues.
+    /// The leg that an event continues.
     package static func best(_ event: Event, _ state: inout LiveState, _ layout: inout LayoutIndex) -> Found {
         let place = layout.places[Int(event.sighting.probe)]
         let candidates = state.live.atPlace(place.namespace, event.packet.fingerprint, event.packet.tuple)

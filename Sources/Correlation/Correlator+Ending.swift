@@ -5,7 +5,7 @@ extension Correlator {
     /// Moves the time on and closes the journeys that have ended.
     ///
     /// - Parameters:
-    ///   - time: microseconds, never going back: what was reported before this moment is in, from all namespaces. It may lie
+    ///   - time: microseconds, never going back: all that was reported before this moment is in, from all namespaces. It may lie
     ///     behind the time of `receive(at:)`.
     ///   - confirmed: up to when that is so for what was still being gathered then, too (`ConfirmedTime`). Only what was silent
     ///     for long enough before it is closed without a certain end.
@@ -25,7 +25,7 @@ extension Correlator {
         if mustEvict { evict(into: &sink) }
     }
 
-    /// What has not been looked at for a while is not in the processor's cache any more: it is asked for while others are looked
+    /// A journey that has not been looked at for a while is not in the processor's cache any more: it is asked for while others are looked
     /// at, first the journey, then its legs, then where they are found.
     @inline(__always)
     private mutating func prefetchNext() {

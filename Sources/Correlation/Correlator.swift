@@ -42,7 +42,7 @@ public struct Correlator: ~Copyable {
         public var history = 1 << 15
         /// Connections with translated addresses that are remembered.
         public var translations = 1 << 16
-        /// Whether losses may be told by nothing but what is missing, as in files that were damaged: a packet that is first seen
+        /// Whether losses may be told by missing events alone, as in files that were damaged: a packet that is first seen
         /// where none can begin is a sign of it.
         public var doubtsGaps = false
         /// Sequences of steps within a namespace that are kept apart (`StepTrie`).
@@ -104,7 +104,7 @@ public struct Correlator: ~Copyable {
     // MARK: Layout and translations
 
     /// Takes a new layout. Probes and namespaces keep their indices; journeys under way that would be `dropped` in a namespace
-    /// that is another one now are `incomplete` instead, since what they should have met may have changed under them.
+    /// that is another one now are `incomplete` instead, since the chains before them may have changed meanwhile.
     ///
     /// - Parameter isDiscovery: nothing has changed on the machine; only more of it is known.
     public mutating func update(_ layout: Layout, isDiscovery: Bool = false) {

@@ -9,7 +9,7 @@ package struct EventLosses {
 
     package init() {}
 
-    /// Makes room for namespaces; those that are there keep what is known of them.
+    /// Makes room for namespaces; those that are there keep their losses.
     package mutating func reserve(namespaces count: Int) {
         guard times.count < count else { return }
         positions += [UInt64](repeating: 0, count: count - times.count)

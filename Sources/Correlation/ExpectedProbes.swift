@@ -23,7 +23,7 @@ struct ExpectedProbes: Sendable {
         case undecidable
     }
 
-    /// What a packet that left must be seen by next, in other namespaces.
+    /// Probes in other namespaces that must see a packet next which has left.
     struct Arrival: Sendable {
         var probes: [UInt32]
         var namespaces: Set<Int>
@@ -71,7 +71,7 @@ struct ExpectedProbes: Sendable {
     private var arrivals: [ArrivalKey: Arrival?] = [:]
     private var passages: [Passage: Bool] = [:]
     private var latestArrival: (key: ArrivalKey, arrival: Arrival?)?
-    /// When probes expire, in microseconds since 1970, in order; what is cached holds until the next one.
+    /// When probes expire, in microseconds since 1970, in order; cached verdicts hold until the next one.
     private var expiries: [Int64] = []
     private var cacheEnd = Int64.min
     private let layout: Layout
@@ -347,7 +347,7 @@ struct ExpectedProbes: Sendable {
         }
     }
 
-    /// What a packet that left `namespace` through `interface` must be seen by next.
+    /// Probes that must see a packet next which left `namespace` through `interface`.
     ///
     /// - Returns: `nil` where it left the namespaces being traced, or may have.
     mutating func arrival(

@@ -46,7 +46,7 @@ struct LiveStore: ~Copyable {
     private var freeLeg = LegIndex.none
     private var freeAddresses = AddressesIndex.none
     private var freeJourneys = 0
-    // What is looked for, by hash; of several with one hash nothing but one of them, since `chains` has them all.
+    // Legs by hash; of several with one hash only one of them, since `chains` has them all.
     private var bySource = OrderedTable(capacity: 1 << 10)
     private var byDestination = OrderedTable(capacity: 1 << 10)
     private var chains = CollisionLists(capacity: 1 << 8)

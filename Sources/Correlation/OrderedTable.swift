@@ -1,8 +1,8 @@
 /// Small numbers by hash, one for each hash: open addressing in the order of the hashes (O. Amble, D. E. Knuth: Ordered hash
-/// tables, 1974), so that most look-ups read one line of memory, and those of what is not there end soon, too.
+/// tables, 1974), so that most look-ups read one line of memory, and look-ups of missing keys end soon, too.
 ///
-/// Any number may be a hash; elements are not negative. Grows by a quarter: there may be millions, and what is free takes as much
-/// room as what is taken.
+/// Any number may be a hash; elements are not negative. Grows by a quarter: there may be millions, and a free slot takes as much
+/// room as a taken one.
 package struct OrderedTable: ~Copyable {
     struct Slot: BitwiseCopyable {
         var hash: UInt32

@@ -2,7 +2,7 @@ package import TraceModel
 
 /// Decides how a journey ended, and why that is not known where it is not.
 package struct OutcomeDecision {
-    /// While rules change nobody knows what a packet had to meet.
+    /// While rules change nobody knows which probes a packet had to meet.
     var rulesetChanges = RulesetChanges()
     /// While everything is being closed for good.
     package var isFinishing = false
@@ -294,7 +294,7 @@ package struct OutcomeDecision {
 
     // MARK: What the layout says of a leg
 
-    /// What a packet that left a namespace must be seen by next; `nil` where it left all those being traced, or may have.
+    /// Probes that must see a packet next which left a namespace; `nil` where it left all those being traced, or may have.
     private static func arrival(
         of leg: LegIndex, _ state: inout LiveState, _ layout: inout LayoutIndex
     ) -> ExpectedProbes.Arrival? {

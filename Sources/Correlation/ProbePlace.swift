@@ -1,6 +1,6 @@
 internal import TraceModel
 
-/// What the hot path needs to know of a probe.
+/// A probe's facts for the hot path.
 struct ProbePlace {
     var namespace: UInt16
     var priority: Int16
@@ -13,6 +13,6 @@ struct ProbePlace {
     var isLastOnTheWayOut: Bool
     /// A probe may stand behind the source translation of this hook.
     var leadsBehindTranslation: Bool
-    /// What it reports may be no step of its own (`LiveState.isStep`).
+    /// Its events may be no steps of their own (`LiveState.isStep`).
     var mayReportNoStep: Bool
 }

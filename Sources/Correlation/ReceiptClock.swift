@@ -23,7 +23,7 @@ struct ReceiptClock {
         receipt = time
     }
 
-    /// What was reported before `time` is in.
+    /// Notes that all events reported before `time` are in.
     mutating func advance(to time: Int64) {
         now = max(now, time)
         complete = max(complete, time)

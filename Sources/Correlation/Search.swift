@@ -1,9 +1,9 @@
-/// What a leg is looked for as.
+/// The roles in which a leg is looked for.
 package enum Search: UInt8 {
-    /// What an event may continue: by namespace, fingerprint and source, which nothing within a namespace rewrites but
+    /// Legs that an event may continue: by namespace, fingerprint and source, which nothing within a namespace rewrites but
     /// translation at its end.
     case place
-    /// What an event behind the source translation of INPUT or POSTROUTING may continue: by namespace, fingerprint and
+    /// Legs that an event behind the source translation of INPUT or POSTROUTING may continue: by namespace, fingerprint and
     /// destination.
     case translated
     /// What may have come from a namespace that is told of later: by fingerprint and all addresses, or by fingerprint and

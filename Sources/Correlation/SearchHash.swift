@@ -72,7 +72,7 @@ package enum SearchHash {
 }
 
 extension Search {
-    /// What a hash is for.
+    /// The search that a hash is for.
     @inline(__always)
     init?(_ hash: UInt32) { self.init(rawValue: UInt8(truncatingIfNeeded: hash & SearchHash.searchMask)) }
 

@@ -67,7 +67,7 @@ struct TranslationTable: Sendable {
         if entry.direction == .reply { names[tuple.flow] = nil }
     }
 
-    /// What a flow was called before all translations that are known.
+    /// The flow's identity before all translations that are known.
     func name(of flow: UInt64) -> UInt64 {
         var name = flow
         // Routers in a row, of which each translates; bounded, since two may translate in a circle.

@@ -12,7 +12,7 @@ public struct DropSite: Sendable {
     public var decision: RuleDecision?
     /// Where that dropped what no rule had accepted: the accepting rules that came closest.
     public var nearest: [NearestRule] = []
-    /// Of what is lost in routing, what is known to drop packets there.
+    /// For packets lost in routing, known reasons to drop packets there.
     public var causes: [RoutingCause]
     /// Whether the kernel's own counters say that the cause is the one: it is a fact then, else something that may have been.
     public var isCounted = false

@@ -71,7 +71,7 @@ extension Evidence {
             in: netns, ["nft", "insert", "rule", place.tableFamily] + names + position + packet.nftWords + ["accept"])
     }
 
-    /// What a packet and those of its connection that go the same way have in common.
+    /// The fields that a packet shares with its connection's others in the same direction.
     private struct Traits {
         let tuple: PacketTuple
         let icmpType: UInt8?

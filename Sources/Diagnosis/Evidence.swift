@@ -1,7 +1,7 @@
 internal import Aggregation
 internal import TraceModel
 
-/// What the rules of findings look at: a snapshot's paths and flows, and the rules and settings of its namespaces.
+/// The input of the rules of findings: a snapshot's paths and flows, and the rules and settings of its namespaces.
 struct Evidence {
     /// Paths, most packets first.
     let paths: [PathEvidence]

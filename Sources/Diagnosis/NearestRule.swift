@@ -5,7 +5,7 @@ public struct NearestRule: Sendable, Hashable {
     public struct Failed: Sendable, Hashable {
         /// `--dport 443`
         public var condition: String
-        /// What the packet had instead; `nil` where it had no such thing.
+        /// The packet's value instead; `nil` where it had no such thing.
         public var packetValue: String?
     }
 

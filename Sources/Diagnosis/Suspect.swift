@@ -7,12 +7,12 @@ public enum Suspect: Sendable, Hashable {
     /// A base chain of nf_tables that is not iptables'.
     case nativeChain(table: String, name: String)
     case connectionTracking
-    /// The rewriting of addresses by connection tracking, which drops what it cannot translate, such as redirects of a translated
+    /// The rewriting of addresses by connection tracking, which drops packets that it cannot translate, such as redirects of a translated
     /// connection (`nf_nat_icmp_reply_translation` in net/netfilter/nf_nat_proto.c).
     case addressTranslation
     /// The routing decision behind PREROUTING.
     case routing
-    /// What the kernel does behind a hook's last chain.
+    /// The kernel's own work behind a hook's last chain.
     case kernel(behind: Hook)
     /// A bridge: its decision by which ports a frame leaves, if by any.
     case bridge(String, namespace: String)

@@ -1,7 +1,7 @@
 /// Up to when everything that happened has been received, whatever held whom up.
 ///
 /// The kernel gathers events before it delivers them, so that a socket that is empty says nothing of the last moments; and a
-/// machine that stands still for a second makes the clock jump, while what was gathered before is still there afterwards. A moment
+/// machine that stands still for a second makes the clock jump, while events gathered before are still there afterwards. A moment
 /// is confirmed when sockets were found empty again at least `delay` later: everything from before it has been delivered by then.
 package struct ConfirmedTime {
     private let delay: Int64

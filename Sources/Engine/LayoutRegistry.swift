@@ -93,7 +93,7 @@ package final class LayoutRegistry: Sendable {
         }
     }
 
-    /// Adds what a file says of the rules of one namespace.
+    /// Adds the rules of one namespace, read from a file.
     package func add(
         _ probes: [Probe], tracksConnections: Bool?, decidingChains: Set<BuiltInChain>, facts: NamespaceFacts, namespace: Int
     ) {
@@ -224,7 +224,7 @@ package final class LayoutRegistry: Sendable {
         prefix.utf8.count <= 29 || prefix.hasPrefix("TRACE: ")
     }
 
-    /// The namespace of this name, which is made where there is none yet: of a file nothing is known but what is in it.
+    /// The namespace of this name, which is made where there is none yet: a file's namespaces are known by the file alone.
     ///
     /// - Returns: `nil` for one more than there is room for.
     package func namespace(named name: String, channel: EventChannel) -> Int? {
@@ -386,7 +386,7 @@ package final class LayoutRegistry: Sendable {
             coverage: words.isTrace ? .everyRule : .some, decision: decision)
     }
 
-    /// What the rule does that a TRACE line names by its number, where the rules are known.
+    /// The decision of the rule that a TRACE line names by its number, where the rules are known.
     private static func decision(_ words: PrefixWords, _ family: AddressFamily, _ rules: LegacyRules?) -> RuleDecision? {
         guard words.isTrace, let number = words.ruleNumber, let rules else { return nil }
         let place = RulePlace(

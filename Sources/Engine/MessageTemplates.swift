@@ -6,7 +6,7 @@ internal import WireFormat
 /// rule reports of packet after packet differs in some values and nothing else. A message of a known shape is recognised by one
 /// comparison of its first hundred bytes, in which those values are masked out, and read without a walk through attributes.
 ///
-/// Bounded by `mostShapes`, and by `mostOfOne` of one label; what has a shape past those is read the long way.
+/// Bounded by `mostShapes`, and by `mostOfOne` of one label; messages of further shapes are read the long way.
 struct MessageTemplates: Sendable {
     private static let mostShapes = 1 << 16
     private static let mostOfOne = 16
@@ -14,7 +14,7 @@ struct MessageTemplates: Sendable {
     private static let longestHead = 512
 
     private struct Shape {
-        /// What the caller knows such messages by.
+        /// The caller's label for such messages.
         var label: UInt32
         /// Of `words` and `masks`: the beginning of the message, up to the packet.
         var firstWord: Int32
@@ -84,7 +84,7 @@ struct MessageTemplates: Sendable {
     private func isShape(_ index: Int, _ bytes: RawSpan, _ body: Range<Int>) -> Bool {
         let head = Int(shapes[index].head)
         guard body.count >= head else { return false }
-        // The packet's attribute is the last one, and what is behind it is padding.
+        // The packet's attribute is the last one, and only padding is behind it.
         let packet = body.count &- head
         let length = Int(bytes.native16(body.lowerBound &+ head &- 4)) &- 4
         guard length >= 0, length == packet || (length &+ 3) & ~3 == packet else { return false }

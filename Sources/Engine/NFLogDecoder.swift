@@ -1,7 +1,7 @@
 package import TraceModel
 package import WireFormat
 
-/// What one NFLOG message says, as far as it can be understood without knowing the machine that it is from.
+/// One NFLOG message, as far as it can be understood without knowing the machine that it is from.
 package struct NFLogReport: Sendable, BitwiseCopyable {
     /// The number of the message's prefix, family and hook (`TemplateRegistry.origin`).
     package var origin: UInt32
@@ -29,7 +29,7 @@ package struct NFLogReport: Sendable, BitwiseCopyable {
     package var hasPacket: Bool { packet != RecentPackets.none }
 }
 
-/// What a decoder's caller may want to keep of a message, since the next ones rest on it.
+/// The parts of a message that the next ones rest on, for a caller who keeps them.
 package struct MessageChanges: OptionSet, Sendable {
     package let rawValue: UInt8
 

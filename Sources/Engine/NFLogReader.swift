@@ -10,7 +10,7 @@ package struct NFLogReader {
     package private(set) var decoder: NFLogDecoder
     private var cache = ResolverCache()
     private var resolver: ProbeResolver
-    /// What the latest message said.
+    /// The latest message's report.
     private var report = NFLogReport.none
 
     package init(namespace: Int, parser: PacketParser, registry: LayoutRegistry) {

@@ -1,6 +1,6 @@
 package import TraceModel
 
-/// What a prefix that people wrote by hand says of its place: `HOST_FILTER_INPUT`, `NETNS_NAT_PREROUTE`,
+/// The place that a prefix written by hand names in words: `HOST_FILTER_INPUT`, `NETNS_NAT_PREROUTE`,
 /// `fw-drop-INPUT `, or a TRACE rule's `TRACE: raw:PREROUTING:policy:2 `.
 package struct PrefixWords: Equatable {
     /// The namespace, in lower case: words before a table and a chain that are both named, `GUEST_RAW_OUTPUT`. `nil` where there

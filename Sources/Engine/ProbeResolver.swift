@@ -69,7 +69,7 @@ package struct ProbeResolver {
         correlator.noteLoss(namespace: namespace)
     }
 
-    /// Takes what one message says.
+    /// Takes one message's report.
     ///
     /// - Parameters:
     ///   - packet: the one that the report names.

@@ -48,7 +48,7 @@ struct RecentPackets: Sendable {
         return nil
     }
 
-    /// Puts a packet into the place of the oldest one. What is too short to be recognised is kept until the next comes.
+    /// Puts a packet into the place of the oldest one. One that is too short to be recognised is kept until the next comes.
     mutating func insert(_ packet: Packet, _ bytes: RawSpan, _ payload: Range<Int>) -> UInt8 {
         let count = min(payload.count, PacketParser.reach)
         let index = oldest

@@ -17,7 +17,7 @@ package struct RuleTraceIndex: Sendable {
         var time: Int64
         /// The rules by which it came into the chain that it is in.
         var way: [(place: RulePlace, isGoto: Bool)] = []
-        /// What it has met in the base chain that it is in.
+        /// The rules that it has met in the base chain that it is in.
         var walk: RuleWalk
 
         mutating func take(_ step: RuleTraceMessage.Step, at place: RulePlace) {
@@ -191,7 +191,7 @@ package struct RuleTraceIndex: Sendable {
 
     // MARK: Walks
 
-    /// Keeps what a packet met in the base chain that it has left.
+    /// Keeps the rules that a packet met in the base chain that it has left.
     private mutating func endWalk(of key: Key) {
         guard let ended = traced[key], !ended.walk.rules.isEmpty else { return }
         traced[key]?.walk.rules.removeAll()
@@ -205,7 +205,7 @@ package struct RuleTraceIndex: Sendable {
             Walk(packet: ended.packet, time: ended.time, walk: ended.walk))
     }
 
-    /// What the packet of a journey met. A base chain in which more than one packet may be meant is left out.
+    /// The rules that the packet of a journey met. A base chain in which more than one packet may be meant is left out.
     ///
     /// - Returns: none where nothing was traced.
     package mutating func walks(of journey: Journey) -> [RuleWalk] {
@@ -229,7 +229,7 @@ package struct RuleTraceIndex: Sendable {
         return found
     }
 
-    /// Keeps what the packet of a journey that has ended met, for its reports.
+    /// Keeps the rules that the packet of an ended journey met, for its reports.
     package mutating func keepWalks(of journey: Journey) {
         let found = walks(of: journey)
         guard !found.isEmpty else { return }
@@ -251,10 +251,10 @@ package struct RuleTraceIndex: Sendable {
         return unread
     }
 
-    /// What the packets of journeys met, by the journeys' serials, as far as it is kept; with the texts that are known by now.
+    /// The rules that packets met, by their journeys' serials, as far as it is kept; with the texts that are known by now.
     package var keptWalks: [UInt64: [RuleWalk]] { walksByJourney.mapValues(named).filter { !$0.value.isEmpty } }
 
-    /// What the packet of one journey met.
+    /// The rules that the packet of one journey met.
     package func keptWalks(of serial: UInt64) -> [RuleWalk] { walksByJourney[serial].map(named) ?? [] }
 
     /// With the texts that are known by now, and without the probes' own rules.

@@ -24,7 +24,7 @@ package final class SnapshotExchange: Sendable {
         var alarm: ContinuousClock.Instant?
         var hasEnded = false
 
-        /// What a reader gets without waiting.
+        /// The snapshot that a reader gets without waiting.
         func ready(_ needed: TraceSnapshot.Scope, _ interval: Duration) -> Ready? {
             if hasEnded { return Ready(snapshot: latest) }
             guard let publishedAt, ContinuousClock.now - publishedAt < interval, scope.isSuperset(of: needed) else {

@@ -1,6 +1,6 @@
 public import HTTPTypes
 
-/// What a handler answers with.
+/// A handler's answer.
 public struct EndpointResponse: Sendable {
     public var head: HTTPResponse
     public var body: [UInt8]
@@ -31,11 +31,11 @@ public enum EndpointAnswer: Sendable {
 /// Where the content of a stream comes from.
 public protocol StreamSource: Sendable {
     /// What there is to send now: called several times a second on the server's thread, and only when the client has taken all before,
-    /// so that a source keeps what it can bound. Must not wait.
+    /// so that a source has to bound what it keeps. Must not wait.
     func next() -> [UInt8]
 }
 
-/// What an answer takes: large ones have workers of their own, so that small ones do not wait for them.
+/// Size of an answer: large ones have workers of their own, so that small ones do not wait for them.
 public enum AnswerSize: Sendable {
     /// Some 10 ms of work, 1 MB at most.
     case small

@@ -27,7 +27,7 @@ public final class Server: Sendable {
         public var head = 5.0
         /// Seconds that a connection may wait for its next request.
         public var idle = 30.0
-        /// Seconds that a client may take nothing of what is written to it.
+        /// Seconds that a client may go without reading while something is being written to it.
         public var stall = 10.0
         /// Seconds that writing one response may take in all.
         public var response = 60.0
@@ -115,7 +115,7 @@ public final class Server: Sendable {
             FileCalls.remove(address.host)
             code = socketAddress.bind(descriptor)
         }
-        // What the umask took of it.
+        // The umask may have taken a part of these rights.
         if code == 0, address.isLocalSocket { FileCalls.setMode(address.host, 0o660) }
         if code == 0, Glibc.listen(descriptor, 128) != 0 { code = errno }
         guard code == 0 else {

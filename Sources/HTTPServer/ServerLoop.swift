@@ -293,7 +293,7 @@ struct ServerLoop: ~Copyable {
         write(connection)
     }
 
-    /// Writes what the client takes; a response of one turn's size in one call where it takes all.
+    /// Writes as much as the client takes; a response of one turn's size in one call where it takes all.
     private mutating func write(_ connection: Connection) {
         let end = min(connection.output.count, connection.written + Self.bytesPerTurn)
         let count = SocketCalls.send(

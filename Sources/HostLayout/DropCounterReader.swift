@@ -2,7 +2,7 @@ private import Foundation
 package import LinuxSupport
 package import TraceModel
 
-/// Reads what a namespace has counted of packets that it dropped.
+/// Reads a namespace's counters of packets that it dropped.
 package enum DropCounterReader {
     /// - Throws: `NamespaceError` where the namespace cannot be entered, or an error of Foundation's where the counters cannot be read.
     package static func read(_ namespace: NetworkNamespace) throws -> DropCounters {

@@ -14,7 +14,7 @@ package struct FollowedNamespace: Sendable {
     /// Whether it appeared while others were followed already, and its rules have not been read yet.
     package var isNew = false
 
-    /// What it had counted when it began to be followed; `nil` where that could not be read.
+    /// The namespace's counters when it began to be followed; `nil` where that could not be read.
     package var dropCounters: DropCounters?
 
     package init(name: String, inode: UInt64, namespace: NetworkNamespace?, link: LinkWatch?) {

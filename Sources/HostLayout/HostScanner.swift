@@ -5,7 +5,7 @@ internal import Ruleset
 package import TraceModel
 internal import WireFormat
 
-/// Reads what the layout consists of: rules and interfaces of all namespaces.
+/// Reads the parts of the layout: rules and interfaces of all namespaces.
 package struct HostScanner: Sendable {
     private let probes: ProbeSurvey
     private let group: UInt16
@@ -93,6 +93,6 @@ package struct HostScanner: Sendable {
         return read
     }
 
-    /// What a person should be told of the last survey; `nil` where that is nothing new.
+    /// News of the last survey for a person; `nil` where there is none.
     package func news(_ places: [FollowedNamespace]) -> String? { memory.news(places.map(\.name)) }
 }

@@ -136,7 +136,7 @@ package final class RulesetWatch: Sendable {
 
     // MARK: The event loop's side
 
-    /// What a turn of the event loop has to do.
+    /// The work of one turn of the event loop.
     package struct Turn {
         /// Up to when the probes in force are known: only what ended before may be concluded from the silence of a probe.
         package var known = Int64.max
@@ -342,7 +342,7 @@ package final class RulesetWatch: Sendable {
             place.change?.signature = nil
             place.legacySince = signature.hasLegacy ? begun : nil
             guard place.change?.isConcerning == true else { return }
-            // What was noticed meanwhile is compared with what has been found.
+            // Changes that were noticed meanwhile are compared with the rules that have been found.
             place.change?.stage = survey.count == place.count ? .surveyed : .noticed
         }
     }

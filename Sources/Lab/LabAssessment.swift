@@ -28,7 +28,7 @@ public struct LabAssessment: Encodable, Sendable {
         checks += network.expected.map { expected in
             Check(what: expected.claim, holds: journeys.contains { expected.isMet(by: $0) })
         }
-        // What a firewall drops on purpose is no fault.
+        // Packets that a firewall drops on purpose are no fault.
         let kinds = Set(findings.map(\.kind)).subtracting(["packets-dropped"])
         let counted = traffic.isEmpty ? [] : network.expected.compactMap { $0.counted?.finding }
         let expectedKinds = network.findings.union(counted)

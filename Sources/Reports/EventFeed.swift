@@ -68,7 +68,7 @@ public final class EventFeed: JourneyWatcher {
         }
     }
 
-    /// Looks at a snapshot for what has come up since the last one: losses, and faults.
+    /// Looks at a snapshot for losses and faults that the last one had not.
     public func look(at snapshot: TraceSnapshot) {
         let completeness = snapshot.completeness
         let losses = completeness.lost + completeness.overflows + (completeness.ruleTracesLost ?? 0)

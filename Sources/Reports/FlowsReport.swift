@@ -29,7 +29,7 @@ public struct FlowReport: Codable, Sendable, Equatable {
     public var `protocol`: String
     public var firstSeen: String
     public var lastSeen: String
-    /// False where the flow's first packets were missed, so that what is called the original may be the reply.
+    /// False where the flow's first packets were missed, so that the original may be the reply.
     public var directionKnown: Bool
     public var original: Side
     @ExplicitNull public var reply: Side?

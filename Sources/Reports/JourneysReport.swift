@@ -13,7 +13,7 @@ public struct JourneysReport: Codable, Sendable, Equatable {
 }
 
 public struct JourneyReport: Codable, Sendable, Equatable {
-    /// A step with what the packet looked like there.
+    /// A step with the packet's addresses and fields there.
     public struct Step: Codable, Sendable, Equatable {
         public var netns: String
         public var family: String
@@ -33,7 +33,7 @@ public struct JourneyReport: Codable, Sendable, Equatable {
         @ExplicitNull public var destination: String?
         @ExplicitNull public var sourcePort: Int?
         @ExplicitNull public var destinationPort: Int?
-        /// What the packet met there, where it was traced through the rules: rules that matched, first to last, and the policy where it
+        /// Where it was traced through the rules, those that it met there: rules that matched, first to last, and the policy where it
         /// came to that. Absent where it was not traced.
         public var rules: [StepRule]?
         @ExplicitNull public var ttl: Int?
@@ -171,7 +171,7 @@ extension TraceContext {
             translations: translations)
     }
 
-    /// Puts what a packet met in a base chain to the step there. A chain without a probe, as other programs' are, is a step of its own,
+    /// Puts the rules that a packet met in a base chain to the step there. A chain without a probe, as other programs' are, is a step of its own,
     /// in the place of its hook that the kernel gives it.
     private func put(_ walk: RuleWalk, into steps: inout [JourneyReport.Step], _ translations: inout [TranslationReport]) {
         let name = layout.namespaces[walk.namespace].name

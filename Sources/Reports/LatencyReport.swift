@@ -3,7 +3,7 @@ internal import TraceModel
 
 /// `/latency`: how long packets took, of the latest journeys that are kept.
 ///
-/// Measured is what the kernel stamped. It gives no stamp at OUTPUT and POSTROUTING; and where a program has switched on
+/// Only the kernel's stamps are measured. It gives no stamp at OUTPUT and POSTROUTING; and where a program has switched on
 /// receive timestamps, a packet has the stamp of its arrival at all hooks of a namespace. So a time is known only between two
 /// stamps that differ.
 public struct LatencyReport: Codable, Sendable, Equatable {

@@ -65,7 +65,7 @@ extension TraceSnapshot {
         text.family("ipt_trace_flows", .gauge, "Connections that are remembered.")
         text.sample("ipt_trace_flows", flowCount)
         text.family("ipt_trace_probes", .gauge, "Probes in force, by namespace.")
-        // Several namespaces may have one label, one after the other or because of what is escaped; a series is listed once.
+        // Several namespaces may have one label, one after the other, or since their names are escaped alike; a series is listed once.
         var probes: [MetricsLine: Int] = [:]
         for (index, namespace) in layout.namespaces.enumerated() where !namespace.isGone {
             probes[MetricsLine(escaping: namespace.name), default: 0] += layout.probes.indices.count {

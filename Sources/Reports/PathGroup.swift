@@ -1,4 +1,4 @@
-/// An entry of a report that stands for several paths, and adds up what they have in common.
+/// An entry of a report that stands for several paths, and adds up their packets and times.
 protocol PathGroup {
     var packets: UInt64 { get set }
     var bytes: UInt64 { get set }

@@ -52,7 +52,7 @@ public struct PathReport: Codable, Sendable, Equatable {
         public var before: [StepReport]
         /// What lies between: `filter/FORWARD`, `routing`, …. One where it is certain.
         public var suspects: [String]
-        /// Of what is lost in routing, what is known to drop packets there: `forwarding-disabled`, `ttl-spent`,
+        /// For packets lost in routing, known reasons to drop packets there: `forwarding-disabled`, `ttl-spent`,
         /// `martian-source`, `reverse-path-filter`.
         public var causes: [String]
         /// `counter` where the kernel's own counters say that the cause is the one; absent where it is what may have been.

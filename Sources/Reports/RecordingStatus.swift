@@ -1,4 +1,4 @@
-/// What a collector's recording has come to, for `/metrics` and `/healthz`.
+/// State of a collector's recording, for `/metrics` and `/healthz`.
 public struct RecordingStatus: Sendable {
     /// The present state, one of `states`.
     public var state: String

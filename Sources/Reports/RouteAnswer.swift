@@ -61,7 +61,7 @@ extension JourneyReport {
         }
         return visits.compactMap { visit in
             let arrival = visit.last { $0.hook == "PREROUTING" }
-            // What was dropped before was not routed.
+            // A packet that was dropped before was not routed.
             if visit.allSatisfy({ $0.hook == "PREROUTING" }), droppedBetween?.suspects.contains("routing") != true {
                 return nil
             }

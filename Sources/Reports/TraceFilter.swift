@@ -107,7 +107,7 @@ public struct TraceFilter: Sendable {
 /// A filter that cannot be met, with the reason.
 public struct FilterProblem: Error, CustomStringConvertible {
     public let field: TraceFilter.Field
-    /// What is wrong, to stand behind the field's name.
+    /// The fault, as a phrase that stands behind the field's name.
     public let text: String
 
     init(_ field: TraceFilter.Field, _ text: String) {
@@ -231,7 +231,7 @@ extension TraceSnapshot {
 }
 
 extension Journey {
-    /// What the packet looked like where it came into each namespace and where it left it.
+    /// The packet's addresses where it came into each namespace and where it left it.
     var tuples: [PacketTuple] { legs.flatMap { [$0.entry, $0.exit] } }
 }
 

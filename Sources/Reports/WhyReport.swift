@@ -36,7 +36,7 @@ public struct WhyAnswer: Codable, Sendable, Equatable {
         case dropped
         /// It arrives, and is refused at once: nobody listens there.
         case refused
-        /// It arrives, or leaves what is traced, and no answer is seen.
+        /// It arrives, or leaves the traced namespaces, and no answer is seen.
         case unanswered
         /// It could not be sent.
         case notSendable = "no_route"
@@ -61,7 +61,7 @@ public struct WhyAnswer: Codable, Sendable, Equatable {
     public var findings: [FindingReport]
     /// The connection; `null` where none was seen.
     @ExplicitNull public var flow: FlowReport?
-    /// Where no packet shows it: what is known besides, such as the error with which it could not be sent.
+    /// What no packet shows, such as the error with which it could not be sent.
     @ExplicitNull public var remark: String?
 
     /// Without a packet that shows it.

@@ -4,7 +4,7 @@ public import TraceModel
 /// that adds a packet's two ports, hashes the sum, and accepts one result in `oneIn`.
 ///
 /// A sum is the same in both directions, and translating addresses leaves it alone, so that a flow is traced whole in all chains
-/// and namespaces. An ICMP echo is known by its identifier, an ICMP error by the packet that it carries, and what has neither
+/// and namespaces. An ICMP echo is known by its identifier, an ICMP error by the packet that it carries, and a packet that has neither
 /// ports nor identifier (other protocols, fragments) by its addresses. Where a translation changes ports, the flow may be traced
 /// on one side only: that is what `ProbeSurvey.coverage` says of these probes, so that nothing counts as dropped for it.
 public struct FlowSample: Sendable, Hashable {

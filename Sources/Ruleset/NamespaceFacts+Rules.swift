@@ -108,7 +108,7 @@ extension NamespaceFacts {
     /// Chains with more rules are not looked through: each rule is compared with all before it.
     private static let longestChain = 500
 
-    /// What a rule may change for the rules behind it, in packets that come back from it.
+    /// The fields that a rule may change for the rules behind it, in packets that come back from it.
     private enum Effect: Comparable {
         case none
         /// Values on which conditions of `RuleConditions.Dependence.state` depend.

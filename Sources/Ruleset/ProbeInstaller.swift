@@ -20,7 +20,7 @@ public struct ProbeInstaller: Sendable {
         /// Standing runs whose probes are here already, complete or left by a crash. Runs that begin later are not touched.
         var earlierRuns: Set<String> = []
 
-        /// What the programs will read, each with a line that says which.
+        /// The programs' input, each with a line that says which.
         public var inputs: [(title: String, text: String)] {
             sites.map { ("\($0.family.name), \($0.backend.rawValue)", $0.input.text) }
                 + sentinels.map { ("\($0.family.name), nft -f", $0.text) }
@@ -305,7 +305,7 @@ public struct ProbeInstaller: Sendable {
 
     private static let mostAttempts = 20
 
-    /// Takes out what one attempt has put in; the chains stay for the next.
+    /// Takes out the rules that one attempt has put in; the chains stay for the next.
     private func takeBack(_ site: ProbeSite, run: String, in namespace: NetworkNamespace) async throws {
         for _ in 0..<Self.mostAttempts {
             let listing = try NFTablesListing.read(in: namespace)
@@ -324,7 +324,7 @@ public struct ProbeInstaller: Sendable {
             try await iptables.restore(
                 site.backend == .nft ? site.heads : site.input, site.family, site.backend, in: namespace)
         } catch NamespaceError.toolFailed(let command, let status, let message) {
-            // What a signal ended was ended with this process.
+            // A program that a signal ended was ended together with this process.
             try Task.checkCancellation()
             let tool = String(command.prefix { $0 != " " })
             if message.contains("Permission denied") || message.contains("must be root") {

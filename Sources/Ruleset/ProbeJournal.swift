@@ -166,7 +166,7 @@ public struct ProbeJournal: Codable, Sendable {
         }
     }
 
-    /// Removes what a process left that ended while it wrote a file. The caller holds `ProbeLock`.
+    /// Removes drafts of processes that ended while they wrote a file. The caller holds `ProbeLock`.
     static func eraseDrafts() {
         // A draft that stays does no harm.
         let names = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []

@@ -30,7 +30,7 @@ extension ProbeOptions {
         }
     }
 
-    /// Whether address translation may change what the match looks at, so that one packet meets it in some chains only.
+    /// Whether address translation may change the fields that the match looks at, so that one packet meets it in some chains only.
     public var dependsOnTranslation: Bool {
         if case .every(let condition, _) = ProbeSurvey.coverage(of: match) { return !condition.dependence.isEmpty }
         return false

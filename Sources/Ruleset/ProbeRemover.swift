@@ -297,7 +297,7 @@ public struct ProbeRemover: Sendable {
             namespace: namespace.name, message: "\(NamespaceError.toolMissing(Iptables.tool(.ipv4, .legacy, "restore")))")
     }
 
-    /// Whether a rule has our prefix, and says nothing that we never write: what is fed back to iptables-restore is not somebody
+    /// Whether a rule has our prefix, and says nothing that we never write: a rule that is fed back to iptables-restore is not somebody
     /// else's text.
     private func isOurs(_ rule: RuleDump.Rule, _ selection: Selection) -> Bool {
         guard let prefix = rule.ownPrefix, selection.includes(prefix.run) else { return false }

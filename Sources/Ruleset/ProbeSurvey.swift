@@ -14,7 +14,7 @@ public struct ProbeSurvey: Sendable {
         public var target: ProbeRule.Target
         /// The NFLOG group; 0 for LOG.
         public var group: UInt16
-        /// What the rule has counted.
+        /// Packets that the rule has counted.
         public var packets: UInt64
         /// The run that installed it, where it is ours.
         public var run: String?
@@ -28,7 +28,7 @@ public struct ProbeSurvey: Sendable {
         }
     }
 
-    /// What the rules of one namespace say.
+    /// Probes and facts from the rules of one namespace.
     public struct Result: Sendable {
         public var probes: [Found] = []
         /// Whether a rule needs connection tracking, so that the kernel has it on here. It may be on without one.
@@ -37,7 +37,7 @@ public struct ProbeSurvey: Sendable {
         public var hasRules = false
         /// Built-in chains with rules beside probes, or with a policy other than ACCEPT.
         public var decidingChains: Set<BuiltInChain> = []
-        /// What the rules say; settings are not among them.
+        /// Facts from the rules, without settings.
         public var facts = NamespaceFacts()
 
         package init() {}
@@ -277,7 +277,7 @@ extension ProbeSurvey {
 }
 
 extension [ProbeJournal] {
-    /// What one of our probes matches, with its expiry; for others a word that is no match, since nothing is known.
+    /// The match of one of our probes, with its expiry; for others a word that is no match, since nothing is known.
     fileprivate func match(of prefix: ProbePrefix?, _ family: AddressFamily) -> [String] {
         guard let journal = first(where: { $0.run == prefix?.run }) else { return ["?"] }
         let expiry = journal.expires.map { ["-m", "time", "--datestop", ProbeRule.dateText($0)] } ?? []

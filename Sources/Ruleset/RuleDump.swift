@@ -1,6 +1,6 @@
 public import TraceModel
 
-/// What one `iptables-save` prints: chains and rules by table, in order.
+/// Output of one `iptables-save`: chains and rules by table, in order.
 public struct RuleDump: Sendable, Equatable {
     public struct Chain: Sendable, Equatable {
         public var name: String
@@ -30,7 +30,7 @@ public struct RuleDump: Sendable, Equatable {
             return words[index + 1]
         }
 
-        /// The words before the target: what the rule matches.
+        /// The words before the target: the rule's matches.
         public var match: [String] { Array(words.prefix(targetIndex ?? words.count)) }
 
         /// The target with its options.

@@ -21,7 +21,7 @@ public struct RuleTexts: Sendable {
 
     /// Reads the rules and policies at `places`.
     ///
-    /// - Returns: those that are there: a rule's number is never given to another, so that what is found is what was meant.
+    /// - Returns: those that are there. A rule's number is never given to another, so that no other rule is taken for it.
     public func read(_ places: Set<RulePlace>, in namespace: NetworkNamespace) async throws -> [RulePlace: Text] {
         var found: [RulePlace: Text] = [:]
         for family in AddressFamily.allCases {

@@ -1,6 +1,6 @@
-/// What is said by the name of a run, which is its journal's and stands in every prefix of its probes.
+/// The name of a run, parsed: its journal has it, and every prefix of its probes.
 public enum RunName {
-    /// What a run's probes are for.
+    /// The purpose of a run's probes.
     public enum Purpose: Sendable {
         /// They stand until they are taken out or expire; the next installation replaces them.
         case standing

@@ -1,6 +1,6 @@
 internal import LinuxSupport
 
-/// The lock under which x_tables' rules are changed. Held from reading the rules to committing what was planned on them, so that
+/// The lock under which x_tables' rules are changed. Held from reading the rules to committing the changes planned on them, so that
 /// no other iptables comes between.
 enum XtablesLock {
     /// `XT_LOCK_NAME` of iptables' xshared.h; the variable names another file (iptables 1.8.6 and later).

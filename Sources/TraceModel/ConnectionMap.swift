@@ -1,7 +1,7 @@
 public import CLinux
 
 /// Values by namespace and tuple: facts about a connection there. An open table that is asked for every packet, so that
-/// looking something up costs one multiplication's hash (`PacketTuple.mixed`), and what is not there is mostly not found in one
+/// looking something up costs one multiplication's hash (`PacketTuple.mixed`), and a missing key is mostly found missing in one
 /// line of memory: keys and values, which take more, are apart.
 public struct ConnectionMap<Value: Sendable & BitwiseCopyable>: Sendable {
     @usableFromInline

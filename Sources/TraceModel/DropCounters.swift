@@ -1,4 +1,4 @@
-/// What the kernel of a network namespace has counted of packets that it dropped where it routes them, and at sockets
+/// A network namespace's counters of packets that the kernel dropped where it routes them, and at sockets
 /// (Documentation/networking/snmp_counter.rst).
 public struct DropCounters: Sendable, Equatable {
     public enum Counter: Sendable, Hashable, CaseIterable {

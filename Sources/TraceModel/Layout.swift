@@ -13,7 +13,7 @@ public struct Layout: Sendable {
     public var leftOut: [LeftOutNamespace] = []
     /// Told apart by it are the layouts of one trace: a later one has a higher number.
     public var generation = 0
-    /// How many of the generations before changed what is in force on the machine; the others only added to what is known of it.
+    /// How many of the generations before changed the machine's rules or links in force; the others only added to the knowledge of them.
     public var changes = 0
 
     public init(
@@ -157,7 +157,7 @@ public struct NamespaceLayout: Sendable, Equatable {
     public var facts: NamespaceFacts?
     /// Whether the machine has no such namespace any more; its paths stay.
     public var isGone = false
-    /// Why its rules or interfaces could not be read for a while, so that what is known of them may be out of date, or nothing
+    /// Why its rules or interfaces could not be read for a while, so that the ones known may be out of date, or nothing
     /// is; `nil` where they were.
     public var unread: String?
 
@@ -233,7 +233,7 @@ public struct Interface: Sendable, Hashable {
     }
 }
 
-/// What a bridge does with the packets in its frames.
+/// How a bridge treats the packets in its frames.
 public struct Bridge: Sendable, Hashable, Codable {
     /// Whether it hands them to the IP chains of its namespace (`nf_call_iptables`, `nf_call_ip6tables`); the namespace has
     /// settings of the same meaning for all of its bridges.

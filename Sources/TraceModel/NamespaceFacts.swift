@@ -200,7 +200,7 @@ public struct NamespaceFacts: Sendable, Equatable, Codable {
 }
 
 extension NamespaceFacts {
-    /// What a recording does not say, because it was made before there was such a thing, is as if there were none.
+    /// Facts that a recording lacks, since it was made before they were recorded, are taken as absent.
     public init(from decoder: any Decoder) throws {
         self.init()
         let values = try decoder.container(keyedBy: CodingKeys.self)

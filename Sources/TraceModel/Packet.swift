@@ -151,7 +151,7 @@ extension Packet {
             transport: transport)
     }
 
-    /// Whether ports are part of the packet: not of ICMP, and not of what has none, whose ports are 0.
+    /// Whether the packet has ports; ICMP has none, and packets without them have 0 in their place.
     public var hasPorts: Bool { !isICMP && (sourcePort != 0 || destinationPort != 0) }
 
     @inlinable public var isICMP: Bool { transport == TransportProtocol.icmp || transport == TransportProtocol.icmpv6 }

@@ -72,8 +72,8 @@ public final class RuleDecision: Sendable {
     public let isInferred: Bool
     /// Index into the layout's namespaces; `nil`: where the packet was last seen.
     public let namespace: Int?
-    /// Where what was not accepted is dropped: the rules before that accept, first to last, as they were read; no part of what the
-    /// decision is.
+    /// Where all packets are dropped that no rule accepted: the accepting rules before it, first to last, as they were read. Not compared
+    /// by `==`.
     public let accepting: [AcceptingRule]
 
     public init(
@@ -92,7 +92,7 @@ public final class RuleDecision: Sendable {
 }
 
 extension RuleDecision {
-    /// Whether the sender gets an answer to what is dropped: the rule is a REJECT of iptables, or a `reject` of nf_tables.
+    /// Whether the sender is told of the drop: the rule is a REJECT of iptables, or a `reject` of nf_tables.
     public var isReject: Bool {
         guard let text else { return false }
         var words: [Substring] = []

@@ -103,7 +103,7 @@ extension RuleMatch.Condition {
         return (isNegated ? "! " : "") + "\(option) \(values.joined(separator: ","))"
     }
 
-    /// What it looks at in a packet; `nil` where that is not known.
+    /// The packet's value that the condition compares; `nil` where it is not known.
     public func value(of packet: RuleMatch.Packet) -> String? {
         switch subject {
         case .transport: packet.transport == TransportProtocol.unknown ? nil : TransportProtocol.name(packet.transport)

@@ -1,4 +1,4 @@
-/// What a packet met in one base chain, and in the chains that this one led to, as the kernel's rule trace says.
+/// The rules that a packet met in one base chain, and in the chains that this one led to, by the kernel's rule trace.
 public struct RuleWalk: Sendable, Hashable {
     /// Index into the layout's namespaces.
     public var namespace: Int

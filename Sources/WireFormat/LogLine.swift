@@ -1,4 +1,4 @@
-/// A line of a kernel log taken apart: when it was written, and what the kernel said.
+/// A line of a kernel log taken apart: the time of writing and the kernel's message.
 ///
 /// The forms: `/dev/kmsg`, `dmesg` (with `-x`, `-T`, `--time-format iso` too), `journalctl -k -o short`, `short-iso`,
 /// `short-precise`, `short-monotonic`, and syslog's files, with RFC 3164 or RFC 3339 times and with or without the
@@ -12,7 +12,7 @@ public struct LogLine: Equatable, Sendable {
     public var sinceBefore: Int64?
     /// `/dev/kmsg`'s sequence number.
     public var sequence: UInt64?
-    /// What the kernel said, with LOG's prefix at its beginning.
+    /// The kernel's message, with LOG's prefix at its beginning.
     public var message: Range<Int>
 
     /// What lines leave out.

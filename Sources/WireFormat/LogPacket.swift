@@ -40,7 +40,7 @@ public struct LogPacket: Sendable {
     /// - Parameter seed: starts the fingerprint's hash. LOG writes fewer fields than a packet has, so that its fingerprints
     ///   are not those of NFLOG's packets.
     /// - Returns: `nil` for a message that LOG did not write.
-    /// - Throws: `ParseError` where it did, but what it says of the packet is incomplete.
+    /// - Throws: `ParseError` where it did, but describes the packet incompletely.
     public init?(parsing bytes: RawSpan, message: Range<Int>, seed: UInt64) throws(ParseError) {
         guard let start = Self.start(bytes, message) else { return nil }
         prefix = message.lowerBound..<start.begin

@@ -1,6 +1,6 @@
 public import TraceModel
 
-/// What the kernel says of a packet for which `nftrace` is set: `NFT_MSG_TRACE` of group `NFNLGRP_NFTRACE`
+/// The kernel's message about a packet for which `nftrace` is set: `NFT_MSG_TRACE` of group `NFNLGRP_NFTRACE`
 /// (net/netfilter/nf_tables_trace.c, linux/netfilter/nf_tables.h).
 ///
 /// One message for each rule that matched, for each policy and for each return from a chain. The packet's headers stand only in the
@@ -40,12 +40,12 @@ public struct RuleTraceMessage: Sendable, Equatable {
     }
 
     public var step: Step
-    /// What the rule or the policy says; `nil` for a return from a chain, and for a verdict that is not known.
+    /// Verdict of the rule or the policy; `nil` for a return from a chain, and for a verdict that is not known.
     public var verdict: MetRule.Verdict?
     /// Tells the packets of one namespace apart that are under way at the same time: a hash of the kernel's address of the packet, so
     /// that others have it later.
     public var id: UInt32
-    /// The packet's IP header and the beginning of what it carries, as they lie in the message; `nil` where it has none.
+    /// The packet's IP header and the beginning of its payload, as they lie in the message; `nil` where it has none.
     public var headers: (network: Range<Int>, transport: Range<Int>?)?
 
     public static func == (left: RuleTraceMessage, right: RuleTraceMessage) -> Bool {

@@ -57,7 +57,7 @@ struct IptTrace: AsyncParsableCommand {
             Foundation.exit(exitCode(of: error))
         } catch {
             let code = exitCode(for: error)
-            // Help and the like are text of our own; a complaint may quote what was typed.
+            // Help and the like are text of our own; a complaint may quote the user's words.
             if code.isSuccess { exit(withError: error) }
             let message = fullMessage(for: error)
             if !message.isEmpty { Terminal.say(lines: message) }

@@ -35,7 +35,7 @@ enum Terminal {
     /// Writes a document as it is.
     static func write(_ document: [UInt8]) { FileHandle.standardOutput.write(Data(document)) }
 
-    /// Writes what a person may want to know beside the result; nothing with `--quiet`.
+    /// Writes a remark beside the result; nothing with `--quiet`.
     static func note(_ text: TerminalText) {
         if Log.level <= .info { say(text) }
     }

@@ -31,7 +31,7 @@ extension Route {
             parameters.append(
                 parameter("cursor", "{\"pattern\":\"^[0-9a-f]{1,16}[.][0-9]{1,6}$\",\"type\":\"string\"}", isRepeated: false))
         }
-        // What a client is to expect beside the answer itself.
+        // Statuses that a client has to expect beside the answer itself.
         var codes = ["400", "401", "503"]
         if !own.isEmpty || route.isPaged || route.isStream { codes.append("404") }
         if route.path == ["probes"] { codes.append("500") }

@@ -23,7 +23,7 @@ struct RepliesDropped: FindingRule {
             return namespace.holds(last) && last.table == .filter && last.chain == hook.name && last.family == family
                 && path.suspects.contains(suspect) && !evidence.othersPassed(path)
         }
-        // Past a rule that drops on purpose the cure would open what was closed.
+        // Past a rule that drops on purpose the cure would open a way that was closed.
         let isCertain = shown.allSatisfy { $0.suspects == [suspect] } && !facts.exemptsFromTracking
         let chain = chains?.count == 1 ? chains?.first : nil
         return Finding(

@@ -32,7 +32,7 @@ struct CaptureBatch: Sendable {
         /// Of NFLOG; as the message says.
         var group: UInt16 = 0
         var kind = Kind.notice
-        /// Its time is not what the file says (`straightenTimes`).
+        /// Its time is not the one of the file (`straightenTimes`).
         var isDisplaced = false
         /// Where the window has the message, for who watches.
         var data: Range<Int32> = 0..<0

@@ -179,7 +179,7 @@ struct CaptureTaker: ~Copyable {
         state.expect(next.packet, reader: reader)
     }
 
-    /// Shows an observer what was taken.
+    /// Shows an observer the record that was taken.
     private mutating func show(
         _ observer: any AnalysisObserver, _ interface: Int, _ reader: Int, _ kind: CaptureBatch.Kind, _ time: Int64,
         _ state: inout AnalysisState

@@ -21,7 +21,7 @@ struct RecordingContinuity {
         if isBroken { behindGaps.insert(part.next) } else { continued.insert(part.next) }
     }
 
-    /// - Returns: whether the part follows directly what was read before it, or is a recording's first.
+    /// - Returns: whether the part directly follows the one that was read before it, or is a recording's first.
     mutating func begin(_ part: Part, hasGap: Bool) -> Bool {
         if hasGap { behindGaps.insert(part) }
         return !hasGap && (part.number <= 1 || continued.contains(part))

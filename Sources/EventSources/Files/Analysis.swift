@@ -180,7 +180,7 @@ public final class Analysis: Sendable {
 
     // MARK: Opening
 
-    /// What the files are like, which decides how long packets are waited for.
+    /// Properties of the files that decide how long packets are waited for.
     private struct Traits {
         var isOwnRecordingOnly = true
         /// Names of files whose beginning is damaged.
@@ -253,7 +253,7 @@ public final class Analysis: Sendable {
         return bytes.count >= 4096 || (bytes.count >= 64 && bytes.contains(0x0A) && !bytes.contains(0))
     }
 
-    /// What to call the namespace of a capture that does not say: the host, or, of several, what the file is called.
+    /// Name for the namespace of a capture that does not say: the host, or, of several, what the file is called.
     private static func label(_ path: String, _ files: [String]) -> String {
         guard files.count > 1, path != "-" else { return "host" }
         let name = URL(fileURLWithPath: path).lastPathComponent

@@ -34,7 +34,7 @@ struct AnalysisState: ~Copyable {
     private var unfollowed: UInt64 = 0
     /// Microseconds by which records may be late.
     private let lateness: Int64
-    /// Whether there is one recording only, which then says itself what was complete when.
+    /// Whether there is one recording only, which says itself up to when it is complete.
     private let isAlone: Bool
     private var isPaced = false
     /// Up to when a recording says that it has everything.

@@ -6,7 +6,7 @@ internal import TraceModel
 /// The rules of a machine as `iptables-save` printed them, by namespace: which prefix belongs to which chain, and which
 /// packets each probe reports.
 public struct OfflineRules: Sendable {
-    /// What the rules of one namespace say.
+    /// The rules of one namespace.
     struct NamespaceRules: Sendable {
         var survey = ProbeSurvey.Result()
 

@@ -47,7 +47,7 @@ package enum RuleFile {
         return text
     }
 
-    /// What a text is instead, with the way out, where it is not what iptables-save prints whole; `nil` where it may be.
+    /// A sentence about text that is not a whole output of iptables-save, with the way out; `nil` where it may be.
     package static func problem(of text: String) -> String? {
         var first: Substring?
         var open: Substring?

@@ -5,7 +5,7 @@ internal import TraceModel
 /// A file that events come from, in the order of their times.
 protocol TraceInput: AnyObject {
     var stream: ByteStream { get }
-    /// By what the kernel reported its events.
+    /// The channel by which the kernel reported its events.
     var channel: EventChannel { get }
     /// Bytes of the file, as it is on the disk, that have been read so far.
     var consumed: UInt64 { get }

@@ -38,7 +38,7 @@ final class KernelLogSource: LiveSource {
         LiveSourceCounts(intake: reader.counters, overflows: overruns, unresolved: reader.unresolved.events)
     }
 
-    /// What was logged before is not asked for; its last number tells how much is missing, should the first records that are
+    /// Records that were logged before are not asked for; its last number tells how much is missing, should the first records that are
     /// asked for be overwritten before they are read.
     private func skipWhatIsThere() {
         var buffer = [UInt8](repeating: 0, count: 8192)

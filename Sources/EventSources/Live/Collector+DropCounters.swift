@@ -6,7 +6,7 @@ internal import Synchronization
 internal import TraceModel
 
 extension Collector {
-    /// What was read last of the counters of all namespaces, by index.
+    /// The counters of all namespaces as they were read last, by index.
     struct DropCounts {
         var risen: [Int: DropCounters] = [:]
         /// Microseconds of the monotonic clock.

@@ -11,7 +11,7 @@ private import Synchronization
 internal import TraceModel
 internal import WireFormat
 
-/// What the event loop is told from outside.
+/// A message to the event loop.
 enum LoopMessage: Sendable {
     /// The registry has a new layout.
     case layoutChanged
@@ -221,11 +221,11 @@ struct EventLoop: ~Copyable {
             into: &source.reader, with: &vocabulary, of: source.index, now: now, &buffer, &engine.correlator, recording: tap)
     }
 
-    /// Receives what is said of traced packets, and asks for the rules that dropped some.
+    /// Receives messages about traced packets, and asks for the rules that dropped some.
     private mutating func drain(_ socket: RuleTraceSocket, of index: Int, _ buffer: inout [UInt8], now: Int64) {
         var unknown: Set<RulePlace> = []
         for _ in 0..<256 {
-            // What is lost names no rule: the next packet's trace may.
+            // A lost message names no rule: the next packet's trace may.
             guard case .bytes(let count) = socket.receive(into: &buffer) else { break }
             let bytes = buffer.octets.extracting(0..<count)
             unknown.formUnion(engine.sink.ruleTraces.take(bytes, parser: parser, namespace: index, now: now))
@@ -233,7 +233,7 @@ struct EventLoop: ~Copyable {
         if !unknown.isEmpty { requests?(.read(index, unknown)) }
     }
 
-    /// Receives the traces of iptables-legacy, which are NFLOG messages, and asks what the rules did that they number.
+    /// Receives the traces of iptables-legacy, which are NFLOG messages, and asks for the verdicts of the rules that they number.
     private mutating func drain(_ socket: LegacyTraceSocket, of index: Int, _ buffer: inout [UInt8], now: Int64) {
         for _ in 0..<256 {
             guard case .bytes(let count) = socket.receive(into: &buffer) else { break }

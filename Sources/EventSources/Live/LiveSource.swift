@@ -12,13 +12,13 @@ protocol LiveSource: AnyObject {
     /// - Parameter now: microseconds since 1970.
     func drain(into buffer: inout [UInt8], now: Int64, _ correlator: inout Correlator)
 
-    /// The registry has a new layout: what a prefix stands for may be another probe now.
+    /// The registry has a new layout: a prefix may stand for another probe now.
     func layoutChanged()
 
     var counts: LiveSourceCounts { get }
 }
 
-/// What a source has received.
+/// Counts of a source's input.
 struct LiveSourceCounts {
     var intake = IntakeCounters()
     /// How often the kernel overwrote or dropped what had not been received.

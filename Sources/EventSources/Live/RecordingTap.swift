@@ -3,7 +3,7 @@ internal import Engine
 internal import TraceModel
 internal import WireFormat
 
-/// What the event loop gives to a recorder: gathered during a turn, handed over at its end.
+/// The event loop's items for a recorder: gathered during a turn, handed over at its end.
 final class RecordingTap: DatagramTap {
     private let recorder: Recorder
     private var items: [RecordItem] = []

@@ -54,7 +54,7 @@ struct JournalEntry {
         }
     }
 
-    /// - Returns: `nil` for what is no object with these fields. Messages of other programs, which anybody may write, are empty.
+    /// - Returns: `nil` for text that is no object with these fields. Messages of other programs, which anybody may write, are empty.
     init?(json: [UInt8]) {
         guard let fields = try? JSONDecoder().decode(Fields.self, from: Data(json)) else { return nil }
         let isOfKernel = fields.transport.map { $0 == "kernel" } ?? true

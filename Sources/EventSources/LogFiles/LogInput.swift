@@ -197,7 +197,7 @@ struct LogClock {
     private(set) var last: Int64 = 0
     /// What to add to a time since boot.
     private var wallClockAtBoot: Int64?
-    /// What the log's clock was put back by, in all.
+    /// By how much the log's clock was put back in all.
     private var shift: Int64 = 0
 
     mutating func time(of line: LogLine) -> Int64 {

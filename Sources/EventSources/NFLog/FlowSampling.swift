@@ -1,7 +1,7 @@
 internal import Synchronization
 
 /// Follows a part of the flows only, while more comes than can be followed: one of 2, 4, 8, …, whole, in both directions and in all
-/// namespaces (`Correlator.flow`). Every event is received and counted either way, and losses stay what they are.
+/// namespaces (`Correlator.flow`). Every event is received and counted either way, and losses are counted as before.
 package struct FlowSampling {
     /// One flow of 2 to this power is followed.
     package private(set) var level = 0

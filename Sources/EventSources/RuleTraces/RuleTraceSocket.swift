@@ -1,6 +1,6 @@
 internal import LinuxSupport
 
-/// Receives what the kernel says of traced packets in one namespace.
+/// Receives the kernel's messages about traced packets in one namespace.
 final class RuleTraceSocket: Sendable {
     private let socket: NetlinkSocket
 

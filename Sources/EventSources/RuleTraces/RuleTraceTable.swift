@@ -22,7 +22,7 @@ final class RuleTraceTable {
     /// Seconds for which an element stays.
     static let timeout = 30
 
-    /// What is traced beside the packets of IP's hooks.
+    /// The packets that are traced beside those of IP's hooks.
     struct Extent: Sendable, Equatable {
         /// Interfaces at whose ingress chains of others stand, which come before all of IP's.
         var devices: [String] = []
@@ -30,7 +30,7 @@ final class RuleTraceTable {
         var hasBridges = false
         /// The priority of the first chain of others.
         var first: Int32 = .max
-        /// Every one flow in so many is traced, beside what is in the sets; `nil`: none.
+        /// One flow in so many is traced, beside the packets in the sets; `nil`: none.
         var oneIn: UInt32?
     }
 

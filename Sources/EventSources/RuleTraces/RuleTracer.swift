@@ -9,7 +9,7 @@ internal import TraceModel
 ///
 /// Works beside the event loop, which must not wait for programs: the loop sends requests and gets messages back.
 actor RuleTracer {
-    /// What is asked for, of a namespace by its index in the layout.
+    /// A request about a namespace, which is given by its index in the layout.
     enum Request: Sendable {
         case trace(Int, [TracedTraffic])
         case read(Int, Set<RulePlace>)

@@ -6,7 +6,7 @@ public enum DescriptorLimit {
     public struct Values: Sendable, Equatable {
         /// The limit in force; descriptors are numbered below it.
         public var soft: UInt64
-        /// What the soft limit may be raised to without a privilege.
+        /// The value up to which the soft limit may be raised without a privilege.
         public var hard: UInt64
     }
 

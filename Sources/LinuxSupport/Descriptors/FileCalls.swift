@@ -26,7 +26,7 @@ public enum FileCalls {
     /// Takes an empty directory away; whether that was done.
     public static func removeDirectory(_ path: String) -> Bool { unsafe rmdir(path) == 0 }
 
-    /// Gives a file another name in one step, in the place of what has it; whether that was done.
+    /// Gives a file another name in one step, replacing a file of that name; whether that was done.
     public static func rename(_ path: String, to name: String) -> Bool { unsafe Glibc.rename(path, name) == 0 }
 
     /// Whether a file's rights are as given.

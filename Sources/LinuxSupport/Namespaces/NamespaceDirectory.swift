@@ -24,7 +24,7 @@ public enum NamespaceDirectory {
     public static let reserve = 48
 
     /// The namespaces that `selectors` name, each once, in that order; `host` first where `all` is asked for. They are held
-    /// open if there are descriptors enough for that and for what is opened in each of them.
+    /// open if there are descriptors enough for that and for the sockets and files of each of them.
     ///
     /// - Throws: `NamespaceError` for one that is asked for by name and cannot be opened. With `all`, those that vanish
     ///   meanwhile or belong to others are left out, but none because something has run out.

@@ -2,7 +2,7 @@ private import Glibc
 
 /// A netlink operation that failed, with the kernel's error number.
 public struct NetlinkError: Error, Equatable, Sendable {
-    /// What was to be done, as a phrase behind "cannot": `list interfaces`.
+    /// The attempted operation, as a phrase behind "cannot": `list interfaces`.
     public var operation: String
     /// `errno`.
     public var code: Int32
@@ -22,7 +22,7 @@ public struct NetlinkError: Error, Equatable, Sendable {
     public var isAbsent: Bool { code == ENOENT }
     /// The rules changed since the generation that a transaction was made for (`NFNL_BATCH_GENID`).
     public var isOutdated: Bool { code == ERESTART }
-    /// What was listed changed meanwhile (`NLM_F_DUMP_INTR`): ask again.
+    /// The listed objects changed meanwhile (`NLM_F_DUMP_INTR`): ask again.
     public var isInterrupted: Bool { code == EINTR }
 }
 

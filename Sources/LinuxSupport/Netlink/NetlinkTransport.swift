@@ -3,7 +3,7 @@ private import Glibc
 private import Logging
 public import WireFormat
 
-/// What one attempt to receive gave.
+/// Result of one attempt to receive.
 public enum NetlinkDatagram: Sendable {
     /// A datagram of so many bytes, at the beginning of the buffer.
     case bytes(Int)
@@ -18,7 +18,7 @@ public protocol DatagramReceiver: ~Copyable {
     func receive(into buffer: inout [UInt8]) -> NetlinkDatagram
 }
 
-/// What an exchange with the kernel needs: a netlink socket, or a test's stand-in.
+/// The other end of an exchange with the kernel: a netlink socket, or a test's stand-in.
 public protocol NetlinkTransport: DatagramReceiver, ~Copyable {
     func send(_ bytes: [UInt8]) throws(NetlinkError)
 

@@ -13,7 +13,7 @@ enum LaunchGate {
 
     /// Runs `body`, which starts a program and waits for its end.
     ///
-    /// - Parameter operation: what the program is for, as a phrase behind "cannot".
+    /// - Parameter operation: the program's purpose, as a phrase behind "cannot".
     /// - Throws: `NamespaceError.descriptors` where there are too few although nothing else runs.
     static func pass<Result>(_ operation: String, _ body: () async throws -> Result) async throws -> Result {
         while !enter() { await othersEnd() }
@@ -25,7 +25,7 @@ enum LaunchGate {
 
     private static func enter() -> Bool {
         state.withLock { state in
-            // Running programs may have opened only a part of what they need.
+            // Running programs may have opened only a part of the descriptors that they need.
             let needed = (state.running + 1) * DescriptorLimit.perProgram
             guard state.running == 0 || DescriptorLimit.free(upTo: needed) >= needed else { return false }
             state.running += 1

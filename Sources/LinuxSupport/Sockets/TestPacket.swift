@@ -5,7 +5,7 @@ public import TraceModel
 
 /// Sends a packet to find out what becomes of it: a TCP connection's first, a datagram, or an ICMP echo request.
 public final class TestPacket: Sendable {
-    /// What the kernel said of an attempt.
+    /// The kernel's error for an attempt.
     public struct Failure: Error, CustomStringConvertible, Equatable {
         public let operation: String
         public let code: Int32
@@ -27,7 +27,7 @@ public final class TestPacket: Sendable {
     ///
     /// - Parameters:
     ///   - port: 0 for ICMP.
-    ///   - source: an address of the namespace; `nil`: what the route chooses.
+    ///   - source: an address of the namespace; `nil`: the one that the route chooses.
     public init(
         to destination: IPAddress, port: UInt16, transport: UInt8, source: IPAddress?, in namespace: NetworkNamespace
     ) throws {
@@ -78,7 +78,7 @@ public final class TestPacket: Sendable {
         guard code == 0 || code == EINPROGRESS || code == EPERM else { throw Failure(operation: "send", code: code) }
     }
 
-    /// What has come back as an error so far, such as that nobody listens.
+    /// The error that has come back so far, such as that nobody listens.
     public func takeError() -> Failure? {
         guard let code = SocketCalls.number(socket, SOL_SOCKET, SO_ERROR), code != 0 else { return nil }
         return Failure(operation: "the sender was told", code: code)

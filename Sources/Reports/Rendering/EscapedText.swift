@@ -129,7 +129,7 @@ extension EscapedText<MarkdownDestination>.Interpolation {
 
 public typealias MermaidText = EscapedText<MermaidDestination>
 
-/// Text within the quotes of a Mermaid label: anything but what is surely plain is an entity of Mermaid's own.
+/// Text within the quotes of a Mermaid label: letters, digits and a few signs stand as they are, all else is an entity of Mermaid's own.
 public enum MermaidDestination: TextDestination {
     public static func append(_ text: String, to output: inout String) {
         for scalar in text.printable.unicodeScalars {

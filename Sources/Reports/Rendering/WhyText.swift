@@ -19,7 +19,7 @@ extension WhyAnswer {
                 lines.append("  ended   \(Phrase.ending(lost.outcome, lost.reason, lost.droppedBetween, lost.steps.last, nil))")
             }
         }
-        // What the drop itself says has been said.
+        // The drop's own finding has been told above.
         for finding in findings where finding.kind != "packets-dropped" { lines.append("  fault   \(finding.title)") }
         if let path { lines.append("  way     \(way(path, Direction.original.name))") }
         if let replyPath { lines.append("  back    \(way(replyPath, Direction.reply.name))") }

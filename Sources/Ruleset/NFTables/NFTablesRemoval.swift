@@ -20,7 +20,7 @@ package struct NFTablesRemoval: Sendable {
 
     package var isEmpty: Bool { rules.isEmpty && ownTables.isEmpty && emptyChains.isEmpty && emptyTables.isEmpty }
 
-    /// What an installation found, as its journal records it.
+    /// The state before an installation, as its journal records it.
     package struct Record: Sendable {
         package var chainsBefore: Set<NFChain>
         package var tablesBefore: Set<NFTable>

@@ -111,7 +111,7 @@ struct InstallProbes: AsyncParsableCommand {
         Terminal.note("Next: ipt-trace collect. To take them out: ipt-trace remove-probes --verify")
     }
 
-    /// Says which chains get no probe and why, and what the match does not see.
+    /// Says which chains get no probe and why, and which packets the match does not see.
     static func noteLeftOut(_ plan: ProbeInstaller.Plan) {
         if plan.options.dependsOnTranslation {
             Terminal.note(

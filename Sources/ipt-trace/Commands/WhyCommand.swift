@@ -212,7 +212,7 @@ struct WhyCommand: AsyncParsableCommand {
         }
     }
 
-    /// What the kernel's routes say, where it can be asked.
+    /// The kernel's route, where it can be asked for.
     private func route(to question: WhyQuestion, in namespace: NetworkNamespace) async -> String {
         var words = ["route", "get", "fibmatch", "\(question.destination)"]
         if let source = question.source { words += ["from", "\(source)"] }
@@ -224,7 +224,7 @@ struct WhyCommand: AsyncParsableCommand {
 }
 
 extension WhyAnswer {
-    /// Takes in what the sender's socket was told.
+    /// Takes in the error of the sender's socket.
     fileprivate mutating func note(_ error: TestPacket.Failure) {
         remark = error.description
         // An ICMP message that nobody listens belongs to no connection of its own.
