@@ -5,8 +5,8 @@ const Stack = (() => {
   const middle = size.height / 2;
   const hooks = ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'];
   // Past these the map would be too much to draw, and to see.
-  const mostLanes = 16;
-  const mostLines = 500;
+  const mostLanes = 12;
+  const mostLines = 400;
 
   function s(name, attributes = {}, ...children) {
     const element = document.createElementNS(svgSpace, name);
