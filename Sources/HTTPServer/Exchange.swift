@@ -31,7 +31,7 @@ public enum EndpointAnswer: Sendable {
 /// Where the content of a stream comes from.
 public protocol StreamSource: Sendable {
     /// What there is to send now: called several times a second on the server's thread, and only when the client has taken all before,
-    /// so that a source has to bound what it keeps. Must not wait.
+    /// so that a source has to bound its waiting content. Must not wait.
     func next() -> [UInt8]
 }
 

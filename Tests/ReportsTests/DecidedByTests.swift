@@ -31,7 +31,7 @@ import TraceModel
         #expect(Set(drops.map(\.decidedBy?.rule)) == ["-A BLOCK -j DROP", "-A BLOCK -j REJECT", nil])
         let (named, unnamed) = (drops.compactMap(\.decidedBy).filter(\.isRule), drops.filter { $0.decidedBy?.isRule == false })
         #expect(named.allSatisfy { $0.evidence == "trace" && $0.chain == "BLOCK" && $0.packets == 1 && $0.priority == 0 })
-        // What is not known is said to be unknown, with what may have done it.
+        // A drop without a named rule is `unknown`, with its suspects.
         #expect(unnamed.map(\.decidedBy?.kind) == ["unknown"] && unnamed.first?.decidedBy?.evidence == "none")
         #expect(unnamed.first?.decidedBy?.suspects == unnamed.first?.droppedBetween.suspects)
     }
