@@ -49,7 +49,7 @@ let product: [Target] = [
         "EventSources",
         [
             "TraceModel", "WireFormat", "LinuxSupport", "Captures", "Ruleset", "Correlation", "Aggregation", "Engine",
-            "HostLayout", "CNetfilterLog", logging,
+            "HostLayout", "CNetfilterLog", "CLinux", logging,
         ]),
     module("Diagnosis", ["TraceModel", "Aggregation"]),
     module("Reports", ["TraceModel", "Aggregation", "Diagnosis"]),
@@ -113,7 +113,7 @@ let testTargets: [Target] = [
     .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
     tests("ArchitectureTests", []),
     tests("LinuxSupportTests", ["LinuxSupport", "TraceModel", "WireFormat"]),
-    tests("WireFormatTests", ["WireFormat", "TraceModel"]),
+    tests("WireFormatTests", ["WireFormat", "TraceModel", "TestSupport"]),
     tests("CorrelationTests", ["Correlation", "TraceModel"]),
     tests("ReportsTests", ["Aggregation", "Diagnosis", "Reports", "TraceModel"]),
     tests("RulesetTests", ["LinuxSupport", "Ruleset", "TraceModel", "WireFormat", "TestSupport"]),
@@ -132,12 +132,17 @@ let testTargets: [Target] = [
         ]),
     tests("AccuracyTests", ["Judge"]),
     tests("EventPathTests", ["EventPath", "Allocations", "Correlation", "Aggregation", "Reports"]),
-    tests("EngineTests", ["Engine", "LinuxSupport", "Correlation", "Aggregation", "Reports", "TraceModel", "WireFormat"]),
+    tests(
+        "EngineTests",
+        ["Engine", "LinuxSupport", "Correlation", "Aggregation", "Reports", "TraceModel", "WireFormat", "TestSupport"]),
     tests("HTTPServerTests", ["HTTPServer", httpTypes, logging]),
     tests("LabTests", ["Lab"]),
     tests(
         "LiveTests",
-        ["Lab", "LinuxSupport", "Aggregation", "Diagnosis", "Reports", "TraceModel", "TestSupport", "ipt-trace", "flood"]),
+        [
+            "Lab", "LinuxSupport", "Aggregation", "Diagnosis", "EventSources", "Reports", "TraceModel", "TestSupport",
+            "ipt-trace", "flood",
+        ]),
 ]
 
 let package = Package(

@@ -41,6 +41,10 @@ public struct Completeness: Codable, Sendable, Equatable {
     /// Deliveries of rule traces that were dropped because a receive buffer was full; `nil` where there were none. A drop whose trace
     /// was among them has no rule's name.
     public var ruleTracesLost: UInt64?
+    /// Drops of which the kernel could not keep the reason for want of room; `nil` where there were none.
+    public var dropReasonsLost: UInt64?
+    /// Dropped packets of which several reasons of the kernel may be the one, so that none is given; `nil` where there were none.
+    public var dropReasonsAmbiguous: UInt64?
     /// Messages and packets that could not be parsed.
     public var malformed: UInt64 = 0
     /// Events whose prefix no rule explains.

@@ -9,7 +9,7 @@ struct PathIndex: Sendable {
         var count: Int
         var ending: UInt16
         /// What dropped them.
-        var decision: RuleDecision?
+        var decision: Decision?
     }
 
     /// By path.
@@ -60,11 +60,11 @@ struct PathIndex: Sendable {
 
     private func isPath(_ path: Int, of journey: Journey) -> Bool {
         guard entries[path].ending == Self.ending(journey), entries[path].count == journey.legs.count else { return false }
-        if entries[path].decision !== journey.decision {
-            // A rule stays the same whether its text is known yet or not.
-            guard let one = entries[path].decision, let other = journey.decision, one.isSameRule(as: other) else {
-                return false
-            }
+        switch (entries[path].decision, journey.decision) {
+        case (nil, nil): break
+        // A rule stays the same whether its text is known yet or not.
+        case (let one?, let other?) where one.isSame(as: other): break
+        default: return false
         }
         let start = entries[path].start
         for index in 0..<journey.legs.count where stepPaths[start + index] != journey.legs[index].stepPath { return false }
@@ -81,7 +81,11 @@ struct PathIndex: Sendable {
             hash = (hash ^ UInt64(journey.legs[index].stepPath)) &* 0x9E37_79B9_7F4A_7C15
             hash ^= hash >> 32
         }
-        if let place = journey.decision?.place { hash ^= UInt64(bitPattern: Int64(place.hashValue)) }
+        switch journey.decision {
+        case nil: break
+        case .rule(let decision)?: hash ^= UInt64(bitPattern: Int64(decision.place.hashValue))
+        case .kernel(let decision)?: hash ^= UInt64(bitPattern: Int64(decision.hashValue))
+        }
         return hash
     }
 }

@@ -25,12 +25,13 @@ extension PathRecord {
             add("/")
         }
         if channel(in: context) == .kernelLog { add(EventChannel.kernelLog.rawValue) }
-        if let namespace = decision?.namespace { add(layout.namespaces[namespace].name) }
-        if let place = decision?.place {
+        if let namespace = decision?.rule?.namespace { add(layout.namespaces[namespace].name) }
+        if let place = decision?.rule?.place {
             add("\(place.tableFamily) \(place.table) \(place.chain) \(place.handle.map { "\($0)" } ?? "policy")")
             // A number of iptables-legacy is another rule's as soon as one is put before it.
-            if let number = place.number { add("\(number) \(decision?.text ?? "")") }
+            if let number = place.number { add("\(number) \(decision?.rule?.text ?? "")") }
         }
+        if let kernel = decision?.kernel { add("\(kernel.reason) \(kernel.function) \(kernel.route?.rawValue ?? "")") }
         add(outcome.name)
         add(incompleteReason.map { "\($0)" } ?? "none")
         return hash

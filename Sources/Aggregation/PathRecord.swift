@@ -6,8 +6,8 @@ public struct PathRecord: Sendable {
     public var stepPaths: [StepPathID]
     public var outcome: Outcome
     public var incompleteReason: IncompleteReason?
-    /// Where they were dropped: by what, as far as a rule trace has told.
-    public internal(set) var decision: RuleDecision?
+    /// Where they were dropped: by what, as far as the kernel has told.
+    public internal(set) var decision: Decision?
     /// Where they were dropped: the probes of which they should have reached one next.
     public var expected: [UInt32]
     /// Transport protocols of the path's packets, each with the index of its count in the table's tallies.

@@ -57,7 +57,7 @@ public struct PathTable: Sendable {
 
     /// The rule's text may have been read only after its first packet.
     mutating func note(_ decision: RuleDecision, _ index: Int) {
-        if records[index].decision?.text == nil { records[index].decision = decision }
+        if records[index].decision?.rule?.text == nil { records[index].decision = .rule(decision) }
     }
 
     /// The number under which packets of a protocol are counted, for `count`.

@@ -77,7 +77,7 @@ public struct TraceAggregate: Sendable {
             unlisted += 1
             return nil
         }
-        if let decision = journey.decision { paths.note(decision, path) }
+        if let decision = journey.decision?.rule { paths.note(decision, path) }
         let (flow, direction, isGuess) = flowTable.add(journey, path: path)
         translations.removeAll(keepingCapacity: true)
         journey.addTranslations(direction, to: &translations)

@@ -1,4 +1,5 @@
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/epoll.h>
@@ -18,6 +19,18 @@ int ipt_set_direct(int descriptor, int is_direct) {
 
 void *ipt_remap(void *memory, unsigned long old_size, unsigned long new_size) {
     return mremap(memory, old_size, new_size, MREMAP_MAYMOVE);
+}
+
+int ipt_mount_detached(const char *type) {
+    int context = (int)syscall(SYS_fsopen, type, 1 /* FSOPEN_CLOEXEC */);
+    if (context < 0) return -1;
+    int mount = -1;
+    if (syscall(SYS_fsconfig, context, 6 /* FSCONFIG_CMD_CREATE */, NULL, NULL, 0) == 0)
+        mount = (int)syscall(SYS_fsmount, context, 1 /* FSMOUNT_CLOEXEC */, 0);
+    int code = errno;
+    close(context);
+    errno = code;
+    return mount;
 }
 
 int ipt_pidfd_open(int pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }

@@ -87,12 +87,14 @@ package enum RecordedNote: Equatable, Sendable {
     case end(RecordingEnd, time: Int64, leftOut: UInt64)
     /// A rule trace told what dropped a packet.
     case drop(namespace: Int, RecordedDrop)
+    /// The kernel told why it dropped a packet.
+    case kernelDrop(KernelDrop)
 
     /// When it was made, in microseconds since 1970; `nil` where it does not say.
     package var time: Int64? {
         switch self {
         case .complete(let time), .begin(_, let time, _), .end(_, let time, _): time
-        case .connection, .loss, .drop: nil
+        case .connection, .loss, .drop, .kernelDrop: nil
         }
     }
 
@@ -115,6 +117,10 @@ package enum RecordedNote: Equatable, Sendable {
             [6, 0] + Self.little(UInt64(namespace), 2) + Self.little(UInt64(bitPattern: drop.time), 8)
                 + Self.encode(drop.tuple) + Self.little(UInt64(drop.length), 4) + Self.little(UInt64(drop.icmpSequence), 2)
                 + [drop.icmpType, drop.icmpCode, drop.tcpFlags.rawValue, 0, 0, 0] + drop.decision
+        case .kernelDrop(let drop):
+            [7, Self.code(drop.decision.route), drop.family.rawValue, drop.endpoints == nil ? 0 : 1]
+                + Self.little(UInt64(bitPattern: drop.time), 8) + Self.encode(drop.tuple)
+                + Array("\(drop.decision.reason) \(drop.decision.function)".utf8)
         }
     }
 
@@ -154,8 +160,34 @@ package enum RecordedNote: Equatable, Sendable {
                     tcpFlags: TCPFlags(rawValue: bytes.byte(fields + 8)),
                     icmpSequence: UInt16(bytes.byte(fields + 4)) | UInt16(bytes.byte(fields + 5)) << 8,
                     decision: (fields + 12..<range.upperBound).map { bytes.byte($0) }))
+        case 7:
+            let text = start + 12 + Self.tupleLength
+            guard range.count > text - start, let family = AddressFamily(rawValue: bytes.byte(start + 2)),
+                let tuple = Self.tuple(bytes, start + 12)
+            else { return nil }
+            let names = String(decoding: (text..<range.upperBound).map { bytes.byte($0) }, as: UTF8.self)
+                .split(separator: " ", maxSplits: 1, omittingEmptySubsequences: false)
+            let endpoints = KernelDrop.Endpoints(
+                source: tuple.source, destination: tuple.destination, sourcePort: tuple.sourcePort,
+                destinationPort: tuple.destinationPort)
+            self = .kernelDrop(
+                KernelDrop(
+                    time: Self.time(bytes, start + 4), family: family,
+                    decision: KernelDecision(
+                        reason: String(names[0]), function: names.count > 1 ? String(names[1]) : "",
+                        route: Self.route(bytes.byte(start + 1))),
+                    endpoints: bytes.byte(start + 3) == 0 ? nil : endpoints))
         default: return nil
         }
+    }
+
+    /// In files: their numbers must not change.
+    private static let routes: [KernelDecision.RouteFailure?] = [nil, .noRoute, .blackhole, .prohibit, .unreachable]
+
+    private static func code(_ route: KernelDecision.RouteFailure?) -> UInt8 { UInt8(routes.firstIndex(of: route) ?? 0) }
+
+    private static func route(_ code: UInt8) -> KernelDecision.RouteFailure? {
+        Int(code) < routes.count ? routes[Int(code)] : nil
     }
 
     private static func time(_ bytes: RawSpan, _ offset: Int) -> Int64 {
@@ -185,6 +217,16 @@ package enum RecordedNote: Equatable, Sendable {
             sourcePort: UInt16(bytes.byte(start + 4)) | UInt16(bytes.byte(start + 5)) << 8,
             destinationPort: UInt16(bytes.byte(start + 6)) | UInt16(bytes.byte(start + 7)) << 8,
             transport: bytes.byte(start + 1))
+    }
+}
+
+extension KernelDrop {
+    /// Its endpoints; of no addresses where they are not known.
+    fileprivate var tuple: PacketTuple {
+        let none = IPAddress(ipv4: 0)
+        return PacketTuple(
+            source: endpoints?.source ?? none, destination: endpoints?.destination ?? none,
+            sourcePort: endpoints?.sourcePort ?? 0, destinationPort: endpoints?.destinationPort ?? 0, transport: 0)
     }
 }
 

@@ -10,12 +10,17 @@ public struct DropSite: Sendable {
     public var suspects: [Suspect]
     /// What dropped them, where a rule trace says so; then the suspect is the chain that it happened in.
     public var decision: RuleDecision?
+    /// Why the kernel dropped them, where it says so of the packets themselves.
+    public var kernel: KernelDecision?
     /// Where that dropped what no rule had accepted: the accepting rules that came closest.
     public var nearest: [NearestRule] = []
     /// For packets lost in routing, known reasons to drop packets there.
     public var causes: [RoutingCause]
     /// Whether the kernel's own counters say that the cause is the one: it is a fact then, else something that may have been.
     public var isCounted = false
+
+    /// Whether the kernel says why: of the packets themselves, or by its counters.
+    public var isToldByKernel: Bool { kernel != nil || isCounted }
 }
 
 extension TraceContext {
@@ -43,9 +48,9 @@ extension TraceContext {
     fileprivate func dropSite(
         _ steps: [Step], after step: Step, packet: Packet, exit: PacketTuple?, expected: [UInt32], packets: UInt64,
         spent: UInt64, martian: UInt64,
-        decision: RuleDecision?
+        decision: Decision?
     ) -> DropSite {
-        if let decision = decision ?? layout.probes[Int(step.probe)].decision {
+        if let decision = decision?.rule ?? layout.probes[Int(step.probe)].decision {
             let suspects = DropLocator(layout, steps, last: step, packet: packet, expected: expected).suspects
             var site = DropSite(
                 after: step, before: expected, suspects: suspects.filter { $0.holds(decision.place) }, decision: decision,
@@ -60,6 +65,14 @@ extension TraceContext {
             return site
         }
         let suspects = DropLocator(layout, steps, last: step, packet: packet, expected: expected).suspects
+        if let kernel = decision?.kernel {
+            let causes = [kernel.routingCause].compactMap(\.self)
+            var site = DropSite(
+                after: step, before: expected, suspects: suspects.contains(.routing) && !causes.isEmpty ? [.routing] : [],
+                decision: nil, causes: causes)
+            site.kernel = kernel
+            return site
+        }
         let lastProbe = layout.probes[Int(step.probe)]
         let key = RoutingKey(namespace: lastProbe.namespace, family: lastProbe.family)
         if suspects.contains(.routing), let cause = routingDrops[key].flatMap(RoutingCause.init),

@@ -8,7 +8,8 @@ protocol FindingRule: Sendable {
 enum FindingRules {
     static let all: [any FindingRule] = [
         ConnectionTableFull(),
-        ForwardingDisabled(), ReversePathFilter(), CountedInRouting(), LostAtSockets(), RepliesDropped(), InvalidDropped(),
+        ForwardingDisabled(), ReversePathFilter(), LostInRouting(), LostAtSockets(), RepliesDropped(),
+        InvalidDropped(),
         TranslationMissingForLocal(),
         LoopbackSourceLeaves(),
         HairpinWithoutMasquerade(), BridgeHairpin(), TranslationWithoutTracking(), UnevenBalance(), ShadowedRule(),

@@ -12,6 +12,12 @@ public enum RoutingCause: String, Sendable, Hashable {
     case reversePath = "reverse-path-filter"
     /// No route leads to its destination.
     case noRoute = "no-route"
+    /// The route of its destination discards packets, and tells nobody.
+    case blackholeRoute = "blackhole-route"
+    /// The route of its destination forbids packets.
+    case prohibitRoute = "prohibit-route"
+    /// The route of its destination says that it cannot be reached.
+    case unreachableRoute = "unreachable-route"
     /// It is larger than the next link takes, and must not be cut.
     case tooLarge = "too-large"
     /// Multicast, which the kernel discards there unless somebody has joined the group.
@@ -24,6 +30,9 @@ public enum RoutingCause: String, Sendable, Hashable {
         case .martian: "its source address cannot come from a network"
         case .reversePath: "the interface's reverse-path filter is strict"
         case .noRoute: "no route leads to its destination"
+        case .blackholeRoute: "its destination has a blackhole route"
+        case .prohibitRoute: "its destination has a route that prohibits it"
+        case .unreachableRoute: "its destination has a route that says unreachable"
         case .tooLarge: "it is larger than the next link takes, and must not be cut"
         case .groupNotJoined: "it is multicast, and perhaps nobody there has joined the group"
         }
@@ -40,7 +49,7 @@ extension RoutingCause {
         case .forwardingDisabled: "IP_INADDRERRORS"
         case .reversePath: "IP_RPFILTER"
         case .tooLarge: "PKT_TOO_BIG"
-        case .martian, .groupNotJoined: nil
+        case .martian, .groupNotJoined, .blackholeRoute, .prohibitRoute, .unreachableRoute: nil
         }
     }
 

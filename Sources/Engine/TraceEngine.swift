@@ -85,6 +85,8 @@ package struct TraceEngine: ~Copyable {
             }
             completeness.sampledOneIn = max(completeness.sampledOneIn ?? 1, rate)
         }
+        if sink.dropReasons.lost > 0 { completeness.dropReasonsLost = sink.dropReasons.lost }
+        if sink.dropReasons.ambiguous > 0 { completeness.dropReasonsAmbiguous = sink.dropReasons.ambiguous }
         if behind > Self.noticeableLag { completeness.behindUs = UInt64(behind) }
         return TraceSnapshot(
             generatedAt: now, since: since,
@@ -117,6 +119,8 @@ package struct TraceSink: JourneySink {
     package var layout = Layout()
     /// What rule traces have told.
     package var ruleTraces = RuleTraceIndex()
+    /// What the kernel has told of packets that it dropped itself.
+    package var dropReasons = DropReasonIndex()
     /// Which journeys are added up; `nil`: all.
     package var isWanted: ((Journey) -> Bool)?
     /// Journeys that were dropped by nobody knows what, since the last look; at most `mostUndecided`.
@@ -139,11 +143,21 @@ package struct TraceSink: JourneySink {
         if let isWanted, !isWanted(journey) { return }
         if ruleTraces.mayHaveWalks(at: journey.lastSeen) { ruleTraces.keepWalks(of: journey) }
         guard journey.outcome == .dropped, journey.decision == nil else {
-            return add(journey, stepTrie: stepTrie, history: history)
+            guard journey.outcome == .delivered || journey.outcome == .incomplete,
+                let kernel = dropReasons.decision(of: journey, history)
+            else { return add(journey, stepTrie: stepTrie, history: history) }
+            // It came to the sockets, and there was none for it; or what was doubtful of its end, the kernel has told.
+            var decided = journey
+            decided.outcome = .dropped
+            decided.incompleteReason = nil
+            decided.decision = .kernel(kernel)
+            return add(decided, stepTrie: stepTrie, history: history)
         }
         var decided = journey
-        decided.decision = ruleTraces.decision(
-            of: journey, next: Set(journey.expected.map { layout.probes[Int($0)].namespace }))
+        decided.decision =
+            ruleTraces.decision(of: journey, next: Set(journey.expected.map { layout.probes[Int($0)].namespace })).map {
+                .rule($0)
+            } ?? dropReasons.decision(of: journey, history).map { .kernel($0) }
         if decided.decision == nil, undecided.count < Self.mostUndecided, !aggregate.isOwn(journey) {
             undecided.append(journey)
         }

@@ -170,6 +170,8 @@ public struct Expectation: Sendable {
     public var causes: [String] = []
     /// The cause that the kernel's counters tell, and the finding that says so; no recording has counters.
     public var counted: (cause: String, finding: String)?
+    /// The finding, where the kernel may be asked why.
+    public var told: String?
     /// The packet that carried it: `udp 10.1.0.2 → 10.2.0.2`.
     public var carrier: String?
     /// Chains that it passed, as paths are shown: `DOCKER (FORWARD)`.
@@ -200,6 +202,12 @@ extension Expectation {
     }
 
     /// Names the cause that the kernel counts.
+    func told(as finding: String) -> Expectation {
+        var changed = self
+        changed.told = finding
+        return changed
+    }
+
     func counted(as cause: String, finding: String) -> Expectation {
         var changed = self
         changed.counted = (cause, finding)

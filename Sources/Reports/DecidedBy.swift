@@ -25,6 +25,10 @@ public struct DecidedBy: Codable, Sendable, Equatable {
     public var rule: String?
     /// The kernel's reason, by the name of `enum skb_drop_reason` (include/net/dropreason-core.h); of `kernel` only.
     public var reason: String?
+    /// The kernel's function that let go of the packet, where `evidence` is `drop_reason`.
+    public var function: String?
+    /// What the reason means, for a person; of `kernel` only.
+    public var explanation: String?
     /// What lies where it was lost: one of these did it. Of `unknown` only.
     public var suspects: [String]?
     /// `DROP`, or `REJECT` where the sender gets an answer.
@@ -33,7 +37,7 @@ public struct DecidedBy: Codable, Sendable, Equatable {
     @ExplicitNull public var owner: RuleOwner?
     /// Packets of all paths that the rule or policy dropped; absent for a single packet, and where no rule is known.
     public var packets: UInt64?
-    /// How it is known: `trace`; `counter` where the kernel's counters have risen by as many; `inferred` where rules that were given
+    /// How it is known: `trace`; `drop_reason` where the kernel said it of the packet; `counter` where the kernel's counters have risen by as many; `inferred` where rules that were given
     /// with a file say what a traced rule does; `none`.
     public var evidence: String
     /// The rules that led into its chain, first to last, as the tool printed them; absent where it is the hook's own chain, and where they
@@ -83,6 +87,14 @@ public struct DecidedBy: Codable, Sendable, Equatable {
     /// As a person reads it; of a rule or policy.
     public var text: String { "by \(kind == "policy" ? "the policy" : "a rule") of \(placeText)\(ownerText): \(ruleText)" }
 
+    /// As a person reads it; of `kernel`.
+    var kernelText: String {
+        let witness =
+            evidence == "counter"
+            ? "the kernel's counters say so" : "the kernel says so: \(reason ?? "?")\(function.map { " in \($0)" } ?? "")"
+        return "by the kernel in \(netns): \(explanation ?? reason ?? "?") (\(witness))"
+    }
+
     /// `filter/FORWARD in host`.
     var placeText: String { "\(table ?? "?")/\(chain ?? "?") in \(netns)" }
 
@@ -102,9 +114,17 @@ extension TraceContext {
         let namespace = site.decision?.namespace ?? probe.namespace
         var decided = DecidedBy(netns: layout.namespaces[namespace].name, family: probe.family.name)
         guard let decision = site.decision else {
-            if site.isCounted, let reason = site.causes.first?.dropReason {
+            if let kernel = site.kernel {
+                decided.kind = "kernel"
+                decided.reason = kernel.reason
+                decided.function = kernel.function.isEmpty ? nil : kernel.function
+                decided.explanation = kernel.explanation
+                decided.evidence = "drop_reason"
+                decided.packets = packets
+            } else if site.isCounted, let cause = site.causes.first, let reason = cause.dropReason {
                 decided.kind = "kernel"
                 decided.reason = reason
+                decided.explanation = cause.explanation
                 decided.evidence = "counter"
             } else {
                 decided.suspects = site.suspects.map(\.description)

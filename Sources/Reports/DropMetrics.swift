@@ -9,8 +9,10 @@ internal import TraceModel
 struct DropMetrics {
     /// Places that have a series of their own; a scrape of 60 namespaces with both families has some 2,000.
     static let mostPlaces = 4_000
-    /// `kind` where no rule trace named what dropped the packets.
+    /// `kind` where nothing named what dropped the packets.
     static let unnamed = "unnamed"
+    /// `kind` where the kernel says why it dropped them, outside all tables.
+    static let kernel = "kernel"
     /// `owner` of rules of which nothing shows who wrote them, and where no rule is named.
     static let noOwner = "none"
 
@@ -24,6 +26,7 @@ struct DropMetrics {
     init(_ snapshot: TraceSnapshot) {
         for owner in OwnerRules.programs + [Self.noOwner] { decisions[[RuleDecision.Kind.rule.rawValue, owner]] = 0 }
         decisions[[RuleDecision.Kind.policy.rawValue, Self.noOwner]] = 0
+        decisions[[Self.kernel, Self.noOwner]] = 0
         decisions[[Self.unnamed, Self.noOwner]] = 0
         addPlaces(of: snapshot.layout)
         // Many paths end by few rules.
@@ -53,9 +56,13 @@ struct DropMetrics {
         }
     }
 
-    private mutating func add(_ packets: UInt64, by decision: RuleDecision?, _ owners: inout [ObjectIdentifier: String]) {
+    private mutating func add(_ packets: UInt64, by decision: Decision?, _ owners: inout [ObjectIdentifier: String]) {
         guard let decision else {
             decisions[[Self.unnamed, Self.noOwner], default: 0] += packets
+            return
+        }
+        guard let decision = decision.rule else {
+            decisions[[Self.kernel, Self.noOwner], default: 0] += packets
             return
         }
         guard decision.kind == .rule else {

@@ -137,10 +137,10 @@ extension TraceSnapshot {
                 carriedBy: describe(path.example.journey.carriedBy)))
     }
 
-    /// How many packets of all paths a rule or policy dropped.
-    private func packets(droppedBy decision: RuleDecision) -> UInt64 {
+    /// How many packets of all paths a rule, a policy or the kernel dropped for one reason.
+    private func packets(droppedBy decision: Decision) -> UInt64 {
         paths.indices.reduce(0) { sum, index in
-            paths[index].decision?.isSameRule(as: decision) == true ? sum + paths.counts(index).packets : sum
+            paths[index].decision?.isSame(as: decision) == true ? sum + paths.counts(index).packets : sum
         }
     }
 
@@ -156,7 +156,8 @@ extension TraceContext {
     func describe(_ site: DropSite) -> PathReport.Ending {
         PathReport.Ending(
             after: describe(site.after), before: site.before.map(describeProbe), suspects: site.suspects.map(\.description),
-            causes: site.causes.map(\.rawValue), evidence: site.isCounted ? "counter" : nil)
+            causes: site.causes.map(\.rawValue), evidence: site.isCounted ? "counter" : site.kernel == nil ? nil : "drop_reason"
+        )
     }
 
     func describeProbe(_ probe: UInt32) -> StepReport {

@@ -125,6 +125,9 @@ extension TraceSnapshot {
     private func answer(of flow: FlowRecord) -> WhyAnswer? {
         let original = flow.original.outcomes
         let reply = flow.reply?.outcomes
+        let toNoSocket = flow.original.paths.contains {
+            $0 < paths.count && paths[$0].decision?.kernel?.isWithoutSocket == true
+        }
         let hasArrived = original[.delivered] + original[.sent] > 0
         let hasReply = reply.map { $0[.delivered] + $0[.sent] > 0 } ?? false
         let stray = hasReply ? strayReply(to: flow) : nil
@@ -132,7 +135,7 @@ extension TraceSnapshot {
         var answer: WhyAnswer
         // A REJECT answers, too.
         if !hasArrived, original[.dropped] > 0 {
-            answer = WhyAnswer(.dropped)
+            answer = WhyAnswer(toNoSocket ? .refused : .dropped)
             answer.direction = Direction.original.name
         } else if isAnswered {
             answer = WhyAnswer(flow.isRefused ? .refused : .answered)
@@ -167,7 +170,7 @@ extension TraceSnapshot {
         answer.routes = [answer.path, answer.replyPath].compactMap(\.self).flatMap {
             journeyReport(id: $0.example.journey)?.routes() ?? []
         }
-        if answer.outcome == .dropped, let decisive { answer.decidedBy = describePath(decisive).decidedBy }
+        if answer.outcome == .dropped || toNoSocket, let decisive { answer.decidedBy = describePath(decisive).decidedBy }
         // What explains an answer that goes astray may be shown by either way.
         let ways = stray == nil ? [decisive] : [wayThere, wayBack]
         let shown = findings(probesGo: true).filter { finding in

@@ -98,6 +98,34 @@ public struct EventHistory: Sendable {
         return distance > 0 && distance <= position ? position - distance : EventHistory.none
     }
 
+    /// When the event at `position` was, in microseconds since 1970, and whether the kernel said so; `nil` where it has been overwritten.
+    public func time(at position: UInt64) -> (time: Int64, isStamped: Bool)? {
+        guard position < next, next - position <= UInt64(slots.count) else { return nil }
+        let slot = slots[Int(truncatingIfNeeded: position) & (slots.count - 1)]
+        return (slot.time, slot.isStamped)
+    }
+
+    /// Whether an event with the addresses and ports of the one at `position` follows it, and is not later than `time`.
+    ///
+    /// - Returns: `true` also where too many events have come since to tell.
+    public func isSeenAgain(after position: UInt64, upTo time: Int64) -> Bool {
+        guard position < next, next - position <= UInt64(slots.count) else { return true }
+        let own = slots[Int(truncatingIfNeeded: position) & (slots.count - 1)]
+        let tuple = tuples[Int(own.tuple) & (tuples.count - 1)]
+        var current = position + 1
+        while current < next {
+            guard current - position < EventHistory.mostSearched else { return true }
+            let slot = slots[Int(truncatingIfNeeded: current) & (slots.count - 1)]
+            if slot.isStamped, slot.time >= own.time, slot.time <= time, tuples[Int(slot.tuple) & (tuples.count - 1)] == tuple {
+                return true
+            }
+            current += 1
+        }
+        return false
+    }
+
+    private static let mostSearched: UInt64 = 1 << 13
+
     /// The events that led to the one at `position`, first to last; the earliest are missing where the ring has been
     /// overwritten since.
     public func details(upTo position: UInt64) -> [StepDetail] {

@@ -135,8 +135,8 @@ public struct Journey: Sendable {
     public var incompleteReason: IncompleteReason?
     /// More than one packet could have caused some of its events.
     public var isAmbiguous: Bool
-    /// For `dropped`: by what, where a rule trace has told.
-    public var decision: RuleDecision?
+    /// For `dropped`: by what, where the kernel has told.
+    public var decision: Decision?
     /// For `dropped`: the probes of which the packet should have reached one next.
     public var expected: [UInt32]
     /// Microseconds since 1970.

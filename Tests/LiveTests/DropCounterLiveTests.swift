@@ -56,7 +56,7 @@ struct DropCounterLiveTests {
             faults: ["ip -n router route add prohibit 10.0.2.2/32"]),
     ]
 
-    private static func build(_ sandbox: Sandbox) async throws {
+    static func build(_ sandbox: Sandbox) async throws {
         for name in ["client", "router", "server"] {
             try await sandbox.sh("ip netns add \(name)")
             try await sandbox.sh("ip -n \(name) link set lo up")
@@ -89,7 +89,7 @@ struct DropCounterLiveTests {
             // Drops of before are no reason for later ones.
             _ = try await sandbox.run(["ip", "netns", "exec", "client", "ping", "-c", "1", "-W", "1", "10.99.99.99"])
             _ = try await sandbox.trace("install-probes")
-            let (drops, findings) = try await sandbox.collecting { _ in
+            let (drops, findings) = try await sandbox.collecting("--drop-reasons", "off") { _ in
                 let ping = ["ip", "netns", "exec", "client", "ping", "-c", "3", "-i", "0.3", "-W", "1"]
                 let arguments = example.arguments.split(separator: " ").map(String.init)
                 let output = try await sandbox.run(ping + arguments + [example.destination])

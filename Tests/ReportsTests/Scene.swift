@@ -63,7 +63,7 @@ struct Scene {
         journey.legs = legs
         journey.outcome = outcome
         journey.expected = expected
-        journey.decision = decision
+        journey.decision = decision.map { .rule($0) }
         journey.firstSeen = 1_000_000 * Int64(serial)
         journey.lastSeen = journey.firstSeen + 5
         aggregate.add(journey, history: EventHistory())

@@ -28,6 +28,9 @@ int ipt_epoll_ready(int epoll, unsigned long long *keys, int count);
 /// Asks the processor for the cache line at `address`, which need not be valid.
 static inline void ipt_prefetch(const void *address) { __builtin_prefetch(address); }
 
+/// Mounts a file system at no path, with fsopen(2) and fsmount(2), which older C libraries lack: a descriptor of it, or negative.
+int ipt_mount_detached(const char *type);
+
 /// pidfd_open(2), which older C libraries lack.
 int ipt_pidfd_open(int pid);
 

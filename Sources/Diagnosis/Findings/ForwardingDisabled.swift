@@ -21,7 +21,8 @@ struct ForwardingDisabled: FindingRule {
                         + "FORWARD; \(setting) is 0 there."
                         + (family == .ipv6
                             ? " (A router keeps a default route that it learned from another only by interfaces with "
-                                + "accept_ra=2.)" : ""),
+                                + "accept_ra=2.)" : "")
+                        + (shown.contains { $0.dropSite?.isToldByKernel == true } ? " \(shown.witness("InAddrErrors"))" : ""),
                     cure: shown.allSatisfy(\.isLostInRoutingAlone)
                         ? evidence.command(in: namespace.name, ["sysctl", "-w", "\(setting)=1"]) : nil)
             }
@@ -50,10 +51,10 @@ extension Evidence {
 
     /// Paths whose packets vanished where a namespace routes them, but for those that it sent to itself.
     ///
-    /// - Parameter cause: those that the kernel has counted as dropped for another reason are left out.
+    /// - Parameter cause: those of which the kernel says that another reason dropped them are left out.
     func lost(in namespace: NamespaceEvidence, _ family: AddressFamily, because cause: RoutingCause) -> [PathEvidence] {
         paths.filter { path in
-            if let site = path.dropSite, site.isCounted, site.causes != [cause] { return false }
+            if let site = path.dropSite, site.isToldByKernel, site.causes != [cause] { return false }
             guard path.isLostInRouting, !path.comesBack, let last = path.droppedAfter?.probe else { return false }
             return namespace.holds(last) && last.family == family
         }

@@ -10,6 +10,7 @@ struct PacketsDropped {
     private struct Place: Hashable {
         var netns: String
         var decision: RuleDecision?
+        var kernel: KernelDecision?
         /// Where nothing is known to have decided.
         var after: String
         var suspects: [Suspect]
@@ -22,6 +23,7 @@ struct PacketsDropped {
             guard let site = path.dropSite, let last = path.droppedAfter?.probe else { continue }
             let place = Place(
                 netns: evidence.layout.namespaces[site.decision?.namespace ?? last.namespace].name, decision: site.decision,
+                kernel: site.kernel,
                 after: site.decision == nil ? last.sentinel == nil ? "\(last.table.name)/\(last.chain)" : last.hook.name : "",
                 suspects: site.decision == nil ? site.suspects : [])
             if groups[place] == nil { order.append(place) }
@@ -31,6 +33,7 @@ struct PacketsDropped {
     }
 
     private func finding(_ place: Place, _ paths: [PathEvidence], _ evidence: Evidence) -> Finding? {
+        if let kernel = place.kernel { return told(kernel, place, paths) }
         guard let decision = place.decision else { return undecided(place, paths) }
         let chain = "\(decision.place.table)/\(decision.place.chain)"
         let what = decision.kind == .policy ? "the policy" : "a rule"
@@ -55,16 +58,22 @@ struct PacketsDropped {
         owner.map { " It was written by \($0.program)\($0.object.map { ": \($0)" } ?? "")." } ?? ""
     }
 
+    private func told(_ kernel: KernelDecision, _ place: Place, _ paths: [PathEvidence]) -> Finding? {
+        Finding(
+            "packets-dropped", .notice, "the kernel drops packets in \(place.netns): \(kernel.explanation)", in: place.netns,
+            shownBy: paths, because: "They were last seen in \(place.after), and no table dropped them. \(paths.witness(""))")
+    }
+
     private func undecided(_ place: Place, _ paths: [PathEvidence]) -> Finding? {
         let suspects = place.suspects.map(\.description).joined(separator: " or ")
-        let isCounted = paths.allSatisfy { $0.dropSite?.isCounted == true }
+        let isTold = paths.allSatisfy { $0.dropSite?.isToldByKernel == true }
         let causes = Set(paths.flatMap { $0.dropSite?.causes ?? [] }).map(\.explanation).sorted().joined(separator: "; ")
         return Finding(
             "packets-dropped", .notice, "packets vanish in \(place.netns) behind \(place.after)", in: place.netns,
             shownBy: paths,
             because: "They were seen there, and not where they had to come next"
                 + (suspects.isEmpty ? "." : ": lost in \(suspects).")
-                + (causes.isEmpty ? "" : isCounted ? " The kernel has counted why: \(causes)." : " It may be that \(causes).")
-                + (isCounted ? "" : " No rule trace has named what dropped them."))
+                + (causes.isEmpty ? "" : isTold ? " The kernel says why: \(causes)." : " It may be that \(causes).")
+                + (isTold ? "" : " No rule trace has named what dropped them."))
     }
 }

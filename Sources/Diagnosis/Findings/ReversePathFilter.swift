@@ -10,15 +10,15 @@ struct ReversePathFilter: FindingRule {
                     $0.droppedAfter?.inInterface == interface
                 }
                 let isCertain = shown.allSatisfy { $0.isLostInRoutingAlone && $0.dropSite?.causes == [.reversePath] }
-                let isCounted = shown.allSatisfy { $0.dropSite?.isCounted == true }
+                let isTold = shown.allSatisfy { $0.dropSite?.isToldByKernel == true }
                 return Finding(
                     "reverse-path-filter", .warning,
-                    "the reverse-path filter of \(interface) in \(namespace.name) \(isCounted ? "drops" : "may drop") packets",
+                    "the reverse-path filter of \(interface) in \(namespace.name) \(isTold ? "drops" : "may drop") packets",
                     in: namespace.name,
                     shownBy: shown,
                     because: "Packets that arrived by \(interface) vanished where they are routed. Its reverse-path filter is "
                         + "strict: it drops what comes by another interface than answers would leave by."
-                        + (isCounted ? " The kernel has counted as many (IPReversePathFilter)." : ""),
+                        + (isTold ? " \(shown.witness("IPReversePathFilter"))" : ""),
                     // The greater of the interface's setting and that of all decides, so that 2 is enough.
                     cure: isCertain ? evidence.setting(in: namespace.name, of: interface, "rp_filter", 2) : nil)
             }

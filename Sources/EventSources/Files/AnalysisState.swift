@@ -310,6 +310,7 @@ struct AnalysisState: ~Copyable {
             } catch {
                 problems.add("a recorded rule trace is not understood: \(error)")
             }
+        case .kernelDrop(let drop): engine.sink.dropReasons.take(drop)
         case .begin, .end: break
         }
     }

@@ -57,7 +57,7 @@ final class KernelLogSource: LiveSource {
     /// Takes the waiting records.
     ///
     /// - Parameter now: microseconds since 1970.
-    func drain(into buffer: inout [UInt8], now: Int64, _ correlator: inout Correlator) {
+    func drain(into buffer: inout [UInt8], now: Int64, _ engine: inout TraceEngine) {
         // Bounded, so that a storm of lines cannot hold up the other sources.
         for _ in 0..<4096 {
             let count = FileCalls.read(descriptor, into: &buffer)
@@ -68,7 +68,7 @@ final class KernelLogSource: LiveSource {
                 continue
             }
             guard count > 0 else { return }
-            take(buffer.octets.extracting(0..<count), now, &correlator)
+            take(buffer.octets.extracting(0..<count), now, &engine.correlator)
         }
     }
 

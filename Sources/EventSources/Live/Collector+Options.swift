@@ -18,6 +18,8 @@ extension Collector {
         public var ownPort: UInt16?
         /// Whether `/dev/kmsg` is followed for what LOG rules write.
         public var followsKernelLog: Bool
+        /// Whether the kernel is asked why it drops packets, where it can be (tracefs).
+        public var followsDropReasons: Bool
         /// Gets every message that is received, if it is there.
         public var recorder: Recorder?
         /// Which packets are traced through the rules.
@@ -40,12 +42,13 @@ extension Collector {
         public init(
             selectors: [NamespaceSelector] = [.all], group: UInt16 = 5,
             snapLength: UInt32 = UInt32(PacketParser.reach), linger: Int64 = 500_000, maximumJourneys: Int = 1 << 17,
-            ownPort: UInt16? = nil, followsKernelLog: Bool = false,
+            ownPort: UInt16? = nil, followsKernelLog: Bool = false, followsDropReasons: Bool = false,
             recorder: Recorder? = nil, ruleTracing: RuleTracing = .off,
             onUnprobed: (@Sendable (NetworkNamespace) -> Void)? = nil
         ) {
             self.onUnprobed = onUnprobed
             self.followsKernelLog = followsKernelLog
+            self.followsDropReasons = followsDropReasons
             self.recorder = recorder
             self.ruleTracing = ruleTracing
             self.selectors = selectors

@@ -88,7 +88,7 @@ public final class Collector: Sendable {
         state = Mutex(State(places: places, leftOut: leftOut))
         await surveyRules()
         // Opened here, so that a failure ends the attempt.
-        try await start(sources, try LiveSources.open(options, registry), watcher: watcher)
+        try await start(sources, try LiveSources.open(options, registry, logger), watcher: watcher)
     }
 
     private func start(

@@ -96,6 +96,7 @@ struct EventLoop: ~Copyable {
             let tap = RecordingTap(recorder)
             engine.sink.onPath = { path, journey in tap.note(path, journey) }
             engine.sink.ruleTraces.keepsKnown = true
+            engine.sink.dropReasons.keepsNew = true
             self.tap = tap
         }
     }
@@ -151,7 +152,7 @@ struct EventLoop: ~Copyable {
                 }
             }
             for (source, entry) in zip(others, other) where polled.isReady(entry) {
-                source.drain(into: &buffer, now: begun, &engine.correlator)
+                source.drain(into: &buffer, now: begun, &engine)
             }
             for trace in traces {
                 if polled.isReady(trace.entry) { drain(trace.sockets.nftables, of: trace.index, &buffer, now: begun) }
@@ -165,6 +166,7 @@ struct EventLoop: ~Copyable {
             }
             for (index, places) in engine.sink.ruleTraces.takeUnread() { requests?(.read(index, places)) }
             for (index, drop) in engine.sink.ruleTraces.takeKnown() { tap?.add(drop, namespace: index) }
+            for drop in engine.sink.dropReasons.takeNew() { tap?.add(drop) }
             // A loss is known from the next sequence number, if there is one; the socket's own count knows it now. One that
             // had nothing was not full.
             checkBuffers(sources.lazy.filter(\.hasReceived), now: begun)
@@ -209,7 +211,7 @@ struct EventLoop: ~Copyable {
             usleep(5000)
             // Bounded, because the traffic need not end only because we do.
             for source in sources { for _ in 0..<64 where drain(source, &buffer, now: Self.clock()) { break } }
-            for source in others { source.drain(into: &buffer, now: Self.clock(), &engine.correlator) }
+            for source in others { source.drain(into: &buffer, now: Self.clock(), &engine) }
         }
     }
 

@@ -1,5 +1,5 @@
-internal import Correlation
 internal import Engine
+internal import Logging
 
 /// A source of events of the whole machine, which the event loop drives beside the sockets of the namespaces. A new one is a type of
 /// its own and a line in `LiveSources.all`.
@@ -10,7 +10,7 @@ protocol LiveSource: AnyObject {
     /// Takes a bounded part of what waits.
     ///
     /// - Parameter now: microseconds since 1970.
-    func drain(into buffer: inout [UInt8], now: Int64, _ correlator: inout Correlator)
+    func drain(into buffer: inout [UInt8], now: Int64, _ engine: inout TraceEngine)
 
     /// The registry has a new layout: a prefix may stand for another probe now.
     func layoutChanged()
@@ -28,14 +28,15 @@ struct LiveSourceCounts {
 }
 
 enum LiveSources {
-    /// Each gives its source where the options ask for it, and throws where that cannot be opened.
-    private static let all: [@Sendable (Collector.Options, LayoutRegistry) throws -> (any LiveSource)?] = [
-        { try KernelLogSource.open($0, $1) }
+    /// Each gives its source where the options ask for it, and throws where that cannot be opened although it has to be.
+    private static let all: [@Sendable (Collector.Options, LayoutRegistry, Logger) throws -> (any LiveSource)?] = [
+        { options, registry, _ in try KernelLogSource.open(options, registry) },
+        { options, _, logger in DropReasonSource.open(options, logger) },
     ]
 
     /// Opens those that are asked for.
-    static func open(_ options: Collector.Options, _ registry: LayoutRegistry) throws -> Handover {
-        Handover(sources: try all.compactMap { try $0(options, registry) })
+    static func open(_ options: Collector.Options, _ registry: LayoutRegistry, _ logger: Logger) throws -> Handover {
+        Handover(sources: try all.compactMap { try $0(options, registry, logger) })
     }
 
     /// On their way to the event loop, which alone uses them from then on.

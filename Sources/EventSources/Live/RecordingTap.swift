@@ -62,6 +62,12 @@ final class RecordingTap: DatagramTap {
         items.append(.note(.drop(namespace: namespace, recorded)))
     }
 
+    /// The kernel told why it dropped a packet.
+    func add(_ drop: KernelDrop) {
+        noteComplete()
+        items.append(.note(.kernelDrop(drop)))
+    }
+
     func addLoss(namespace: Int) { items.append(.note(.loss(namespace: namespace))) }
 
     func add(_ layout: Layout, ownPort: OwnPort?) { items.append(.layout(layout, ownPort: ownPort)) }

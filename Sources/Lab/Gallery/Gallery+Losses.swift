@@ -32,7 +32,7 @@ extension Gallery {
                 expected: [
                     Expectation(
                         "icmp", "172.16.0.2", "8.8.8.8", "dropped", at: "sentinel/PREROUTING-end in host", "snat in guest"
-                    ).lost(in: "routing", because: "martian-source")
+                    ).lost(in: "routing", because: "martian-source").told(as: "martian-source")
                 ]),
             LabNetwork.Variant(
                 name: "no-route", summary: "the host knows no way to the outside",

@@ -23,6 +23,9 @@ public enum FileCalls {
     @discardableResult
     public static func remove(_ path: String) -> Bool { unsafe unlink(path) == 0 }
 
+    /// Makes a directory; whether that was done.
+    public static func makeDirectory(_ path: String, mode: UInt32) -> Bool { unsafe mkdir(path, mode) == 0 }
+
     /// Takes an empty directory away; whether that was done.
     public static func removeDirectory(_ path: String) -> Bool { unsafe rmdir(path) == 0 }
 

@@ -8,6 +8,9 @@ public enum Clock {
     /// Microseconds since 1970, as the wall clock says now.
     public static var wall: Int64 { microseconds(CLOCK_REALTIME) }
 
+    /// Microseconds of `CLOCK_TAI`, which has no leap seconds and is otherwise the wall clock.
+    public static var atomic: Int64 { microseconds(CLOCK_TAI) }
+
     private static func microseconds(_ clock: clockid_t) -> Int64 {
         var time = timespec()
         unsafe clock_gettime(clock, &time)

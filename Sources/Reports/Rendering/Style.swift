@@ -77,6 +77,7 @@ enum Phrase {
         case "delivered": return "to the sockets of \(last?.netns ?? "?")"
         case "dropped":
             if let decidedBy, decidedBy.isRule { return decidedBy.text }
+            if let decidedBy, decidedBy.evidence == "drop_reason" { return decidedBy.kernelText }
             guard let ending else { return "" }
             let causes = ending.causes.compactMap { RoutingCause(rawValue: $0)?.explanation }
             return "behind \(place(ending.after)), before " + ending.before.map(place).joined(separator: " or ")
@@ -105,6 +106,7 @@ enum Phrase {
         var parts: [String] = []
         if completeness.lost > 0 { parts.append("\(completeness.lost) events lost") }
         if let traces = completeness.ruleTracesLost { parts.append("\(traces) deliveries of rule traces lost") }
+        if let reasons = completeness.dropReasonsLost { parts.append("\(count(reasons, "drop reason")) of the kernel lost") }
         if let gaps = completeness.gaps { parts.append("\(count(gaps, "gap")) in the recording") }
         if let thinned = completeness.thinned { parts.append("\(thinned) events of flows that were not followed") }
         if let rate = completeness.followedOneIn { parts.append("1 flow in \(rate) is followed") }

@@ -21,12 +21,6 @@ const title = packet => `${packet.protocol} ${ends(packet)}${packet.message || p
 const tone = outcome => ({dropped: 'bad', incomplete: 'unsure', open: 'unsure'})[outcome] ?? 'good';
 const natNames = {snat: 'SNAT', dnat: 'DNAT', snat_reply: 'SNAT undone', dnat_reply: 'DNAT undone'};
 
-const reasons = {
-  IP_INNOROUTES: 'no route leads to its destination', IP_INHDR: 'it had no hops left to live',
-  IP_INADDRERRORS: 'forwarding is switched off', IP_RPFILTER: 'the reverse-path filter of its interface is strict',
-  PKT_TOO_BIG: 'it is larger than the next link takes, and must not be cut',
-};
-
 // What dropped a packet, as one sentence; how sure that is stands in it.
 function decision(decided, between) {
   if (!decided) return '';
@@ -40,7 +34,8 @@ function decision(decided, between) {
       return `${decided.verdict === 'REJECT' ? 'rejected' : 'dropped'} by ${what} of ${decided.table}/${decided.chain} in ${decided.netns}${by}${how}`;
     }
     case 'kernel':
-      return `dropped by the kernel in ${decided.netns}, where it routes: ${reasons[decided.reason] ?? decided.reason} (its counters say so)`;
+      return `dropped by the kernel in ${decided.netns}: ${decided.explanation ?? decided.reason} (${
+        decided.evidence === 'counter' ? 'its counters say so' : `it says so: ${decided.reason}${decided.function ? ' in ' + decided.function : ''}`})`;
     default: {
       const causes = between?.causes?.length ? `, perhaps since: ${between.causes.join(', ')}` : '';
       return `lost in ${(decided.suspects ?? []).join(' or ') || 'a place that is not known'} in ${decided.netns}${causes}; which rule did it is not known`;
@@ -77,6 +72,7 @@ function completenessText(all) {
   const say = (value, text) => { if (value) parts.push(text(value)); };
   say(all.lost, n => `${count(n, 'event')} lost`);
   say(all.rule_traces_lost, n => `${n} deliveries of rule traces lost`);
+  say(all.drop_reasons_lost, n => `${count(n, 'drop reason')} of the kernel lost`);
   say(all.gaps, n => count(n, 'gap') + ' in the recording');
   say(all.thinned, n => `${count(n, 'event')} of flows that were not followed`);
   say(all.followed_one_in, n => `1 flow in ${n} is followed`);

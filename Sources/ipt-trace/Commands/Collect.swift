@@ -70,6 +70,15 @@ struct Collect: AsyncParsableCommand {
             """, valueName: "auto|off|n"))
     var ruleTraces = RuleTraces(tracing: .afterDrops)
 
+    @Option(
+        name: .customLong("drop-reasons"),
+        help: ArgumentHelp(
+            """
+            auto: the kernel is asked why it drops packets outside all tables, where it can be (tracefs, which takes root of the \
+            machine's first user namespace). off: its counters alone tell.
+            """, valueName: "auto|off"))
+    var dropReasons = DropReasons.auto
+
     @OptionGroup var recording: RecordingOptions
 
     @OptionGroup var log: LogOptions
@@ -120,7 +129,8 @@ struct Collect: AsyncParsableCommand {
                 selectors: try namespaces.selectors.map { try NamespaceSelector($0) }, group: group, snapLength: snapLength,
                 linger: Int64(linger) * 1000, maximumJourneys: maxJourneys,
                 ownPort: addresses.first { !$0.isLocalSocket }?.port, followsKernelLog: kernelLog,
-                recorder: recorder, ruleTracing: ruleTraces.tracing, onUnprobed: onUnprobed),
+                followsDropReasons: dropReasons == .auto, recorder: recorder, ruleTracing: ruleTraces.tracing,
+                onUnprobed: onUnprobed),
             watcher: JourneyWatchers([events] + (feed.map { [$0] } ?? [])), logger: logger)
         let looking = Task {
             while !Task.isCancelled {
@@ -302,6 +312,11 @@ enum Summary {
         if seen.unplaced > 0 { text += ", \(seen.unplaced) events with a prefix that no rule has" }
         return text
     }
+}
+
+/// Whether the kernel is asked why it drops packets, on the command line.
+enum DropReasons: String, ExpressibleByArgument, CaseIterable {
+    case auto, off
 }
 
 /// Which packets are traced through the rules, on the command line.

@@ -64,7 +64,8 @@ struct TraceCommand: AsyncParsableCommand {
         let feed = JourneyFeed(try packets.filter())
         let collector = try await Collector(
             // Exactly the namespaces that were probed, whatever their names mean by now.
-            Collector.Options(selectors: [], group: group, ruleTracing: .afterDrops), in: plan.places.map(\.namespace),
+            Collector.Options(selectors: [], group: group, followsDropReasons: true, ruleTracing: .afterDrops),
+            in: plan.places.map(\.namespace),
             watcher: feed,
             logger: Log.logger)
         feed.watch()

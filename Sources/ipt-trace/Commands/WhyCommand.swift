@@ -115,7 +115,7 @@ struct WhyCommand: AsyncParsableCommand {
         _ question: WhyQuestion, from sender: NetworkNamespace?, of plan: ProbeInstaller.Plan, group: UInt16, stop: StopSignal
     ) async throws -> WhyAnswer {
         let selection = Mutex(JourneySelection(try filter(question)))
-        var options = Collector.Options(selectors: [], group: group, ruleTracing: .afterDrops)
+        var options = Collector.Options(selectors: [], group: group, followsDropReasons: true, ruleTracing: .afterDrops)
         let far = PacketTuple(
             source: question.destination, destination: question.destination, sourcePort: question.port ?? 0,
             destinationPort: question.port ?? 0, transport: question.transport)

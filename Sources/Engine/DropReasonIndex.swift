@@ -1,0 +1,164 @@
+package import TraceModel
+
+/// The packets that the kernel said lately to have dropped, to be found by the journeys that ended there.
+///
+/// The kernel names neither a namespace nor a packet: a drop is a journey's only by its time and, where it has them, by addresses. What is
+/// found is what all drops that may be a journey's have in common; where they differ, nothing is.
+package struct DropReasonIndex: Sendable {
+    /// By time.
+    private var drops: [KernelDrop] = []
+    /// Drops with addresses came up to then.
+    private var lastWithPorts = Int64.min / 2
+    /// Times of which some drops may be missing.
+    private var unreliable: ClosedRange<Int64>?
+    /// Drops that were taken, by reason.
+    package private(set) var counts: [String: UInt64] = [:]
+    /// Drops that did not fit into the kernel's buffer.
+    package private(set) var lost: UInt64 = 0
+    /// Journeys for which drops of different reasons came into question.
+    package private(set) var ambiguous: UInt64 = 0
+    /// Whether drops are kept for `takeNew`.
+    package var keepsNew = false
+    private var new: [KernelDrop] = []
+
+    private static let mostDrops = 1 << 14
+    private static let mostReasons = 1 << 8
+    /// Microseconds between the event before a packet's drop and the drop: both come from one run through the kernel.
+    private static let reach: Int64 = 250
+    /// The same, where addresses say that it is the packet's.
+    private static let addressedReach: Int64 = 1_000
+    /// The same, for an event that the kernel did not stamp: it is gathered for up to 10 ms, and then read.
+    private static let gathered: Int64 = 20_000
+    /// By how much the event may be the later one: clocks are read one after the other.
+    private static let slack: Int64 = 20
+
+    package init() {}
+
+    package mutating func take(_ drop: KernelDrop) {
+        if counts.count < Self.mostReasons || counts[drop.decision.reason] != nil {
+            counts[drop.decision.reason, default: 0] += 1
+        }
+        if keepsNew, new.count < Self.mostDrops { new.append(drop) }
+        if drop.endpoints?.hasPorts == true { lastWithPorts = max(lastWithPorts, drop.time) }
+        if drops.count >= 2 * Self.mostDrops { drops.removeFirst(Self.mostDrops) }
+        guard let last = drops.last, last.time > drop.time else { return drops.append(drop) }
+        drops.insert(drop, at: firstIndex(from: drop.time + 1))
+    }
+
+    /// Drops are missing among the latest.
+    ///
+    /// - Parameter now: microseconds since 1970.
+    package mutating func noteLoss(_ count: UInt64, now: Int64) {
+        lost += count
+        let begin = min(drops.last?.time ?? now, now) - 1_000_000
+        unreliable = min(unreliable?.lowerBound ?? begin, begin)...max(unreliable?.upperBound ?? now, now)
+    }
+
+    /// Those that were taken since the last call.
+    package mutating func takeNew() -> [KernelDrop] {
+        guard !new.isEmpty else { return [] }
+        defer { new.removeAll(keepingCapacity: true) }
+        return new
+    }
+
+    /// Why the kernel dropped the packet of a journey that ended.
+    ///
+    /// - Returns: `nil` where it says nothing, a table dropped it, or drops of different reasons may be the packet's.
+    package mutating func decision(of journey: Journey, _ history: EventHistory) -> KernelDecision? {
+        guard !drops.isEmpty, let leg = journey.legs.last, let last = history.time(at: leg.lastEvent) else { return nil }
+        switch journey.outcome {
+        case .dropped: break
+        // To the sockets, where it may find none.
+        case .delivered where last.isStamped && lastWithPorts >= last.time - Self.slack: break
+        // Seen last where it ended, or went on unseen: a drop that has its addresses tells.
+        case .incomplete
+        where last.isStamped && (journey.incompleteReason == .refragmented || journey.incompleteReason == .layoutChanged): break
+        default: return nil
+        }
+        let found = candidates(of: journey, leg, last)
+        // A drop with the packet's addresses is its own, unless another such packet came before the drop.
+        if let first = found.addressed.first {
+            let isOwn = !history.isSeenAgain(after: leg.lastEvent, upTo: first.time)
+            guard isOwn || Self.agree(found.addressed + found.timed) else {
+                ambiguous += 1
+                return nil
+            }
+            let isDrop = journey.outcome == .dropped || isOwn && !first.decision.isOfTable
+            let isOfSocket = first.decision.reason == "NO_SOCKET" || first.decision.reason.hasSuffix("_CSUM")
+            guard isDrop, journey.outcome != .delivered || isOfSocket else { return nil }
+            return first.decision.isOfTable ? nil : first.decision
+        }
+        // Without addresses, all drops of that time have to be known, and the time has to be the kernel's.
+        guard journey.outcome == .dropped, let first = found.timed.first, unreliable?.contains(last.time) != true else {
+            return nil
+        }
+        guard Self.agree(found.timed) else {
+            ambiguous += 1
+            return nil
+        }
+        return first.decision.isOfTable ? nil : first.decision
+    }
+
+    /// The drops that may be a journey's: those with its addresses, and those without any that came at the same time.
+    private func candidates(
+        of journey: Journey, _ leg: JourneyLeg, _ last: (time: Int64, isStamped: Bool)
+    ) -> (addressed: [KernelDrop], timed: [KernelDrop]) {
+        let begin = last.isStamped ? last.time - Self.slack : journey.firstSeen - Self.gathered
+        let end = last.time + (last.isStamped ? Self.addressedReach : Self.slack)
+        var found: (addressed: [KernelDrop], timed: [KernelDrop]) = ([], [])
+        var index = firstIndex(from: begin)
+        while index < drops.count, drops[index].time <= end {
+            let drop = drops[index]
+            index += 1
+            guard drop.family == leg.exit.source.family, drop.mayBe(of: journey, behind: leg.lastHook) else { continue }
+            if let endpoints = drop.endpoints {
+                if endpoints.fit(leg.exit) || endpoints.fit(leg.entry) { found.addressed.append(drop) }
+            } else if last.isStamped, drop.time <= last.time + Self.reach {
+                found.timed.append(drop)
+            }
+        }
+        return found
+    }
+
+    private static func agree(_ drops: [KernelDrop]) -> Bool { drops.allSatisfy { $0.decision == drops.first?.decision } }
+
+    private func firstIndex(from time: Int64) -> Int {
+        var low = 0
+        var high = drops.count
+        while low < high {
+            let middle = (low + high) / 2
+            if drops[middle].time < time { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
+}
+
+extension KernelDecision {
+    /// Whether a rule, a policy or another function at a netfilter hook dropped the packet.
+    fileprivate var isOfTable: Bool { reason == "NETFILTER_DROP" }
+
+    private static let ofSockets = ["NO_SOCKET", "SOCKET_", "TCP_", "UDP_", "ICMP_CSUM", "PROTO_MEM"]
+    private static let ofRouting = ["IP_INNOROUTES", "IP_INADDRERRORS", "IP_RPFILTER", "IP_LOCAL", "IP_INVALID"]
+    private static let ofLinks = ["NEIGH_", "QDISC_", "TC_EGRESS", "DEV_"]
+
+    private func isOne(of names: [String]) -> Bool { names.contains { reason.hasPrefix($0) } }
+
+    /// Whether it can be behind the last chain of a hook.
+    fileprivate func isPossible(behind hook: Hook) -> Bool {
+        if isOfTable { return true }
+        return switch hook {
+        case .prerouting: !isOne(of: Self.ofSockets) && !isOne(of: Self.ofLinks)
+        case .input: !isOne(of: Self.ofRouting) && !isOne(of: Self.ofLinks)
+        case .forward, .output, .postrouting: !isOne(of: Self.ofRouting) && !isOne(of: Self.ofSockets)
+        }
+    }
+}
+
+extension KernelDrop {
+    fileprivate func mayBe(of journey: Journey, behind hook: Hook) -> Bool {
+        guard decision.isPossible(behind: hook) else { return false }
+        // A header is sound behind the first hook: what is wrong with it in forwarding is that no hop is left.
+        if decision.reason == "IP_INHDR", decision.function.contains("forward") { return journey.timeToLive <= 1 }
+        return true
+    }
+}

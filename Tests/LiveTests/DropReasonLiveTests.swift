@@ -1,0 +1,187 @@
+import EventSources
+import Foundation
+import Glibc
+import Lab
+import LinuxSupport
+import Reports
+import Testing
+
+/// Why the kernel cannot be asked here why it drops packets; `nil` where it can.
+private let reasonsObstacle: String? = Live.obstacle ?? TraceInstance.obstacle
+
+/// Packets that the kernel drops outside all tables, for which it names its reason itself.
+@Suite(.serialized, .enabled(if: reasonsObstacle == nil, "\(reasonsObstacle ?? "")"))
+struct DropReasonLiveTests {
+    struct Case: Sendable, CustomTestStringConvertible {
+        var testDescription: String
+        /// What is wrong, besides a client, a router and a server.
+        var faults: [String] = []
+        /// A command in the client.
+        var traffic: String
+        var reason: String
+        var function: String
+        var cause: String?
+        var finding: String
+        /// Where it is dropped.
+        var netns = "router"
+        /// Whether it was to be dropped by a route whose kind is told besides.
+        var explanation: String?
+    }
+
+    private static func ping(_ destination: String, _ arguments: String = "") -> String {
+        "ping -c 1 -W 1 \(arguments) \(destination)"
+    }
+
+    private static func datagram(_ address: String, _ family: String, size: Int = 1) -> String {
+        """
+        python3 -c 'import socket;s=socket.socket(socket.\(family),socket.SOCK_DGRAM);s.setsockopt(*((41,23,2) if s.family==10 else (0,10,2)));\
+        s.sendto(b"x"*\(size),("\(address)",9))'
+        """
+    }
+
+    private static func connection(_ address: String) -> String {
+        "python3 -c 'import socket;socket.create_connection((\"\(address)\",9),1)'"
+    }
+
+    static let cases = [
+        Case(
+            testDescription: "no route", traffic: ping("10.99.0.1"), reason: "IP_INNOROUTES", function: "ip_error",
+            cause: "no-route", finding: "no-route"),
+        Case(
+            testDescription: "no route, IPv6", traffic: ping("fd99::1"), reason: "IP_INNOROUTES", function: "ip6_pkt_discard",
+            cause: "no-route", finding: "no-route"),
+        Case(
+            testDescription: "a blackhole", faults: ["ip -n router route add blackhole 10.0.3.0/24"], traffic: ping("10.0.3.1"),
+            reason: "NOT_SPECIFIED", function: "ip_error", cause: "blackhole-route", finding: "blackhole-route"),
+        Case(
+            testDescription: "a blackhole, IPv6", faults: ["ip -n router route add blackhole fd03::/64"],
+            traffic: ping("fd03::1"),
+            reason: "NOT_SPECIFIED", function: "dst_discard", cause: "blackhole-route", finding: "blackhole-route"),
+        Case(
+            testDescription: "a route that prohibits", faults: ["ip -n router route add prohibit 10.0.3.0/24"],
+            traffic: ping("10.0.3.1"), reason: "NOT_SPECIFIED", function: "ip_error", cause: "prohibit-route",
+            finding: "prohibit-route"),
+        Case(
+            testDescription: "a route that prohibits, IPv6", faults: ["ip -n router route add prohibit fd03::/64"],
+            traffic: ping("fd03::1"), reason: "IP_INNOROUTES", function: "ip6_pkt_prohibit", cause: "prohibit-route",
+            finding: "prohibit-route"),
+        Case(
+            testDescription: "a route that says unreachable", faults: ["ip -n router route add unreachable 10.0.3.0/24"],
+            traffic: ping("10.0.3.1"), reason: "NOT_SPECIFIED", function: "ip_error", cause: "unreachable-route",
+            finding: "unreachable-route"),
+        Case(
+            testDescription: "a policy rule that prohibits",
+            faults: ["ip -n router rule add from 10.0.1.2 to 10.0.2.2 prohibit"], traffic: ping("10.0.2.2"),
+            reason: "NOT_SPECIFIED", function: "ip_error", cause: nil, finding: "packets-dropped"),
+        Case(
+            testDescription: "no hop left", traffic: ping("10.0.2.2", "-t 1"), reason: "IP_INHDR", function: "ip_forward",
+            cause: "ttl-spent", finding: "hops-spent"),
+        Case(
+            testDescription: "no hop left, IPv6", traffic: ping("fd02::2", "-t 1"), reason: "IP_INHDR", function: "ip6_forward",
+            cause: "ttl-spent", finding: "hops-spent"),
+        Case(
+            testDescription: "forwarding is off", faults: ["ip netns exec router sysctl -qw net.ipv4.ip_forward=0"],
+            traffic: ping("10.0.2.2"), reason: "IP_INADDRERRORS", function: "ip_error", cause: "forwarding-disabled",
+            finding: "forwarding-disabled"),
+        Case(
+            testDescription: "forwarding is off, IPv6",
+            faults: ["ip netns exec router sysctl -qw net.ipv6.conf.all.forwarding=0"],
+            traffic: ping("fd02::2"), reason: "IP_INADDRERRORS", function: "ip6_forward", cause: "forwarding-disabled",
+            finding: "forwarding-disabled"),
+        Case(
+            testDescription: "the source would be answered by another interface",
+            faults: [
+                "ip netns exec router sysctl -qw net.ipv4.conf.lan.rp_filter=1", "ip -n client addr add 10.77.0.1/32 dev lo",
+                "ip -n router route add 10.77.0.0/24 via 10.0.2.2",
+            ], traffic: ping("10.0.2.2", "-I 10.77.0.1"), reason: "IP_RPFILTER", function: "ip_rcv_finish_core",
+            cause: "reverse-path-filter", finding: "reverse-path-filter"),
+        Case(
+            testDescription: "the source is the router's own address",
+            faults: ["ip -n client addr add 10.0.2.1/32 dev lo"], traffic: ping("10.0.2.2", "-I 10.0.2.1"),
+            reason: "IP_LOCAL_SOURCE", function: "ip_rcv_finish_core", cause: "martian-source", finding: "martian-source"),
+        Case(
+            testDescription: "larger than the next link",
+            faults: ["ip -n router link set wan mtu 1280", "ip -n server link set eth0 mtu 1280"],
+            traffic: ping("10.0.2.2", "-M do -s 1400"), reason: "PKT_TOO_BIG", function: "ip_forward", cause: "too-large",
+            finding: "packet-too-large"),
+        Case(
+            testDescription: "larger than the next link, IPv6",
+            faults: ["ip -n router link set wan mtu 1280", "ip -n server link set eth0 mtu 1280"],
+            traffic: datagram("fd02::2", "AF_INET6", size: 1400), reason: "PKT_TOO_BIG", function: "ip6_forward",
+            cause: "too-large", finding: "packet-too-large"),
+        Case(
+            testDescription: "nothing listens: TCP", traffic: connection("10.0.2.2"), reason: "NO_SOCKET",
+            function: "tcp_v4_rcv", finding: "nobody-listens", netns: "server"),
+        Case(
+            testDescription: "nothing listens: TCP, IPv6", traffic: connection("fd02::2"), reason: "NO_SOCKET",
+            function: "tcp_v6_rcv", finding: "nobody-listens", netns: "server"),
+        Case(
+            testDescription: "nothing listens: UDP", traffic: datagram("10.0.2.2", "AF_INET"), reason: "NO_SOCKET",
+            function: "__udp4_lib_rcv", finding: "nobody-listens", netns: "server"),
+        Case(
+            testDescription: "nothing listens: UDP, IPv6", traffic: datagram("fd02::2", "AF_INET6"), reason: "NO_SOCKET",
+            function: "__udp6_lib_rcv", finding: "nobody-listens", netns: "server"),
+    ]
+
+    @Test("the reason is the kernel's own, of the first packet on", arguments: cases)
+    func reason(_ example: Case) async throws {
+        try await Sandbox.with { sandbox in
+            try await DropCounterLiveTests.build(sandbox)
+            for fault in example.faults { try await sandbox.sh(fault) }
+            _ = try await sandbox.trace("install-probes")
+            let seen = try await sandbox.collecting("--rule-traces", "off") { _ in
+                // The layout has to be that of after the faults.
+                try await Task.sleep(for: .seconds(2))
+                _ = try await sandbox.run(["sh", "-c", "exec ip netns exec client \(example.traffic)"])
+                let report = try await sandbox.paths("?outcome=dropped&netns=client") { report in
+                    report.paths.contains { $0.decidedBy?.evidence == "drop_reason" }
+                }
+                return (report.paths, try await sandbox.get(FindingsReport.self, "/findings").findings)
+            }
+            let findings: [FindingReport] = seen.1
+            let path: PathReport = try #require(seen.0.first { $0.decidedBy?.evidence == "drop_reason" })
+            let decided = try #require(path.decidedBy)
+            #expect(decided.kind == "kernel" && decided.reason == example.reason && decided.netns == example.netns)
+            #expect(decided.function?.hasPrefix(example.function) == true)
+            #expect(path.droppedBetween?.causes == (example.cause.map { [$0] } ?? []))
+            let finding = findings.first { $0.kind == example.finding }
+            #expect(finding?.reason.contains(example.reason) == true, "\(findings.map(\.kind))")
+        }
+    }
+
+    /// Names of the instances that a process of a sandbox reads, by its descriptors.
+    private static func instances(of collector: SandboxProcess, in sandbox: Sandbox) async throws -> Set<String> {
+        let listing = try await sandbox.require(["sh", "-c", "ls -l /proc/[0-9]*/fd 2>/dev/null | grep trace_pipe_raw"])
+        return Set(
+            listing.standardOutput.split(separator: "\n").compactMap { line in
+                line.split(separator: "/").first { $0.hasPrefix("ipt-trace-") }.map(String.init)
+            })
+    }
+
+    private static func isThere(_ instance: String) async throws -> Bool {
+        let command = "mount -t tracefs none /mnt && test -d /mnt/instances/\(instance)"
+        return try await Tool.run("unshare", ["--mount", "sh", "-c", command]).isSuccess
+    }
+
+    @Test("an instance goes with its collector; one of a collector that was killed goes with the next command, which names it")
+    func nothingIsLeft() async throws {
+        try await Sandbox.with { sandbox in
+            _ = try await sandbox.trace("install-probes")
+            let kept = try await sandbox.collecting { collector in
+                try #require(try await Self.instances(of: collector, in: sandbox).first)
+            }
+            #expect(try await !Self.isThere(kept))
+            for _ in 0..<5 {
+                let collector = try SandboxProcess([Live.program, "collect"], in: sandbox)
+                try await waiting { collector.output.contains("serving http") }
+                let left = try #require(try await Self.instances(of: collector, in: sandbox).first)
+                #expect(try await Self.isThere(left))
+                await collector.stop(signal: SIGKILL)
+                let next = try await sandbox.trace("remove-probes")
+                // Another test's command may have been the next one.
+                let isNamed = next.standardError.contains("removed \(left) from the kernel's tracing")
+                #expect(try await !Self.isThere(left), "named: \(isNamed)")
+            }
+        }
+    }
+}
