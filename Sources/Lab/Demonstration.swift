@@ -79,9 +79,14 @@ public struct Demonstration: Sendable {
         func decode<Report: Decodable>(_ type: Report.Type, _ text: String) throws -> Report {
             try ReportJSON.decode(type, from: Data(text.utf8))
         }
+        let pathsReport = try decode(PathsReport.self, paths)
+        var journeys = try decode(JourneysReport.self, try await get("/journeys?limit=1024", sandbox))
+        // The latest are kept, and each path's example: of a thousand packets the first ones are gone.
+        for example in pathsReport.examples(besides: journeys.journeys) {
+            journeys.journeys.append(try decode(JourneyReport.self, try await get("/journeys/\(example)", sandbox)))
+        }
         return LabReports(
-            paths: try decode(PathsReport.self, paths),
-            journeys: try decode(JourneysReport.self, try await get("/journeys?limit=1024", sandbox)),
+            paths: pathsReport, journeys: journeys,
             flows: try decode(FlowsReport.self, try await get("/flows?limit=1000", sandbox)),
             findings: try decode(FindingsReport.self, try await get("/findings", sandbox)))
     }
@@ -91,7 +96,7 @@ public struct Demonstration: Sendable {
     }
 
     private func wait(for words: String, of process: SandboxProcess) async throws {
-        for _ in 0..<250 {
+        for _ in 0..<1500 {
             if process.output.contains(words) { return }
             guard process.isRunning else { break }
             try await Task.sleep(for: .milliseconds(20))

@@ -85,9 +85,20 @@ public struct LabReports: Sendable {
 
     /// Assesses a recording.
     public init(_ snapshot: TraceSnapshot) {
+        let paths = snapshot.pathsReport()
+        var journeys = snapshot.journeysReport(TraceFilter(limit: 1024))
+        journeys.journeys += paths.examples(besides: journeys.journeys).compactMap { snapshot.journeyReport(id: $0) }
         self.init(
-            paths: snapshot.pathsReport(), journeys: snapshot.journeysReport(TraceFilter(limit: 1024)),
+            paths: paths, journeys: journeys,
             flows: snapshot.flowsReport(TraceFilter(limit: 1000)), findings: snapshot.findingsReport())
+    }
+}
+
+extension PathsReport {
+    /// Ids of the paths' example journeys, without those that are known.
+    func examples(besides known: [JourneyReport]) -> [String] {
+        let known = Set(known.map(\.id))
+        return paths.map(\.example.journey).filter { !known.contains($0) }
     }
 }
 
