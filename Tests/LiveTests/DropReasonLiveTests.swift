@@ -7,7 +7,7 @@ import Reports
 import Testing
 
 /// Why the kernel cannot be asked here why it drops packets; `nil` where it can.
-private let reasonsObstacle: String? = Live.obstacle ?? TraceInstance.obstacle
+let reasonsObstacle: String? = Live.obstacle ?? TraceInstance.obstacle
 
 /// Packets that the kernel drops outside all tables, for which it names its reason itself.
 @Suite(.serialized, .enabled(if: reasonsObstacle == nil, "\(reasonsObstacle ?? "")"))
