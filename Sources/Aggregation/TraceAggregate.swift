@@ -185,6 +185,8 @@ extension Journey {
         if !other.expected.isEmpty { expected.append(contentsOf: other.expected) }
         firstSeen = other.firstSeen
         lastSeen = other.lastSeen
+        lastEvent = other.lastEvent
+        decision = other.decision
         packet = other.packet
         timeToLive = other.timeToLive
         carries = other.carries

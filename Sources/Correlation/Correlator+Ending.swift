@@ -188,6 +188,7 @@ extension Correlator {
         outgoing.packet = own.packet(timeToLive: state.live.legs[own.firstLeg].entryTimeToLive)
         outgoing.firstSeen = own.firstSeen
         outgoing.lastSeen = own.lastSeen
+        outgoing.lastEvent = own.lastEvent
         outgoing.isAmbiguous = own.isAmbiguous
         outgoing.timeToLive = state.live.legs[leaf].timeToLive
         outgoing.legs.removeAll(keepingCapacity: true)

@@ -8,7 +8,8 @@ struct LiveJourney: BitwiseCopyable {
     /// By the clock of `receive(at:)`; the origin of its legs' times, too.
     let begunAt: Int64
     private var firstSeenAfter: Int32
-    private var lastSeenAfter: Int32
+    /// Of its latest event, whose time may be before that of an earlier one that the kernel did not stamp.
+    private var lastEventAfter: Int32
     private var activeFor: UInt32 = 0
     /// The first of its legs; none in a free place.
     var firstLeg = LegIndex.none
@@ -36,7 +37,7 @@ struct LiveJourney: BitwiseCopyable {
     init(_ packet: Packet, serial: UInt64, time: Int64, now: Int64) {
         begunAt = now
         firstSeenAfter = Int32(clamping: time &- now)
-        lastSeenAfter = firstSeenAfter
+        lastEventAfter = firstSeenAfter
         self.serial = UInt32(truncatingIfNeeded: serial)
         if packet.isFragment { flags = .isFragment }
         kind = packet.tuple.transport == TransportProtocol.tcp ? packet.tcpFlags.rawValue : packet.icmpType
@@ -80,7 +81,10 @@ struct LiveJourney: BitwiseCopyable {
 
     var firstSeen: Int64 { begunAt &+ Int64(firstSeenAfter) }
 
-    var lastSeen: Int64 { begunAt &+ Int64(lastSeenAfter) }
+    var lastSeen: Int64 { max(firstSeen, lastEvent) }
+
+    /// When its latest event was, by the event's own time.
+    var lastEvent: Int64 { begunAt &+ Int64(lastEventAfter) }
 
     /// By the clock of `receive(at:)`.
     var lastActivity: Int64 { begunAt &+ Int64(activeFor) }
@@ -95,13 +99,13 @@ struct LiveJourney: BitwiseCopyable {
     @inline(__always)
     private mutating func cover(_ first: Int64, _ last: Int64) {
         firstSeenAfter = min(firstSeenAfter, Int32(clamping: first &- begunAt))
-        lastSeenAfter = max(lastSeenAfter, Int32(clamping: last &- begunAt))
+        lastEventAfter = Int32(clamping: last &- begunAt)
     }
 
     /// `other` has turned out to be the rest of this one; its legs come behind those that are there.
     mutating func take(_ other: LiveJourney) {
         lastLeg = other.lastLeg
-        cover(other.firstSeen, other.lastSeen)
+        cover(other.firstSeen, other.lastEvent)
         activeFor = UInt32(clamping: max(lastActivity, other.lastActivity) &- begunAt)
         if other.isAmbiguous { isAmbiguous = true }
         if other.mayLackEvents { mayLackEvents = true }

@@ -24,13 +24,14 @@ package struct DropReasonIndex: Sendable {
     private static let mostDrops = 1 << 14
     private static let mostReasons = 1 << 8
     /// Microseconds between the event before a packet's drop and the drop: both come from one run through the kernel.
-    private static let reach: Int64 = 250
+    /// 999 of 1,000 came within 30.
+    private static let reach: Int64 = 100
     /// The same, where addresses say that it is the packet's.
     private static let addressedReach: Int64 = 1_000
     /// The same, for an event that the kernel did not stamp: it is gathered for up to 10 ms, and then read.
     private static let gathered: Int64 = 20_000
-    /// By how much the event may be the later one: clocks are read one after the other.
-    private static let slack: Int64 = 20
+    /// By how much the event may seem the later one: times are rounded, and the clock of traces is read without a lock.
+    private static let slack: Int64 = 5
 
     package init() {}
 
@@ -65,17 +66,18 @@ package struct DropReasonIndex: Sendable {
     ///
     /// - Returns: `nil` where it says nothing, a table dropped it, or drops of different reasons may be the packet's.
     package mutating func decision(of journey: Journey, _ history: EventHistory) -> KernelDecision? {
-        guard !drops.isEmpty, let leg = journey.legs.last, let last = history.time(at: leg.lastEvent) else { return nil }
+        guard !drops.isEmpty, let leg = journey.legs.last else { return nil }
+        let isStamped = leg.lastHook != .output && leg.lastHook != .postrouting
         switch journey.outcome {
         case .dropped: break
         // To the sockets, where it may find none.
-        case .delivered where last.isStamped && lastWithPorts >= last.time - Self.slack: break
+        case .delivered where isStamped && lastWithPorts >= journey.lastEvent - Self.slack: break
         // Seen last where it ended, or went on unseen: a drop that has its addresses tells.
         case .incomplete
-        where last.isStamped && (journey.incompleteReason == .refragmented || journey.incompleteReason == .layoutChanged): break
+        where isStamped && (journey.incompleteReason == .refragmented || journey.incompleteReason == .layoutChanged): break
         default: return nil
         }
-        let found = candidates(of: journey, leg, last)
+        let found = candidates(of: journey, leg, isStamped: isStamped)
         // A drop with the packet's addresses is its own, unless another such packet came before the drop.
         if let first = found.addressed.first {
             let isOwn = !history.isSeenAgain(after: leg.lastEvent, upTo: first.time)
@@ -89,7 +91,9 @@ package struct DropReasonIndex: Sendable {
             return first.decision.isOfTable ? nil : first.decision
         }
         // Without addresses, all drops of that time have to be known, and the time has to be the kernel's.
-        guard journey.outcome == .dropped, let first = found.timed.first, unreliable?.contains(last.time) != true else {
+        guard journey.outcome == .dropped, let first = found.timed.first, unreliable?.contains(journey.lastEvent) != true,
+            !journey.packet.tuple.destination.isMulticast
+        else {
             return nil
         }
         guard Self.agree(found.timed) else {
@@ -101,10 +105,11 @@ package struct DropReasonIndex: Sendable {
 
     /// The drops that may be a journey's: those with its addresses, and those without any that came at the same time.
     private func candidates(
-        of journey: Journey, _ leg: JourneyLeg, _ last: (time: Int64, isStamped: Bool)
+        of journey: Journey, _ leg: JourneyLeg, isStamped: Bool
     ) -> (addressed: [KernelDrop], timed: [KernelDrop]) {
-        let begin = last.isStamped ? last.time - Self.slack : journey.firstSeen - Self.gathered
-        let end = last.time + (last.isStamped ? Self.addressedReach : Self.slack)
+        let last = journey.lastEvent
+        let begin = isStamped ? last - Self.slack : journey.firstSeen - Self.gathered
+        let end = last + (isStamped ? Self.addressedReach : Self.slack)
         var found: (addressed: [KernelDrop], timed: [KernelDrop]) = ([], [])
         var index = firstIndex(from: begin)
         while index < drops.count, drops[index].time <= end {
@@ -113,7 +118,7 @@ package struct DropReasonIndex: Sendable {
             guard drop.family == leg.exit.source.family, drop.mayBe(of: journey, behind: leg.lastHook) else { continue }
             if let endpoints = drop.endpoints {
                 if endpoints.fit(leg.exit) || endpoints.fit(leg.entry) { found.addressed.append(drop) }
-            } else if last.isStamped, drop.time <= last.time + Self.reach {
+            } else if isStamped, drop.time <= last + Self.reach {
                 found.timed.append(drop)
             }
         }

@@ -98,13 +98,6 @@ public struct EventHistory: Sendable {
         return distance > 0 && distance <= position ? position - distance : EventHistory.none
     }
 
-    /// When the event at `position` was, in microseconds since 1970, and whether the kernel said so; `nil` where it has been overwritten.
-    public func time(at position: UInt64) -> (time: Int64, isStamped: Bool)? {
-        guard position < next, next - position <= UInt64(slots.count) else { return nil }
-        let slot = slots[Int(truncatingIfNeeded: position) & (slots.count - 1)]
-        return (slot.time, slot.isStamped)
-    }
-
     /// Whether an event with the addresses and ports of the one at `position` follows it, and is not later than `time`.
     ///
     /// - Returns: `true` also where too many events have come since to tell.

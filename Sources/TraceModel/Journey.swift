@@ -142,6 +142,9 @@ public struct Journey: Sendable {
     /// Microseconds since 1970.
     public var firstSeen: Int64
     public var lastSeen: Int64
+    /// The time of its latest event, which the kernel stamped at PREROUTING, INPUT and FORWARD; it may be before that of an earlier event
+    /// that it did not stamp, and then `lastSeen` is later.
+    public var lastEvent: Int64
     /// The packet at its first event.
     public var packet: Packet
     /// Time to live (hop limit) when the packet was last seen.
@@ -160,6 +163,7 @@ public struct Journey: Sendable {
         expected = []
         firstSeen = 0
         lastSeen = 0
+        lastEvent = 0
         self.packet = packet
         timeToLive = packet.timeToLive
     }

@@ -89,6 +89,7 @@ import WireFormat
         journey.outcome = outcome
         journey.firstSeen = time
         journey.lastSeen = time
+        journey.lastEvent = time
         journey.legs = [
             JourneyLeg(
                 namespace: 0, stepPath: 0, entry: tuple, exit: tuple, lastHook: hook, opensConnection: false,

@@ -36,6 +36,9 @@ struct DropReasonAccuracyTests {
                 "ip -n reverse addr add 10.77.0.1/32 dev lo",
                 "ip -n reverse route replace default via 10.1.5.1 src 10.77.0.1",
                 "ip -n router route add 10.77.0.0/24 via 10.0.2.2",
+                // A router that would send packets elsewhere answers no question for its address.
+                "ip -n router link set reverse address 02:00:00:00:00:05",
+                "ip -n reverse neigh replace 10.1.5.1 lladdr 02:00:00:00:00:05 dev eth0",
             ]),
         Cause(
             name: "rule", cause: nil, destination: "10.0.2.2",

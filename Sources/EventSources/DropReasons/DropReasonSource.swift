@@ -101,7 +101,8 @@ final class DropReasonSource: LiveSource {
 
     func drain(into buffer: inout [UInt8], now: Int64, _ engine: inout TraceEngine) {
         guard reader != nil else { return }
-        let offset = Clock.wall - Clock.atomic
+        // Whole seconds: reading one clock after the other tells the rest wrongly.
+        let offset = Int64((Double(Clock.wall - Clock.atomic) / 1_000_000).rounded()) * 1_000_000
         for processor in instance.readyProcessors {
             // Bounded, so that a storm of drops cannot hold up the other sources: 3,000 in a turn.
             for _ in 0..<32 {
