@@ -11,8 +11,8 @@ TIMED_TESTS = HTTPServerTests|ServedAnalysisTests
 # Tests that fill the machine with networks for a minute, or look at what has to be read within a second: apart from the others.
 LONG_TESTS = WhyGalleryTests|AttributionTests|RuleTraceTroubleTests|RuleTraceLiveTests
 
-.PHONY: help all build demo test bench bench-live bench-instructions bench-load bench-overload bench-probes bench-traces bench-install
-.PHONY: bench-readers bench-captures accuracy dashboards soak fuzz fixtures golden lint format install clean
+.PHONY: help all build demo test bench bench-live bench-instructions bench-load bench-overload bench-probes bench-traces bench-reasons
+.PHONY: bench-install bench-readers bench-captures accuracy dashboards soak fuzz fixtures golden lint format install clean
 
 all: build
 
@@ -80,6 +80,9 @@ bench-probes: load-programs ## Measure what probes cost a forwarded packet
 
 bench-traces: load-programs ## Measure what rule traces cost packets that are not traced
 	@$(LOAD_BENCHMARK) traces $(PACKETS)
+
+bench-reasons: load-programs ## Measure what asking the kernel for drop reasons costs
+	@$(LOAD_BENCHMARK) reasons $(PACKETS)
 
 bench-install: load-programs ## Measure installing, replacing and removing probes
 	@$(LOAD_BENCHMARK) install

@@ -5,6 +5,7 @@
 //   LoadBenchmark overload [PACKETS]                            collect with a tenth of a core: `make bench-overload`
 //   LoadBenchmark probes [PACKETS] [--rounds N]                 what probes cost without a listener: `make bench-probes`
 //   LoadBenchmark traces [PACKETS] [--rounds N]                 what rule traces cost untraced traffic: `make bench-traces`
+//   LoadBenchmark reasons [PACKETS] [--rounds N]                what asking for drop reasons costs: `make bench-reasons`
 //   LoadBenchmark install [NAMESPACES RULES] [--rounds N]       how long installing takes: `make bench-install`
 //   LoadBenchmark readers [PACKETS]                             how soon HTTP answers: `make bench-readers`
 //   LoadBenchmark record PACKETS FILE                           makes a recording: for `make bench-captures`
@@ -39,6 +40,8 @@ do {
         try await ProbeCostBench.run(packets: arguments.numbers.first ?? 200_000, rounds: arguments.rounds)
     case "traces":
         try await RuleTraceBench.run(packets: arguments.numbers.first ?? 200_000, rounds: arguments.rounds)
+    case "reasons":
+        try await DropReasonBench.run(packets: arguments.numbers.first ?? 200_000, rounds: arguments.rounds)
     case "install":
         try await InstallBench.run(
             namespaces: arguments.numbers.first ?? 100, rules: arguments.numbers.dropFirst().first ?? 20_000,
@@ -51,7 +54,8 @@ do {
         guard let file = words.last, words.count == 3 else { throw Failure(description: "usage: record PACKETS FILE") }
         try await RecordBench.run(packets: arguments.numbers.first ?? 300_000, to: file)
     default:
-        throw Failure(description: "no such benchmark; there are load, overload, probes, traces, install, readers and record")
+        throw Failure(
+            description: "no such benchmark; there are load, overload, probes, traces, reasons, install, readers and record")
     }
 } catch {
     FileHandle.standardError.write(Data("\(error)\n".utf8))

@@ -186,7 +186,8 @@ extension Journey {
         firstSeen = other.firstSeen
         lastSeen = other.lastSeen
         lastEvent = other.lastEvent
-        decision = other.decision
+        // Most have none.
+        if decision != nil || other.decision != nil { decision = other.decision }
         packet = other.packet
         timeToLive = other.timeToLive
         carries = other.carries

@@ -48,7 +48,7 @@ struct DropReasonAccuracyTests {
     private static let sink = """
         import socket
         taker = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        taker.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUFFORCE, 1 << 24)
+        taker.setsockopt(socket.SOL_SOCKET, 33, 1 << 24)  # SO_RCVBUFFORCE
         taker.bind(("", 9))
         print("listening", flush=True)
         while True:
