@@ -31,6 +31,13 @@ extension KernelDecision {
         }
     }
 
+    /// Names of reasons that are explained: those that are met.
+    public static let explained: [String] =
+        [
+            "NOT_SPECIFIED", "IP_INNOROUTES", "IP_INHDR", "IP_INADDRERRORS", "IP_RPFILTER", "PKT_TOO_BIG", "IP_LOCAL_SOURCE",
+            "IP_INVALID_SOURCE", "IP_LOCALNET",
+        ] + explanations.keys.sorted()
+
     /// By names of `enum skb_drop_reason`, whose comments in include/net/dropreason-core.h say the same.
     private static let explanations = [
         "NO_SOCKET": "no socket there takes it",

@@ -2,7 +2,7 @@ internal import Aggregation
 internal import Diagnosis
 internal import TraceModel
 
-/// How many packets were dropped: by the last place that saw them, and by what decided it with who wrote that.
+/// How many packets were dropped: by the last place that saw them, by what decided it with who wrote that, and by the kernel's reasons.
 ///
 /// The sets of labels are closed, or bounded, and all of their series are there from the start: a counter that appears with its first
 /// drop hides that drop from `increase()`.
@@ -22,11 +22,16 @@ struct DropMetrics {
     private(set) var unlisted: UInt64 = 0
     /// By kind and owner.
     private(set) var decisions: [[String]: UInt64] = [:]
+    /// By the kernel's reason.
+    private(set) var reasons: [String: UInt64] = [:]
+    /// `reason` of those that are not known by name.
+    static let otherReason = "other"
 
     init(_ snapshot: TraceSnapshot) {
         for owner in OwnerRules.programs + [Self.noOwner] { decisions[[RuleDecision.Kind.rule.rawValue, owner]] = 0 }
         decisions[[RuleDecision.Kind.policy.rawValue, Self.noOwner]] = 0
         decisions[[Self.kernel, Self.noOwner]] = 0
+        for reason in KernelDecision.explained + [Self.otherReason] { reasons[reason] = 0 }
         decisions[[Self.unnamed, Self.noOwner]] = 0
         addPlaces(of: snapshot.layout)
         // Many paths end by few rules.
@@ -61,10 +66,11 @@ struct DropMetrics {
             decisions[[Self.unnamed, Self.noOwner], default: 0] += packets
             return
         }
-        guard let decision = decision.rule else {
+        if let kernel = decision.kernel {
             decisions[[Self.kernel, Self.noOwner], default: 0] += packets
-            return
+            reasons[reasons[kernel.reason] == nil ? Self.otherReason : kernel.reason, default: 0] += packets
         }
+        guard let decision = decision.rule else { return }
         guard decision.kind == .rule else {
             decisions[[decision.kind.rawValue, Self.noOwner], default: 0] += packets
             return

@@ -109,9 +109,16 @@ private struct MetricsText {
         sample("ipt_trace_drops_unlisted_total", drops.unlisted)
         family(
             "ipt_trace_decided_drops_total", .counter,
-            "Packets that were dropped, by what decided it (rule, policy, unnamed) and the program that wrote the rule.")
+            "Packets that were dropped, by what decided it (rule, policy, kernel, unnamed) and the program that wrote the rule."
+        )
         for (key, count) in drops.decisions.sorted(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
             sample("ipt_trace_decided_drops_total", count, Array(zip(["kind", "owner"], key.map(MetricsLine.init(escaping:)))))
+        }
+        family(
+            "ipt_trace_kernel_drops_total", .counter,
+            "Packets that the kernel dropped outside all tables, by the reason that it gave for them.")
+        for (reason, count) in drops.reasons.sorted(by: { $0.key < $1.key }) {
+            sample("ipt_trace_kernel_drops_total", count, [("reason", MetricsLine(escaping: reason))])
         }
     }
 

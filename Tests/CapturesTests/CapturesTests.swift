@@ -207,6 +207,15 @@ private func occurrences(of text: String, in bytes: [UInt8]) -> Int {
             .connection(namespace: 1, original: tuple, reply: tuple6, isNew: true),
             .connection(namespace: 300, original: tuple6, reply: tuple, isNew: false), .loss(namespace: 2),
             .complete(1_700_000_000_123_456), .drop(namespace: 2, try #require(RecordedDrop(drop, isDescribed: false))),
+            .kernelDrop(
+                KernelDrop(
+                    time: 1_700_000_000_123_458, family: .ipv6,
+                    decision: KernelDecision(reason: "IP_INNOROUTES", function: "ip6_pkt_prohibit", route: .prohibit),
+                    endpoints: KernelDrop.Endpoints(source: tuple6.source, destination: tuple6.destination, destinationPort: 80)
+                )),
+            .kernelDrop(
+                KernelDrop(
+                    time: 1_700_000_000_123_459, family: .ipv4, decision: KernelDecision(reason: "IP_RPFILTER", function: ""))),
         ]
         let restored = try #require(RecordedDrop(drop, isDescribed: false)).restored()
         #expect(restored.decision == drop.decision && restored.decision.accepting == drop.decision.accepting)

@@ -184,4 +184,26 @@ struct DropReasonLiveTests {
             }
         }
     }
+
+    @Test("a recording has the reasons, and the analysis of it names them")
+    func recording() async throws {
+        try await Sandbox.with { sandbox in
+            try await DropCounterLiveTests.build(sandbox)
+            _ = try await sandbox.trace("install-probes")
+            let file = "/run/reasons.pcapng"
+            let live = try await sandbox.collecting("--rule-traces", "off", "--record", file) { _ in
+                try await Task.sleep(for: .seconds(2))
+                _ = try await sandbox.run(["sh", "-c", "exec ip netns exec client \(Self.ping("10.99.0.1"))"])
+                _ = try await sandbox.run(["sh", "-c", "exec ip netns exec client \(Self.connection("10.0.2.2"))"])
+                return try await sandbox.paths("?outcome=dropped&netns=client") { $0.paths.count == 2 }
+            }
+            #expect(Set(live.paths.compactMap { $0.decidedBy?.reason }) == ["IP_INNOROUTES", "NO_SOCKET"])
+            let text = try await sandbox.require(
+                [Live.program, "report", "paths", "--json", "--outcome", "dropped", "--netns", "client", file]
+            ).standardOutput
+            let recorded = try ReportJSON.decode(PathsReport.self, from: Data(text.utf8))
+            #expect(recorded.paths.map(\.id).sorted() == live.paths.map(\.id).sorted())
+            for path in recorded.paths { #expect(live.paths.contains { $0.decidedBy == path.decidedBy }) }
+        }
+    }
 }

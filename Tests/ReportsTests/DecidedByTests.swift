@@ -1,4 +1,5 @@
 import Aggregation
+import Diagnosis
 import Reports
 import Testing
 import TraceModel
@@ -34,6 +35,49 @@ import TraceModel
         // A drop without a named rule is `unknown`, with its suspects.
         #expect(unnamed.map(\.decidedBy?.kind) == ["unknown"] && unnamed.first?.decidedBy?.evidence == "none")
         #expect(unnamed.first?.decidedBy?.suspects == unnamed.first?.droppedBetween.suspects)
+    }
+
+    @Test("the kernel's own reasons are paths, drops and findings of their own, and a metric by name")
+    func kernel() throws {
+        var scene = Scene()
+        let next = [try #require(scene.probe(1, "mangle/FORWARD")), try #require(scene.probe(1, "mangle/INPUT"))]
+        let reasons = [
+            KernelDecision(reason: "IP_RPFILTER", function: "ip_rcv_finish_core"),
+            KernelDecision(reason: "NOT_SPECIFIED", function: "ip_error", route: .blackhole),
+            KernelDecision(reason: "NEW_IN_NEXT_KERNEL", function: "ip_new"),
+        ]
+        for reason in reasons + [reasons[0]] {
+            scene.add([scene.leg(1, ["raw/PREROUTING", "nat/PREROUTING"], request)], .dropped, expected: next, kernel: reason)
+        }
+        let snapshot = scene.snapshot
+        let decided = snapshot.pathsReport().paths.compactMap(\.decidedBy)
+        #expect(decided.map(\.kind) == ["kernel", "kernel", "kernel"] && decided.allSatisfy { $0.evidence == "drop_reason" })
+        #expect(decided.map(\.reason) == ["IP_RPFILTER", "NOT_SPECIFIED", "NEW_IN_NEXT_KERNEL"])
+        #expect(
+            decided.map(\.packets) == [2, 1, 1] && decided.map(\.function) == ["ip_rcv_finish_core", "ip_error", "ip_new"])
+        #expect(decided.last?.explanation == "NEW_IN_NEXT_KERNEL in ip_new")
+        // Of a namespace whose settings are not known.
+        #expect(snapshot.findings.map(\.kind) == ["packets-dropped", "packets-dropped", "packets-dropped"])
+        #expect(snapshot.rulesReport().unnamed == 0)
+        let metrics = snapshot.metrics()
+        #expect(metrics.contains("ipt_trace_kernel_drops_total{reason=\"IP_RPFILTER\"} 2\n"))
+        #expect(metrics.contains("ipt_trace_kernel_drops_total{reason=\"other\"} 1\n"))
+        #expect(metrics.contains("ipt_trace_kernel_drops_total{reason=\"NO_SOCKET\"} 0\n"))
+        #expect(metrics.contains("ipt_trace_decided_drops_total{kind=\"kernel\",owner=\"none\"} 4\n"))
+    }
+
+    @Test("a journey in the place of an older one has nothing of what decided that one")
+    func recycled() throws {
+        var limits = TraceAggregate.Limits()
+        limits.recentJourneys = 1
+        var scene = Scene(limits: limits)
+        let next = try #require(scene.probe(1, "security/FORWARD"))
+        scene.add(
+            [scene.leg(1, ["raw/PREROUTING", "filter/FORWARD"], request)], .dropped, expected: [next],
+            decision: Self.rule(1, "-A BLOCK -j DROP"))
+        #expect(scene.snapshot.journeysReport().journeys.map { $0.decidedBy?.rule } == ["-A BLOCK -j DROP"])
+        scene.add([scene.leg(1, ["raw/PREROUTING", "filter/FORWARD"], request)], .dropped, expected: [next])
+        #expect(scene.snapshot.journeysReport().journeys.map { $0.decidedBy?.kind } == ["unknown"])
     }
 
     @Test("a rule whose text is read only after its first packet is one rule")

@@ -6,10 +6,11 @@ import TraceModel
 struct Scene {
     var layout = Layout()
     var stepTrie = StepTrie()
-    var aggregate = TraceAggregate()
+    var aggregate: TraceAggregate
     var serial: UInt64 = 0
 
-    init() {
+    init(limits: TraceAggregate.Limits = TraceAggregate.Limits()) {
+        aggregate = TraceAggregate(limits: limits)
         for name in ["guest", "host"] {
             let index = layout.namespaces.count
             layout.namespaces.append(
@@ -52,7 +53,7 @@ struct Scene {
 
     mutating func add(
         _ legs: [JourneyLeg], _ outcome: Outcome, expected: [UInt32] = [], tcpFlags: TCPFlags = [],
-        decision: RuleDecision? = nil
+        decision: RuleDecision? = nil, kernel: KernelDecision? = nil
     ) {
         serial += 1
         var journey = Journey(
@@ -63,7 +64,7 @@ struct Scene {
         journey.legs = legs
         journey.outcome = outcome
         journey.expected = expected
-        journey.decision = decision.map { .rule($0) }
+        journey.decision = decision.map { .rule($0) } ?? kernel.map { .kernel($0) }
         journey.firstSeen = 1_000_000 * Int64(serial)
         journey.lastSeen = journey.firstSeen + 5
         aggregate.add(journey, history: EventHistory())
