@@ -9,7 +9,7 @@ FILTER ?=
 # Tests that wait for answers: they run apart from those that keep the processor busy.
 TIMED_TESTS = HTTPServerTests|ServedAnalysisTests
 # Tests that fill the machine with networks for a minute, or look at what has to be read within a second: apart from the others.
-LONG_TESTS = WhyGalleryTests|AttributionTests|RuleTraceTroubleTests|RuleTraceLiveTests
+LONG_TESTS = WhyGalleryTests|AttributionTests|RuleTraceTroubleTests|RuleTraceLiveTests|DropReasonAccuracyTests
 
 .PHONY: help all build demo test bench bench-live bench-instructions bench-load bench-overload bench-probes bench-traces bench-reasons
 .PHONY: bench-install bench-readers bench-captures accuracy dashboards soak fuzz fixtures golden lint format install clean
