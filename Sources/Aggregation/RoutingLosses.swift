@@ -33,7 +33,7 @@ extension TraceSnapshot {
         var losses: [TraceContext.RoutingKey: UInt64] = [:]
         for index in paths.indices {
             let path = paths[index]
-            guard path.outcome == .dropped, path.decision == nil,
+            guard path.outcome == .dropped, decision(ofPath: index) == nil,
                 let last = path.stepPaths.last.map({ stepTrie.lastProbe(of: $0) }), layout.probes.indices.contains(Int(last)),
                 !path.expected.isEmpty, !path.example.journey.packet.tuple.destination.isMulticast
             else { continue }

@@ -53,6 +53,9 @@ public struct TraceAggregate: Sendable {
 
     public var flows: [FlowRecord] { flowTable.flows }
 
+    /// What dropped the packets that came before a trace was armed, by path.
+    package var inferredDecisions: [Int: RuleDecision] { InferredDecisions.find(paths, flowTable.flows) }
+
     /// Adds a journey that has ended.
     ///
     /// - Returns: the index of its path, and which way of its connection the packet went; `nil` for a journey that is in no

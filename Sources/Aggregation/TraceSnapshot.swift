@@ -28,6 +28,8 @@ public struct TraceSnapshot: Sendable {
     public var unresolved: [UnresolvedPrefix]
     /// What packets met that were traced through the rules, by their journeys' serials.
     public var walks: [UInt64: [RuleWalk]]
+    /// Of paths whose packets no trace tells of: the rule that dropped later packets of their connections at the same place.
+    public let inferred: [Int: RuleDecision]
 
     public var run: UInt64 { context.run }
     public var layout: Layout { context.layout }
@@ -36,9 +38,10 @@ public struct TraceSnapshot: Sendable {
     public init(
         generatedAt: Int64, since: Int64, context: TraceContext, completeness: Completeness, paths: PathTable,
         flows: [FlowRecord], flowCount: Int? = nil, journeys: [JourneyRecord],
-        unresolved: [UnresolvedPrefix] = [], walks: [UInt64: [RuleWalk]] = [:]
+        unresolved: [UnresolvedPrefix] = [], walks: [UInt64: [RuleWalk]] = [:], inferred: [Int: RuleDecision] = [:]
     ) {
         self.walks = walks
+        self.inferred = inferred
         self.unresolved = unresolved
         self.generatedAt = generatedAt
         self.since = since
@@ -49,6 +52,9 @@ public struct TraceSnapshot: Sendable {
         self.flowCount = flowCount ?? flows.count
         self.journeys = journeys
     }
+
+    /// What dropped the packets of a path, as far as it is known or inferred.
+    public func decision(ofPath index: Int) -> Decision? { paths[index].decision ?? inferred[index].map { .rule($0) } }
 
     /// Indices of the paths that `isWanted` takes: most packets first, of equal ones the earlier.
     public func pathsByPackets(where isWanted: (Int) -> Bool = { _ in true }) -> [Int] {

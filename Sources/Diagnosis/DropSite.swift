@@ -118,7 +118,7 @@ extension TraceSnapshot {
         return context.dropSite(
             leg, after: last, packet: path.example.journey.arrived, exit: path.example.journey.legs.last?.exit,
             expected: path.expected, packets: counts.packets,
-            spent: counts.spent, martian: counts.martian, decision: path.decision)
+            spent: counts.spent, martian: counts.martian, decision: decision(ofPath: index))
     }
 }
 

@@ -394,7 +394,7 @@ package final class LayoutRegistry: Sendable {
         guard let found = rules.decision(at: place) else { return nil }
         return RuleDecision(
             found.kind, at: found.place, text: found.text, position: found.position, accepting: found.accepting,
-            isInferred: true)
+            inference: .givenRules)
     }
 
     /// The rules that TRACE lines of the kernel log speak of, as a file has them.

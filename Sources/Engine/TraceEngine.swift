@@ -95,7 +95,8 @@ package struct TraceEngine: ~Copyable {
             flows: scope.contains(.flows) ? sink.aggregate.flows : [], flowCount: sink.aggregate.flows.count,
             // A path's example may name the journeys that it carries.
             journeys: scope.contains(.journeys) || correlator.hasTunnels ? latestJourneys() : [], unresolved: unresolved,
-            walks: scope.contains(.journeys) ? sink.ruleTraces.keptWalks : [:])
+            walks: scope.contains(.journeys) ? sink.ruleTraces.keptWalks : [:],
+            inferred: sink.aggregate.inferredDecisions)
     }
 
     private mutating func latestJourneys() -> [JourneyRecord] {

@@ -38,7 +38,7 @@ public struct DecidedBy: Codable, Sendable, Equatable {
     /// Packets of all paths that the rule or policy dropped; absent for a single packet, and where no rule is known.
     public var packets: UInt64?
     /// How it is known: `trace`; `drop_reason` where the kernel said it of the packet; `counter` where the kernel's counters have risen by as many; `inferred` where rules that were given
-    /// with a file say what a traced rule does; `none`.
+    /// with a file say what a traced rule does, or the rule dropped a later packet of the connection at the same place; `none`.
     public var evidence: String
     /// The rules that led into its chain, first to last, as the tool printed them; absent where it is the hook's own chain, and where they
     /// are not known.
@@ -81,11 +81,15 @@ public struct DecidedBy: Codable, Sendable, Equatable {
         other.way = way
         other.packets = packets
         other.suspects = suspects
+        // Known of some packets and inferred of others.
+        if isRule { other.evidence = evidence }
         return self == other
     }
 
     /// As a person reads it; of a rule or policy.
-    public var text: String { "by \(kind == "policy" ? "the policy" : "a rule") of \(placeText)\(ownerText): \(ruleText)" }
+    public var text: String {
+        "by \(kind == "policy" ? "the policy" : "a rule") of \(placeText)\(ownerText)\(evidence == "inferred" ? ", as is inferred" : ""): \(ruleText)"
+    }
 
     /// As a person reads it; of `kernel`.
     var kernelText: String {
@@ -144,7 +148,7 @@ extension TraceContext {
         decided.verdict = decision.isReject ? "REJECT" : "DROP"
         decided.owner = decision.owner
         decided.packets = packets
-        decided.evidence = decision.isInferred ? "inferred" : "trace"
+        decided.evidence = decision.inference == nil ? "trace" : "inferred"
         if !decision.way.isEmpty {
             decided.way = decision.way.map { $0.text ?? "number \($0.place.handle ?? 0) of \($0.place.chain)" }
         }

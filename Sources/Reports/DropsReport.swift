@@ -15,6 +15,8 @@ public struct DropsReport: Codable, Sendable, Equatable {
         public var protocols: [String: UInt64]
         /// Ids of the paths that end there.
         public var paths: [String]
+        /// For how many of the packets the rule is inferred; absent for none.
+        public var inferred: UInt64?
         /// Example packet of the path that most of the packets took.
         public var example: PathReport.Example
     }
@@ -53,12 +55,14 @@ extension TraceSnapshot {
                         decidedBy: path.decidedBy, packets: path.packets,
                         bytes: path.bytes, firstSeen: path.firstSeen, lastSeen: path.lastSeen, protocols: path.protocols,
                         paths: [path.id], example: path.example))
+                drops[drops.count - 1].noteInferred(path)
                 continue
             }
             for cause in ending.causes where !drops[index].droppedBetween.causes.contains(cause) {
                 drops[index].droppedBetween.causes.append(cause)
             }
             drops[index].add(path)
+            if path.decidedBy?.evidence == "trace" { drops[index].decidedBy?.evidence = "trace" }
         }
         let (page, next) = filter.page(of: drops.byPackets)
         return DropsReport(

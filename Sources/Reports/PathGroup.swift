@@ -6,6 +6,8 @@ protocol PathGroup {
     var lastSeen: String { get set }
     var protocols: [String: UInt64] { get set }
     var paths: [String] { get set }
+    /// What the kernel's traces say of some is inferred of this many; absent for none.
+    var inferred: UInt64? { get set }
 }
 
 extension PathGroup {
@@ -16,6 +18,13 @@ extension PathGroup {
         lastSeen = max(lastSeen, path.lastSeen)
         protocols.merge(path.protocols, uniquingKeysWith: +)
         paths.append(path.id)
+        noteInferred(path)
+    }
+}
+
+extension PathGroup {
+    mutating func noteInferred(_ path: PathReport) {
+        if path.decidedBy?.evidence == "inferred" { inferred = (inferred ?? 0) + path.packets }
     }
 }
 

@@ -124,7 +124,8 @@ extension TraceSnapshot {
             id: pathID(index), packets: counts.packets, bytes: counts.bytes, firstSeen: Timestamp.text(counts.firstSeen),
             lastSeen: Timestamp.text(counts.lastSeen), medium: path.channel(in: context).rawValue, outcome: path.outcome.name,
             reason: path.incompleteReason?.explanation,
-            droppedBetween: site.map(context.describe), decidedBy: context.decidedBy(site, packets: path.decision.map(packets)),
+            droppedBetween: site.map(context.describe),
+            decidedBy: context.decidedBy(site, packets: decision(ofPath: index).map(packets)),
             direction: counts.replies == 0 ? "original" : counts.originals == 0 ? "reply" : "both",
             ambiguous: counts.ambiguous, protocols: protocols, steps: steps.map(context.describe), translations: translations,
             example: PathReport.Example(
@@ -140,7 +141,7 @@ extension TraceSnapshot {
     /// How many packets of all paths a rule, a policy or the kernel dropped for one reason.
     private func packets(droppedBy decision: Decision) -> UInt64 {
         paths.indices.reduce(0) { sum, index in
-            paths[index].decision?.isSame(as: decision) == true ? sum + paths.counts(index).packets : sum
+            self.decision(ofPath: index)?.isSame(as: decision) == true ? sum + paths.counts(index).packets : sum
         }
     }
 

@@ -12,6 +12,8 @@ public struct RulesReport: Codable, Sendable, Equatable {
         public var protocols: [String: UInt64]
         /// Ids of the paths that end there.
         public var paths: [String]
+        /// For how many of the packets the rule is inferred; absent for none.
+        public var inferred: UInt64?
         /// Example packet of the path that most of the packets took.
         public var example: PathReport.Example
     }
@@ -51,9 +53,11 @@ extension TraceSnapshot {
                     RulesReport.Rule(
                         decidedBy: decidedBy, packets: path.packets, bytes: path.bytes, firstSeen: path.firstSeen,
                         lastSeen: path.lastSeen, protocols: path.protocols, paths: [path.id], example: path.example))
+                rules[rules.count - 1].noteInferred(path)
                 continue
             }
             rules[index].add(path)
+            if path.decidedBy?.evidence == "trace" { rules[index].decidedBy.evidence = "trace" }
         }
         let (page, next) = filter.page(of: rules.byPackets)
         return RulesReport(

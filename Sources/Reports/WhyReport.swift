@@ -201,6 +201,6 @@ extension TraceSnapshot {
     /// The last of a side's paths that ended so; one with a rule's name before the others.
     private func path(of side: FlowRecord.Side, _ outcomes: Set<TraceModel.Outcome>) -> Int? {
         let found = side.paths.filter { $0 < paths.count && outcomes.contains(paths[$0].outcome) }
-        return found.last { paths[$0].decision != nil } ?? found.last
+        return found.last { paths[$0].decision != nil } ?? found.last { decision(ofPath: $0) != nil } ?? found.last
     }
 }

@@ -68,8 +68,16 @@ public final class RuleDecision: Sendable {
         }
     }
 
-    /// Whether rules that were given with a file say so: those of the packet's time may have been others.
-    public let isInferred: Bool
+    /// From what it is concluded; `nil` where a trace of the packet itself says so.
+    public let inference: Inference?
+
+    public enum Inference: Sendable {
+        /// Rules that were given with a file: those of the packet's time may have been others.
+        case givenRules
+        /// A later packet of its connection was dropped by it: a moment before the rules may have been others.
+        case laterPackets
+    }
+
     /// Index into the layout's namespaces; `nil`: where the packet was last seen.
     public let namespace: Int?
     /// Where all packets are dropped that no rule accepted: the accepting rules before it, first to last, as they were read. Not compared
@@ -78,10 +86,10 @@ public final class RuleDecision: Sendable {
 
     public init(
         _ kind: Kind, at place: RulePlace, text: String? = nil, position: Int? = nil, namespace: Int? = nil,
-        accepting: [AcceptingRule] = [], isInferred: Bool = false, way: [Jump] = []
+        accepting: [AcceptingRule] = [], inference: Inference? = nil, way: [Jump] = []
     ) {
         self.way = way
-        self.isInferred = isInferred
+        self.inference = inference
         self.namespace = namespace
         self.accepting = accepting
         self.kind = kind
@@ -101,6 +109,13 @@ extension RuleDecision {
             words += part.split(separator: " ")
         }
         return words.contains("reject") || zip(words, words.dropFirst()).contains { $0 == ("-j", "REJECT") }
+    }
+
+    /// The same, of a packet that no trace tells of.
+    public func inferred(from inference: Inference) -> RuleDecision {
+        RuleDecision(
+            kind, at: place, text: text, position: position, namespace: namespace, accepting: accepting, inference: inference,
+            way: way)
     }
 
     /// Whether both are of one rule or policy, whatever is known of its text. A number of iptables-legacy is another rule's once one is

@@ -4,6 +4,7 @@ import Foundation
 import Glibc
 import Logging
 import Reports
+import Synchronization
 import TraceModel
 
 /// Whether the output is coloured.
@@ -41,7 +42,25 @@ enum Terminal {
     }
 
     private static func say(_ text: TerminalText) {
-        FileHandle.standardError.write(Data("\(text)\n".utf8))
+        let isHeld = held.withLock { held in
+            if held != nil, (held?.count ?? 0) < 1000 { held?.append(text) }
+            return held != nil
+        }
+        if !isHeld { FileHandle.standardError.write(Data("\(text)\n".utf8)) }
+    }
+
+    /// What was said while the screen belongs to another view; `nil` where it does not.
+    private static let held = Mutex<[TerminalText]?>(nil)
+
+    /// Keeps what is said until `release`, the first 1,000 lines of it.
+    static func hold() { held.withLock { $0 = $0 ?? [] } }
+
+    static func release() {
+        let lines = held.withLock { held in
+            defer { held = nil }
+            return held ?? []
+        }
+        for line in lines { say(line) }
     }
 
     /// Says why nothing happens while another process holds `ProbeLock`.

@@ -46,12 +46,25 @@ struct PacketsDropped {
             "\(place.netns) \(decision.isReject ? "rejects" : "drops") packets by \(what) of \(chain)", in: place.netns,
             shownBy: paths,
             because:
-                "\(text)\(Self.words(decision.owner)) \(decision.isInferred ? "(Inferred from the rules that were given.)" : "(The kernel's own trace says so.)")"
+                "\(text)\(Self.words(decision.owner)) \(Self.witness(paths))"
         )
         if let path = paths.first, let cure = evidence.acceptance(of: path, past: decision, in: place.netns) {
             finding?.cures = [cure]
         }
         return finding
+    }
+
+    /// How it is known that a rule dropped packets.
+    private static func witness(_ paths: [PathEvidence]) -> String {
+        func packets(_ inference: RuleDecision.Inference?) -> UInt64 {
+            paths.reduce(0) { $1.dropSite?.decision?.inference == inference ? $0 + $1.packets : $0 }
+        }
+        let later = packets(.laterPackets)
+        if packets(.givenRules) > 0 { return "(Inferred from the rules that were given.)" }
+        return "(The kernel's own trace says so"
+            + (later == 0
+                ? ".)"
+                : "; of \(later == 1 ? "one packet" : "\(later) packets") that came before, it is inferred from later ones.)")
     }
 
     private static func words(_ owner: RuleOwner?) -> String {

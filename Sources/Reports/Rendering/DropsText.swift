@@ -9,7 +9,9 @@ extension DropsReport {
                     + " \(drop.decidedBy?.isReject == true ? "rejected" : "dropped") \(Phrase.ending("dropped", nil, drop.droppedBetween, nil, drop.decidedBy))"
             )
             let protocols = drop.protocols.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }
-            lines.append("  \(protocols.joined(separator: ", ")), \(Phrase.count(drop.bytes, "byte"))")
+            lines.append(
+                "  \(protocols.joined(separator: ", ")), \(Phrase.count(drop.bytes, "byte"))\(Phrase.inferred(drop.inferred, of: drop.packets))"
+            )
             lines.append("  such as \(drop.example.title)")
             lines.append("  from \(drop.firstSeen) to \(drop.lastSeen)")
         }

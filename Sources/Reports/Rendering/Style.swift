@@ -92,6 +92,12 @@ enum Phrase {
         }
     }
 
+    /// `; the rule of 1 of them is inferred`.
+    static func inferred(_ packets: UInt64?, of all: UInt64) -> String {
+        guard let packets, packets < all else { return "" }
+        return "; the rule of \(packets) of them is inferred"
+    }
+
     static func chain(_ chain: String, table: String, hook: String, backFrom: String?) -> String {
         let namesItsHook = chain.hasPrefix(hook) && (chain == hook || table == Table.sentinel.name)
         return chain + (namesItsHook ? "" : " (\(hook))") + (backFrom.map { ", back from \($0)" } ?? "")

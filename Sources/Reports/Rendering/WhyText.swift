@@ -88,6 +88,6 @@ extension DecidedBy {
     fileprivate var numberedPlaceText: String {
         let number = position.map { "rule \($0) of " } ?? ""
         return
-            "\(number)\(placeText)\(ownerText) (\(backend ?? "?")), \(evidence == "trace" ? "as the kernel's own trace says" : "by the rules as they were given")"
+            "\(number)\(placeText)\(ownerText) (\(backend ?? "?")), \(evidence == "trace" ? "as the kernel's own trace says" : "inferred")"
     }
 }

@@ -30,7 +30,7 @@ function decision(decided, between) {
     case 'policy': {
       const number = decided.position ? `rule ${decided.position}` : 'a rule';
       const what = decided.kind === 'policy' ? 'the policy' : number;
-      const how = decided.evidence === 'trace' ? '' : ' (inferred from the rules as they were given)';
+      const how = decided.evidence === 'trace' ? '' : ', as is inferred';
       return `${decided.verdict === 'REJECT' ? 'rejected' : 'dropped'} by ${what} of ${decided.table}/${decided.chain} in ${decided.netns}${by}${how}`;
     }
     case 'kernel':

@@ -79,6 +79,11 @@ struct Collect: AsyncParsableCommand {
             """, valueName: "auto|off"))
     var dropReasons = DropReasons.auto
 
+    @Flag(help: "Show no live view on a terminal.")
+    var lines = false
+
+    @OptionGroup var color: ColorOption
+
     @OptionGroup var recording: RecordingOptions
 
     @OptionGroup var log: LogOptions
@@ -171,7 +176,7 @@ struct Collect: AsyncParsableCommand {
         if kernelLog, let advice = KernelLogAdvice.text(namespaces: names) { Terminal.note("\(advice)") }
         if let recorder { Terminal.note("recording to \(recorder.path)") }
         Terminal.note("serving \(server.addresses.map(\.url).joined(separator: ", "))/paths; Ctrl-C ends it")
-        await stop.wait(seconds: duration?.seconds.map(Double.init))
+        await watch(collector, server, stop)
         server.stop()
         if let last = collector.stop() {
             Terminal.note("\(Summary.text(last))")
@@ -180,6 +185,22 @@ struct Collect: AsyncParsableCommand {
             recorder.close()
             Terminal.note("\(Summary.text(recorder))")
         }
+    }
+
+    /// Until the end: with the live view on a terminal, else in silence.
+    private func watch(_ collector: Collector, _ server: Server, _ stop: StopSignal) async {
+        guard !lines, LiveTerminal.isPossible else {
+            await stop.wait(seconds: duration?.seconds.map(Double.init))
+            return
+        }
+        let view = LiveTerminal(isColored: color.isOn)
+        let shown = Task {
+            await view.show("ipt-trace \(server.addresses.first?.url ?? "")") { await collector.snapshot() }
+            stop.trigger()
+        }
+        await stop.wait(seconds: duration?.seconds.map(Double.init))
+        view.end()
+        await shown.value
     }
 
     /// Which packets are logged.

@@ -5,6 +5,7 @@ import Foundation
 import LinuxSupport
 import Reports
 import Ruleset
+import Synchronization
 import TraceModel
 
 struct TraceCommand: AsyncParsableCommand {
@@ -26,6 +27,9 @@ struct TraceCommand: AsyncParsableCommand {
     @OptionGroup var probes: ProbeFilterOptions
     @OptionGroup var packets: PacketFilterOptions
     @OptionGroup var color: ColorOption
+
+    @Flag(help: "Print a line for each packet on a terminal, too, instead of the live view.")
+    var lines = false
 
     @Flag(help: "Print every step of every packet.")
     var steps = false
@@ -61,13 +65,21 @@ struct TraceCommand: AsyncParsableCommand {
     }
 
     private func follow(_ plan: ProbeInstaller.Plan, group: UInt16, stop: StopSignal) async throws {
-        let feed = JourneyFeed(try packets.filter())
+        let filter = try packets.filter()
+        let feed = JourneyFeed(filter)
+        var options = Collector.Options(selectors: [], group: group, followsDropReasons: true, ruleTracing: .afterDrops)
+        let selection = Mutex(JourneySelection(filter))
+        // For a person at a terminal who asks for no packet in particular.
+        let isLive = !lines && !steps && !json && count == nil && LiveTerminal.isPossible
+        if isLive { options.isWanted = { journey in selection.withLock { $0.takes(journey) } } }
         let collector = try await Collector(
             // Exactly the namespaces that were probed, whatever their names mean by now.
-            Collector.Options(selectors: [], group: group, followsDropReasons: true, ruleTracing: .afterDrops),
-            in: plan.places.map(\.namespace),
-            watcher: feed,
-            logger: Log.logger)
+            options, in: plan.places.map(\.namespace), watcher: feed, logger: Log.logger)
+        if isLive {
+            await view(collector, stop)
+            if let last = collector.stop() { Terminal.note("\(Summary.text(last))") }
+            return
+        }
         feed.watch()
         let places = plan.places.count
         Terminal.note("tracing with \(plan.probeCount) probes in \(places) namespace\(places == 1 ? "" : "s"); Ctrl-C ends it")
@@ -87,6 +99,17 @@ struct TraceCommand: AsyncParsableCommand {
             if count == nil { try show(feed.take().journeys) }
             Terminal.note("\(Summary.text(last))")
         }
+    }
+
+    private func view(_ collector: Collector, _ stop: StopSignal) async {
+        let view = LiveTerminal(isColored: color.isOn)
+        let shown = Task {
+            await view.show("ipt-trace trace") { await collector.snapshot() }
+            stop.trigger()
+        }
+        await stop.wait(seconds: Double(duration?.seconds ?? 86_400))
+        view.end()
+        await shown.value
     }
 
     private func printJourneys(from feed: JourneyFeed) async throws {
