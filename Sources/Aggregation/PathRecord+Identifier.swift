@@ -31,6 +31,7 @@ extension PathRecord {
             // A number of iptables-legacy is another rule's as soon as one is put before it.
             if let number = place.number { add("\(number) \(decision?.rule?.text ?? "")") }
         }
+        if let invalidity = decision?.rule?.invalidity { add(invalidity) }
         if let kernel = decision?.kernel { add("\(kernel.reason) \(kernel.function) \(kernel.route?.rawValue ?? "")") }
         add(outcome.name)
         add(incompleteReason.map { "\($0)" } ?? "none")

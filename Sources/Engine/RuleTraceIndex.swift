@@ -98,6 +98,16 @@ package struct RuleTraceIndex: Sendable {
     private var legacy: [Int: [LegacyPacket]] = [:]
     private var askedLegacy: Set<Int> = []
 
+    private struct InvalidPacket {
+        var namespace: Int
+        var packet: Packet
+        var time: Int64
+        var reason: String
+    }
+
+    /// Oldest first.
+    private var invalid: [InvalidPacket] = []
+
     /// Whether drops are kept for `takeKnown`.
     package var keepsKnown = false
     private var known: [(namespace: Int, drop: RuleDrop)] = []
@@ -113,6 +123,7 @@ package struct RuleTraceIndex: Sendable {
     }
 
     private static let mostLegacy = 1 << 12
+    private static let mostInvalid = 1 << 10
     private static let mostTraced = 1 << 12
     private static let mostDrops = 1 << 14
     private static let mostTexts = 1 << 12
@@ -319,16 +330,21 @@ package struct RuleTraceIndex: Sendable {
 
     // MARK: iptables-legacy
 
-    /// Takes one datagram of NFLOG group 0, which traces of iptables-legacy are sent to.
-    package mutating func takeLegacy(_ bytes: RawSpan, parser: PacketParser, namespace: Int, now: Int64) {
+    /// Takes one datagram of NFLOG group 0: a trace of iptables-legacy, or why connection tracking calls a packet invalid.
+    package mutating func takeLogged(_ bytes: RawSpan, parser: PacketParser, namespace: Int, now: Int64) {
         var offset = 0
         while true {
             do {
                 guard let message = try NetlinkMessage.next(in: bytes, at: &offset) else { return }
                 guard message.type == NFLogMessage.packetType else { continue }
                 let logged = try NFLogMessage(parsing: bytes, body: message.body)
+                let prefix = bytes.text(logged.prefix)
+                if let reason = Self.invalidity(prefix) {
+                    noteInvalid(try parser.parse(bytes, logged.payload), reason, namespace, now)
+                    continue
+                }
                 // Others may write there, too.
-                guard let words = PrefixWords(bytes.text(logged.prefix)), words.isTrace, let number = words.ruleNumber else {
+                guard let words = PrefixWords(prefix), words.isTrace, let number = words.ruleNumber else {
                     continue
                 }
                 messages += 1
@@ -344,6 +360,34 @@ package struct RuleTraceIndex: Sendable {
                 return
             }
         }
+    }
+
+    // MARK: Invalid packets
+
+    /// What connection tracking says of a packet: `nf_ct_proto_6: bad checksum`. Numbers in it, such as those of a window, are another
+    /// packet's as soon as it is another's, and are left out.
+    private static func invalidity(_ prefix: String) -> String? {
+        guard prefix.hasPrefix("nf_ct_"), let colon = prefix.firstRange(of: ": ") else { return nil }
+        let words = prefix[colon.upperBound...].split(separator: " ").filter { !$0.allSatisfy { $0.isNumber || $0 == "-" } }
+        return words.isEmpty ? nil : words.joined(separator: " ")
+    }
+
+    private mutating func noteInvalid(_ packet: Packet, _ reason: String, _ namespace: Int, _ now: Int64) {
+        if invalid.count >= Self.mostInvalid { invalid.removeFirst(Self.mostInvalid / 2) }
+        invalid.append(InvalidPacket(namespace: namespace, packet: packet, time: now, reason: reason))
+    }
+
+    /// Why connection tracking called the packet of a journey invalid, where it was last seen.
+    ///
+    /// - Returns: `nil` where it did not, or nobody has heard why.
+    package func invalidity(of journey: Journey) -> String? {
+        guard !invalid.isEmpty, let leg = journey.legs.last else { return nil }
+        let times = journey.firstSeen - Self.tolerance...journey.lastSeen + Self.tolerance
+        let reasons = invalid.lazy.filter {
+            $0.namespace == leg.namespace && ($0.packet.tuple == leg.entry || $0.packet.tuple == leg.exit)
+                && times.contains($0.time) && $0.packet.fingerprint == journey.packet.fingerprint
+        }.map(\.reason)
+        return Set(reasons).count == 1 ? reasons.first : nil
     }
 
     /// The traces of a namespace whose rules are to be looked up now; `nil` where there are none, or a look-up is under way.

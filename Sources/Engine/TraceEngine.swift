@@ -157,7 +157,7 @@ package struct TraceSink: JourneySink {
         var decided = journey
         decided.decision =
             ruleTraces.decision(of: journey, next: Set(journey.expected.map { layout.probes[Int($0)].namespace })).map {
-                .rule($0)
+                .rule(ruleTraces.invalidity(of: journey).map($0.of) ?? $0)
             } ?? dropReasons.decision(of: journey, history).map { .kernel($0) }
         if decided.decision == nil, undecided.count < Self.mostUndecided, !aggregate.isOwn(journey) {
             undecided.append(journey)

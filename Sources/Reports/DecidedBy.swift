@@ -33,6 +33,8 @@ public struct DecidedBy: Codable, Sendable, Equatable {
     public var suspects: [String]?
     /// `DROP`, or `REJECT` where the sender gets an answer.
     public var verdict: String
+    /// Why connection tracking calls the packets INVALID, in its own words: `bad checksum`; absent where it does not, or where that is not known.
+    public var invalid: String?
     /// Who wrote the rule, where that can be recognised.
     @ExplicitNull public var owner: RuleOwner?
     /// Packets of all paths that the rule or policy dropped; absent for a single packet, and where no rule is known.
@@ -88,7 +90,7 @@ public struct DecidedBy: Codable, Sendable, Equatable {
 
     /// As a person reads it; of a rule or policy.
     public var text: String {
-        "by \(kind == "policy" ? "the policy" : "a rule") of \(placeText)\(ownerText)\(evidence == "inferred" ? ", as is inferred" : ""): \(ruleText)"
+        "by \(kind == "policy" ? "the policy" : "a rule") of \(placeText)\(ownerText)\(evidence == "inferred" ? ", as is inferred" : ""): \(ruleText)\(invalidText)"
     }
 
     /// As a person reads it; of `kernel`.
@@ -98,6 +100,9 @@ public struct DecidedBy: Codable, Sendable, Equatable {
             ? "the kernel's counters say so" : "the kernel says so: \(reason ?? "?")\(function.map { " in \($0)" } ?? "")"
         return "by the kernel in \(netns): \(explanation ?? reason ?? "?") (\(witness))"
     }
+
+    /// ` (INVALID: bad checksum)`.
+    var invalidText: String { invalid.map { " (INVALID: \($0))" } ?? "" }
 
     /// `filter/FORWARD in host`.
     var placeText: String { "\(table ?? "?")/\(chain ?? "?") in \(netns)" }
@@ -147,6 +152,7 @@ extension TraceContext {
         decided.rule = decision.kind == .policy ? "-P \(place.chain) DROP" : decision.text
         decided.verdict = decision.isReject ? "REJECT" : "DROP"
         decided.owner = decision.owner
+        decided.invalid = decision.invalidity
         decided.packets = packets
         decided.evidence = decision.inference == nil ? "trace" : "inferred"
         if !decision.way.isEmpty {

@@ -68,6 +68,8 @@ public final class RuleDecision: Sendable {
         }
     }
 
+    /// Why connection tracking calls the packets INVALID, in its own words: `bad checksum`; `nil` where it does not, or nobody has heard.
+    public let invalidity: String?
     /// From what it is concluded; `nil` where a trace of the packet itself says so.
     public let inference: Inference?
 
@@ -86,8 +88,10 @@ public final class RuleDecision: Sendable {
 
     public init(
         _ kind: Kind, at place: RulePlace, text: String? = nil, position: Int? = nil, namespace: Int? = nil,
-        accepting: [AcceptingRule] = [], inference: Inference? = nil, way: [Jump] = []
+        accepting: [AcceptingRule] = [], inference: Inference? = nil, way: [Jump] = [],
+        invalidity: String? = nil
     ) {
+        self.invalidity = invalidity
         self.way = way
         self.inference = inference
         self.namespace = namespace
@@ -115,13 +119,21 @@ extension RuleDecision {
     public func inferred(from inference: Inference) -> RuleDecision {
         RuleDecision(
             kind, at: place, text: text, position: position, namespace: namespace, accepting: accepting, inference: inference,
-            way: way)
+            way: way, invalidity: invalidity)
+    }
+
+    /// The same, of packets that connection tracking calls INVALID for a reason.
+    public func of(invalidity: String) -> RuleDecision {
+        RuleDecision(
+            kind, at: place, text: text, position: position, namespace: namespace, accepting: accepting, inference: inference,
+            way: way, invalidity: invalidity)
     }
 
     /// Whether both are of one rule or policy, whatever is known of its text. A number of iptables-legacy is another rule's once one is
     /// put before it, so that there the text counts.
     public func isSameRule(as other: RuleDecision) -> Bool {
-        place == other.place && namespace == other.namespace && (place.backend == .nft || text == other.text)
+        place == other.place && namespace == other.namespace && invalidity == other.invalidity
+            && (place.backend == .nft || text == other.text)
     }
 }
 
@@ -129,7 +141,7 @@ extension RuleDecision: Hashable {
     public static func == (one: RuleDecision, other: RuleDecision) -> Bool {
         one === other
             || one.kind == other.kind && one.place == other.place && one.text == other.text && one.position == other.position
-                && one.namespace == other.namespace
+                && one.namespace == other.namespace && one.invalidity == other.invalidity
     }
 
     public func hash(into hasher: inout Hasher) {

@@ -258,3 +258,65 @@ struct RuleTraceLiveTests {
         }
     }
 }
+
+/// Packets that a rule drops because connection tracking calls them INVALID.
+@Suite(.serialized, .enabled(if: Live.obstacle == nil, "\(Live.obstacle ?? "")"))
+struct InvalidPacketTests {
+    /// Sends what a connection never sends, six times: a datagram with a wrong checksum, or a segment with SYN and FIN.
+    private static let sender = """
+        import socket, struct, sys, time
+        def checksum(data):
+            data += b"\\0" * (len(data) % 2)
+            total = sum(struct.unpack("!%dH" % (len(data) // 2), data))
+            while total >> 16: total = (total & 0xffff) + (total >> 16)
+            return ~total & 0xffff
+        source, target, kind = sys.argv[1:]
+        v6 = ":" in target
+        family = socket.AF_INET6 if v6 else socket.AF_INET
+        ends = socket.inet_pton(family, source) + socket.inet_pton(family, target)
+        for number in range(6):
+            if kind == "checksum":
+                proto, packet = 17, struct.pack("!HHHH", 40000 + number, 9000, 12, 0x1234) + b"abcd"
+            else:
+                proto = 6
+                packet = struct.pack("!HHIIBBHHH", 40000 + number, 9000, 1, 0, 0x50, 0x03, 1000, 0, 0)
+                pseudo = ends + (struct.pack("!IHBB", len(packet), 0, 0, proto) if v6 else struct.pack("!BBH", 0, proto, len(packet)))
+                packet = packet[:16] + struct.pack("!H", checksum(pseudo + packet)) + packet[18:]
+            raw = socket.socket(family, socket.SOCK_RAW, proto)
+            raw.sendto(packet, (target, 0))
+            time.sleep(0.5)
+        """
+
+    @Test(
+        "why a packet is INVALID stands with the rule that drops it, and the settings are as before",
+        arguments: [
+            ("nft", "10.0.1.2", "10.0.2.2", "checksum", "bad checksum"),
+            ("nft", "10.0.1.2", "10.0.2.2", "flags", "invalid tcp flag combination"),
+            ("legacy", "10.0.1.2", "10.0.2.2", "checksum", "bad checksum"),
+            ("nft", "fd01::2", "fd02::2", "flags", "invalid tcp flag combination"),
+        ])
+    func reason(_ backend: String, _ source: String, _ target: String, _ kind: String, _ reason: String) async throws {
+        try await Sandbox.with { sandbox in
+            try await DropCounterLiveTests.build(sandbox)
+            let tool = target.contains(":") ? "ip6tables-\(backend)" : "iptables-\(backend)"
+            try await sandbox.sh("ip netns exec router \(tool) -A FORWARD -m conntrack --ctstate INVALID -j DROP")
+            let settings = [
+                "net.netfilter.nf_log.2", "net.netfilter.nf_log.10", "net.netfilter.nf_conntrack_log_invalid",
+            ]
+            let read = "ip netns exec router sysctl \(settings.joined(separator: " "))"
+            let before = try await sandbox.sh(read)
+            _ = try await sandbox.trace("install-probes", "--netns", "router")
+            let report = try await sandbox.collecting("--netns", "router", "--listen", "127.0.0.1:9100") { _ in
+                try await sandbox.require(
+                    ["ip", "netns", "exec", "client", "python3", "-c", Self.sender, source, target, kind])
+                return try await sandbox.paths("?outcome=dropped&netns=router") { report in
+                    report.paths.contains { $0.decidedBy?.invalid != nil }
+                }
+            }
+            let told = report.paths.compactMap(\.decidedBy).filter { $0.invalid != nil }
+            #expect(!told.isEmpty, "\(report.paths.map(\.decidedBy))")
+            #expect(told.allSatisfy { $0.invalid == reason && $0.kind == "rule" && $0.rule?.contains("INVALID") == true })
+            #expect(try await sandbox.sh(read) == before)
+        }
+    }
+}

@@ -21,16 +21,18 @@ struct InvalidDropped: FindingRule {
                 && evidence.othersPassed(path)
         }
         let isAlone = shown.allSatisfy { $0.suspects == [suspect] }
+        let told = Set(shown.compactMap { $0.dropSite?.decision?.invalidity }).sorted().joined(separator: "; ")
         return Finding(
             "invalid-dropped", .warning,
-            "\(namespace.name) drops packets of connections whose other packets pass, most likely as INVALID",
+            "\(namespace.name) drops packets of connections whose other packets pass, \(told.isEmpty ? "most likely as INVALID" : "as INVALID: \(told)")",
+
             in: namespace.name, shownBy: shown,
             because:
                 "\(isAlone ? "The packets vanished" : "The packets may have vanished") in \(drop.table)/\(drop.chain), which "
                 + "\(drop.rule) is part of, while others of the same connections went through. Connection tracking calls "
                 + "a packet INVALID that does not fit what it has seen of the connection: a checksum or flags that are "
                 + "wrong, a segment outside of the window, or a connection of which it sees one direction only. "
-                + "(net.netfilter.nf_conntrack_log_invalid=255 logs why.)")
+                + (told.isEmpty ? "(net.netfilter.nf_conntrack_log_invalid=255 logs why.)" : "Here it says why: \(told)."))
     }
 }
 

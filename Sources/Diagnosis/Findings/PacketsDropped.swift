@@ -46,7 +46,7 @@ struct PacketsDropped {
             "\(place.netns) \(decision.isReject ? "rejects" : "drops") packets by \(what) of \(chain)", in: place.netns,
             shownBy: paths,
             because:
-                "\(text)\(Self.words(decision.owner)) \(Self.witness(paths))"
+                "\(text)\(Self.words(decision.owner))\(decision.invalidity.map { " Connection tracking calls them INVALID: \($0)." } ?? "") \(Self.witness(paths))"
         )
         if let path = paths.first, let cure = evidence.acceptance(of: path, past: decision, in: place.netns) {
             finding?.cures = [cure]

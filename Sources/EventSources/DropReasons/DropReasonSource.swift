@@ -23,7 +23,7 @@ final class DropReasonSource: LiveSource {
 
     /// Negative, and so passed over, as long as nothing could be done with what there is.
     var descriptor: Int32 {
-        if reader == nil, let symbols = loading.symbols.withLock({ $0 }) {
+        if reader == nil, !instance.isClosed, let symbols = loading.symbols.withLock({ $0 }) {
             reader = KernelDropReader(symbols: symbols, reasons: decoder.reasons)
         }
         return reader == nil ? -1 : instance.descriptor
@@ -35,6 +35,8 @@ final class DropReasonSource: LiveSource {
         do {
             return try DropReasonSource()
         } catch {
+            // An ipt-trace that began at the same time may have taken the instance away before it was open.
+            if let second = try? DropReasonSource() { return second }
             logger.info("the kernel is not asked why it drops packets, so that its counters alone tell: \(error)")
             return nil
         }
@@ -43,8 +45,8 @@ final class DropReasonSource: LiveSource {
     /// - Throws: `TraceInstance.Failure`, or an error of Foundation's.
     private init() throws {
         instance = try TraceInstance()
-        // A second of 10,000 drops, on one processor.
-        try instance.write("1024", to: "buffer_size_kb")
+        // A second of 20,000 drops on one processor; 16 MiB in all.
+        try instance.write("\(max(64, min(1024, 16_384 / max(1, instance.processors))))", to: "buffer_size_kb")
         // A reader is woken by the first event, and not by a buffer half full. Kernels before 5.0 have no such file.
         try? instance.write("0", to: "buffer_percent")
         // The clock of NFLOG's stamps, but for leap seconds.
@@ -92,6 +94,11 @@ final class DropReasonSource: LiveSource {
     }
 
     func layoutChanged() {}
+
+    func end() {
+        reader = nil
+        instance.close()
+    }
 
     var counts: LiveSourceCounts {
         var counts = LiveSourceCounts()

@@ -37,7 +37,7 @@ package final class TraceInstance {
             }
             descriptor = ipt_epoll_create()
         } catch {
-            close(mount)
+            Glibc.close(mount)
             throw error
         }
         try openPipes()
@@ -63,6 +63,9 @@ package final class TraceInstance {
         }
     }
 
+    /// How many processors there are.
+    var processors: Int { pipes.count { $0 >= 0 } }
+
     /// Those of which there is something to read, at most 64.
     var readyProcessors: [Int] {
         var keys = [UInt64](repeating: 0, count: 64)
@@ -73,18 +76,25 @@ package final class TraceInstance {
     /// Reads a sub-buffer of a processor: how many bytes, or none.
     func read(_ processor: Int, into buffer: inout [UInt8]) -> Int { FileCalls.read(pipes[processor], into: &buffer) }
 
-    deinit {
+    deinit { close() }
+
+    private(set) var isClosed = false
+
+    /// Takes the instance away.
+    func close() {
+        guard !isClosed else { return }
+        isClosed = true
         // An instance cannot be removed while it is read.
-        for pipe in pipes where pipe >= 0 { close(pipe) }
-        close(descriptor)
+        for pipe in pipes where pipe >= 0 { Glibc.close(pipe) }
+        Glibc.close(descriptor)
         _ = FileCalls.removeDirectory(path)
-        close(mount)
+        Glibc.close(mount)
     }
 
     func write(_ text: String, to file: String) throws {
         let descriptor = FileCalls.open("\(path)/\(file)", O_WRONLY)
         guard descriptor >= 0 else { throw Failure(description: "\(file): \(ErrorNumber.text(errno))") }
-        defer { close(descriptor) }
+        defer { Glibc.close(descriptor) }
         let bytes = Array(text.utf8)
         guard FileCalls.write(descriptor, bytes) == bytes.count else {
             throw Failure(description: "\(file): \(ErrorNumber.text(errno))")
@@ -108,7 +118,7 @@ package final class TraceInstance {
     /// - Returns: their names; none where tracing cannot be used.
     package static func removeAbandoned() -> [String] {
         guard let mount = try? mount() else { return [] }
-        defer { close(mount) }
+        defer { Glibc.close(mount) }
         return (try? removeAbandoned(below: mount)) ?? []
     }
 

@@ -34,6 +34,8 @@ final class KernelLogSource: LiveSource {
 
     func layoutChanged() { reader.layoutChanged() }
 
+    func end() {}
+
     var counts: LiveSourceCounts {
         LiveSourceCounts(intake: reader.counters, overflows: overruns, unresolved: reader.unresolved.events)
     }

@@ -43,8 +43,10 @@ extension Collector {
             }
         } extent: { [registry] index in
             let layout = registry.current
-            let others = layout.namespaces.indices.contains(index) ? layout.namespaces[index].facts?.otherChains ?? [] : []
-            return RuleTraceTable.Extent(others, oneIn: oneIn)
+            let facts = layout.namespaces.indices.contains(index) ? layout.namespaces[index].facts : nil
+            var extent = RuleTraceTable.Extent(facts?.otherChains ?? [], oneIn: oneIn)
+            extent.dropsInvalid = facts?.invalidDrops.isEmpty == false
+            return extent
         } send: { [mailbox] in
             mailbox.send($0)
         }

@@ -126,7 +126,7 @@ struct EventLoop: ~Copyable {
             let traces = ruleTraces.map {
                 (
                     index: $0.key, sockets: $0.value, entry: polled.add($0.value.nftables.descriptor),
-                    legacy: polled.add($0.value.legacy?.descriptor)
+                    logger: polled.add($0.value.logger?.descriptor)
                 )
             }
             // While journeys are under way their ends are looked for, else there is nothing to do until something comes.
@@ -156,11 +156,11 @@ struct EventLoop: ~Copyable {
             }
             for trace in traces {
                 if polled.isReady(trace.entry) { drain(trace.sockets.nftables, of: trace.index, &buffer, now: begun) }
-                if let socket = trace.sockets.legacy, polled.isReady(trace.legacy) {
+                if let socket = trace.sockets.logger, polled.isReady(trace.logger) {
                     drain(socket, of: trace.index, &buffer, now: begun)
                 }
                 // A socket that had nothing was not full: no call to the kernel for it.
-                if polled.isReady(trace.entry) || polled.isReady(trace.legacy) {
+                if polled.isReady(trace.entry) || polled.isReady(trace.logger) {
                     countLostTraces(trace.sockets, of: trace.index)
                 }
             }
@@ -195,6 +195,7 @@ struct EventLoop: ~Copyable {
         engine.finish()
         tap?.finish()
         exchange.publish(snapshot())
+        for source in others { source.end() }
         exchange.end()
     }
 
@@ -236,17 +237,17 @@ struct EventLoop: ~Copyable {
     }
 
     /// Receives the traces of iptables-legacy, which are NFLOG messages, and asks for the verdicts of the rules that they number.
-    private mutating func drain(_ socket: LegacyTraceSocket, of index: Int, _ buffer: inout [UInt8], now: Int64) {
+    private mutating func drain(_ socket: LoggerSocket, of index: Int, _ buffer: inout [UInt8], now: Int64) {
         for _ in 0..<256 {
             guard case .bytes(let count) = socket.receive(into: &buffer) else { break }
             let bytes = buffer.octets.extracting(0..<count)
-            engine.sink.ruleTraces.takeLegacy(bytes, parser: parser, namespace: index, now: now)
+            engine.sink.ruleTraces.takeLogged(bytes, parser: parser, namespace: index, now: now)
         }
         askForLegacyDecisions(of: index, now: now)
     }
 
     private mutating func countLostTraces(_ sockets: RuleTraceSockets, of index: Int) {
-        let drops = sockets.nftables.drops &+ (sockets.legacy?.drops ?? 0)
+        let drops = sockets.nftables.drops &+ (sockets.logger?.drops ?? 0)
         lostTraces += UInt64(drops &- (traceDrops[index] ?? 0))
         traceDrops[index] = drops
     }

@@ -16,6 +16,9 @@ protocol LiveSource: AnyObject {
     func layoutChanged()
 
     var counts: LiveSourceCounts { get }
+
+    /// Nothing is received any more: what the source has set up goes now, since the process may end at any time.
+    func end()
 }
 
 /// Counts of a source's input.

@@ -26,12 +26,12 @@ final class RuleTraceSocket: Sendable {
 /// Where traces of one namespace are heard.
 struct RuleTraceSockets: Sendable {
     var nftables: RuleTraceSocket
-    /// `nil` where iptables-legacy is not traced.
-    var legacy: LegacyTraceSocket?
+    /// `nil` where the logger is left alone.
+    var logger: LoggerSocket?
 }
 
 /// NFLOG group 0 of one namespace, the kernel's own.
-final class LegacyTraceSocket: Sendable {
+final class LoggerSocket: Sendable {
     private let socket: NFLogSocket
 
     /// Binds it in the namespace that the thread is in.

@@ -30,6 +30,8 @@ final class RuleTraceTable {
         var hasBridges = false
         /// The priority of the first chain of others.
         var first: Int32 = .max
+        /// Whether a rule drops what connection tracking calls INVALID.
+        var dropsInvalid = false
         /// One flow in so many is traced, beside the packets in the sets; `nil`: none.
         var oneIn: UInt32?
     }

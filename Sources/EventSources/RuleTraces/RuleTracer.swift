@@ -21,8 +21,8 @@ actor RuleTracer {
 
     private struct Session {
         var table: RuleTraceTable
-        /// `nil` where there are no rules of iptables-legacy, or they cannot be traced.
-        var legacy: LegacyTracing?
+        /// `nil` where the logger tells nothing that is wanted, or is left alone.
+        var logger: LoggerDiversion?
         var legacyRules = LegacyRuleHistory()
         /// When its last element expires.
         var until: ContinuousClock.Instant
@@ -35,7 +35,7 @@ actor RuleTracer {
     private var sessions: [Int: Session] = [:]
     /// Where rules cannot be traced: said once.
     private var refused: Set<Int> = []
-    private var legacyRefused: Set<Int> = []
+    private var diversionRefused: Set<Int> = []
     /// Namespaces whose table is being made.
     private var beginning: Set<Int> = []
     /// Nothing is begun any more.
@@ -87,48 +87,51 @@ actor RuleTracer {
         // Bound first, so that nothing that is traced goes unheard.
         let socket = try place.enter { try RuleTraceSocket() }
         var history = LegacyRuleHistory()
-        let legacy = await traceLegacy(in: place, index, &history)
-        send(.ruleTraces(index, RuleTraceSockets(nftables: socket, legacy: legacy?.socket)))
+        let diversion = await divertLogger(of: place, index, &history)
+        send(.ruleTraces(index, RuleTraceSockets(nftables: socket, logger: diversion?.socket)))
         do {
             let table = try await RuleTraceTable(in: place, extent(index))
             try table.trace(traffic)
             if try await table.isThere(in: place), !hasEnded {
-                sessions[index] = Session(table: table, legacy: legacy, legacyRules: history, until: .now)
+                sessions[index] = Session(table: table, logger: diversion, legacyRules: history, until: .now)
                 return
             }
             table.end()
         } catch {
-            end(legacy, of: place)
+            end(diversion, of: place)
             send(.ruleTraces(index, nil))
             throw error
         }
-        end(legacy, of: place)
+        end(diversion, of: place)
         send(.ruleTraces(index, nil))
         guard !hasEnded else { return }
         refuse(index, place, "the kernel or nft refuses a table that goes with its owner (kernel 5.12, nft 0.9.9)")
     }
 
-    /// Has rules of iptables-legacy traced, too, where there are any.
-    private func traceLegacy(in place: NetworkNamespace, _ index: Int, _ history: inout LegacyRuleHistory) async
-        -> LegacyTracing?
+    /// Hears the traces of iptables-legacy, where it has rules, and why packets are invalid, where a rule drops such packets.
+    private func divertLogger(of place: NetworkNamespace, _ index: Int, _ history: inout LegacyRuleHistory) async
+        -> LoggerDiversion?
     {
+        let dropsInvalid = extent(index).dropsInvalid
         do {
             let begun = EventLoop.clock()
             let rules = try await LegacyRules(of: place)
-            guard !rules.families.isEmpty else { return nil }
+            guard !rules.families.isEmpty || dropsInvalid else { return nil }
             history.add(rules, begun: begun, ended: EventLoop.clock())
-            return try await LegacyTracing(in: place, rules)
+            return try await LoggerDiversion(in: place, rules, logsInvalid: dropsInvalid)
         } catch {
-            if legacyRefused.insert(index).inserted {
-                logger.warning("rules of iptables-legacy are not traced in namespace \(place.name): \(error)")
+            if diversionRefused.insert(index).inserted {
+                logger.warning(
+                    "rules of iptables-legacy are not traced in namespace \(place.name), and why packets are invalid is not told: \(error)"
+                )
             }
             return nil
         }
     }
 
-    private func end(_ legacy: LegacyTracing?, of place: NetworkNamespace) {
+    private func end(_ diversion: LoggerDiversion?, of place: NetworkNamespace) {
         do {
-            try legacy?.end()
+            try diversion?.end()
         } catch {
             logger.error("a setting of namespace \(place.name) is not put back; the next ipt-trace tries again: \(error)")
         }
@@ -178,7 +181,7 @@ actor RuleTracer {
 
     private func end(_ session: Session, _ index: Int) {
         session.table.end()
-        if let place = namespace(index) { end(session.legacy, of: place) }
+        if let place = namespace(index) { end(session.logger, of: place) }
         sessions[index] = nil
         send(.ruleTraces(index, nil))
     }

@@ -11,7 +11,8 @@ extension WhyAnswer {
         if outcome == .dropped || outcome == .incomplete {
             let lost = isReplyLost ? replyPath : path
             if let decidedBy, decidedBy.isRule {
-                lines.append("  \(decidedBy.kind == "policy" ? "policy" : "rule  ")  \(decidedBy.ruleText)")
+                lines.append(
+                    "  \(decidedBy.kind == "policy" ? "policy" : "rule  ")  \(decidedBy.ruleText)\(decidedBy.invalidText)")
                 lines.append("          \(decidedBy.numberedPlaceText)")
                 if let way = decidedBy.way { lines.append("  by      \(way.joined(separator: ", then "))") }
                 if let nearest = decidedBy.nearest?.first { lines.append("  nearest \(nearest.text)") }

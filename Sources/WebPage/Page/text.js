@@ -31,7 +31,8 @@ function decision(decided, between) {
       const number = decided.position ? `rule ${decided.position}` : 'a rule';
       const what = decided.kind === 'policy' ? 'the policy' : number;
       const how = decided.evidence === 'trace' ? '' : ', as is inferred';
-      return `${decided.verdict === 'REJECT' ? 'rejected' : 'dropped'} by ${what} of ${decided.table}/${decided.chain} in ${decided.netns}${by}${how}`;
+      const invalid = decided.invalid ? ` (INVALID: ${decided.invalid})` : '';
+      return `${decided.verdict === 'REJECT' ? 'rejected' : 'dropped'} by ${what} of ${decided.table}/${decided.chain} in ${decided.netns}${by}${how}${invalid}`;
     }
     case 'kernel':
       return `dropped by the kernel in ${decided.netns}: ${decided.explanation ?? decided.reason} (${
