@@ -2,13 +2,15 @@ import Aggregation
 import Foundation
 import Glibc
 import LinuxSupport
+import Logging
 import Reports
 import Synchronization
 
 /// The live view on a terminal: its screen, its keys, and the terminal as it was before in the end.
 final class LiveTerminal: Sendable {
-    /// Whether there is a terminal that can show it, for input and output.
+    /// Whether there is a terminal that can show it, for input and output, and nothing else is to be shown all the time.
     static var isPossible: Bool {
+        guard Log.level > .debug else { return false }
         let kind = ProcessInfo.processInfo.environment["TERM"] ?? ""
         return isatty(STDIN_FILENO) != 0 && isatty(STDOUT_FILENO) != 0 && !kind.isEmpty && kind != "dumb"
     }

@@ -173,8 +173,8 @@ import WireFormat
     @Test("where the next packet of the connection came before the drop, the drop is that one's")
     mutating func nextPacket() {
         let first = journey(.delivered, .input, at: 1000)
-        let second = journey(.delivered, .input, at: 1200)
-        index.take(drop(Self.socket, at: 1230, with: Self.tuple))
+        let second = journey(.delivered, .input, at: 1100)
+        index.take(drop(Self.socket, at: 1130, with: Self.tuple))
         #expect(index.decision(of: first, history) == nil)
         #expect(index.decision(of: second, history) == Self.socket)
     }

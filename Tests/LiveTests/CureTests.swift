@@ -147,7 +147,10 @@ struct CureTests {
                     let output = try await sandbox.run(["sh", "-c", cure])
                     #expect(output.isSuccess, "\(test): \(cure): \(output.standardError)")
                 }
-                #expect(try await shell(test.request), "\(test): \(findings.flatMap(\.cures).map(\.command))")
+                // Two seconds may be too short on a machine that other tests keep busy.
+                var isMended = false
+                for _ in 0..<3 where !isMended { isMended = try await shell(test.request) }
+                #expect(isMended, "\(test): \(findings.flatMap(\.cures).map(\.command))")
                 // Nothing was put before a probe.
                 let probes = try await sandbox.trace("probes", "--netns", "r").standardOutput
                 #expect(!probes.contains("covered"), "\(test): \(probes)")
