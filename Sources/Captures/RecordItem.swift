@@ -89,12 +89,14 @@ package enum RecordedNote: Equatable, Sendable {
     case drop(namespace: Int, RecordedDrop)
     /// The kernel told why it dropped a packet.
     case kernelDrop(KernelDrop)
+    /// More drops of the kernel than are recorded came up to this time (microseconds since 1970).
+    case kernelDropsMissing(Int64)
 
     /// When it was made, in microseconds since 1970; `nil` where it does not say.
     package var time: Int64? {
         switch self {
         case .complete(let time), .begin(_, let time, _), .end(_, let time, _): time
-        case .connection, .loss, .drop, .kernelDrop: nil
+        case .connection, .loss, .drop, .kernelDrop, .kernelDropsMissing: nil
         }
     }
 
@@ -117,6 +119,7 @@ package enum RecordedNote: Equatable, Sendable {
             [6, 0] + Self.little(UInt64(namespace), 2) + Self.little(UInt64(bitPattern: drop.time), 8)
                 + Self.encode(drop.tuple) + Self.little(UInt64(drop.length), 4) + Self.little(UInt64(drop.icmpSequence), 2)
                 + [drop.icmpType, drop.icmpCode, drop.tcpFlags.rawValue, 0, 0, 0] + drop.decision
+        case .kernelDropsMissing(let time): [8, 0, 0, 0] + Self.little(UInt64(bitPattern: time), 8)
         case .kernelDrop(let drop):
             [7, Self.code(drop.decision.route), drop.family.rawValue, drop.endpoints == nil ? 0 : 1]
                 + Self.little(UInt64(bitPattern: drop.time), 8) + Self.encode(drop.tuple)
@@ -177,6 +180,9 @@ package enum RecordedNote: Equatable, Sendable {
                         reason: String(names[0]), function: names.count > 1 ? String(names[1]) : "",
                         route: Self.route(bytes.byte(start + 1))),
                     endpoints: bytes.byte(start + 3) == 0 ? nil : endpoints))
+        case 8:
+            guard range.count >= 12 else { return nil }
+            self = .kernelDropsMissing(Self.time(bytes, start + 4))
         default: return nil
         }
     }

@@ -216,6 +216,7 @@ private func occurrences(of text: String, in bytes: [UInt8]) -> Int {
             .kernelDrop(
                 KernelDrop(
                     time: 1_700_000_000_123_459, family: .ipv4, decision: KernelDecision(reason: "IP_RPFILTER", function: ""))),
+            .kernelDropsMissing(1_700_000_000_123_460),
         ]
         let restored = try #require(RecordedDrop(drop, isDescribed: false)).restored()
         #expect(restored.decision == drop.decision && restored.decision.accepting == drop.decision.accepting)

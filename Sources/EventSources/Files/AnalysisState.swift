@@ -311,6 +311,7 @@ struct AnalysisState: ~Copyable {
                 problems.add("a recorded rule trace is not understood: \(error)")
             }
         case .kernelDrop(let drop): engine.sink.dropReasons.take(drop)
+        case .kernelDropsMissing(let time): engine.sink.dropReasons.noteLoss(1, now: time)
         case .begin, .end: break
         }
     }

@@ -62,11 +62,22 @@ final class RecordingTap: DatagramTap {
         items.append(.note(.drop(namespace: namespace, recorded)))
     }
 
-    /// The kernel told why it dropped a packet.
-    func add(_ drop: KernelDrop) {
+    /// The kernel told why it dropped packets.
+    ///
+    /// - Parameter now: microseconds since 1970.
+    func add(_ drops: [KernelDrop], now: Int64) {
+        guard !drops.isEmpty else { return }
         noteComplete()
-        items.append(.note(.kernelDrop(drop)))
+        // A storm of drops must not keep events from being written: that some are missing is noted instead.
+        if drops.count > Self.mostDrops {
+            items.append(.note(.kernelDropsMissing(now)))
+        } else {
+            for drop in drops { items.append(.note(.kernelDrop(drop))) }
+        }
     }
+
+    /// Of the kernel's drops in a turn of the event loop, of 5 ms or more.
+    private static let mostDrops = 64
 
     func addLoss(namespace: Int) { items.append(.note(.loss(namespace: namespace))) }
 
