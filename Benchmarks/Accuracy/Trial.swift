@@ -54,12 +54,16 @@ struct Trial {
             }
             return Reception(
                 lost: try number(before: " events lost", in: collector.output),
-                leftOut: (try? number(before: " left out", in: collector.output)) ?? 0, seconds: seconds)
+                leftOut: (try? number(before: " left out, ", in: collector.output))
+                    ?? (try? number(before: " left out;", in: collector.output))
+                        ?? (try? number(before: " left out\n", in: collector.output)) ?? 0,
+                seconds: seconds)
         }
     }
 
     private func number(before words: String, in text: String) throws -> Int {
-        guard let end = text.range(of: words)?.lowerBound,
+        // In the summary, which comes last: warnings have such words, too.
+        guard let end = text.range(of: words, options: .backwards)?.lowerBound,
             let number = Int(text[..<end].split(whereSeparator: { !$0.isNumber }).last ?? "")
         else { throw TrialFailure(description: "the collector did not end as it should: \(text)") }
         return number
