@@ -1,7 +1,7 @@
 internal import TraceModel
 
-/// What dropped the packets that came before a trace was armed: a later packet of the same connection was dropped at the same place by
-/// a rule that is known. Inferred, since the rules may have been others a moment before.
+/// What dropped packets of which no trace tells: another packet of the same connection was dropped at the same place by
+/// a rule that is known. Inferred, since the rules may have been others at that time.
 enum InferredDecisions {
     /// Where packets of a path ended.
     private struct Ending: Hashable {
@@ -14,7 +14,7 @@ enum InferredDecisions {
         }
     }
 
-    /// - Returns: by path; of those of which each connection that is remembered had a later packet dropped by the same rule.
+    /// - Returns: by path; of those of which each connection that is remembered had another packet dropped by the same rule.
     static func find(_ paths: PathTable, _ flows: [FlowRecord]) -> [Int: RuleDecision] {
         var unnamed: Set<Int> = []
         var named: [Ending: [Int]] = [:]
@@ -45,6 +45,6 @@ enum InferredDecisions {
             }
         }
         for index in refuted { found[index] = nil }
-        return found.mapValues { $0.inferred(from: .laterPackets) }
+        return found.mapValues { $0.inferred(from: .otherPackets) }
     }
 }

@@ -28,7 +28,7 @@ public struct TraceSnapshot: Sendable {
     public var unresolved: [UnresolvedPrefix]
     /// What packets met that were traced through the rules, by their journeys' serials.
     public var walks: [UInt64: [RuleWalk]]
-    /// Of paths whose packets no trace tells of: the rule that dropped later packets of their connections at the same place.
+    /// Of paths whose packets no trace tells of: the rule that dropped other packets of their connections at the same place.
     public let inferred: [Int: RuleDecision]
 
     public var run: UInt64 { context.run }

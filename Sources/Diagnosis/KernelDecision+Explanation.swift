@@ -10,7 +10,7 @@ extension KernelDecision {
     /// Whether the packet came to the sockets, and there was none for it.
     public var isWithoutSocket: Bool { reason == "NO_SOCKET" }
 
-    /// `nil` for what is not decided where packets are routed.
+    /// The cause of a drop in routing; `nil` for a drop elsewhere.
     var routingCause: RoutingCause? {
         switch route {
         case .blackhole?: return .blackholeRoute

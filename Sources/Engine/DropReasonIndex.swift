@@ -2,17 +2,15 @@ package import TraceModel
 
 /// The packets that the kernel said lately to have dropped, to be found by the journeys that ended there.
 ///
-/// The kernel names neither a namespace nor a packet: a drop is a journey's only by its time and, where it has them, by addresses. What is
-/// found is what all drops that may be a journey's have in common; where they differ, nothing is.
+/// The kernel's report of a drop names neither the namespace nor the packet. It is matched to a journey by time and, where the report has
+/// them, by addresses. A journey gets a reason only where all reports that match it have the same one.
 package struct DropReasonIndex: Sendable {
     /// By time.
     private var drops: [KernelDrop] = []
-    /// Drops with addresses came up to then.
+    /// When the latest drop with addresses and ports was.
     private var lastWithPorts = Int64.min / 2
     /// Times of which some drops may be missing.
     private var unreliable: ClosedRange<Int64>?
-    /// Drops that were taken, by reason.
-    package private(set) var counts: [String: UInt64] = [:]
     /// Drops that did not fit into the kernel's buffer.
     package private(set) var lost: UInt64 = 0
     /// Journeys for which drops of different reasons came into question.
@@ -22,13 +20,13 @@ package struct DropReasonIndex: Sendable {
     private var new: [KernelDrop] = []
 
     private static let mostDrops = 1 << 14
-    private static let mostReasons = 1 << 8
     /// Microseconds between the event before a packet's drop and the drop: both come from one run through the kernel. All of 6,000
     /// came within 60.
     private static let reach: Int64 = 100
-    /// The same, where addresses say that it is the packet's.
+    /// Microseconds between that event and a drop that has the packet's addresses.
     private static let addressedReach: Int64 = 200
-    /// The same, for an event that the kernel did not stamp: it is gathered for up to 10 ms, and then read.
+    /// Microseconds by which the time of an event without the kernel's stamp may be late: the kernel holds it back for up to 10 ms, and it
+    /// waits to be read.
     private static let gathered: Int64 = 20_000
     /// By how much the event may seem the later one: times are rounded, and the clock of traces is read without a lock.
     private static let slack: Int64 = 5
@@ -36,9 +34,6 @@ package struct DropReasonIndex: Sendable {
     package init() {}
 
     package mutating func take(_ drop: KernelDrop) {
-        if counts.count < Self.mostReasons || counts[drop.decision.reason] != nil {
-            counts[drop.decision.reason, default: 0] += 1
-        }
         if keepsNew, new.count < Self.mostDrops { new.append(drop) }
         if drop.endpoints?.hasPorts == true { lastWithPorts = max(lastWithPorts, drop.time) }
         if drops.count >= 2 * Self.mostDrops { drops.removeFirst(Self.mostDrops) }
@@ -162,7 +157,7 @@ extension KernelDecision {
 extension KernelDrop {
     fileprivate func mayBe(of journey: Journey, behind hook: Hook) -> Bool {
         guard decision.isPossible(behind: hook) else { return false }
-        // A header is sound behind the first hook: what is wrong with it in forwarding is that no hop is left.
+        // A damaged header is dropped before PREROUTING, so that in forwarding this reason means a time to live that is used up.
         if decision.reason == "IP_INHDR", decision.function.contains("forward") { return journey.timeToLive <= 1 }
         return true
     }

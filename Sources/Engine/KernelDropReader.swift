@@ -5,7 +5,7 @@ package import WireFormat
 /// Puts together what the kernel's tracepoints tell of one dropped packet: the drop has a reason and no addresses; what the kernel did
 /// about the packet just before, on the same processor, has the addresses.
 package struct KernelDropReader {
-    /// What was told last on a processor.
+    /// The latest events of a processor that give addresses.
     private struct Recent {
         var about: (packet: UInt64, endpoints: KernelDrop.Endpoints, time: UInt64)?
         var failure: (endpoints: KernelDrop.Endpoints, error: Int32, time: UInt64, isOfNetwork: Bool)?
@@ -28,7 +28,8 @@ package struct KernelDropReader {
     /// Whether the function at an address looks routes up.
     private var lookingUp: [UInt64: Bool] = [:]
     private static let mostDecisions = 1 << 12
-    /// Nanoseconds between what was done about a packet and its drop: both come from one call, which may be interrupted.
+    /// Nanoseconds between an event that gives a packet's addresses and the packet's drop: one call of the kernel makes both, and may be
+    /// interrupted in between.
     private static let reach: UInt64 = 1_000_000
     /// RT_TABLE_LOCAL of linux/rtnetlink.h.
     private static let localTable: UInt32 = 255

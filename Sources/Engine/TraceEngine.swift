@@ -147,7 +147,7 @@ package struct TraceSink: JourneySink {
             guard journey.outcome == .delivered || journey.outcome == .incomplete,
                 let kernel = dropReasons.decision(of: journey, history)
             else { return add(journey, stepTrie: stepTrie, history: history) }
-            // It came to the sockets, and there was none for it; or what was doubtful of its end, the kernel has told.
+            // The kernel reports a drop of a packet that seemed delivered, or whose end was in doubt.
             var decided = journey
             decided.outcome = .dropped
             decided.incompleteReason = nil

@@ -40,7 +40,7 @@ public struct DecidedBy: Codable, Sendable, Equatable {
     /// Packets of all paths that the rule or policy dropped; absent for a single packet, and where no rule is known.
     public var packets: UInt64?
     /// How it is known: `trace`; `drop_reason` where the kernel said it of the packet; `counter` where the kernel's counters have risen by as many; `inferred` where rules that were given
-    /// with a file say what a traced rule does, or the rule dropped a later packet of the connection at the same place; `none`.
+    /// with a file say what a traced rule does, or the rule dropped another packet of the connection at the same place; `none`.
     public var evidence: String
     /// The rules that led into its chain, first to last, as the tool printed them; absent where it is the hook's own chain, and where they
     /// are not known.

@@ -76,8 +76,8 @@ public final class RuleDecision: Sendable {
     public enum Inference: Sendable {
         /// Rules that were given with a file: those of the packet's time may have been others.
         case givenRules
-        /// A later packet of its connection was dropped by it: a moment before the rules may have been others.
-        case laterPackets
+        /// Another packet of its connection was dropped by it: at this packet's time the rules may have been others.
+        case otherPackets
     }
 
     /// Index into the layout's namespaces; `nil`: where the packet was last seen.

@@ -22,6 +22,16 @@ import TraceModel
         return scene
     }
 
+    @Test("a packet without a trace is said to be its connection's rule's, as inferred, unless two rules dropped others of it")
+    func inferred() throws {
+        let rule = Self.rule(1, "-A BLOCK -j DROP")
+        let one = try Self.scene([nil, rule, rule]).snapshot
+        #expect(Set(one.pathsReport().paths.map { $0.decidedBy?.evidence }) == ["inferred", "trace"])
+        #expect(one.dropsReport().drops.map(\.packets) == [3] && one.dropsReport().drops.map(\.inferred) == [1])
+        let two = try Self.scene([nil, rule, Self.rule(2, "-A BLOCK -j REJECT")]).snapshot
+        #expect(two.pathsReport().paths.count { $0.decidedBy?.kind == "unknown" } == 1)
+    }
+
     @Test("packets that different rules of one chain dropped are different paths and drops")
     func twoRules() throws {
         let snapshot = try Self.scene([Self.rule(1, "-A BLOCK -j DROP"), Self.rule(2, "-A BLOCK -j REJECT"), nil]).snapshot

@@ -74,7 +74,7 @@ struct Scene {
         TraceSnapshot(
             generatedAt: 1_795_248_552_499_217, since: 0, context: TraceContext(run: 0xABC, layout: layout, stepTrie: stepTrie),
             completeness: Completeness(), paths: aggregate.paths, flows: aggregate.flows,
-            journeys: aggregate.recentJourneys(history: EventHistory()))
+            journeys: aggregate.recentJourneys(history: EventHistory()), inferred: aggregate.inferredDecisions)
     }
 }
 

@@ -59,12 +59,12 @@ struct PacketsDropped {
         func packets(_ inference: RuleDecision.Inference?) -> UInt64 {
             paths.reduce(0) { $1.dropSite?.decision?.inference == inference ? $0 + $1.packets : $0 }
         }
-        let later = packets(.laterPackets)
+        let later = packets(.otherPackets)
         if packets(.givenRules) > 0 { return "(Inferred from the rules that were given.)" }
         return "(The kernel's own trace says so"
             + (later == 0
                 ? ".)"
-                : "; of \(later == 1 ? "one packet" : "\(later) packets") that came before, it is inferred from later ones.)")
+                : "; of \(later == 1 ? "one packet" : "\(later) packets") without a trace it is inferred from others of their connections.)")
     }
 
     private static func words(_ owner: RuleOwner?) -> String {
