@@ -52,6 +52,7 @@ public struct TraceAggregate: Sendable {
     }
 
     public var flows: [FlowRecord] { flowTable.flows }
+    package var flowCount: Int { flowTable.flows.count }
 
     /// What dropped the packets that came before a trace was armed, by path.
     package var inferredDecisions: [Int: RuleDecision] { InferredDecisions.find(paths, flowTable.flows) }

@@ -30,6 +30,8 @@ public struct TraceSnapshot: Sendable {
     public var walks: [UInt64: [RuleWalk]]
     /// Of paths whose packets no trace tells of: the rule that dropped other packets of their connections at the same place.
     public let inferred: [Int: RuleDecision]
+    /// What the routing tables say.
+    public let routes: RouteIndex
 
     public var run: UInt64 { context.run }
     public var layout: Layout { context.layout }
@@ -38,8 +40,10 @@ public struct TraceSnapshot: Sendable {
     public init(
         generatedAt: Int64, since: Int64, context: TraceContext, completeness: Completeness, paths: PathTable,
         flows: [FlowRecord], flowCount: Int? = nil, journeys: [JourneyRecord],
-        unresolved: [UnresolvedPrefix] = [], walks: [UInt64: [RuleWalk]] = [:], inferred: [Int: RuleDecision] = [:]
+        unresolved: [UnresolvedPrefix] = [], walks: [UInt64: [RuleWalk]] = [:], inferred: [Int: RuleDecision] = [:],
+        routes: RouteIndex = RouteIndex()
     ) {
+        self.routes = routes
         self.walks = walks
         self.inferred = inferred
         self.unresolved = unresolved

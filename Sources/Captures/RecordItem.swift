@@ -91,12 +91,16 @@ package enum RecordedNote: Equatable, Sendable {
     case kernelDrop(KernelDrop)
     /// More drops of the kernel than are recorded came up to this time (microseconds since 1970).
     case kernelDropsMissing(Int64)
+    /// The routing tables of a namespace answered.
+    case route(namespace: Int, RecordedRoute)
+    /// Routes of a namespace changed, not before this time (microseconds since 1970).
+    case routesChanged(namespace: Int, after: Int64)
 
     /// When it was made, in microseconds since 1970; `nil` where it does not say.
     package var time: Int64? {
         switch self {
         case .complete(let time), .begin(_, let time, _), .end(_, let time, _): time
-        case .connection, .loss, .drop, .kernelDrop, .kernelDropsMissing: nil
+        case .connection, .loss, .drop, .kernelDrop, .kernelDropsMissing, .route, .routesChanged: nil
         }
     }
 
@@ -120,6 +124,12 @@ package enum RecordedNote: Equatable, Sendable {
                 + Self.encode(drop.tuple) + Self.little(UInt64(drop.length), 4) + Self.little(UInt64(drop.icmpSequence), 2)
                 + [drop.icmpType, drop.icmpCode, drop.tcpFlags.rawValue, 0, 0, 0] + drop.decision
         case .kernelDropsMissing(let time): [8, 0, 0, 0] + Self.little(UInt64(bitPattern: time), 8)
+        case .route(let namespace, let route):
+            [9, 0] + Self.little(UInt64(namespace), 2) + Self.little(UInt64(bitPattern: route.since), 8)
+                + Self.little(UInt64(bitPattern: route.asked), 8) + Self.encode(route.tuple)
+                + Self.little(UInt64(route.inInterface), 4) + Self.little(UInt64(route.mark), 4) + route.decision
+        case .routesChanged(let namespace, let time):
+            [10, 0] + Self.little(UInt64(namespace), 2) + Self.little(UInt64(bitPattern: time), 8)
         case .kernelDrop(let drop):
             [7, Self.code(drop.decision.route), drop.family.rawValue, drop.endpoints == nil ? 0 : 1]
                 + Self.little(UInt64(bitPattern: drop.time), 8) + Self.encode(drop.tuple)
@@ -183,6 +193,18 @@ package enum RecordedNote: Equatable, Sendable {
         case 8:
             guard range.count >= 12 else { return nil }
             self = .kernelDropsMissing(Self.time(bytes, start + 4))
+        case 9:
+            let fields = start + 20 + Self.tupleLength
+            guard range.count >= fields - start + 8, let tuple = Self.tuple(bytes, start + 20) else { return nil }
+            self = .route(
+                namespace: namespace,
+                RecordedRoute(
+                    since: Self.time(bytes, start + 4), asked: Self.time(bytes, start + 12), tuple: tuple,
+                    inInterface: bytes.little32(fields), mark: bytes.little32(fields + 4),
+                    decision: (fields + 8..<range.upperBound).map { bytes.byte($0) }))
+        case 10:
+            guard range.count >= 12 else { return nil }
+            self = .routesChanged(namespace: namespace, after: Self.time(bytes, start + 4))
         default: return nil
         }
     }

@@ -96,7 +96,7 @@ package struct TraceEngine: ~Copyable {
             // A path's example may name the journeys that it carries.
             journeys: scope.contains(.journeys) || correlator.hasTunnels ? latestJourneys() : [], unresolved: unresolved,
             walks: scope.contains(.journeys) ? sink.ruleTraces.keptWalks : [:],
-            inferred: sink.aggregate.inferredDecisions)
+            inferred: sink.aggregate.inferredDecisions, routes: sink.routes)
     }
 
     private mutating func latestJourneys() -> [JourneyRecord] {
@@ -122,6 +122,12 @@ package struct TraceSink: JourneySink {
     package var ruleTraces = RuleTraceIndex()
     /// What the kernel has told of packets that it dropped itself.
     package var dropReasons = DropReasonIndex()
+    package var routes = RouteIndex()
+    /// Whether routes of new paths are to be asked for.
+    package var asksForRoutes = false
+    private var unasked: [RouteLookup] = []
+    private var routedPaths = 0
+    private var routedFlows = 0
     /// Which journeys are added up; `nil`: all.
     package var isWanted: ((Journey) -> Bool)?
     /// Journeys that were dropped by nobody knows what, since the last look; at most `mostUndecided`.
@@ -170,6 +176,9 @@ package struct TraceSink: JourneySink {
             onPath?(0, journey)
             return
         }
+        if asksForRoutes, added.path >= routedPaths || aggregate.flowCount > routedFlows {
+            noteRoutes(of: journey, isOfNewPath: added.path >= routedPaths, stepTrie, history)
+        }
         if let onPath {
             while pathIDs.count < aggregate.paths.count {
                 pathIDs.append(
@@ -183,5 +192,28 @@ package struct TraceSink: JourneySink {
                 journey: journey, details: journey.legs.map { history.details(upTo: $0.lastEvent) },
                 direction: added.direction, walks: ruleTraces.keptWalks(of: journey.serial)),
             in: TraceContext(run: run, layout: layout, stepTrie: stepTrie))
+    }
+
+    /// The first packet of a path or a connection: how it was routed is to be asked for.
+    private mutating func noteRoutes(of journey: Journey, isOfNewPath: Bool, _ stepTrie: StepTrie, _ history: EventHistory) {
+        routedPaths = aggregate.paths.count
+        routedFlows = aggregate.flowCount
+        // A storm of connections is not asked about one by one.
+        guard isOfNewPath || unasked.count < Self.mostUnasked && routes.hasRoomForFlows else { return }
+        let record = JourneyRecord(
+            journey: journey, details: journey.legs.map { history.details(upTo: $0.lastEvent) }, direction: .original)
+        for point in TraceContext(run: run, layout: layout, stepTrie: stepTrie).routingPoints(of: record)
+        where routes.isNew(point.lookup) {
+            unasked.append(point.lookup)
+        }
+    }
+
+    private static let mostUnasked = 64
+
+    /// What the routing tables are to be asked, since the last call.
+    package mutating func takeUnaskedRoutes() -> [RouteLookup] {
+        guard !unasked.isEmpty else { return [] }
+        defer { unasked = [] }
+        return unasked
     }
 }

@@ -9,6 +9,7 @@ package struct FollowedNamespace: Sendable {
     /// `nil` once it has vanished.
     package var namespace: NetworkNamespace?
     package var link: LinkWatch?
+    package var routes: RouteWatch?
     /// Listings in a row that did not have it.
     package var misses = 0
     /// Whether it appeared while others were followed already, and its rules have not been read yet.
@@ -17,10 +18,11 @@ package struct FollowedNamespace: Sendable {
     /// The namespace's counters when it began to be followed; `nil` where that could not be read.
     package var dropCounters: DropCounters?
 
-    package init(name: String, inode: UInt64, namespace: NetworkNamespace?, link: LinkWatch?) {
+    package init(name: String, inode: UInt64, namespace: NetworkNamespace?, link: LinkWatch?, routes: RouteWatch? = nil) {
         self.name = name
         self.inode = inode
         self.namespace = namespace
         self.link = link
+        self.routes = routes
     }
 }

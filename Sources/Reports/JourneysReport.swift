@@ -93,6 +93,8 @@ public struct JourneyReport: Codable, Sendable, Equatable {
     public var bytes: Int
     public var steps: [Step]
     public var translations: [TranslationReport]
+    /// How it was routed. Absent from the stream of events, which does not wait for the answers.
+    public var routing: [RoutingReport]?
 }
 
 extension JourneysReport: Report {
@@ -128,7 +130,7 @@ extension TraceSnapshot {
     private func describe(_ record: JourneyRecord) -> JourneyReport {
         var record = record
         if let walks = walks[record.journey.serial] { record.walks = walks }
-        var report = context.describe(record)
+        var report = context.describe(record, routing: routing(of: record))
         report.carries = describe(record.journey.carries)
         report.carriedBy = describe(record.journey.carriedBy)
         return report
@@ -136,8 +138,9 @@ extension TraceSnapshot {
 }
 
 extension TraceContext {
-    /// The journey on its own: the packets that it carries, or is carried by, without their journeys' identifiers.
-    public func describe(_ record: JourneyRecord) -> JourneyReport {
+    /// The journey on its own: the packets that it carries, or is carried by, without their journeys' identifiers, and how it was routed only
+    /// where that is given.
+    public func describe(_ record: JourneyRecord, routing: [RoutingReport]? = nil) -> JourneyReport {
         let journey = record.journey
         let tuple = journey.packet.tuple
         let legStepPaths = journey.legs.map(\.stepPath)
@@ -153,7 +156,8 @@ extension TraceContext {
             }
         }
         var translations = journey.translations(record.direction).map { describe($0, packets: 1, stepPaths: legStepPaths) }
-        for walk in record.walks { put(walk, into: &steps, &translations) }
+        var routing = routing
+        for walk in record.walks { put(walk, into: &steps, &translations, &routing) }
         let site = dropSite(of: journey)
         return JourneyReport(
             carries: describe(journey.carries, journey: nil), carriedBy: describe(journey.carriedBy, journey: nil),
@@ -168,12 +172,15 @@ extension TraceContext {
             icmpSequence: tuple.isICMP ? Int(journey.packet.icmpSequence) : nil, tcpFlags: journey.packet.tcpFlagsText,
             bytes: Int(journey.packet.length),
             steps: steps,
-            translations: translations)
+            translations: translations, routing: routing)
     }
 
     /// Puts the rules that a packet met in a base chain to the step there. A chain without a probe, as other programs' are, is a step of its own,
     /// in the place of its hook that the kernel gives it.
-    private func put(_ walk: RuleWalk, into steps: inout [JourneyReport.Step], _ translations: inout [TranslationReport]) {
+    private func put(
+        _ walk: RuleWalk, into steps: inout [JourneyReport.Step], _ translations: inout [TranslationReport],
+        _ routing: inout [RoutingReport]?
+    ) {
         let name = layout.namespaces[walk.namespace].name
         let rules = walk.rules.map { rule in
             JourneyReport.StepRule(
@@ -208,6 +215,11 @@ extension TraceContext {
                 destinationPort: neighbour.destinationPort, rules: rules, ttl: neighbour.ttl, mark: neighbour.mark),
             at: place)
         for index in translations.indices where translations[index].step >= place { translations[index].step += 1 }
+        for index in routing?.indices ?? 0..<0 {
+            guard let step = routing?[index].step else { continue }
+            // The last chain of PREROUTING comes before routing, the first one of INPUT, FORWARD and OUTPUT behind it.
+            if step > place || step == place && hook == .prerouting { routing?[index].step += 1 }
+        }
     }
 
     private func describe(_ step: Step, _ detail: StepDetail?) -> JourneyReport.Step {

@@ -79,6 +79,8 @@ public struct PathReport: Codable, Sendable, Equatable {
     public var protocols: [String: UInt64]
     public var steps: [StepReport]
     public var translations: [TranslationReport]
+    /// How its packets were routed, by the example.
+    public var routing: [RoutingReport]
     public var example: Example
 }
 
@@ -128,6 +130,7 @@ extension TraceSnapshot {
             decidedBy: context.decidedBy(site, packets: decision(ofPath: index).map(packets)),
             direction: counts.replies == 0 ? "original" : counts.originals == 0 ? "reply" : "both",
             ambiguous: counts.ambiguous, protocols: protocols, steps: steps.map(context.describe), translations: translations,
+            routing: routing(ofPath: index),
             example: PathReport.Example(
                 journey: context.journeyID(path.example.journey), protocol: TransportProtocol.name(tuple.transport),
                 source: "\(tuple.source)", destination: "\(tuple.destination)",

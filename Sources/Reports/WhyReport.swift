@@ -54,8 +54,6 @@ public struct WhyAnswer: Codable, Sendable, Equatable {
     @ExplicitNull public var decidedBy: DecidedBy?
     @ExplicitNull public var path: PathReport?
     @ExplicitNull public var replyPath: PathReport?
-    /// How it was routed on its way and back, as the routes are now.
-    public var routes: [RouteAnswer] = []
     public var cures: [Cure]
     /// The faults that its paths show.
     public var findings: [FindingReport]
@@ -71,6 +69,9 @@ public struct WhyAnswer: Codable, Sendable, Equatable {
         findings = []
         self.remark = remark
     }
+
+    /// Whether the kernel has said how its packets were routed.
+    public var isRoutingKnown: Bool { [path, replyPath].allSatisfy { $0?.routing.allSatisfy(\.isKnown) != false } }
 
     /// Whether waiting for more can change nothing: a drop may yet be traced, an answer may yet come.
     public var isSettled: Bool {
@@ -167,9 +168,7 @@ extension TraceSnapshot {
         answer.path = wayThere.map(describePath)
         answer.replyPath = wayBack.map(describePath)
         answer.flow = describe(flow)
-        answer.routes = [answer.path, answer.replyPath].compactMap(\.self).flatMap {
-            journeyReport(id: $0.example.journey)?.routes() ?? []
-        }
+        if answer.outcome == .dropped, let decisive { answer.remark = answer.remark ?? routingRemark(ofPath: decisive) }
         if answer.outcome == .dropped || toNoSocket, let decisive { answer.decidedBy = describePath(decisive).decidedBy }
         // What explains an answer that goes astray may be shown by either way.
         let ways = stray == nil ? [decisive] : [wayThere, wayBack]
@@ -180,6 +179,15 @@ extension TraceSnapshot {
         answer.cures = shown.flatMap(\.cures)
         if answer.cures.isEmpty, let decisive, let cure = acceptance(ofPath: decisive, probesGo: true) { answer.cures = [cure] }
         return answer
+    }
+
+    /// Why there is no way on, where a packet is lost where it is routed; a route that there is explains nothing.
+    private func routingRemark(ofPath index: Int) -> String? {
+        let report = describePath(index)
+        guard report.droppedBetween?.suspects == ["routing"], let lost = report.routing.last, lost.step == report.steps.count,
+            lost.error != nil, let text = lost.text
+        else { return nil }
+        return "By the routes of \(lost.netns), as they are asked now: \(text)."
     }
 
     /// Why no reply is one that the sender can take, where none is: it comes from another address than was asked, or not to the sender.

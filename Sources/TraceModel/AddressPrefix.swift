@@ -46,3 +46,11 @@ public struct AddressPrefix: Sendable, Hashable {
         return (address.high ^ other.high) & high == 0 && (address.low ^ other.low) & low == 0
     }
 }
+
+extension AddressPrefix: CustomStringConvertible {
+    /// As `ip route` prints it: `10.0.0.0/8`, `default`, and one address without its length.
+    public var description: String {
+        if length == 0 { return "default" }
+        return length == (address.family == .ipv4 ? 32 : 128) ? "\(address)" : "\(address)/\(length)"
+    }
+}

@@ -203,6 +203,11 @@ private func occurrences(of text: String, in bytes: [UInt8]) -> Int {
             decision: RuleDecision(
                 .rule, at: RulePlace(tableFamily: "ip6", table: "filter", chain: "FORWARD", number: 3, backend: .legacy),
                 text: "-A FORWARD -j DROP", position: 2, accepting: [accepting]))
+        let lookup = RouteLookup(namespace: 3, tuple: tuple6, inInterface: 4, mark: 7)
+        let decision = RoutingDecision(
+            route: Route(
+                prefix: "fd00::/64", type: "unicast", nextHops: [Route.NextHop(gateway: nil, device: "a \"b\"")], table: "100",
+                metric: 1024), preferredSource: "fd00::1", rule: "900: from all lookup 100", passedOver: [])
         let notes: [RecordedNote] = [
             .connection(namespace: 1, original: tuple, reply: tuple6, isNew: true),
             .connection(namespace: 300, original: tuple6, reply: tuple, isNew: false), .loss(namespace: 2),
@@ -217,7 +222,14 @@ private func occurrences(of text: String, in bytes: [UInt8]) -> Int {
                 KernelDrop(
                     time: 1_700_000_000_123_459, family: .ipv4, decision: KernelDecision(reason: "IP_RPFILTER", function: ""))),
             .kernelDropsMissing(1_700_000_000_123_460),
+            .route(
+                namespace: 3,
+                try #require(
+                    RecordedRoute(decision, of: lookup, since: 1_700_000_000_000_000, asked: 1_700_000_000_123_461))),
+            .routesChanged(namespace: 3, after: 1_700_000_000_123_462),
         ]
+        let route = try #require(RecordedRoute(decision, of: lookup, since: 1, asked: 2)).restored(namespace: 3)
+        #expect(route.lookup == lookup && route.decision == decision)
         let restored = try #require(RecordedDrop(drop, isDescribed: false)).restored()
         #expect(restored.decision == drop.decision && restored.decision.accepting == drop.decision.accepting)
         #expect(restored.packet.tuple == drop.packet.tuple && restored.packet.tcpFlags == .syn && restored.packet.length == 60)

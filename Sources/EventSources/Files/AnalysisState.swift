@@ -312,6 +312,16 @@ struct AnalysisState: ~Copyable {
             }
         case .kernelDrop(let drop): engine.sink.dropReasons.take(drop)
         case .kernelDropsMissing(let time): engine.sink.dropReasons.noteLoss(1, now: time)
+        case .route(let namespace, let route):
+            guard let namespace = place(namespace) else { return }
+            do {
+                let (lookup, decision) = try route.restored(namespace: namespace)
+                engine.sink.routes.note(decision, of: lookup, since: route.since, asked: route.asked)
+            } catch {
+                problems.add("a recorded route is not understood: \(error)")
+            }
+        case .routesChanged(let namespace, let time):
+            if let namespace = place(namespace) { engine.sink.routes.noteChange(namespace: namespace, after: time) }
         case .begin, .end: break
         }
     }

@@ -37,7 +37,8 @@ extension Collector {
 
     static func place(_ namespace: NetworkNamespace) throws -> FollowedNamespace {
         var place = FollowedNamespace(
-            name: namespace.name, inode: namespace.inode, namespace: namespace, link: try LinkWatch(namespace))
+            name: namespace.name, inode: namespace.inode, namespace: namespace, link: try LinkWatch(namespace),
+            routes: try RouteWatch(namespace, clock: EventLoop.clock))
         // Without them some drops have no reason; whatever else is wrong shows where it is needed.
         place.dropCounters = try? DropCounterReader.read(namespace)
         return place
@@ -102,6 +103,7 @@ extension Collector {
                 guard state.places[index].misses >= 2 else { continue }
                 state.places[index].namespace = nil
                 state.places[index].link = nil
+                state.places[index].routes = nil
                 gone.append(index)
             }
             return gone.map { ($0, state.places[$0].name) }

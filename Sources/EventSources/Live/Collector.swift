@@ -35,6 +35,7 @@ public final class Collector: Sendable {
         var watcher: Task<Void, Never>?
         var rulesetWatcher: Task<Void, Never>?
         var endRuleTracer: (@Sendable () async -> Void)?
+        var endRouteReader: (@Sendable () -> Void)?
         var tracingKeeper: Task<Void, Never>?
     }
 
@@ -107,6 +108,8 @@ public final class Collector: Sendable {
         let recorder = options.recorder
         let tracer = makeRuleTracer()
         let requests = tracer.map(startRuleTracer)
+        let routes = makeRouteReader()
+        let askRoutes = startRouteReader(routes)
         let thread = Thread {
             [
                 logger, parser, limits, mailbox, registry, exchange, watcher, run, finished, ownEndpoint, thinning, ruleset,
@@ -115,7 +118,7 @@ public final class Collector: Sendable {
             let loop = EventLoop(
                 mailbox: mailbox, registry: registry, exchange: exchange, watcher: watcher, limits: limits, run: run,
                 ownEndpoint: ownEndpoint, others: others, recorder: recorder, notice: thinning,
-                ruleset: ruleset, parser: parser, requests: requests, isWanted: isWanted,
+                ruleset: ruleset, parser: parser, requests: requests, askRoutes: askRoutes, isWanted: isWanted,
                 logger: logger)
             loop.runUntilStopped()
             finished.signal()
@@ -184,6 +187,7 @@ public final class Collector: Sendable {
             $0.watcher?.cancel()
             $0.rulesetWatcher?.cancel()
             $0.tracingKeeper?.cancel()
+            $0.endRouteReader?()
             return $0.endRuleTracer
         }
         if let endRuleTracer {

@@ -28,6 +28,10 @@ enum LoopMessage: Sendable {
     case rulesNamed(Int, Set<RulePlace>, [RulePlace: RuleTraceIndex.RuleText])
     /// What rules of iptables-legacy did to packets whose traces were received up to then.
     case legacyDecided(Int, received: Int64, [RuleTraceIndex.LegacyTrace: RuleDecision])
+    /// What the routing tables of a namespace say, asked at a time (microseconds since 1970), unchanged since another.
+    case routed([RouteLookup: RoutingDecision], since: Int64, asked: Int64)
+    /// Routes of a namespace have changed, not before a time.
+    case routesChanged(Int, after: Int64)
     case stop
 
     /// A source on its way from the thread that opened it to the loop, which alone uses it from then on.
@@ -64,6 +68,7 @@ struct EventLoop: ~Copyable {
     /// Asks for traces and texts of rules; `nil` where none are wanted.
     private let requests: (@Sendable (RuleTracer.Request) -> Void)?
     private var tracing = TracingRequests()
+    private let askRoutes: @Sendable ([RouteLookup]) -> Void
 
     /// - Parameters:
     ///   - others: driven beside the sockets of the namespaces.
@@ -73,11 +78,14 @@ struct EventLoop: ~Copyable {
         mailbox: Mailbox<LoopMessage>, registry: LayoutRegistry, exchange: SnapshotExchange,
         watcher: (any JourneyWatcher)?, limits: Correlator.Limits, run: UInt64, ownEndpoint: TraceAggregate.OwnEndpoint?,
         others: LiveSources.Handover, recorder: Recorder?, notice: FlowSampling.Notice, ruleset: RulesetWatch,
-        parser: PacketParser, requests: (@Sendable (RuleTracer.Request) -> Void)?, isWanted: (@Sendable (Journey) -> Bool)?,
+        parser: PacketParser, requests: (@Sendable (RuleTracer.Request) -> Void)?,
+        askRoutes: @escaping @Sendable ([RouteLookup]) -> Void,
+        isWanted: (@Sendable (Journey) -> Bool)?,
         logger: Logger
     ) {
         self.parser = parser
         self.requests = requests
+        self.askRoutes = askRoutes
         self.notice = notice
         self.ruleset = ruleset
         confirmed = ConfirmedTime(delay: limits.delay)
@@ -87,6 +95,7 @@ struct EventLoop: ~Copyable {
         engine = TraceEngine(
             registry: registry, limits: limits, run: run, since: Self.clock(), ownEndpoint: ownEndpoint, watcher: watcher)
         engine.sink.isWanted = isWanted
+        engine.sink.asksForRoutes = true
         if logger.logLevel <= .debug {
             engine.correlator.onComparison = { [registry] comparison in
                 logger.debug("\(comparison.text(registry.current))")
@@ -179,6 +188,8 @@ struct EventLoop: ~Copyable {
             for change in rules.changing { engine.correlator.noteRulesChanging(namespace: change.index, since: change.since) }
             engine.advance(to: complete, confirmed: min(confirmed, rules.known))
             askForTraces(now: begun)
+            let lookups = engine.sink.takeUnaskedRoutes()
+            if !lookups.isEmpty { askRoutes(lookups) }
             take(rules)
             tap?.advance(to: min(complete, rules.known), isIdle: engine.correlator.liveJourneys == 0)
             tap?.handOver()
@@ -369,6 +380,14 @@ struct EventLoop: ~Copyable {
         case .legacyDecided(let index, let received, let found):
             engine.sink.ruleTraces.note(found, received: received, namespace: index)
             askForLegacyDecisions(of: index, now: Self.clock())
+        case .routed(let decisions, let since, let asked):
+            for (lookup, decision) in decisions {
+                engine.sink.routes.note(decision, of: lookup, since: since, asked: asked)
+                tap?.add(decision, of: lookup, since: since, asked: asked)
+            }
+        case .routesChanged(let index, let time):
+            engine.sink.routes.noteChange(namespace: index, after: time)
+            tap?.addRouteChange(namespace: index, after: time)
         case .stop: isStopping = true
         }
     }

@@ -79,6 +79,18 @@ final class RecordingTap: DatagramTap {
     /// Of the kernel's drops in a turn of the event loop, of 5 ms or more.
     private static let mostDrops = 64
 
+    /// The routing tables of a namespace answered.
+    func add(_ decision: RoutingDecision, of lookup: RouteLookup, since: Int64, asked: Int64) {
+        guard let recorded = RecordedRoute(decision, of: lookup, since: since, asked: asked) else { return }
+        noteComplete()
+        items.append(.note(.route(namespace: lookup.namespace, recorded)))
+    }
+
+    func addRouteChange(namespace: Int, after time: Int64) {
+        noteComplete()
+        items.append(.note(.routesChanged(namespace: namespace, after: time)))
+    }
+
     func addLoss(namespace: Int) { items.append(.note(.loss(namespace: namespace))) }
 
     func add(_ layout: Layout, ownPort: OwnPort?) { items.append(.layout(layout, ownPort: ownPort)) }

@@ -67,8 +67,8 @@ public enum NamespaceDirectory {
         return found
     }
 
-    /// Descriptors that following a namespace takes: itself, and a socket each for NFLOG, ctnetlink, rtnetlink and nf_tables.
-    public static let perNamespace = 5
+    /// Descriptors that following a namespace takes: itself, and a socket each for NFLOG, ctnetlink, links, routes and nf_tables.
+    public static let perNamespace = 6
 
     /// The namespace of this process.
     public static func host() throws(NamespaceError) -> NetworkNamespace { try host(isHeld: true) }

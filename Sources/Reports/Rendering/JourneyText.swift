@@ -21,6 +21,7 @@ extension JourneyReport {
         if showsSteps {
             var rows: [[String]] = []
             for (index, step) in places.enumerated() {
+                rows += (routing ?? []).filter { $0.step == index }.compactMap(\.row)
                 let met = (steps[index].rules ?? []).compactMap { met in met.rule.map { "\($0) (\(met.verdict))" } }
                 let remarks = met + translations.filter { $0.step == index + 1 }.map(Phrase.translation)
                 rows.append([
@@ -28,6 +29,7 @@ extension JourneyReport {
                     remarks.joined(separator: "; "),
                 ])
             }
+            rows += (routing ?? []).filter { $0.step == places.count }.compactMap(\.row)
             lines += Phrase.columns(rows)
         } else {
             lines.append("    \(summary(places))")

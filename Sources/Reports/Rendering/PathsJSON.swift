@@ -63,6 +63,8 @@ extension PathReport {
         }
         text.raw("},\"reason\":")
         text.string(reason)
+        text.raw(",\"routing\":")
+        if routing.isEmpty { text.raw("[]") } else { try text.encoded(routing) }
         text.raw(",\"steps\":[")
         for (index, step) in steps.enumerated() {
             if index > 0 { text.raw(",") }

@@ -47,6 +47,11 @@ extension PathReport.Example {
     }
 }
 
+extension RoutingReport {
+    /// Among the rows of steps: number, namespace, table, chain, interfaces, remark. `nil` where nothing is known.
+    var row: [String]? { fullText.map { ["  ", "", netns, "routing", "", "", $0] } }
+}
+
 extension PathReport {
     var title: String {
         example.title
@@ -78,11 +83,13 @@ extension PathReport {
         }
         var rows: [[String]] = []
         for (index, step) in steps.enumerated() {
+            rows += routing.filter { $0.step == index }.compactMap(\.row)
             let chain = step.chainText
             rows.append(
                 ["  ", "\(index + 1)", step.netns, step.table, chain, Phrase.interfaces(step.in, step.out)]
                     + [remarks(at: index).joined(separator: "; ")])
         }
+        rows += routing.filter { $0.step == steps.count }.compactMap(\.row)
         lines += Phrase.columns(rows)
         if let inner = example.carries {
             lines.append("   carries \(inner.protocol) \(inner.source) → \(inner.destination)")

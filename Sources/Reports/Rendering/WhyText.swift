@@ -24,8 +24,8 @@ extension WhyAnswer {
         }
         // The drop's own finding has been told above.
         for finding in findings where finding.kind != "packets-dropped" { lines.append("  fault   \(finding.title)") }
-        if let path { lines.append("  way     \(way(path, Direction.original.name))") }
-        if let replyPath { lines.append("  back    \(way(replyPath, Direction.reply.name))") }
+        if let path { lines.append("  way     \(way(path))") }
+        if let replyPath { lines.append("  back    \(way(replyPath))") }
         for cure in cures.prefix(2) {
             lines.append("  cure    \(cure.command)")
             lines.append("          \(style.dim("\(cure.reason)"))")
@@ -61,7 +61,7 @@ extension WhyAnswer {
     }
 
     /// `guest (default via 10.0.1.1 dev eth0) → host (DNAT 10.0.0.1:80 → 10.0.1.2:8080) → web, last seen in filter/INPUT`.
-    private func way(_ path: PathReport, _ direction: String) -> String {
+    private func way(_ path: PathReport) -> String {
         var places: [String] = []
         var untold = path.translations
         for step in path.steps where places.last != step.netns { places.append(step.netns) }
@@ -70,8 +70,8 @@ extension WhyAnswer {
             untold.removeAll { $0.netns == place }
             // Where it has arrived, the route is that it is its own address.
             let isArrival = place == places.last && path.outcome == "delivered"
-            let routed = isArrival ? [] : routes.filter { $0.netns == place && $0.direction == direction }
-            let notes = own.map(Phrase.translation) + routed.compactMap(\.brief)
+            let routed = isArrival ? [] : path.routing.filter { $0.netns == place }
+            let notes = own.map(Phrase.translation) + routed.compactMap(\.text)
             return place + (notes.isEmpty ? "" : " (\(notes.joined(separator: "; ")))")
         }
         let last = path.steps.last { $0.table != Table.sentinel.name }

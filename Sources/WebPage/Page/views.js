@@ -45,22 +45,27 @@ function pathRows(paths, picked) {
 
 function stepsTable(path, journey) {
   const steps = journey?.steps ?? path.steps;
+  const routing = (journey?.routing ?? path.routing ?? []).filter(one => one.route ?? one.error);
+  const routed = index => routing.filter(one => one.step === index).map(one => h('tr', {}, h('td', {}, one.netns),
+    h('td', {class: one.error ? 'bad' : null}, `routing: ${[one.error, one.route].filter(Boolean).join(' by ')}`,
+      h('div', {class: 'soft'}, [one.rule && `rule ${one.rule}`, one.passed_over?.length && `before ${one.passed_over.join(', ')}`, 'as the routes are now asked'].filter(Boolean).join('; '))),
+    h('td', {}, one.in ?? ''), h('td', {}), h('td', {}, one.source), h('td', {}, one.destination), number(''), number(one.mark), number('')));
   let before = null;
   return table(['Namespace', 'Chain', 'In', 'Out', 'Source', 'Destination', '#TTL', '#Mark', '#Since the step before'],
-    steps.map((step, index) => {
+    [...steps.map((step, index) => {
       const now = step.time ? Date.parse(step.time) * 1000 + Number(step.time.slice(23, 26) || 0) : null;
       const passed = now !== null && before !== null && now !== before ? `${Math.round(now - before)} µs` : '';
       if (now !== null) before = now;
       const rewritten = path.translations.filter(one => one.step === index).map(one => `${natNames[one.kind] ?? one.kind} ${one.from} → ${one.to}`);
-      return h('tr', {}, h('td', {}, step.netns),
+      return [routed(index), h('tr', {}, h('td', {}, step.netns),
         h('td', {}, `${step.table}/${chainName(step)}`, rewritten.length ? h('div', {class: 'soft'}, rewritten.join('; ')) : null,
           (step.rules ?? []).map(one => h('div', {class: one.verdict === 'drop' ? 'bad' : 'soft'},
             h('code', {}, one.rule ?? `number ${one.handle}, which could not be read or is gone`), one.rule?.startsWith('-P') ? '' : ` → ${one.verdict}`))),
         h('td', {}, step.in ?? ''), h('td', {}, step.out ?? ''),
         h('td', {}, step.source ? end(step.source, step.source_port ?? undefined) : ''),
         h('td', {}, step.destination ? end(step.destination, step.destination_port ?? undefined) : ''),
-        number(step.ttl ?? ''), number(step.mark ?? ''), number(passed));
-    }), 'Steps');
+        number(step.ttl ?? ''), number(step.mark ?? ''), number(passed))];
+    }), routed(steps.length)], 'Steps');
 }
 
 function nothingYet(what) {

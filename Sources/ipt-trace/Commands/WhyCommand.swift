@@ -149,8 +149,7 @@ struct WhyCommand: AsyncParsableCommand {
             await stop.wait(seconds: sender == nil ? Double(wait.seconds ?? 60) : 15)
             watching.cancel()
         }
-        var answer = await watching.value
-        await askRoutes(&answer, plan.places.map(\.namespace))
+        let answer = await awaitRoutes(watching.value, collector, question)
         stopping.cancel()
         stop.trigger()
         return answer
@@ -191,25 +190,18 @@ struct WhyCommand: AsyncParsableCommand {
         return filter
     }
 
-    /// Asks the kernel how the packet is routed in each namespace, as the routes are now.
-    private func askRoutes(_ answer: inout WhyAnswer, _ namespaces: [NetworkNamespace]) async {
-        let isReply = answer.direction == Direction.reply.name
-        let ending = (isReply ? answer.replyPath : answer.path)?.droppedBetween
-        for index in answer.routes.indices {
-            let question = answer.routes[index]
-            guard let namespace = namespaces.first(where: { $0.name == question.netns }),
-                let output = try? await Tool.run("ip", question.words, in: namespace)
-            else { continue }
-            let text = output.isSuccess ? output.standardOutput : output.standardError
-            let line = text.split(separator: "\n").first.map { $0.trimmingCharacters(in: .whitespaces) }
-            answer.routes[index].route = output.isSuccess ? line : nil
-            answer.routes[index].error = output.isSuccess ? nil : line
-            // Where it is lost in routing, that there is no route is the reason; a route that there is explains nothing.
-            guard let error = answer.routes[index].error, answer.remark == nil, ending?.suspects == ["routing"],
-                ending?.after.netns == question.netns, answer.direction == question.direction
-            else { continue }
-            answer.remark = "In \(question.netns) ip \(question.words.joined(separator: " ")) says now: \(error)"
+    /// Waits for how the packets were routed: the kernel is asked once their ways are known.
+    private func awaitRoutes(_ answer: WhyAnswer, _ collector: Collector, _ question: WhyQuestion) async -> WhyAnswer {
+        var answer = answer
+        for _ in 0..<20 where !answer.isRoutingKnown {
+            try? await Task.sleep(for: .milliseconds(50))
+            guard let snapshot = await collector.snapshot(.all), var newer = snapshot.answer(to: question) else { break }
+            guard newer.outcome == answer.outcome || answer.outcome == .refused else { break }
+            newer.outcome = answer.outcome
+            newer.remark = answer.remark ?? newer.remark
+            answer = newer
         }
+        return answer
     }
 
     /// The kernel's route, where it can be asked for.
