@@ -33,6 +33,8 @@ public struct DecidedBy: Codable, Sendable, Equatable {
     public var suspects: [String]?
     /// `DROP`, or `REJECT` where the sender gets an answer.
     public var verdict: String
+    /// Of a REJECT: what the rule has the kernel answer, in the rule's own words: `icmp-port-unreachable`, `tcp reset`.
+    public var answer: String?
     /// Why connection tracking calls the packets INVALID, in its own words: `bad checksum`; absent where it does not, or where that is not known.
     public var invalid: String?
     /// Who wrote the rule, where that can be recognised.
@@ -90,7 +92,7 @@ public struct DecidedBy: Codable, Sendable, Equatable {
 
     /// As a person reads it; of a rule or policy.
     public var text: String {
-        "by \(kind == "policy" ? "the policy" : "a rule") of \(placeText)\(ownerText)\(evidence == "inferred" ? ", as is inferred" : ""): \(ruleText)\(invalidText)"
+        "by \(kind == "policy" ? "the policy" : "a rule") of \(placeText)\(ownerText)\(evidence == "inferred" ? ", as is inferred" : ""): \(ruleText)\(answerText)\(invalidText)"
     }
 
     /// As a person reads it; of `kernel`.
@@ -100,6 +102,9 @@ public struct DecidedBy: Codable, Sendable, Equatable {
             ? "the kernel's counters say so" : "the kernel says so: \(reason ?? "?")\(function.map { " in \($0)" } ?? "")"
         return "by the kernel in \(netns): \(explanation ?? reason ?? "?") (\(witness))"
     }
+
+    /// `, which answers tcp-reset`; empty where the rule shows it itself.
+    private var answerText: String { answer.map { ruleText.contains($0) ? "" : ", which answers \($0)" } ?? "" }
 
     /// ` (INVALID: bad checksum)`.
     var invalidText: String { invalid.map { " (INVALID: \($0))" } ?? "" }
@@ -151,6 +156,7 @@ extension TraceContext {
         decided.handle = place.handle
         decided.rule = decision.kind == .policy ? "-P \(place.chain) DROP" : decision.text
         decided.verdict = decision.isReject ? "REJECT" : "DROP"
+        decided.answer = decision.rejection
         decided.owner = decision.owner
         decided.invalid = decision.invalidity
         decided.packets = packets

@@ -85,7 +85,7 @@ public struct JourneyReport: Codable, Sendable, Equatable {
     public var sourcePort: Int?
     public var destinationPort: Int?
     public var icmpType: Int?
-    /// Of ICMP: `echo request`, `neighbour solicitation`, …
+    /// Of ICMP, with the code of an error: `echo request`, `destination unreachable (port unreachable)`.
     public var message: String?
     public var icmpSequence: Int?
     /// `SYN`, `SYN ACK`, …; absent for other protocols, and where no flag is set.

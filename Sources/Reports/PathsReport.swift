@@ -36,7 +36,7 @@ public struct PathReport: Codable, Sendable, Equatable {
         public var destination: String
         public var sourcePort: Int?
         public var destinationPort: Int?
-        /// Of ICMP: `echo request`, `neighbour solicitation`, …
+        /// Of ICMP, with the code of an error: `echo request`, `destination unreachable (port unreachable)`.
         public var message: String?
         /// `SYN`, `SYN ACK`, …; absent for other protocols, and where no flag is set.
         public var tcpFlags: String?

@@ -217,13 +217,39 @@ public enum ICMPMessage {
         137: "redirect", 143: "multicast listener report",
     ]
 
-    /// `nil` for a type without a common name, and for a packet that is not of ICMP.
+    // By the codes of a type, as far as they have common names.
+    private static let codes4: [UInt8: [String]] = [
+        3: [
+            "network unreachable", "host unreachable", "protocol unreachable", "port unreachable", "fragmentation needed",
+            "source route failed", "network unknown", "host unknown", "source host isolated", "network prohibited",
+            "host prohibited", "network unreachable for this service", "host unreachable for this service",
+            "administratively prohibited", "host precedence violation", "precedence cutoff",
+        ],
+        5: ["for the network", "for the host", "for service and network", "for service and host"],
+        11: ["TTL exceeded", "fragment reassembly time exceeded"],
+    ]
+    private static let codes6: [UInt8: [String]] = [
+        1: [
+            "no route", "administratively prohibited", "beyond scope of source", "address unreachable", "port unreachable",
+            "source refused", "route rejected",
+        ],
+        3: ["hop limit exceeded", "fragment reassembly time exceeded"],
+        4: ["erroneous header", "unknown next header", "unknown option"],
+    ]
+
+    /// `echo request`; with the code where the type's codes have names: `destination unreachable (port unreachable)`.
+    ///
+    /// - Returns: `nil` for a type without a common name, and for a packet that is not of ICMP.
     public static func name(of packet: Packet) -> String? {
+        let (names, codes): ([UInt8: String], [UInt8: [String]])
         switch packet.tuple.transport {
-        case TransportProtocol.icmp: names4[packet.icmpType]
-        case TransportProtocol.icmpv6: names6[packet.icmpType]
-        default: nil
+        case TransportProtocol.icmp: (names, codes) = (names4, codes4)
+        case TransportProtocol.icmpv6: (names, codes) = (names6, codes6)
+        default: return nil
         }
+        guard let name = names[packet.icmpType] else { return nil }
+        guard let own = codes[packet.icmpType], Int(packet.icmpCode) < own.count else { return name }
+        return "\(name) (\(own[Int(packet.icmpCode)]))"
     }
 }
 

@@ -105,14 +105,27 @@ public final class RuleDecision: Sendable {
 
 extension RuleDecision {
     /// Whether the sender is told of the drop: the rule is a REJECT of iptables, or a `reject` of nf_tables.
-    public var isReject: Bool {
-        guard let text else { return false }
+    public var isReject: Bool { rejection != nil }
+
+    /// What the rule has the kernel answer, in the rule's own words: `icmp-port-unreachable`, `tcp-reset` (iptables); `icmp
+    /// port-unreachable`, `tcp reset` (nft); `port-unreachable` where the rule leaves it to the kernel. `nil` where it does not reject.
+    public var rejection: String? {
+        guard let text else { return nil }
         var words: [Substring] = []
         // What stands in quotes is a comment, a prefix or a set's name.
         for (index, part) in text.split(separator: "\"", omittingEmptySubsequences: false).enumerated() where index % 2 == 0 {
             words += part.split(separator: " ")
         }
-        return words.contains("reject") || zip(words, words.dropFirst()).contains { $0 == ("-j", "REJECT") }
+        let kernel = "port-unreachable"
+        if zip(words, words.dropFirst()).contains(where: { $0 == ("-j", "REJECT") }) {
+            return zip(words, words.dropFirst()).first { $0.0 == "--reject-with" }.map { String($0.1) } ?? kernel
+        }
+        guard let start = words.firstIndex(of: "reject") else { return nil }
+        var answer = words[(start + 1)...]
+        guard answer.popFirst() == "with", let kind = answer.popFirst() else { return kernel }
+        // Older versions of nft print `icmp type port-unreachable`.
+        if answer.first == "type" { answer = answer.dropFirst() }
+        return answer.first.map { "\(kind) \($0)" } ?? String(kind)
     }
 
     /// The same, of a packet that no trace tells of.

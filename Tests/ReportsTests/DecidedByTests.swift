@@ -32,6 +32,41 @@ import TraceModel
         #expect(two.pathsReport().paths.count { $0.decidedBy?.kind == "unknown" } == 1)
     }
 
+    @Test(
+        "what a rule that rejects has the kernel answer, in its own words",
+        arguments: [
+            ("-A BLOCK -j REJECT --reject-with icmp-admin-prohibited", "icmp-admin-prohibited"),
+            ("-A BLOCK -p tcp -j REJECT --reject-with tcp-reset", "tcp-reset"), ("-A BLOCK -j REJECT", "port-unreachable"),
+            ("tcp dport 80 reject with tcp reset", "tcp reset"), ("reject", "port-unreachable"),
+            (
+                "ip saddr 10.0.0.1 counter packets 1 bytes 40 reject with icmp type host-prohibited comment \"x\"",
+                "icmp host-prohibited"
+            ),
+            ("reject with icmpx admin-prohibited", "icmpx admin-prohibited"),
+            ("-A BLOCK -m comment --comment \"reject with tcp reset\" -j DROP", nil), ("-A BLOCK -j DROP", nil),
+            ("reject with", "port-unreachable"),
+        ] as [(String, String?)])
+    func answers(_ text: String, _ answer: String?) throws {
+        let decided = try #require(try Self.scene([Self.rule(1, text)]).snapshot.pathsReport().paths.first?.decidedBy)
+        #expect(decided.answer == answer && decided.verdict == (answer == nil ? "DROP" : "REJECT"))
+    }
+
+    @Test("errors of ICMP have their codes by name, and unknown codes none")
+    func codes() {
+        func name(_ transport: UInt8, _ type: UInt8, _ code: UInt8) -> String? {
+            let none = IPAddress(ipv4: 0)
+            return ICMPMessage.name(
+                of: Packet(
+                    tuple: PacketTuple(
+                        source: none, destination: none, sourcePort: 0, destinationPort: 0, transport: transport),
+                    fingerprint: Fingerprint(header: 0, payload: 0), length: 0, timeToLive: 0, icmpType: type, icmpCode: code))
+        }
+        #expect(name(1, 3, 4) == "destination unreachable (fragmentation needed)")
+        #expect(name(1, 3, 13) == "destination unreachable (administratively prohibited)")
+        #expect(name(58, 1, 4) == "destination unreachable (port unreachable)" && name(58, 2, 0) == "packet too big")
+        #expect(name(1, 3, 99) == "destination unreachable" && name(1, 8, 0) == "echo request" && name(6, 3, 1) == nil)
+    }
+
     @Test("packets that different rules of one chain dropped are different paths and drops")
     func twoRules() throws {
         let snapshot = try Self.scene([Self.rule(1, "-A BLOCK -j DROP"), Self.rule(2, "-A BLOCK -j REJECT"), nil]).snapshot
