@@ -1,5 +1,6 @@
 public import Aggregation
 private import Synchronization
+public import TraceModel
 
 /// Journeys as they end, for those who watch live. Bounded: who reads too slowly loses the oldest, and learns how many.
 public final class JourneyFeed: JourneyWatcher {
@@ -13,8 +14,12 @@ public final class JourneyFeed: JourneyWatcher {
     private let state: Mutex<State>
     private let capacity = 4096
 
-    /// - Parameter filter: which journeys are wanted; its namespaces, times and limit are not looked at.
-    public init(_ filter: TraceFilter = TraceFilter()) { state = Mutex(State(selection: JourneySelection(filter))) }
+    /// - Parameters:
+    ///   - filter: which journeys are wanted; its namespaces, times and limit are not looked at.
+    ///   - expression: chooses packets one by one, of those that the filter chooses.
+    public init(_ filter: TraceFilter = TraceFilter(), expression: (@Sendable (Journey) -> Bool)? = nil) {
+        state = Mutex(State(selection: JourneySelection(filter, expression: expression)))
+    }
 
     /// Whether anybody watches; only then are journeys described.
     public var isWatched: Bool { state.withLock { $0.isWatched } }

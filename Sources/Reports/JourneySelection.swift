@@ -7,12 +7,19 @@ package struct JourneySelection {
     private static let mostTuples = 1 << 16
 
     private let filter: TraceFilter
+    private let expression: (@Sendable (Journey) -> Bool)?
     private var connections: Set<PacketTuple> = []
 
-    /// - Parameter filter: its namespaces, times and limit are not looked at: those are the trace's own.
-    package init(_ filter: TraceFilter) { self.filter = filter }
+    /// - Parameters:
+    ///   - filter: its namespaces, times and limit are not looked at: those are the trace's own.
+    ///   - expression: chooses packets one by one, of those that the filter chooses.
+    package init(_ filter: TraceFilter, expression: (@Sendable (Journey) -> Bool)? = nil) {
+        self.filter = filter
+        self.expression = expression
+    }
 
     package mutating func takes(_ journey: Journey) -> Bool {
+        if let expression, !expression(journey) { return false }
         // By its endpoints first: a connection of which one packet is left out for its outcome is still the one that was asked for.
         guard filter.namesEndpoints else { return filter.admits(journey, of: []) }
         let tuples = journey.tuples

@@ -79,8 +79,8 @@ public struct PathReport: Codable, Sendable, Equatable {
     public var protocols: [String: UInt64]
     public var steps: [StepReport]
     public var translations: [TranslationReport]
-    /// How its packets were routed, by the example.
-    public var routing: [RoutingReport]
+    /// How its packets were routed, by the example. Absent from the answers of older collectors.
+    public var routing: [RoutingReport]?
     public var example: Example
 }
 

@@ -71,7 +71,7 @@ public struct WhyAnswer: Codable, Sendable, Equatable {
     }
 
     /// Whether the kernel has said how its packets were routed.
-    public var isRoutingKnown: Bool { [path, replyPath].allSatisfy { $0?.routing.allSatisfy(\.isKnown) != false } }
+    public var isRoutingKnown: Bool { [path, replyPath].allSatisfy { $0?.routing?.allSatisfy(\.isKnown) != false } }
 
     /// Whether waiting for more can change nothing: a drop may yet be traced, an answer may yet come.
     public var isSettled: Bool {
@@ -184,7 +184,7 @@ extension TraceSnapshot {
     /// Why there is no way on, where a packet is lost where it is routed; a route that there is explains nothing.
     private func routingRemark(ofPath index: Int) -> String? {
         let report = describePath(index)
-        guard report.droppedBetween?.suspects == ["routing"], let lost = report.routing.last, lost.step == report.steps.count,
+        guard report.droppedBetween?.suspects == ["routing"], let lost = report.routing?.last, lost.step == report.steps.count,
             lost.error != nil, let text = lost.text
         else { return nil }
         return "By the routes of \(lost.netns), as they are asked now: \(text)."

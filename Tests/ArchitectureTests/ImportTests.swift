@@ -8,7 +8,8 @@ import Testing
         "ipt-trace", "Lab", "API", "WebPage", "HTTPServer", "Reports", "Diagnosis", "EventSources", "HostLayout", "Engine",
         "Aggregation",
         "Correlation",
-        "Ruleset", "Captures", "LinuxSupport", "WireFormat", "TraceModel", "CMnl", "CNetfilterLog", "CZlib", "CZstd", "CLinux",
+        "Ruleset", "Captures", "LinuxSupport", "WireFormat", "TraceModel", "CMnl", "CNetfilterLog", "CZlib", "CZstd", "CPcap",
+        "CLinux",
     ]
 
     /// Libraries of other packages, by the name in Package.swift.

@@ -56,8 +56,7 @@ struct RoutingLiveTests {
     func asIPSays() async throws {
         try await Sandbox.with { sandbox in
             try await sandbox.require(["sh", "-ec", Self.network])
-            let file = "/tmp/routing.pcapng"
-            try await sandbox.sh("mount -t tmpfs none /tmp")
+            let file = "/run/routing.pcapng"
             _ = try await sandbox.trace("install-probes")
             let known = try await sandbox.collecting("--record", file) { _ in
                 for address in ["10.99.0.1", "10.99.0.2", "10.99.1.1", "10.99.2.1", "10.99.3.1", "192.0.2.7", "fd00:2::2"] {

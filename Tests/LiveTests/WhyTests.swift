@@ -283,7 +283,7 @@ struct WhyTests {
             let (answer, _) = try await Self.ask(sandbox, [test.question, "--from", "c", "--send"])
             await server.stop()
             for (netns, expected) in test.expected {
-                let route = answer.path?.routing.last { $0.netns == netns }
+                let route = answer.path?.routing?.last { $0.netns == netns }
                 let text = try #require(route?.text, "\(netns): \(answer.path?.routing ?? [])")
                 #expect(text.hasPrefix(expected), "\(netns)")
                 #expect(route?.evidence == "inferred")

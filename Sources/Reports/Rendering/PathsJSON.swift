@@ -63,8 +63,10 @@ extension PathReport {
         }
         text.raw("},\"reason\":")
         text.string(reason)
-        text.raw(",\"routing\":")
-        if routing.isEmpty { text.raw("[]") } else { try text.encoded(routing) }
+        if let routing {
+            text.raw(",\"routing\":")
+            if routing.isEmpty { text.raw("[]") } else { try text.encoded(routing) }
+        }
         text.raw(",\"steps\":[")
         for (index, step) in steps.enumerated() {
             if index > 0 { text.raw(",") }

@@ -83,13 +83,13 @@ extension PathReport {
         }
         var rows: [[String]] = []
         for (index, step) in steps.enumerated() {
-            rows += routing.filter { $0.step == index }.compactMap(\.row)
+            rows += (routing ?? []).filter { $0.step == index }.compactMap(\.row)
             let chain = step.chainText
             rows.append(
                 ["  ", "\(index + 1)", step.netns, step.table, chain, Phrase.interfaces(step.in, step.out)]
                     + [remarks(at: index).joined(separator: "; ")])
         }
-        rows += routing.filter { $0.step == steps.count }.compactMap(\.row)
+        rows += (routing ?? []).filter { $0.step == steps.count }.compactMap(\.row)
         lines += Phrase.columns(rows)
         if let inner = example.carries {
             lines.append("   carries \(inner.protocol) \(inner.source) → \(inner.destination)")

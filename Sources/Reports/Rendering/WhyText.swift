@@ -70,7 +70,7 @@ extension WhyAnswer {
             untold.removeAll { $0.netns == place }
             // Where it has arrived, the route is that it is its own address.
             let isArrival = place == places.last && path.outcome == "delivered"
-            let routed = isArrival ? [] : path.routing.filter { $0.netns == place }
+            let routed = isArrival ? [] : (path.routing ?? []).filter { $0.netns == place }
             let notes = own.map(Phrase.translation) + routed.compactMap(\.text)
             return place + (notes.isEmpty ? "" : " (\(notes.joined(separator: "; ")))")
         }

@@ -1,5 +1,6 @@
 import Aggregation
 import ArgumentParser
+import Captures
 import EventSources
 import Foundation
 import LinuxSupport
@@ -15,13 +16,19 @@ struct TraceCommand: AsyncParsableCommand {
         discussion: """
             The probes go however this ends; even when it is killed, a helper process takes them out. A match that names \
             an address sees one direction only, and may lose the packet where the address is translated. --address, --port, \
-            --proto and --outcome choose among the packets that the probes report: in either direction, and through NAT.
+            --proto and --outcome choose among the packets that the probes report: in either direction, and through NAT. So does \
+            an expression in the language of tcpdump (pcap-filter(7)): a packet is shown if it fits at any of its steps.
 
               sudo ipt-trace trace --match '-p icmp'
               sudo ipt-trace trace --netns host --netns guest --match '-p tcp --dport 443' --steps
               sudo ipt-trace trace --match '-p udp --dport 53' --count 1 --json
               sudo ipt-trace trace --address 10.0.0.0/8 --port 443 --outcome dropped
+              sudo ipt-trace trace 'host 10.0.0.5 and tcp port 443'
+              sudo ipt-trace trace 'tcp[tcpflags] & tcp-rst != 0'
             """)
+
+    @Argument(help: ArgumentHelp("Show packets that fit this expression, as tcpdump takes it.", valueName: "expression"))
+    var expression: [String] = []
 
     @OptionGroup var namespaces: NamespaceOption
     @OptionGroup var probes: ProbeFilterOptions
@@ -50,7 +57,17 @@ struct TraceCommand: AsyncParsableCommand {
 
     func validate() throws {
         if let count, count < 1 { throw ValidationError("--count takes 1 or more.") }
+        _ = try packetExpression()
         if group == 0 { throw ValidationError("--group 0 is the kernel's own default group; take one from 1 to 65535.") }
+    }
+
+    private func packetExpression() throws -> PacketExpression? {
+        guard !expression.isEmpty else { return nil }
+        do {
+            return try PacketExpression(expression.joined(separator: " "))
+        } catch {
+            throw ValidationError("\(error)")
+        }
     }
 
     func run() async throws {
@@ -66,9 +83,10 @@ struct TraceCommand: AsyncParsableCommand {
 
     private func follow(_ plan: ProbeInstaller.Plan, group: UInt16, stop: StopSignal) async throws {
         let filter = try packets.filter()
-        let feed = JourneyFeed(filter)
+        let fits = try packetExpression().map { expression -> @Sendable (Journey) -> Bool in { expression.fits($0) } }
+        let feed = JourneyFeed(filter, expression: fits)
         var options = Collector.Options(selectors: [], group: group, followsDropReasons: true, ruleTracing: .afterDrops)
-        let selection = Mutex(JourneySelection(filter))
+        let selection = Mutex(JourneySelection(filter, expression: fits))
         // For a person at a terminal who asks for no packet in particular.
         let isLive = !lines && !steps && !json && count == nil && LiveTerminal.isPossible
         if isLive { options.isWanted = { journey in selection.withLock { $0.takes(journey) } } }
