@@ -25,16 +25,25 @@ public final class SandboxProcess: Sendable {
         process.standardOutput = output
         process.standardError = output
         self.process = Mutex(Handle(process: process, output: output))
-        output.fileHandleForReading.readabilityHandler = { [weak self] handle in
-            let data = handle.availableData
-            if data.isEmpty {
-                handle.readabilityHandler = nil
-                self?.isRead.withLock { $0 = true }
-            } else {
+        try process.run()
+        // A thread, and no handler of Dispatch's: the pipe may outlive this value, since a child of the program may hold it open, and closing
+        // it under a handler crashes libdispatch (`_dispatch_event_loop_drain`).
+        let reading = Reading(handle: output.fileHandleForReading)
+        let thread = Thread { [weak self] in
+            while true {
+                let data = reading.handle.availableData
+                guard !data.isEmpty else { break }
                 self?.collected.withLock { $0.append(data) }
             }
+            self?.isRead.withLock { $0 = true }
         }
-        try process.run()
+        thread.name = "output"
+        thread.start()
+    }
+
+    /// The thread's alone once it has begun.
+    private struct Reading: @unchecked Sendable {
+        let handle: FileHandle
     }
 
     /// Its output so far, stdout and stderr together.
