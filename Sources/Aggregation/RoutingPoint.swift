@@ -79,6 +79,8 @@ extension TraceContext {
         let arrivedBy = steps[arrival].inInterface
         // Packets that come from the loopback interface have been routed where they were sent.
         guard arrivedBy != 0, interfaces[arrivedBy]?.name != "lo" else { return }
+        // Of multicast that arrives no table of routes decides, but who has joined the group.
+        guard !leg.entry.destination.isMulticast else { return }
         func lookup(_ tuple: PacketTuple, seenAt step: Int) -> RouteLookup {
             RouteLookup(namespace: leg.namespace, tuple: tuple, inInterface: arrivedBy, mark: detail(step).mark)
         }
@@ -90,7 +92,7 @@ extension TraceContext {
                 visit.hooks[next] == .input ? .input : out == 0 ? nil : .out(out)
             points.append(
                 RoutingPoint(lookup: lookup(detail(next).tuple, seenAt: next), step: before + next, direction: direction))
-        } else if let journey, journey.outcome == .dropped, !journey.expected.isEmpty,
+        } else if let journey, journey.outcome == .dropped, journey.decision?.rule == nil,
             journey.expected.allSatisfy({ [.input, .forward].contains(layout.probes[Int($0)].hook) })
         {
             points.append(

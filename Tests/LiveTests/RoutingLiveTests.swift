@@ -33,11 +33,17 @@ struct RoutingLiveTests {
         for a in 10.0.2.2 fd00:2::2; do for i in 1 2 3 4 5 6; do ip netns exec c ping -c 1 -W 1 $a && break; done; done
         """
 
-    /// By the destinations of echo requests.
+    /// How often a packet to a destination is routed, until it arrives or goes nowhere.
+    private static let decisions = [
+        "10.99.0.1": 3, "10.99.0.2": 3, "10.99.1.1": 3, "10.99.2.1": 2, "10.99.3.1": 2, "192.0.2.7": 4, "fd00:2::2": 3,
+    ]
+
+    /// By the destinations of echo requests, of the packet of which most is known.
     private static func known(_ report: JourneysReport) -> [String: [RoutingReport]] {
         var known: [String: [RoutingReport]] = [:]
         for journey in report.journeys where journey.message == "echo request" {
-            known[journey.destination] = journey.routing?.filter(\.isKnown)
+            let told = journey.routing?.filter(\.isKnown) ?? []
+            if told.count > known[journey.destination]?.count ?? -1 { known[journey.destination] = told }
         }
         return known
     }
@@ -58,15 +64,19 @@ struct RoutingLiveTests {
             try await sandbox.require(["sh", "-ec", Self.network])
             let file = "/run/routing.pcapng"
             _ = try await sandbox.trace("install-probes")
-            let known = try await sandbox.collecting("--record", file) { _ in
-                for address in ["10.99.0.1", "10.99.0.2", "10.99.1.1", "10.99.2.1", "10.99.3.1", "192.0.2.7", "fd00:2::2"] {
-                    _ = try await sandbox.run(["ip", "netns", "exec", "c", "ping", "-c", "1", "-W", "1", address])
-                }
+            let known = try await sandbox.collecting("--record", file) { collector in
                 var known: [String: [RoutingReport]] = [:]
-                try await waiting {
+                // A packet near a change has no route, and addresses of IPv6 change by themselves at first: then another one is sent.
+                for _ in 0..<10 {
+                    let missing = Self.decisions.filter { known[$0.key]?.count != $0.value }.keys
+                    if missing.isEmpty { break }
+                    for address in missing {
+                        _ = try await sandbox.run(["ip", "netns", "exec", "c", "ping", "-c", "1", "-W", "1", address])
+                    }
+                    try await Task.sleep(for: .seconds(1))
                     known = Self.known(try await sandbox.get(JourneysReport.self, "/journeys?limit=2000"))
-                    return known.count == 7 && known.values.joined().count >= 14
                 }
+                #expect(known.values.joined().count >= 20, "\(known) \(collector.output)")
                 return known
             }
             var compared = 0
@@ -91,7 +101,7 @@ struct RoutingLiveTests {
                     .split(separator: "\n").map { $0.split(whereSeparator: \.isWhitespace).joined(separator: " ") }
                 #expect(rules.contains(rule), "\(rule) of \(rules)")
             }
-            #expect(compared >= 14, "\(known)")
+            #expect(compared >= 20)
             func host(_ destination: String) -> RoutingReport? { known[destination]?.first { $0.netns == "host" } }
             #expect(host("10.99.0.1")?.passedOver == ["10.99.0.0/24 via 10.0.2.2 dev v2", "10.99.0.0/16 via 10.0.2.2 dev v2"])
             #expect(host("10.99.0.2")?.route == "10.99.0.0/24 via 10.0.2.2 dev v2")

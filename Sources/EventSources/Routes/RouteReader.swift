@@ -31,6 +31,8 @@ actor RouteReader {
     private static let mostKept = 512
     /// A router's tables may change all the time: they are asked no more often than this.
     private static let interval = Duration.seconds(1)
+    /// ENODEV
+    private static let noSuchDevice: Int32 = 19
 
     /// - Parameters:
     ///   - places: the followed namespaces, by their indices in the layout.
@@ -77,20 +79,35 @@ actor RouteReader {
         return true
     }
 
+    private func tell(_ error: any Error, of place: Place, _ index: Int) {
+        guard refused.insert(index).inserted else { return }
+        logger.warning("how packets are routed in namespace \(place.namespace.name) is not told: \(error)")
+    }
+
     private func ask(_ wanted: [RouteLookup], in place: Place, _ index: Int) {
         var found: [RouteLookup: RoutingDecision] = [:]
         let since = place.watch.steadySince
         let asked = EventLoop.clock()
         do {
             let tables = try RoutingTables(of: place.namespace, interfaces: interfaces(index))
-            for lookup in wanted { found[lookup] = try tables.decide(lookup) }
-        } catch {
-            if refused.insert(index).inserted {
-                logger.warning("how packets are routed in namespace \(place.namespace.name) is not told: \(error)")
+            for lookup in wanted {
+                do {
+                    found[lookup] = try tables.decide(lookup)
+                } catch  where error.code == Self.noSuchDevice {
+                    // The interface by which such packets came is gone: there is nothing left to ask.
+                } catch {
+                    tell(error, of: place, index)
+                }
             }
+        } catch {
+            tell(error, of: place, index)
         }
         // Answers that a change may have come between are worth nothing.
-        guard !lookForChange(in: place, index) else { return }
+        let isOvertaken = lookForChange(in: place, index)
+        logger.debug(
+            "\(place.namespace.name): \(found.count) of \(wanted.count) routes told, for the time from \(since) on\(isOvertaken ? ", overtaken by a change" : "")"
+        )
+        guard !isOvertaken else { return }
         send(.routed(found, since: since, asked: asked))
     }
 }
