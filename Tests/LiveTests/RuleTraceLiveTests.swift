@@ -110,6 +110,8 @@ struct RuleTraceLiveTests {
             _ = try await sandbox.trace("install-probes", "--netns", "host")
             let live = try await sandbox.collecting("--netns", "host", "--record", "/run/trace.pcapng") { _ in
                 for address in ["127.0.0.9", "127.0.0.8"] { try await Self.ping(address, sandbox) }
+                // The last packet may still be under way when its connection's rule is known.
+                try await Task.sleep(for: .seconds(2))
                 return try await sandbox.paths("?outcome=dropped") { report in
                     func count(_ evidence: String) -> Int { report.paths.count { $0.decidedBy?.evidence == evidence } }
                     return report.paths.reduce(0) { $0 + $1.packets } >= 6 && count("trace") == 2 && count("inferred") > 0
