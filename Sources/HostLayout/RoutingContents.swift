@@ -7,7 +7,7 @@ struct RoutingContents {
     /// By priority, as the kernel goes through them.
     var rules: [PolicyRuleMessage] = []
 
-    /// What they say of a packet; nothing where that cannot be told.
+    /// What the rules and tables say of a packet; all members are empty where a condition cannot be judged.
     struct Choice {
         var route: RouteMessage?
         var rule: PolicyRuleMessage?

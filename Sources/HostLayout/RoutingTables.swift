@@ -30,7 +30,7 @@ package final class RoutingTables {
             }
         } catch {
             guard let failure = Self.failure(error.code, expected) else { throw error }
-            // What was read explains the kernel's answer where both say the same.
+            // The entry and the rule from the tables are told only where the tables give the same failure as the kernel.
             let cause = expected.flatMap { $0.failure == failure ? $0 : nil }
             return RoutingDecision(route: cause?.route.map(describe), failure: failure, rule: cause?.rule?.text)
         }

@@ -45,7 +45,7 @@ public struct RoutingReport: Codable, Sendable, Equatable {
         }
     }
 
-    /// With the rule that led there, unless it is one that every machine has, and what was passed over.
+    /// `text` with the policy rule that chose the table, unless every machine has that rule, and the shorter prefixes passed over.
     var fullText: String? {
         guard let text else { return nil }
         var remarks: [String] = []

@@ -163,7 +163,7 @@ public struct LiveScreen: Sendable {
         let last = entries.indices.contains(chosen) ? entries[chosen].path : nil
         let lastIsDrop = entries.indices.contains(chosen) && entries[chosen].isDrop
         entries = drops + paths
-        // What was chosen stays chosen, wherever it is now.
+        // The chosen entry stays chosen when the order of the entries changes.
         if let last, let place = entries.firstIndex(where: { $0.path == last && $0.isDrop == lastIsDrop }) { chosen = place }
         chosen = max(0, min(chosen, entries.count - 1))
         if isNew { before = (snapshot.generatedAt, packets) }
@@ -236,7 +236,7 @@ public struct LiveScreen: Sendable {
             }
             lines.append((row(entry, isChosen: index == chosen, columns, style), index))
         }
-        // What is chosen is in sight.
+        // The list scrolls so that the chosen entry is visible.
         let place = lines.firstIndex { $0.entry == chosen } ?? 0
         let first = max(0, min(place - room / 2, lines.count - room))
         return lines.dropFirst(first).prefix(room).map(\.text)
