@@ -2,8 +2,8 @@ package import LinuxSupport
 package import TraceModel
 internal import WireFormat
 
-/// The routing tables of a namespace as they are now. The kernel is asked what it would do with a packet (`RTM_GETROUTE`), and the
-/// tables and rules are read to tell why.
+/// Asks the kernel which route a namespace has for a packet (`RTM_GETROUTE`), and reads the namespace's tables and rules to explain the
+/// answer: the rule that chose the table, and the shorter prefixes that fit as well.
 package final class RoutingTables {
     private let socket: NetlinkSocket
     private let interfaces: [UInt32: Interface]

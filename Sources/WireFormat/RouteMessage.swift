@@ -31,16 +31,13 @@ public struct RouteMessage: Equatable, Sendable {
     ///
     /// - Returns: `nil` for a family other than IPv4 and IPv6.
     public init?(parsing bytes: RawSpan, body: Range<Int>) throws(ParseError) {
-        guard body.count >= 12 else { throw .truncated(offset: body.lowerBound, needed: 12, available: body.count) }
-        try bytes.check(12, at: body.lowerBound)
-        let start = body.lowerBound
-        guard let family = AddressFamily(rawValue: bytes.byte(start)) else { return nil }
-        let none = family == .ipv4 ? IPAddress(ipv4: 0) : IPAddress(ipv6High: 0, low: 0)
-        destination = AddressPrefix(address: none, length: Int(bytes.byte(start + 1)))
-        source = AddressPrefix(address: none, length: Int(bytes.byte(start + 2)))
-        typeOfService = bytes.byte(start + 3)
-        table = UInt32(bytes.byte(start + 4))
-        type = bytes.byte(start + 7)
+        guard let head = try RoutingHead(parsing: bytes, body: body) else { return nil }
+        let (start, family, none) = (body.lowerBound, head.family, head.destination.address)
+        destination = head.destination
+        source = head.source
+        typeOfService = head.typeOfService
+        table = head.table
+        type = head.kind
         var hop = NextHop()
         var offset = start + 12
         while let attribute = try NetlinkAttribute.next(in: bytes, at: &offset, end: body.upperBound) {
@@ -123,15 +120,12 @@ public struct PolicyRuleMessage: Equatable, Sendable {
     ///
     /// - Returns: `nil` for a family other than IPv4 and IPv6.
     public init?(parsing bytes: RawSpan, body: Range<Int>) throws(ParseError) {
-        guard body.count >= 12 else { throw .truncated(offset: body.lowerBound, needed: 12, available: body.count) }
-        try bytes.check(12, at: body.lowerBound)
-        let start = body.lowerBound
-        guard let family = AddressFamily(rawValue: bytes.byte(start)) else { return nil }
-        let none = family == .ipv4 ? IPAddress(ipv4: 0) : IPAddress(ipv6High: 0, low: 0)
-        destination = AddressPrefix(address: none, length: Int(bytes.byte(start + 1)))
-        source = AddressPrefix(address: none, length: Int(bytes.byte(start + 2)))
-        hasOthers = bytes.byte(start + 3) != 0  // tos
-        var table = UInt32(bytes.byte(start + 4))
+        guard let head = try RoutingHead(parsing: bytes, body: body) else { return nil }
+        let (start, family, none) = (body.lowerBound, head.family, head.destination.address)
+        destination = head.destination
+        source = head.source
+        hasOthers = head.typeOfService != 0
+        var table = head.table
         var target: UInt32 = 0
         isInverted = bytes.native32(start + 8) & 2 != 0  // FIB_RULE_INVERT
         var offset = start + 12
@@ -160,7 +154,7 @@ public struct PolicyRuleMessage: Equatable, Sendable {
         }
         // FR_ACT_*
         action =
-            switch bytes.byte(start + 7) {
+            switch head.kind {
             case 1: .lookUp(table: table)
             case 2: .goTo(priority: target)
             case 3: .nothing
@@ -169,6 +163,33 @@ public struct PolicyRuleMessage: Equatable, Sendable {
             case 8: .prohibit
             case let number: .other(number)
             }
+    }
+}
+
+/// What `struct rtmsg` and `struct fib_rule_hdr` have in the same places (12 bytes).
+private struct RoutingHead {
+    let family: AddressFamily
+    /// The lengths of the prefixes; their addresses follow as attributes.
+    let destination: AddressPrefix
+    let source: AddressPrefix
+    let typeOfService: UInt8
+    let table: UInt32
+    /// `RTN_*` of a route, `FR_ACT_*` of a rule.
+    let kind: UInt8
+
+    /// - Returns: `nil` for a family other than IPv4 and IPv6.
+    init?(parsing bytes: RawSpan, body: Range<Int>) throws(ParseError) {
+        guard body.count >= 12 else { throw .truncated(offset: body.lowerBound, needed: 12, available: body.count) }
+        try bytes.check(12, at: body.lowerBound)
+        let start = body.lowerBound
+        guard let family = AddressFamily(rawValue: bytes.byte(start)) else { return nil }
+        let none = family == .ipv4 ? IPAddress(ipv4: 0) : IPAddress(ipv6High: 0, low: 0)
+        self.family = family
+        destination = AddressPrefix(address: none, length: Int(bytes.byte(start + 1)))
+        source = AddressPrefix(address: none, length: Int(bytes.byte(start + 2)))
+        typeOfService = bytes.byte(start + 3)
+        table = UInt32(bytes.byte(start + 4))
+        kind = bytes.byte(start + 7)
     }
 }
 

@@ -102,6 +102,22 @@ extension Sandbox {
     }
 }
 
+/// A client `c` and a server `s`, with IPv4 and IPv6, behind the sandbox's own namespace: a script for `sh -ec`.
+let routedNetwork = """
+    for n in c s; do ip netns add $n; ip -n $n link set lo up; done
+    ip link add v1 type veth peer name eth0 netns c; ip link add v2 type veth peer name eth0 netns s
+    ip address add 10.0.1.1/24 dev v1; ip address add 10.0.2.1/24 dev v2
+    sysctl -qw net.ipv6.conf.v1.disable_ipv6=0 net.ipv6.conf.v2.disable_ipv6=0
+    ip address add fd00:1::1/64 dev v1 nodad; ip address add fd00:2::1/64 dev v2 nodad; ip link set v1 up; ip link set v2 up
+    ip -n c address add 10.0.1.2/24 dev eth0; ip -n s address add 10.0.2.2/24 dev eth0
+    ip -n c address add fd00:1::2/64 dev eth0 nodad; ip -n s address add fd00:2::2/64 dev eth0 nodad
+    ip -n c link set eth0 up; ip -n s link set eth0 up
+    ip -n c route add default via 10.0.1.1; ip -n s route add default via 10.0.2.1
+    ip -n c route add default via fd00:1::1; ip -n s route add default via fd00:2::1
+    sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+    for a in 10.0.2.2 fd00:2::2; do for i in 1 2 3 4 5 6; do ip netns exec c ping -c 1 -W 1 $a && break; done; done
+    """
+
 /// Waits until `condition` holds, for at most 30 seconds. Does not fail when it never holds: the caller checks the result.
 func waiting(until condition: () async throws -> Bool) async throws {
     let end = ContinuousClock.now + .seconds(30)

@@ -10,22 +10,10 @@ import TraceModel
 /// Rule traces beside much other traffic, while rules are rewritten, and when the collector is killed.
 @Suite(.serialized, .enabled(if: Live.obstacle == nil, "\(Live.obstacle ?? "")"))
 struct RuleTraceTroubleTests {
-    /// A client behind the sandbox's own namespace, and a server.
-    private static let network = """
-        for n in c s; do ip netns add $n; ip -n $n link set lo up; done
-        ip link set lo up; ip link add v1 type veth peer name eth0 netns c; ip link add v2 type veth peer name eth0 netns s
-        ip address add 10.0.1.1/24 dev v1; ip address add 10.0.2.1/24 dev v2; ip link set v1 up; ip link set v2 up
-        ip -n c address add 10.0.1.2/24 dev eth0; ip -n s address add 10.0.2.2/24 dev eth0
-        ip -n c link set eth0 up; ip -n s link set eth0 up
-        ip -n c route add default via 10.0.1.1; ip -n s route add default via 10.0.2.1
-        sysctl -qw net.ipv4.ip_forward=1
-        ip netns exec c ping -c 1 -W 2 10.0.2.2
-        """
-
     @Test("a SYN is named when it is sent again, a ping and a datagram by later ones, beside 1,000 other flows")
     func retransmission() async throws {
         try await Sandbox.with { sandbox in
-            try await sandbox.require(["sh", "-ec", Self.network])
+            try await sandbox.require(["sh", "-ec", routedNetwork])
             for rule in [
                 "-p tcp --dport 80 -m comment --comment tcp", "-p udp --dport 53 -m comment --comment udp",
                 "-p icmp --icmp-type 8 -m comment --comment icmp",
@@ -79,7 +67,7 @@ struct RuleTraceTroubleTests {
     @Test("while rules are rewritten five times a second none is named that is not the packet's", arguments: Backend.allCases)
     func rewritten(_ backend: Backend) async throws {
         try await Sandbox.with { sandbox in
-            try await sandbox.require(["sh", "-ec", Self.network])
+            try await sandbox.require(["sh", "-ec", routedNetwork])
             let tool = "iptables-\(backend.rawValue)"
             for rule in [
                 "-N KEEP", "-N CHANGE", "-A KEEP -p icmp -s 10.0.1.2 -m comment --comment kept -j DROP",

@@ -149,21 +149,6 @@ struct WhyTests {
         Case(name: "no route", fault: "ip -n c route del default", outcome: .notSendable),
     ]
 
-    private static let network = """
-        for n in c s; do ip netns add $n; ip -n $n link set lo up; done
-        ip link add v1 type veth peer name eth0 netns c; ip link add v2 type veth peer name eth0 netns s
-        ip address add 10.0.1.1/24 dev v1; ip address add 10.0.2.1/24 dev v2
-        sysctl -qw net.ipv6.conf.v1.disable_ipv6=0 net.ipv6.conf.v2.disable_ipv6=0
-        ip address add fd00:1::1/64 dev v1 nodad; ip address add fd00:2::1/64 dev v2 nodad; ip link set v1 up; ip link set v2 up
-        ip -n c address add 10.0.1.2/24 dev eth0; ip -n s address add 10.0.2.2/24 dev eth0
-        ip -n c address add fd00:1::2/64 dev eth0 nodad; ip -n s address add fd00:2::2/64 dev eth0 nodad
-        ip -n c link set eth0 up; ip -n s link set eth0 up
-        ip -n c route add default via 10.0.1.1; ip -n s route add default via 10.0.2.1
-        ip -n c route add default via fd00:1::1; ip -n s route add default via fd00:2::1
-        sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
-        for a in 10.0.2.2 fd00:2::2; do for i in 1 2 3 4 5 6; do ip netns exec c ping -c 1 -W 1 $a && break; done; done
-        """
-
     private static func ask(_ sandbox: Sandbox, _ words: [String]) async throws -> (answer: WhyAnswer, exitCode: Int32?) {
         let output = try await sandbox.run([Live.program, "why", "--json", "--quiet"] + words)
         let decoder = JSONDecoder()
@@ -189,7 +174,7 @@ struct WhyTests {
 
     private static func check(_ test: Case) async throws {
         try await Sandbox.with { sandbox in
-            try await sandbox.require(["sh", "-ec", network])
+            try await sandbox.require(["sh", "-ec", routedNetwork])
             let server = try SandboxProcess(["ip", "netns", "exec", "s", Live.program, "lab", "serve", "80"], in: sandbox)
             if !test.fault.isEmpty { try await sandbox.require(["sh", "-ec", test.fault]) }
             let before = try await rules(sandbox)
@@ -275,7 +260,7 @@ struct WhyTests {
     @Test("how a packet is routed in each namespace, by the routes there", arguments: routed)
     func routes(_ test: Routed) async throws {
         try await Sandbox.with { sandbox in
-            try await sandbox.require(["sh", "-ec", Self.network])
+            try await sandbox.require(["sh", "-ec", routedNetwork])
             try await sandbox.require(["sh", "-ec", test.setup])
             let server = try SandboxProcess(
                 ["ip", "netns", "exec", "s", Live.program, "lab", "serve", "80", "--address", "::"], in: sandbox)
@@ -294,7 +279,7 @@ struct WhyTests {
     @Test("without --send nothing is sent, and what somebody sends is what is answered for")
     func waits() async throws {
         try await Sandbox.with { sandbox in
-            try await sandbox.require(["sh", "-ec", Self.network])
+            try await sandbox.require(["sh", "-ec", routedNetwork])
             try await sandbox.sh("iptables-nft -A FORWARD -p icmp -j DROP")
             let (none, code) = try await Self.ask(sandbox, ["10.0.2.2", "--wait", "2s"])
             #expect(none.outcome == .notSeen && code == 3)
@@ -313,7 +298,7 @@ struct WhyTests {
     @Test("killed while it waits, it leaves nothing behind")
     func killed() async throws {
         try await Sandbox.with { sandbox in
-            try await sandbox.require(["sh", "-ec", Self.network])
+            try await sandbox.require(["sh", "-ec", routedNetwork])
             let before = try await Self.rules(sandbox)
             let asking = try SandboxProcess([Live.program, "why", "10.0.2.2"], in: sandbox)
             try await waiting {

@@ -2,8 +2,9 @@ public import Aggregation
 internal import Diagnosis
 internal import TraceModel
 
-/// The live view of `collect` and `trace`: drops with what decided them, paths with their rates, and one of them opened. What it shows
-/// is a function of snapshots and keys; it knows nothing of a terminal.
+/// The live view of `collect` and `trace`: drops with what decided them, paths with their rates, and one of them opened.
+///
+/// It takes snapshots and keys and gives lines of text. `LiveTerminal` reads the keys and writes the lines.
 public struct LiveScreen: Sendable {
     /// What watching takes of the machine.
     public struct Cost: Sendable, Equatable {

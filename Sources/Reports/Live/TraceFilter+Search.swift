@@ -1,8 +1,8 @@
 internal import TraceModel
 
 extension TraceFilter {
-    /// Reads what a person types into one line: `key=value`, or a word that says itself what it is: an address or a prefix, a port
-    /// (`443`, `:443`), both (`10.0.0.5:443`), a protocol, an outcome, and otherwise a namespace.
+    /// Reads the line that a person types into the live view. Each word is `key=value`, or a value alone, whose field is guessed: an
+    /// address or a prefix, a port (`443`, `:443`), both (`10.0.0.5:443`), a protocol or an outcome. Any other word is a namespace.
     ///
     /// - Throws: `FilterProblem` for a value that its field does not take.
     public init(search text: String) throws(FilterProblem) {
