@@ -15,7 +15,21 @@ public struct FlowRecord: Sendable {
         public var latestJourney: UInt64 = 0
     }
 
+    /// ICMP errors of one kind from one address about packets of the connection.
+    public struct ErrorMessages: Sendable {
+        /// One of them.
+        public var packet: Packet
+        public var packets: UInt64 = 0
+        public var latestJourney: UInt64 = 0
+
+        func isLike(_ other: Packet) -> Bool {
+            packet.tuple.source == other.tuple.source && packet.tuple.transport == other.tuple.transport
+                && packet.icmpType == other.icmpType && packet.icmpCode == other.icmpCode
+        }
+    }
+
     public static let pathLimit = 16
+    public static let errorLimit = 8
     public static let translationLimit = 8
 
     public var serial: UInt64
@@ -23,6 +37,8 @@ public struct FlowRecord: Sendable {
     public var reply: Side?
     /// What its own packets met, with the path that each is of; at most `FlowRecord.translationLimit`.
     public var translations: [(path: Int, translation: TranslationRecord)] = []
+    /// ICMP errors about its packets, at most `FlowRecord.errorLimit` kinds.
+    public internal(set) var errors: [ErrorMessages] = []
     public var firstSeen: Int64
     public var lastSeen: Int64
     /// Whether the first packet seen opened the connection; else it may have been a reply.
@@ -61,14 +77,30 @@ package struct FlowTable: Sendable {
     private let capacity: Int
     private var oldest = 0
     private var serial: UInt64 = 0
+    /// ICMP errors whose packet's connection has no flow yet: an error mostly ends before the packet that it is about. By namespace and
+    /// `Packet.quotedFlow`, at most `mostEarly`; past that all are forgotten.
+    private var earlyErrors: [QuotedKey: [FlowRecord.ErrorMessages]] = [:]
+    private static let mostEarly = 1 << 10
+
+    private struct QuotedKey: Hashable {
+        var namespace: Int
+        var flow: UInt64
+    }
 
     /// - Parameter capacity: flows kept; past it the oldest gives way.
     package init(capacity: Int) { self.capacity = capacity }
 
     /// Adds a journey to its flow.
     ///
-    /// - Returns: the flow, which way of it the journey goes, and whether nothing but the looks of the packet says so.
-    package mutating func add(_ journey: Journey, path: Int) -> (flow: Int, direction: Direction, isGuess: Bool) {
+    /// - Returns: the flow, which way of it the journey goes, and whether nothing but the looks of the packet says so. An ICMP error
+    ///   belongs to the connection that it is about, without being one of its packets: there is no flow then.
+    package mutating func add(_ journey: Journey, path: Int) -> (flow: Int?, direction: Direction, isGuess: Bool) {
+        let told = journey.legs.lazy.compactMap(\.direction).first
+        if journey.packet.quotedFlow != 0 {
+            addError(journey)
+            // It goes against the packet that it is about.
+            return (nil, told ?? .reply, told == nil)
+        }
         let isReplyType = Self.isReply(journey.packet)
         var found: (flow: Int, direction: Direction)?
         for leg in journey.legs {
@@ -78,7 +110,6 @@ package struct FlowTable: Sendable {
             }
             if found != nil { break }
         }
-        let told = journey.legs.lazy.compactMap(\.direction).first
         let flow: Int
         let direction: Direction
         if let found {
@@ -91,7 +122,7 @@ package struct FlowTable: Sendable {
             direction = isTurned ? .original : found.direction
             if begins, direction == .original { flows[flow].isDirectionKnown = true }
         } else {
-            // An error goes against the packet that it is about.
+            // An error whose quotation is cut short.
             direction = told ?? (isReplyType || journey.packet.isICMPError ? .reply : .original)
             flow = open(journey, direction)
         }
@@ -99,6 +130,17 @@ package struct FlowTable: Sendable {
         count(journey, flow, direction, path)
         let isGuess = direction == .reply && !flows[flow].isDirectionKnown && flows[flow].original.packets == 0
         return (flow, direction, isGuess)
+    }
+
+    private mutating func addError(_ journey: Journey) {
+        guard let namespace = journey.legs.first?.namespace else { return }
+        let quoted = journey.packet.quotedFlow
+        if let entry = entries.value(flow: quoted, in: namespace) {
+            flows[entry.flow].errors.note(journey.packet, journey.serial)
+            return
+        }
+        if earlyErrors.count >= Self.mostEarly { earlyErrors.removeAll(keepingCapacity: true) }
+        earlyErrors[QuotedKey(namespace: namespace, flow: quoted), default: []].note(journey.packet, journey.serial)
     }
 
     /// Adds a journey that differs from one that was added before only in when it was.
@@ -171,6 +213,10 @@ package struct FlowTable: Sendable {
         guard flows[flow].aliases.count < 64, entries[key.tuple, in: key.namespace] == nil else { return }
         entries[key.tuple, in: key.namespace] = Entry(flow: flow, isOriginal: isForward == (direction == .original))
         flows[flow].aliases.append(key)
+        guard !earlyErrors.isEmpty,
+            let errors = earlyErrors.removeValue(forKey: QuotedKey(namespace: namespace, flow: key.tuple.flow))
+        else { return }
+        for error in errors { flows[flow].errors.note(error.packet, error.latestJourney, packets: error.packets) }
     }
 
     private mutating func count(_ journey: Journey, _ flow: Int, _ direction: Direction, _ path: Int) {
@@ -218,6 +264,19 @@ package struct FlowTable: Sendable {
         case TransportProtocol.tcp: packet.tcpFlags.acceptsConnection || packet.tcpFlags.refusesConnection
         default: false
         }
+    }
+}
+
+extension [FlowRecord.ErrorMessages] {
+    fileprivate mutating func note(_ packet: Packet, _ journey: UInt64, packets: UInt64 = 1) {
+        var index = firstIndex { $0.isLike(packet) }
+        if index == nil, count < FlowRecord.errorLimit {
+            index = endIndex
+            append(FlowRecord.ErrorMessages(packet: packet))
+        }
+        guard let index else { return }
+        self[index].packets += packets
+        self[index].latestJourney = journey
     }
 }
 

@@ -85,7 +85,7 @@ public struct TraceAggregate: Sendable {
         let (flow, direction, isGuess) = flowTable.add(journey, path: path)
         translations.removeAll(keepingCapacity: true)
         journey.addTranslations(direction, to: &translations)
-        if !translations.isEmpty { flowTable.note(translations, flow: flow, path: path) }
+        if let flow, !translations.isEmpty { flowTable.note(translations, flow: flow, path: path) }
         if paths.counts(path).packets == 0 { paths.setExampleDirection(direction, path) }
         paths.count(journey, direction, path, isGuess: isGuess)
         findTallies(journey, path)
@@ -93,7 +93,7 @@ public struct TraceAggregate: Sendable {
         noteEndpoints(journey, path)
         keep(journey, direction)
         // Journeys like it are known from here on.
-        if tallies.count <= AggregationCache.mostTallies, !isGuess, journey.decision == nil {
+        if let flow, tallies.count <= AggregationCache.mostTallies, !isGuess, journey.decision == nil {
             familiar.insert(
                 AggregationCache.Kind(
                     path: path, flow: flow, version: flowTable.flows[flow].version, direction: direction, tallies: tallies),

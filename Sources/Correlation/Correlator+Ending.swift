@@ -160,6 +160,7 @@ extension Correlator {
             state.live.remove(index)
             index = next
         }
+        if !quotedPackets.isEmpty { quotedPackets.forget(serial: serial(of: state.live.journeys[journey])) }
         state.live.release(journey)
     }
 
@@ -186,6 +187,7 @@ extension Correlator {
         // Branches past the first get serials of their own from the top of the range.
         outgoing.serial = serial(of: own) | branch << 56
         outgoing.packet = own.packet(timeToLive: state.live.legs[own.firstLeg].entryTimeToLive)
+        if !quotedPackets.isEmpty { quotedPackets.complete(&outgoing.packet, serial: serial(of: own)) }
         outgoing.firstSeen = own.firstSeen
         outgoing.lastSeen = own.lastSeen
         outgoing.lastEvent = own.lastEvent

@@ -67,6 +67,7 @@ public struct Correlator: ~Copyable {
     package var decision: OutcomeDecision
     var deadlines: JourneyDeadlines
     var tunnelLinks = TunnelLinks()
+    var quotedPackets = QuotedPackets()
     private var serial: UInt64 = 0
     /// Lent to the sink; its buffers are used again.
     var outgoing = Journey(packet: .none)
@@ -330,6 +331,7 @@ public struct Correlator: ~Copyable {
         state.translations.prefetchEntry(event.packet.tuple, in: Int(place.namespace))
         // Most that arrive have become a part of another journey by now.
         if state.live.legs[leg].journey == journey {
+            if event.packet.quotedFlow != 0 { quotedPackets.note(event.packet, serial: serial) }
             let timeout = TimeoutQueue.Timeout(journey: journey, serial: state.live.journeys[journey].serial)
             deadlines.append(timeout, .settling, lastActivity: state.clock.now)
         }

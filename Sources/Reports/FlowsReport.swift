@@ -25,6 +25,15 @@ public struct FlowReport: Codable, Sendable, Equatable {
         public var latestJourney: String
     }
 
+    /// ICMP errors about packets of the connection, of one kind and from one address.
+    public struct ErrorMessages: Codable, Sendable, Equatable {
+        /// `destination unreachable (port unreachable)`; the type in decimal where it has no common name.
+        public var message: String
+        public var source: String
+        public var packets: UInt64
+        public var latestJourney: String
+    }
+
     public var id: String
     public var `protocol`: String
     public var firstSeen: String
@@ -34,6 +43,8 @@ public struct FlowReport: Codable, Sendable, Equatable {
     public var original: Side
     @ExplicitNull public var reply: Side?
     public var translations: [TranslationReport]
+    /// At most eight kinds; absent where there are none.
+    public var icmpErrors: [ErrorMessages]?
 }
 
 extension FlowsReport: Report {
@@ -65,7 +76,15 @@ extension TraceSnapshot {
             id: "\(TraceID(run: run, serial: flow.serial))",
             protocol: TransportProtocol.name(flow.original.tuple.transport), firstSeen: Timestamp.text(flow.firstSeen),
             lastSeen: Timestamp.text(flow.lastSeen), directionKnown: flow.isDirectionKnown,
-            original: describe(sides.original), reply: sides.reply.map(describe), translations: translations)
+            original: describe(sides.original), reply: sides.reply.map(describe), translations: translations,
+            icmpErrors: flow.errors.isEmpty ? nil : flow.errors.map(describe))
+    }
+
+    private func describe(_ errors: FlowRecord.ErrorMessages) -> FlowReport.ErrorMessages {
+        FlowReport.ErrorMessages(
+            message: ICMPMessage.name(of: errors.packet) ?? "\(errors.packet.icmpType)",
+            source: "\(errors.packet.tuple.source)",
+            packets: errors.packets, latestJourney: "\(TraceID(run: run, serial: errors.latestJourney))")
     }
 
     private func describe(_ side: FlowRecord.Side) -> FlowReport.Side {

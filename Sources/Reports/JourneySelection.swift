@@ -3,12 +3,13 @@ package import TraceModel
 /// The packets of a live trace that a filter asks for, one after another. A packet whose connection was chosen before is chosen too,
 /// whatever a translation has made of its addresses.
 package struct JourneySelection {
-    /// Tuples that are remembered; past it all are forgotten.
-    private static let mostTuples = 1 << 16
+    /// Connections that are remembered, each as it looks in one place; past it all are forgotten.
+    private static let mostConnections = 1 << 16
 
     private let filter: TraceFilter
     private let expression: (@Sendable (Journey) -> Bool)?
-    private var connections: Set<PacketTuple> = []
+    /// By `PacketTuple.flow`.
+    private var connections: Set<UInt64> = []
 
     /// - Parameters:
     ///   - filter: its namespaces, times and limit are not looked at: those are the trace's own.
@@ -22,10 +23,9 @@ package struct JourneySelection {
         if let expression, !expression(journey) { return false }
         // By its endpoints first: a connection of which one packet is left out for its outcome is still the one that was asked for.
         guard filter.namesEndpoints else { return filter.admits(journey, of: []) }
-        let tuples = journey.tuples
-        if tuples.contains(where: { filter.admits($0) || connections.contains($0) }) {
-            if connections.count > Self.mostTuples { connections.removeAll(keepingCapacity: true) }
-            for tuple in tuples { connections.formUnion([tuple, tuple.reversed]) }
+        if filter.belongs(journey, to: connections) {
+            if connections.count > Self.mostConnections { connections.removeAll(keepingCapacity: true) }
+            connections.formUnion(journey.tuples.map(\.flow))
         }
         return filter.admits(journey, of: connections)
     }

@@ -56,7 +56,7 @@ public struct JourneyReport: Codable, Sendable, Equatable {
         public var verdict: String
     }
 
-    /// A packet within this one, or around it.
+    /// Another packet: within this one, around it, or the one that this one is about.
     public struct Carried: Codable, Sendable, Equatable {
         /// Its journey; `null` where that has not ended, or is no longer kept.
         @ExplicitNull public var journey: String?
@@ -65,6 +65,18 @@ public struct JourneyReport: Codable, Sendable, Equatable {
         public var destination: String
     }
 
+    /// An ICMP error about a packet.
+    public struct ErrorMessage: Codable, Sendable, Equatable {
+        public var journey: String
+        /// `destination unreachable (port unreachable)`.
+        public var message: String
+        public var source: String
+    }
+
+    /// Of an ICMP error, the packet that it is about; absent where that is not among the latest, or several look as it is quoted.
+    public var about: Carried?
+    /// The ICMP errors about this packet, of the latest; absent where there are none.
+    public var icmpErrors: [ErrorMessage]?
     /// The packet that it carried through a tunnel.
     public var carries: Carried?
     /// The packet that carried it.
@@ -114,25 +126,42 @@ extension JourneysReport: Report {
 extension TraceSnapshot {
     public func journeysReport(_ filter: TraceFilter = TraceFilter()) -> JourneysReport {
         let (chosen, next) = chosenJourneys(filter)
+        let quotations = Quotations(journeys)
         return JourneysReport(
             generatedAt: Timestamp.text(generatedAt), completeness: completeness, nextCursor: next,
-            journeys: chosen.map(describe))
+            journeys: chosen.map { describe($0, quotations) })
     }
 
     /// The journey with this identifier, if it is among the latest or is kept as a path's example.
     public func journeyReport(id: String) -> JourneyReport? {
         guard let wanted = TraceID(id), wanted.run == run else { return nil }
-        if let record = journeys.last(where: { $0.journey.serial == wanted.serial }) { return describe(record) }
-        return paths.indices.first { paths[$0].example.journey.serial == wanted.serial }.map { describe(paths[$0].example) }
+        let record =
+            journeys.last { $0.journey.serial == wanted.serial }
+            ?? paths.indices.first { paths[$0].example.journey.serial == wanted.serial }.map { paths[$0].example }
+        return record.map { describe($0, Quotations(journeys)) }
     }
 
-    /// `journey` with the packets that it carries through a tunnel, or is carried by, as far as they are in the snapshot.
-    private func describe(_ record: JourneyRecord) -> JourneyReport {
+    /// `journey` with the packets that it carries through a tunnel, is carried by or is about, as far as they are in the snapshot.
+    private func describe(_ record: JourneyRecord, _ quotations: Quotations) -> JourneyReport {
         var record = record
         if let walks = walks[record.journey.serial] { record.walks = walks }
         var report = context.describe(record, routing: routing(of: record))
         report.carries = describe(record.journey.carries)
         report.carriedBy = describe(record.journey.carriedBy)
+        report.about = quotations.packet(of: record.journey).map { packet in
+            JourneyReport.Carried(
+                journey: context.journeyID(packet), protocol: TransportProtocol.name(packet.packet.tuple.transport),
+                source: "\(packet.packet.tuple.source)", destination: "\(packet.packet.tuple.destination)")
+        }
+        let errors = quotations.errors(about: record.journey)
+        if !errors.isEmpty {
+            report.icmpErrors = errors.map { error in
+                JourneyReport.ErrorMessage(
+                    journey: context.journeyID(error),
+                    message: ICMPMessage.name(of: error.packet) ?? "\(error.packet.icmpType)",
+                    source: "\(error.packet.tuple.source)")
+            }
+        }
         return report
     }
 }

@@ -140,10 +140,16 @@ extension TraceFilter {
 
     /// Whether a packet is asked for, by all but namespaces and times.
     ///
-    /// - Parameter connections: tuples of both directions that are asked for, whatever their addresses say.
-    func admits(_ journey: Journey, of connections: Set<PacketTuple>) -> Bool {
+    /// - Parameter connections: of the packets that are asked for, whatever their addresses say (`PacketTuple.flow`).
+    func admits(_ journey: Journey, of connections: Set<UInt64>) -> Bool {
         guard admits(journey.outcome), admits(transport: journey.packet.tuple.transport) else { return false }
-        return !namesEndpoints || journey.tuples.contains { admits($0) || connections.contains($0) }
+        return !namesEndpoints || belongs(journey, to: connections)
+    }
+
+    /// Whether a packet has the addresses and ports that are asked for, or is of one of these connections; an ICMP error is of the one
+    /// that it is about.
+    func belongs(_ journey: Journey, to connections: Set<UInt64>) -> Bool {
+        journey.tuples.contains { admits($0) || connections.contains($0.flow) } || connections.contains(journey.packet.flow)
     }
 
     func admits(netns: String) -> Bool { namespaces.isEmpty || namespaces.contains(netns) }
@@ -211,12 +217,11 @@ extension TraceSnapshot {
 
     /// Journeys that a filter asks for, with those of their connections, newest first.
     func chosenJourneys(_ filter: TraceFilter) -> (entries: ArraySlice<JourneyRecord>, next: String?) {
-        var connections: Set<PacketTuple> = []
+        var connections: Set<UInt64> = []
         if filter.namesEndpoints {
             for flow in flows where admits(flow, filter) {
-                for side in [flow.original.tuple, flow.reply?.tuple].compactMap(\.self) {
-                    connections.formUnion([side, side.reversed])
-                }
+                connections.insert(flow.original.tuple.flow)
+                if let reply = flow.reply { connections.insert(reply.tuple.flow) }
             }
         }
         let chosen = journeys.reversed().lazy.filter { record in

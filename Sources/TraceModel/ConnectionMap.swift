@@ -43,7 +43,12 @@ public struct ConnectionMap<Value: Sendable & BitwiseCopyable>: Sendable {
 
     @inlinable @inline(__always)
     static func hash(_ tuple: PacketTuple, _ namespace: Int) -> UInt32 {
-        let mixed = tuple.mixed ^ UInt64(truncatingIfNeeded: namespace) &* 0x9E37_79B9_7F4A_7C15
+        hash(mixed: tuple.mixed, namespace)
+    }
+
+    @inlinable @inline(__always)
+    static func hash(mixed: UInt64, _ namespace: Int) -> UInt32 {
+        let mixed = mixed ^ UInt64(truncatingIfNeeded: namespace) &* 0x9E37_79B9_7F4A_7C15
         return UInt32(truncatingIfNeeded: mixed ^ mixed >> 32)
     }
 
@@ -82,6 +87,22 @@ public struct ConnectionMap<Value: Sendable & BitwiseCopyable>: Sendable {
                 slots[slot] = Slot(hash: hash, entry: insert(new))
             }
         }
+    }
+
+    /// The value of the key whose tuple has this `PacketTuple.flow`.
+    public func value(flow: UInt64, in namespace: Int) -> Value? {
+        guard !slots.isEmpty else { return nil }
+        // A flow's lowest bit is set, whatever that of the tuple's hash is.
+        for mixed in [flow, flow & ~1] {
+            let hash = Self.hash(mixed: mixed, namespace)
+            var index = Int(hash) & (slots.count - 1)
+            while slots[index].entry >= 0 {
+                let entry = entries[Int(slots[index].entry)]
+                if slots[index].hash == hash, entry.namespace == namespace, entry.tuple.flow == flow { return entry.value }
+                index = (index + 1) & (slots.count - 1)
+            }
+        }
+        return nil
     }
 
     /// Tells the processor that a key will be looked up soon.

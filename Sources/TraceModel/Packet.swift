@@ -21,6 +21,8 @@
     public var carries: UInt64
     /// For an ICMP error, the flow of the packet that it is about; 0 for others.
     public var quotedFlow: UInt64 = 0
+    /// For an ICMP error that quotes the transport header whole, `fingerprint.header` of the packet that it is about.
+    public var quotedHeader: UInt64 = 0
 
     @inlinable public init(
         tuple: PacketTuple, fingerprint: Fingerprint, length: UInt32, timeToLive: UInt8, icmpType: UInt8 = 0,

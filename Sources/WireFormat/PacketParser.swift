@@ -192,6 +192,7 @@ public struct PacketParser: Sendable {
             }
             hash.mix(inner.fingerprint.header)
             packet.quotedFlow = inner.tuple.flow
+            packet.quotedHeader = inner.fingerprint.header
             packet.fingerprint = Fingerprint(header: hash.state, payload: inner.fingerprint.payload)
         default:
             hash.mix(UInt64(bytes.big32(start + 4)))

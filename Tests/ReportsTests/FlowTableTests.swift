@@ -86,8 +86,30 @@ import TraceModel
         #expect(reply.flow == request.flow)
     }
 
+    @Test(
+        "an ICMP error is told of with the connection that it is about, whichever of them ends first", arguments: [true, false])
+    mutating func errors(isEarly: Bool) throws {
+        let inside = tcp(1, 1000, 8, 443)
+        let outside = tcp(9, 2000, 8, 443)
+        var message = journey(
+            PacketTuple(
+                source: IPAddress(ipv4: 8), destination: IPAddress(ipv4: 9), sourcePort: 0, destinationPort: 0,
+                transport: TransportProtocol.icmp), icmpType: 3)
+        message.serial = 7
+        message.packet.quotedFlow = outside.flow
+        if isEarly { #expect(table.add(message, path: 1).flow == nil) }
+        let flow = try #require(table.add(journey(inside, outside, tcpFlags: .syn), path: 0).flow)
+        if !isEarly { #expect(table.add(message, path: 1).direction == .reply) }
+        // In another namespace the addresses are another connection's.
+        message.legs[0].namespace = 1
+        _ = table.add(message, path: 1)
+        #expect(table.flows.count == 1 && table.flows[flow].reply == nil)
+        let errors = try #require(table.flows[flow].errors.first)
+        #expect(errors.packets == 1 && errors.latestJourney == 7 && errors.packet.icmpType == 3)
+    }
+
     @Test("past the capacity the oldest gives way, and its addresses name it no longer")
-    mutating func capacity() {
+    mutating func capacity() throws {
         let first = tcp(1, 1000, 2, 80)
         _ = table.add(journey(first, tcpFlags: .syn), path: 0)
         _ = table.add(journey(tcp(1, 1001, 2, 80), tcpFlags: .syn), path: 0)
@@ -95,7 +117,7 @@ import TraceModel
         #expect(table.flows.count == 2)
         #expect(table.flows.allSatisfy { $0.original.tuple != first })
         // The oldest's answer belongs to no flow that is there.
-        let answer = table.add(journey(first.reversed, tcpFlags: .ack), path: 0)
-        #expect(table.flows[answer.flow].original.packets + (table.flows[answer.flow].reply?.packets ?? 0) == 1)
+        let answer = try #require(table.add(journey(first.reversed, tcpFlags: .ack), path: 0).flow)
+        #expect(table.flows[answer].original.packets + (table.flows[answer].reply?.packets ?? 0) == 1)
     }
 }

@@ -9,6 +9,9 @@ extension FlowsReport {
             if !flow.directionKnown {
                 lines.append(style.notable("  its first packet was missed: which side began is not known"))
             }
+            lines += (flow.icmpErrors ?? []).map {
+                "  \(Phrase.count($0.packets, "ICMP error")) about it from \($0.source): \($0.message)"
+            }
             lines += flow.translations.map { "  \(Phrase.translation($0)) in \($0.netns)" }
         }
         return lines.joined(separator: "\n")

@@ -31,6 +31,8 @@ extension JourneyReport {
             }
             rows += (routing ?? []).filter { $0.step == places.count }.compactMap(\.row)
             lines += Phrase.columns(rows)
+            if let about { lines.append("    about the packet \(about.protocol) \(about.source) → \(about.destination)") }
+            lines += (icmpErrors ?? []).map { "    ICMP error about it from \($0.source): \($0.message)" }
         } else {
             lines.append("    \(summary(places))")
         }

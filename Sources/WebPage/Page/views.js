@@ -68,6 +68,13 @@ function stepsTable(path, journey) {
     }), routed(steps.length)], 'Steps');
 }
 
+/** The packet that an ICMP error is about, and the errors about a packet. */
+function quotations(journey) {
+  const about = journey?.about;
+  return [about ? h('p', {}, `About the packet ${about.protocol} ${about.source} → ${about.destination}.`) : null,
+    (journey?.icmp_errors ?? []).map(one => h('p', {}, `ICMP error about it from ${one.source}: ${one.message}.`))];
+}
+
 function nothingYet(what) {
   return h('div', {class: 'empty'}, h('h1', {}, what),
     Source.isLive
@@ -97,7 +104,7 @@ const Views = [
           h('span', {class: 'unsure'}, 'orange: end not known'), h('span', {}, 'A table lists the same paths below.'),
           hiddenLanes > 0 ? h('span', {}, `${count(hiddenLanes, 'namespace')} more: choose one with netns=NAME`) : null,
           hiddenLines > 0 ? h('span', {}, `${count(hiddenLines, 'thinner line')} left out: search for what you look for`) : null),
-        path ? [h('h2', {}, journey ? 'The latest such packet, step by step' : 'Its steps'), stepsTable(path, journey)] : null,
+        path ? [h('h2', {}, journey ? 'The latest such packet, step by step' : 'Its steps'), stepsTable(path, journey), quotations(journey)] : null,
         h('h2', {}, 'Paths'),
         table(['#Packets', 'Example', 'What became of them', 'Last seen'], pathRows(paths.slice(0, Page.most), picked), 'Paths'),
         Page.more(paths.length),
@@ -144,9 +151,10 @@ const Views = [
       if (!flows.length) return nothingYet('No connection was seen');
       const side = one => one ? `${count(one.packets, 'packet')}: ${Object.entries(one.outcomes).map(([name, n]) => `${n} ${name}`).join(', ')}` : 'nothing seen';
       const worst = one => !one ? '' : one.outcomes.dropped ? 'bad' : one.outcomes.incomplete ? 'unsure' : 'good';
-      return [h('h1', {}, 'Flows, both directions'), table(['Connection', 'Original', 'Reply', 'Rewritten', 'Last seen'], flows.slice(0, Page.most).map(flow => h('tr', {},
+      return [h('h1', {}, 'Flows, both directions'), table(['Connection', 'Original', 'Reply', 'ICMP errors about it', 'Rewritten', 'Last seen'], flows.slice(0, Page.most).map(flow => h('tr', {},
         h('td', {}, flow.original.paths.length ? h('a', {href: Page.address('map', {path: flow.original.paths[0]})}, `${flow.protocol} ${ends(flow.original)}`) : `${flow.protocol} ${ends(flow.original)}`),
         h('td', {class: worst(flow.original)}, side(flow.original)), h('td', {class: worst(flow.reply)}, side(flow.reply)),
+        h('td', {}, (flow.icmp_errors ?? []).map(one => `${one.packets} × ${one.message} from ${one.source}`).join('; ')),
         h('td', {}, flow.translations.map(one => `${natNames[one.kind] ?? one.kind} ${end(one.from, one.from_port)} → ${end(one.to, one.to_port)} in ${one.netns}`).join('; ')),
         h('td', {}, time(flow.last_seen)))), 'Flows'), Page.more(flows.length)];
     },
