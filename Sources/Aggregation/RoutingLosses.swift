@@ -30,23 +30,40 @@ extension TraceSnapshot {
     /// How many packets vanished where each namespace routes them, behind the last probe of PREROUTING, and no rule trace names what
     /// dropped them. Those of multicast are left out: the kernel counts them in no way.
     public var routingLosses: [TraceContext.RoutingKey: UInt64] {
-        var losses: [TraceContext.RoutingKey: UInt64] = [:]
+        losses { last, next, destination in
+            last.hook == .prerouting && (next.hook == .input || next.hook == .forward) && !destination.isMulticast
+                ? TraceContext.RoutingKey(namespace: last.namespace, family: last.family) : nil
+        }
+    }
+
+    /// How many packets vanished between two probes around connection tracking in each namespace, and no rule trace names what dropped them.
+    public var trackingLosses: [Int: UInt64] {
+        losses { last, next, _ in
+            last.hook == next.hook && (last.hook == .prerouting || last.hook == .output)
+                && last.priority < HookPriority.connectionTracking && next.priority > HookPriority.connectionTracking
+                ? last.namespace : nil
+        }
+    }
+
+    /// Adds up the packets that vanished, and no rule trace names what dropped them.
+    ///
+    /// - Parameter key: of the last probe that saw them, one that had to see them next in the same namespace, and their destination; `nil`
+    ///   for those that are not wanted.
+    private func losses<Key: Hashable>(_ key: (_ last: Probe, _ next: Probe, IPAddress) -> Key?) -> [Key: UInt64] {
+        var losses: [Key: UInt64] = [:]
         for index in paths.indices {
             let path = paths[index]
             guard path.outcome == .dropped, decision(ofPath: index) == nil,
-                let last = path.stepPaths.last.map({ stepTrie.lastProbe(of: $0) }), layout.probes.indices.contains(Int(last)),
-                !path.expected.isEmpty, !path.example.journey.packet.tuple.destination.isMulticast
+                let step = path.stepPaths.last.map({ stepTrie.lastProbe(of: $0) }), layout.probes.indices.contains(Int(step)),
+                !path.expected.isEmpty
             else { continue }
-            let probe = layout.probes[Int(last)]
-            let isRouted =
-                probe.hook == .prerouting
-                && path.expected.allSatisfy { expected in
-                    let next = layout.probes[Int(expected)]
-                    return next.namespace == probe.namespace && (next.hook == .input || next.hook == .forward)
-                }
-            guard isRouted else { continue }
-            losses[TraceContext.RoutingKey(namespace: probe.namespace, family: probe.family), default: 0] +=
-                paths.counts(index).packets
+            let last = layout.probes[Int(step)]
+            let keys = path.expected.map { expected -> Key? in
+                let next = layout.probes[Int(expected)]
+                return next.namespace == last.namespace ? key(last, next, path.example.journey.packet.tuple.destination) : nil
+            }
+            guard let first = keys.first, let wanted = first, keys.allSatisfy({ $0 == wanted }) else { continue }
+            losses[wanted, default: 0] += paths.counts(index).packets
         }
         return losses
     }

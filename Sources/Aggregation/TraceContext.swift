@@ -10,6 +10,8 @@ public struct TraceContext: Sendable {
     /// none or several may have.
     public var routingDrops: [RoutingKey: DropCounters.Counter] = [:]
 
+    /// Namespaces whose connection tracking has counted all packets that vanished where it stands.
+    public var trackingDrops: Set<Int> = []
     /// By how much each namespace's counters have risen since it began to be followed, by its index; absent where they are not known.
     public var dropCounters: [Int: DropCounters] = [:]
 

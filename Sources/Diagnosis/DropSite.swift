@@ -19,8 +19,11 @@ public struct DropSite: Sendable {
     /// Whether the kernel's own counters say that the cause is the one: it is a fact then, else something that may have been.
     public var isCounted = false
 
+    /// Whether connection tracking could make no entry for their connections, by its statistics.
+    public var isUntracked = false
+
     /// Whether the kernel says why: of the packets themselves, or by its counters.
-    public var isToldByKernel: Bool { kernel != nil || isCounted }
+    public var isToldByKernel: Bool { kernel != nil || isCounted || isUntracked }
 }
 
 extension TraceContext {
@@ -74,6 +77,11 @@ extension TraceContext {
             return site
         }
         let lastProbe = layout.probes[Int(step.probe)]
+        if suspects.contains(.connectionTracking), trackingDrops.contains(lastProbe.namespace) {
+            var site = DropSite(after: step, before: expected, suspects: [.connectionTracking], decision: nil, causes: [])
+            site.isUntracked = true
+            return site
+        }
         let key = RoutingKey(namespace: lastProbe.namespace, family: lastProbe.family)
         if suspects.contains(.routing), let cause = routingDrops[key].flatMap(RoutingCause.init),
             !packet.tuple.destination.isMulticast

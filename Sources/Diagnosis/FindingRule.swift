@@ -8,7 +8,7 @@ protocol FindingRule: Sendable {
 enum FindingRules {
     static let all: [any FindingRule] = [
         ConnectionTableFull(),
-        ForwardingDisabled(), ReversePathFilter(), LostInRouting(), LostAtSockets(), RepliesDropped(),
+        ForwardingDisabled(), ReversePathFilter(), LostInRouting(), LostInTracking(), LostAtSockets(), RepliesDropped(),
         InvalidDropped(),
         TranslationMissingForLocal(),
         LoopbackSourceLeaves(),

@@ -61,7 +61,7 @@ extension RoutingCause {
         case .addressErrors: self = .forwardingDisabled
         case .reversePath: self = .reversePath
         case .tooLarge: self = .tooLarge
-        case .receiveBufferFull, .listenQueueFull, .badChecksum: return nil
+        case .receiveBufferFull, .listenQueueFull, .badChecksum, .untracked, .insertionFailed, .earlyDrop: return nil
         }
     }
 }

@@ -11,6 +11,10 @@ package enum DropCounterReader {
             var counters = DropCounters()
             counters.take(tables: try text("snmp"))
             counters.take(tables: try text("netstat"))
+            // Without connection tracking, or its file of statistics (CONFIG_NF_CONNTRACK_PROCFS), there is none.
+            if FileManager.default.fileExists(atPath: path("stat/nf_conntrack")) {
+                counters.take(tracking: try text("stat/nf_conntrack"))
+            }
             // Without IPv6 there is no such file.
             if FileManager.default.fileExists(atPath: path("snmp6")) { counters.take(list: try text("snmp6")) }
             return counters

@@ -4,7 +4,7 @@ internal import TraceModel
 
 /// What dropped a packet, and how that is known.
 public struct DecidedBy: Codable, Sendable, Equatable {
-    /// `rule` or `policy`; `kernel` where no rule did it and the kernel said why; `unknown`.
+    /// `rule` or `policy`; `kernel` where no rule did it and the kernel said why; `conntrack` where connection tracking did it; `unknown`.
     public var kind: String
     public var netns: String
     /// The packet's: `ipv4` or `ipv6`.
@@ -23,11 +23,11 @@ public struct DecidedBy: Codable, Sendable, Equatable {
     /// As the tool that traced or listed it printed it; the policy's line for a policy. Absent where the rule could not be read, or
     /// is gone.
     public var rule: String?
-    /// The kernel's reason, by the name of `enum skb_drop_reason` (include/net/dropreason-core.h); of `kernel` only.
+    /// Of `kernel`, its reason by the name of `enum skb_drop_reason` (include/net/dropreason-core.h); of `conntrack`, `table full`.
     public var reason: String?
     /// The kernel's function that let go of the packet, where `evidence` is `drop_reason`.
     public var function: String?
-    /// What the reason means, for a person; of `kernel` only.
+    /// What the reason means, for a person; of `kernel` and `conntrack` only.
     public var explanation: String?
     /// What lies where it was lost: one of these did it. Of `unknown` only.
     public var suspects: [String]?
@@ -95,11 +95,14 @@ public struct DecidedBy: Codable, Sendable, Equatable {
         "by \(kind == "policy" ? "the policy" : "a rule") of \(placeText)\(ownerText)\(evidence == "inferred" ? ", as is inferred" : ""): \(ruleText)\(answerText)\(invalidText)"
     }
 
-    /// As a person reads it; of `kernel`.
+    /// As a person reads it; of `kernel` and `conntrack`.
     var kernelText: String {
         let witness =
             evidence == "counter"
             ? "the kernel's counters say so" : "the kernel says so: \(reason ?? "?")\(function.map { " in \($0)" } ?? "")"
+        if kind == "conntrack" {
+            return "by connection tracking in \(netns): \(reason ?? "?"), \(explanation ?? "") (\(witness))"
+        }
         return "by the kernel in \(netns): \(explanation ?? reason ?? "?") (\(witness))"
     }
 
@@ -139,6 +142,13 @@ extension TraceContext {
                 decided.kind = "kernel"
                 decided.reason = reason
                 decided.explanation = cause.explanation
+                decided.evidence = "counter"
+            } else if site.isUntracked {
+                decided.kind = "conntrack"
+                decided.reason = "table full"
+                let limit = layout.namespaces[namespace].facts?.fullConnectionTable
+                decided.explanation =
+                    "as many connections are tracked as net.netfilter.nf_conntrack_max allows\(limit.map { " (\($0))" } ?? "")"
                 decided.evidence = "counter"
             } else {
                 decided.suspects = site.suspects.map(\.description)

@@ -13,6 +13,8 @@ struct DropMetrics {
     static let unnamed = "unnamed"
     /// `kind` where the kernel says why it dropped them, outside all tables.
     static let kernel = "kernel"
+    /// `kind` where connection tracking could make no entry for their connections.
+    static let tracking = "conntrack"
     /// `owner` of rules of which nothing shows who wrote them, and where no rule is named.
     static let noOwner = "none"
 
@@ -31,6 +33,7 @@ struct DropMetrics {
         for owner in OwnerRules.programs + [Self.noOwner] { decisions[[RuleDecision.Kind.rule.rawValue, owner]] = 0 }
         decisions[[RuleDecision.Kind.policy.rawValue, Self.noOwner]] = 0
         decisions[[Self.kernel, Self.noOwner]] = 0
+        decisions[[Self.tracking, Self.noOwner]] = 0
         for reason in KernelDecision.explained + [Self.otherReason] { reasons[reason] = 0 }
         decisions[[Self.unnamed, Self.noOwner]] = 0
         addPlaces(of: snapshot.layout)
@@ -38,7 +41,11 @@ struct DropMetrics {
         var owners: [ObjectIdentifier: String] = [:]
         for index in snapshot.paths.indices where snapshot.paths[index].outcome == .dropped {
             let packets = snapshot.paths.counts(index).packets
-            add(packets, by: snapshot.paths[index].decision, &owners)
+            if let decision = snapshot.paths[index].decision {
+                add(packets, by: decision, &owners)
+            } else {
+                addCounted(packets, at: snapshot.dropSite(ofPath: index))
+            }
             guard let last = snapshot.paths[index].stepPaths.last.flatMap({ snapshot.stepTrie.steps(of: $0).last }),
                 // Names of namespaces that come and go would be series without end.
                 !snapshot.layout.namespaces[snapshot.layout.probes[Int(last.probe)].namespace].isGone
@@ -61,15 +68,22 @@ struct DropMetrics {
         }
     }
 
-    private mutating func add(_ packets: UInt64, by decision: Decision?, _ owners: inout [ObjectIdentifier: String]) {
-        guard let decision else {
-            decisions[[Self.unnamed, Self.noOwner], default: 0] += packets
-            return
+    /// Packets of which neither a trace nor the kernel itself says what dropped them: its counters may.
+    private mutating func addCounted(_ packets: UInt64, at site: DropSite?) {
+        if let reason = site?.isCounted == true ? site?.causes.first?.dropReason : nil {
+            add(packets, for: reason)
+        } else {
+            decisions[[site?.isUntracked == true ? Self.tracking : Self.unnamed, Self.noOwner], default: 0] += packets
         }
-        if let kernel = decision.kernel {
-            decisions[[Self.kernel, Self.noOwner], default: 0] += packets
-            reasons[reasons[kernel.reason] == nil ? Self.otherReason : kernel.reason, default: 0] += packets
-        }
+    }
+
+    private mutating func add(_ packets: UInt64, for reason: String) {
+        decisions[[Self.kernel, Self.noOwner], default: 0] += packets
+        reasons[reasons[reason] == nil ? Self.otherReason : reason, default: 0] += packets
+    }
+
+    private mutating func add(_ packets: UInt64, by decision: Decision, _ owners: inout [ObjectIdentifier: String]) {
+        if let kernel = decision.kernel { add(packets, for: kernel.reason) }
         guard let decision = decision.rule else { return }
         guard decision.kind == .rule else {
             decisions[[decision.kind.rawValue, Self.noOwner], default: 0] += packets

@@ -44,8 +44,8 @@ extension TraceSnapshot {
         var rules: [RulesReport.Rule] = []
         for path in chosen.map(describePath) {
             guard let decidedBy = path.decidedBy, decidedBy.isRule else {
-                // No rule did what the kernel says to have done itself.
-                if path.decidedBy?.kind != "kernel" { unnamed += path.packets }
+                // No rule did what the kernel or its connection tracking has done.
+                if path.decidedBy?.kind == "unknown" { unnamed += path.packets }
                 continue
             }
             guard let index = rules.firstIndex(where: { $0.decidedBy.isSame(as: decidedBy) }) else {

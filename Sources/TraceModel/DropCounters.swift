@@ -1,5 +1,5 @@
-/// A network namespace's counters of packets that the kernel dropped where it routes them, and at sockets
-/// (Documentation/networking/snmp_counter.rst).
+/// A network namespace's counters of packets that the kernel dropped where it routes them, where it tracks connections, and at sockets
+/// (Documentation/networking/snmp_counter.rst; `struct ip_conntrack_stat` in include/linux/netfilter/nf_conntrack_common.h).
 public struct DropCounters: Sendable, Equatable {
     public enum Counter: Sendable, Hashable, CaseIterable {
         /// No route leads to the destination (`IpExtInNoRoutes`, `Ip6InNoRoutes`; see `only`).
@@ -19,6 +19,13 @@ public struct DropCounters: Sendable, Equatable {
         /// A segment's or datagram's checksum is wrong (`TcpInCsumErrors`, of either family, with IPv4's; `UdpInCsumErrors`,
         /// `Udp6InCsumErrors`).
         case badChecksum
+        /// Connection tracking dropped a packet for which it could make no entry, or not put it into its table (`drop` of its statistics, for
+        /// both families, counted with IPv4's, as are the next two).
+        case untracked
+        /// Of these, the entry could not be put in: another packet had put in one for the same addresses (`insert_failed`).
+        case insertionFailed
+        /// An entry of a connection without answers was thrown out to make room for another (`early_drop`).
+        case earlyDrop
 
         /// Counters of packets that are dropped where they are routed.
         static let routing: [Counter] = [.noRoutes, .headerErrors, .addressErrors, .reversePath, .tooLarge]
@@ -73,6 +80,19 @@ public struct DropCounters: Sendable, Equatable {
             guard let group = head.first?.dropLast() else { continue }
             for (name, value) in zip(head, values).dropFirst() {
                 guard let counter = names["\(group) \(name)"], let number = UInt64(value) else { continue }
+                self[.ipv4, counter] &+= number
+            }
+        }
+    }
+
+    /// Adds the statistics of `/proc/net/stat/nf_conntrack`: a line of names, then a line of hexadecimal numbers for each processor.
+    public mutating func take(tracking text: String) {
+        let names: [Substring: Counter] = ["drop": .untracked, "insert_failed": .insertionFailed, "early_drop": .earlyDrop]
+        let lines = text.split(separator: "\n").map { $0.split(separator: " ") }
+        guard let head = lines.first else { return }
+        for values in lines.dropFirst() {
+            for (name, value) in zip(head, values) {
+                guard let counter = names[name], let number = UInt64(value, radix: 16) else { continue }
                 self[.ipv4, counter] &+= number
             }
         }

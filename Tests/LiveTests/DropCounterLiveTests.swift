@@ -1,3 +1,4 @@
+import Diagnosis
 import Foundation
 import Glibc
 import Lab
@@ -185,6 +186,78 @@ struct DropCounterLiveTests {
             #expect(
                 Set(counts.keys).subtracting(["one-way"]) == ["receive-buffer-full", "listen-queue-full", "bad-checksum"],
                 "\(counts)")
+        }
+    }
+
+    /// Entries for as many connections as may be tracked, and for some more.
+    private static let connections = """
+        import sys
+        for number in range(int(sys.argv[1]) + 100):
+            place, port = number >> 14, 1024 + (number & 16383)
+            print(f"-A -p udp -s 10.9.{place >> 8}.{place & 255} -d 10.9.255.1 --sport {port} --dport 53 -t 600 -u {sys.argv[2]}")
+        """
+
+    @Test(
+        "a full connection table is named as what drops packets, by its own statistics; connections that made room are told of",
+        arguments: ["SEEN_REPLY,ASSURED", "SEEN_REPLY"])
+    func tracking(status: String) async throws {
+        let isAssured = status.hasSuffix("ASSURED")
+        try await Sandbox.with { sandbox in
+            try await Self.build(sandbox)
+            let router = ["ip", "netns", "exec", "router"]
+            // What matches states has connections tracked.
+            try await sandbox.require(
+                router + ["iptables-nft", "-t", "mangle", "-A", "FORWARD", "-m", "conntrack", "--ctstate", "INVALID"])
+            let limit = try await sandbox.require(router + ["sysctl", "-n", "net.netfilter.nf_conntrack_max"]).standardOutput
+                .split(separator: "\n").first.flatMap { Int($0) }
+            guard let limit, limit <= 1 << 20 else {
+                print("skipped: \(limit ?? 0) connections are too many to fill a table with")
+                return
+            }
+            try await sandbox.require(
+                ["sh", "-ec", "python3 -c '\(Self.connections)' \(limit) \(status) > /run/connections"])
+            _ = try await sandbox.run(router + ["conntrack", "-R", "/run/connections"])
+            func count(_ name: String) async throws -> UInt64 {
+                let words = try await sandbox.require(router + ["conntrack", "-S"]).standardOutput
+                    .split(whereSeparator: \.isWhitespace).map { $0.split(separator: "=") }
+                return words.reduce(0) { $1.first == Substring(name) ? $0 + (UInt64($1.last ?? "") ?? 0) : $0 }
+            }
+            // Filling the table has thrown out some, too.
+            let before = try await count("early_drop")
+            _ = try await sandbox.trace("install-probes", "--netns", "router")
+            try await sandbox.collecting("--netns", "router") { _ in
+                let ping = try await sandbox.run(
+                    ["ip", "netns", "exec", "client", "ping", "-c", "20", "-i", "0.02", "-W", "1", "10.0.2.2"])
+                #expect(ping.isSuccess != isAssured)
+                for number in 0..<40 where !isAssured {
+                    _ = try await sandbox.run(
+                        ["ip", "netns", "exec", "client", "bash", "-c", "echo > /dev/udp/10.0.2.2/\(number + 9)"])
+                }
+                var findings: [FindingReport] = []
+                let kind = isAssured ? "connection-table-full" : "connections-thrown-out"
+                let counted = try await isAssured ? count("drop") : count("early_drop") - before
+                #expect(counted >= (isAssured ? 20 : 1))
+                // Connections are not packets.
+                func isTold(_ finding: FindingReport) -> Bool {
+                    isAssured ? finding.packets == counted : finding.reason.contains("has thrown out \(counted) connections")
+                }
+                // Counters may be those of two seconds before.
+                try await waiting {
+                    findings = try await sandbox.get(FindingsReport.self, "/findings").findings
+                    return findings.contains { $0.kind == kind && isTold($0) }
+                }
+                let finding = try #require(findings.first { $0.kind == kind }, "\(findings)")
+                #expect(isTold(finding), "\(finding)")
+                guard isAssured else { return }
+                #expect(finding.cures.map(\.command) == ["sysctl -w net.netfilter.nf_conntrack_max=\(limit * 2)"])
+                #expect(!findings.contains { $0.kind == "packets-dropped" }, "\(findings)")
+                let drop = try #require(
+                    try await sandbox.get(DropsReport.self, "/drops").drops.first { $0.example.destination == "10.0.2.2" })
+                #expect(drop.decidedBy?.kind == "conntrack" && drop.decidedBy?.reason == "table full")
+                #expect(drop.decidedBy?.evidence == "counter" && drop.decidedBy?.explanation?.contains("(\(limit))") == true)
+                let metrics = try await sandbox.require(["curl", "-sSf", "http://127.0.0.1:9100/metrics"]).standardOutput
+                #expect(metrics.contains(#"ipt_trace_decided_drops_total{kind="conntrack",owner="none"} 20"#))
+            }
         }
     }
 }

@@ -67,4 +67,23 @@ import TraceModel
         risen[.ipv6, .tooLarge] = 3
         #expect(risen.only(.ipv6, of: 3) == .tooLarge)
     }
+
+    @Test("connection tracking's statistics are added up over the processors, by their names")
+    func tracking() {
+        var counters = DropCounters()
+        counters.take(
+            tracking: """
+                entries  clashres found new insert insert_failed drop early_drop icmp_error
+                00040000  00000000 00000000 00000000 00040000 00000001 00000010 0000000e 00000000
+                00040000  00000000 00000000 00000000 00000000 00000002 0000000f 00000000
+
+                """)
+        #expect(counters[.ipv4, .untracked] == 31 && counters[.ipv4, .insertionFailed] == 3)
+        #expect(counters[.ipv4, .earlyDrop] == 14)
+        for damaged in ["", "drop", "drop\nxyz\n", "\n\n"] {
+            var none = DropCounters()
+            none.take(tracking: damaged)
+            #expect(none == DropCounters())
+        }
+    }
 }

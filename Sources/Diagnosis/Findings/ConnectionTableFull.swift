@@ -18,7 +18,9 @@ struct ConnectionTableFull: FindingRule {
                 shownBy: shown,
                 because:
                     "Packets of new connections vanished where connections are tracked, and \(limit) are tracked there, the "
-                    + "most that net.netfilter.nf_conntrack_max allows.",
+                    + "most that net.netfilter.nf_conntrack_max allows."
+                    + (!shown.isEmpty && shown.allSatisfy { $0.dropSite?.isUntracked == true }
+                        ? " (The kernel's counters say so.)" : ""),
                 cure: isCertain ? evidence.command(in: "host", words) : nil)
         }
     }

@@ -22,7 +22,8 @@ extension Collector {
     /// The counters are read after the snapshot was made: they have counted all of its packets, and perhaps later ones.
     func withDropCounters(_ snapshot: TraceSnapshot) -> TraceSnapshot {
         let losses = snapshot.routingLosses
-        let losing = Set(losses.keys.map(\.namespace))
+        let untracked = snapshot.trackingLosses
+        let losing = Set(losses.keys.map(\.namespace)).union(untracked.keys)
         var snapshot = snapshot
         snapshot.context.dropCounters = risenCounters(now: losing)
         // A counter has counted packets that no probe reported, too: where there may be some, it explains none of those that were.
@@ -31,6 +32,12 @@ extension Collector {
         let filtered = snapshot.layout.filteredNamespaces
         for (key, packets) in losses where !filtered.contains(key.namespace) {
             snapshot.context.routingDrops[key] = snapshot.context.dropCounters[key.namespace]?.only(key.family, of: packets)
+        }
+        for (namespace, packets) in untracked where !filtered.contains(namespace) {
+            guard let counters = snapshot.context.dropCounters[namespace] else { continue }
+            // Those whose entry could not be put in were lost elsewhere, at the end of their way through the namespace.
+            let (all, late) = (counters[.ipv4, .untracked], counters[.ipv4, .insertionFailed])
+            if all >= late, all - late >= packets { snapshot.context.trackingDrops.insert(namespace) }
         }
         return snapshot
     }

@@ -77,7 +77,9 @@ enum Phrase {
         case "delivered": return "to the sockets of \(last?.netns ?? "?")"
         case "dropped":
             if let decidedBy, decidedBy.isRule { return decidedBy.text }
-            if let decidedBy, decidedBy.evidence == "drop_reason" { return decidedBy.kernelText }
+            if let decidedBy, decidedBy.evidence == "drop_reason" || decidedBy.kind == "conntrack" {
+                return decidedBy.kernelText
+            }
             guard let ending else { return "" }
             let causes = ending.causes.compactMap { RoutingCause(rawValue: $0)?.explanation }
             return "behind \(place(ending.after)), before " + ending.before.map(place).joined(separator: " or ")

@@ -16,7 +16,7 @@ extension WhyAnswer {
                 lines.append("          \(decidedBy.numberedPlaceText)")
                 if let way = decidedBy.way { lines.append("  by      \(way.joined(separator: ", then "))") }
                 if let nearest = decidedBy.nearest?.first { lines.append("  nearest \(nearest.text)") }
-            } else if let decidedBy, decidedBy.evidence == "drop_reason" {
+            } else if let decidedBy, decidedBy.evidence == "drop_reason" || decidedBy.kind == "conntrack" {
                 lines.append("  kernel  \(decidedBy.kernelText)")
             } else if let lost {
                 lines.append("  ended   \(Phrase.ending(lost.outcome, lost.reason, lost.droppedBetween, lost.steps.last, nil))")

@@ -34,6 +34,8 @@ function decision(decided, between) {
       const invalid = decided.invalid ? ` (INVALID: ${decided.invalid})` : '';
       return `${decided.verdict === 'REJECT' ? 'rejected' : 'dropped'} by ${what} of ${decided.table}/${decided.chain} in ${decided.netns}${by}${how}${invalid}`;
     }
+    case 'conntrack':
+      return `dropped by connection tracking in ${decided.netns}: ${decided.reason}, ${decided.explanation} (its counters say so)`;
     case 'kernel':
       return `dropped by the kernel in ${decided.netns}: ${decided.explanation ?? decided.reason} (${
         decided.evidence === 'counter' ? 'its counters say so' : `it says so: ${decided.reason}${decided.function ? ' in ' + decided.function : ''}`})`;
