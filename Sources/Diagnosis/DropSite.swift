@@ -70,9 +70,10 @@ extension TraceContext {
         let suspects = DropLocator(layout, steps, last: step, packet: packet, expected: expected).suspects
         if let kernel = decision?.kernel {
             let causes = [kernel.routingCause].compactMap(\.self)
-            var site = DropSite(
-                after: step, before: expected, suspects: suspects.contains(.routing) && !causes.isEmpty ? [.routing] : [],
-                decision: nil, causes: causes)
+            let places = suspects.filter { suspect in
+                if case .bridge = suspect { kernel.isOfBridge } else { suspect == .routing && !causes.isEmpty }
+            }
+            var site = DropSite(after: step, before: expected, suspects: places, decision: nil, causes: causes)
             site.kernel = kernel
             return site
         }

@@ -4,8 +4,13 @@ extension KernelDecision {
     /// What the kernel means, as part of a sentence; its own name where there is no better word.
     public var explanation: String {
         if function.hasPrefix("ip6_pkt_discard") { return "no route leads to its destination, or one that says unreachable" }
+        if isOfBridge { return "the bridge sends it out of no port; out of the one that it came in by only in hairpin mode" }
         return routingCause?.explanation ?? Self.explanations[reason] ?? "\(reason)\(function.isEmpty ? "" : " in \(function)")"
     }
+
+    /// Whether a bridge let go of the packet where it had to send it on (net/bridge/br_input.c; `br_forward`, which frees it, is seen as its
+    /// caller). The kernel gives no reason there.
+    var isOfBridge: Bool { reason == "NOT_SPECIFIED" && function.hasPrefix("br_handle_frame_finish") }
 
     /// Whether the packet came to the sockets, and there was none for it.
     public var isWithoutSocket: Bool { reason == "NO_SOCKET" }

@@ -117,6 +117,16 @@ struct WhyTests {
                 nft add rule bridge l2 out tcp dport 80 counter drop
                 """, outcome: .dropped, direction: "original", rule: "tcp dport 80 counter", netns: "host", isMended: true),
         Case(
+            name: "a bridge's port that sends nothing back",
+            fault: """
+                ip link add br0 type bridge; ip address del 10.0.1.1/24 dev v1; ip link set v1 master br0
+                ip address add 10.0.1.1/24 dev br0; ip link set br0 up; ip netns exec c ping -c 1 -W 2 10.0.1.1 || true
+                sysctl -qw net.bridge.bridge-nf-call-iptables=1
+                iptables-nft -t nat -A PREROUTING -d 10.0.1.1 -p tcp --dport 8080 -j DNAT --to 10.0.1.2:80
+                iptables-nft -t nat -A POSTROUTING -s 10.0.1.0/24 -d 10.0.1.2 -j MASQUERADE
+                ip netns exec c python3 -m http.server 80 > /dev/null 2>&1 &
+                """, question: "10.0.1.1:8080", outcome: .dropped, direction: "original", finding: "bridge-hairpin", isMended: true),
+        Case(
             name: "the server's own rules, behind a forwarded port",
             fault: """
                 iptables-nft -t nat -A PREROUTING -d 10.0.1.1 -p tcp --dport 8080 -j DNAT --to 10.0.2.2:80
