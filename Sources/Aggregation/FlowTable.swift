@@ -21,6 +21,8 @@ public struct FlowRecord: Sendable {
         public var packet: Packet
         public var packets: UInt64 = 0
         public var latestJourney: UInt64 = 0
+        /// The path of the latest, by its index.
+        public var path: Int
 
         func isLike(_ other: Packet) -> Bool {
             packet.tuple.source == other.tuple.source && packet.tuple.transport == other.tuple.transport
@@ -97,7 +99,7 @@ package struct FlowTable: Sendable {
     package mutating func add(_ journey: Journey, path: Int) -> (flow: Int?, direction: Direction, isGuess: Bool) {
         let told = journey.legs.lazy.compactMap(\.direction).first
         if journey.packet.quotedFlow != 0 {
-            addError(journey)
+            addError(journey, path: path)
             // It goes against the packet that it is about.
             return (nil, told ?? .reply, told == nil)
         }
@@ -132,15 +134,15 @@ package struct FlowTable: Sendable {
         return (flow, direction, isGuess)
     }
 
-    private mutating func addError(_ journey: Journey) {
+    private mutating func addError(_ journey: Journey, path: Int) {
         guard let namespace = journey.legs.first?.namespace else { return }
         let quoted = journey.packet.quotedFlow
         if let entry = entries.value(flow: quoted, in: namespace) {
-            flows[entry.flow].errors.note(journey.packet, journey.serial)
+            flows[entry.flow].errors.note(journey.packet, journey.serial, path: path)
             return
         }
         if earlyErrors.count >= Self.mostEarly { earlyErrors.removeAll(keepingCapacity: true) }
-        earlyErrors[QuotedKey(namespace: namespace, flow: quoted), default: []].note(journey.packet, journey.serial)
+        earlyErrors[QuotedKey(namespace: namespace, flow: quoted), default: []].note(journey.packet, journey.serial, path: path)
     }
 
     /// Adds a journey that differs from one that was added before only in when it was.
@@ -216,7 +218,9 @@ package struct FlowTable: Sendable {
         guard !earlyErrors.isEmpty,
             let errors = earlyErrors.removeValue(forKey: QuotedKey(namespace: namespace, flow: key.tuple.flow))
         else { return }
-        for error in errors { flows[flow].errors.note(error.packet, error.latestJourney, packets: error.packets) }
+        for error in errors {
+            flows[flow].errors.note(error.packet, error.latestJourney, path: error.path, packets: error.packets)
+        }
     }
 
     private mutating func count(_ journey: Journey, _ flow: Int, _ direction: Direction, _ path: Int) {
@@ -268,15 +272,16 @@ package struct FlowTable: Sendable {
 }
 
 extension [FlowRecord.ErrorMessages] {
-    fileprivate mutating func note(_ packet: Packet, _ journey: UInt64, packets: UInt64 = 1) {
+    fileprivate mutating func note(_ packet: Packet, _ journey: UInt64, path: Int, packets: UInt64 = 1) {
         var index = firstIndex { $0.isLike(packet) }
         if index == nil, count < FlowRecord.errorLimit {
             index = endIndex
-            append(FlowRecord.ErrorMessages(packet: packet))
+            append(FlowRecord.ErrorMessages(packet: packet, path: path))
         }
         guard let index else { return }
         self[index].packets += packets
         self[index].latestJourney = journey
+        self[index].path = path
     }
 }
 

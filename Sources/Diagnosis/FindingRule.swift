@@ -8,7 +8,8 @@ protocol FindingRule: Sendable {
 enum FindingRules {
     static let all: [any FindingRule] = [
         ConnectionTableFull(),
-        ForwardingDisabled(), ReversePathFilter(), LostInRouting(), LostInTracking(), LostAtSockets(), RepliesDropped(),
+        ForwardingDisabled(), ReversePathFilter(), LostInRouting(), PathMTUBlocked(), LostInTracking(), LostAtSockets(),
+        RepliesDropped(),
         InvalidDropped(),
         TranslationMissingForLocal(),
         LoopbackSourceLeaves(),

@@ -57,6 +57,15 @@ extension Packet {
         }
     }
 
+    /// An ICMP error that tells a sender how large its packets may be: fragmentation needed, packet too big (RFC 1191, RFC 8201).
+    public var tellsPathMTU: Bool {
+        switch tuple.transport {
+        case TransportProtocol.icmp: icmpType == 3 && icmpCode == 4
+        case TransportProtocol.icmpv6: icmpType == 2
+        default: false
+        }
+    }
+
     /// The flow that it belongs to, as far as its own headers tell: those of the packet that it is about, for an ICMP error.
     public var flow: UInt64 { quotedFlow != 0 ? quotedFlow : tuple.flow }
 

@@ -117,6 +117,8 @@ struct DropCounterLiveTests {
             }
             let kinds = findings.map(\.kind)
             #expect(example.finding.map(kinds.contains) ?? (kinds == ["packets-dropped"]), "\(kinds)")
+            // The error that the sender never got explains why it goes on.
+            #expect(kinds.contains("path-mtu-blocked") == (example.cause == "too-large"), "\(kinds)")
         }
     }
 

@@ -125,7 +125,8 @@ struct WhyTests {
                 iptables-nft -t nat -A PREROUTING -d 10.0.1.1 -p tcp --dport 8080 -j DNAT --to 10.0.1.2:80
                 iptables-nft -t nat -A POSTROUTING -s 10.0.1.0/24 -d 10.0.1.2 -j MASQUERADE
                 ip netns exec c python3 -m http.server 80 > /dev/null 2>&1 &
-                """, question: "10.0.1.1:8080", outcome: .dropped, direction: "original", finding: "bridge-hairpin", isMended: true),
+                """, question: "10.0.1.1:8080", outcome: .dropped, direction: "original", finding: "bridge-hairpin",
+            isMended: true),
         Case(
             name: "the server's own rules, behind a forwarded port",
             fault: """

@@ -22,6 +22,7 @@ extension WhyAnswer {
                 lines.append("  ended   \(Phrase.ending(lost.outcome, lost.reason, lost.droppedBetween, lost.steps.last, nil))")
             }
         }
+        for error in flow.icmpErrors ?? [] { lines.append("  told    by ICMP from \(error.source): \(error.message)") }
         // The drop's own finding has been told above.
         for finding in findings where finding.kind != "packets-dropped" { lines.append("  fault   \(finding.title)") }
         if let path { lines.append("  way     \(way(path))") }
