@@ -27,6 +27,7 @@ public struct TraceAggregate: Sendable {
     public private(set) var unlisted: UInt64 = 0
     public private(set) var incomplete: UInt64 = 0
     public private(set) var own: UInt64 = 0
+    public private(set) var transitTimes = TransitTimes()
     private var flowTable: FlowTable
     private let limits: Limits
     /// The collector's endpoint, or those of the collectors whose recordings are read: whoever asks for a report shall not
@@ -68,6 +69,7 @@ public struct TraceAggregate: Sendable {
             return nil
         }
         if journey.outcome == .incomplete { incomplete += 1 }
+        transitTimes.measure(journey, history)
         let signature = AggregationCache.signature(journey)
         if journey.decision == nil, let kind = familiar.kind(signature), flowTable.flows[Int(kind.flow)].version == kind.version
         {

@@ -32,6 +32,7 @@ public struct TraceSnapshot: Sendable {
     public let inferred: [Int: RuleDecision]
     /// What the routing tables say.
     public let routes: RouteIndex
+    public let transitTimes: TransitTimes
 
     public var run: UInt64 { context.run }
     public var layout: Layout { context.layout }
@@ -41,9 +42,10 @@ public struct TraceSnapshot: Sendable {
         generatedAt: Int64, since: Int64, context: TraceContext, completeness: Completeness, paths: PathTable,
         flows: [FlowRecord], flowCount: Int? = nil, journeys: [JourneyRecord],
         unresolved: [UnresolvedPrefix] = [], walks: [UInt64: [RuleWalk]] = [:], inferred: [Int: RuleDecision] = [:],
-        routes: RouteIndex = RouteIndex()
+        routes: RouteIndex = RouteIndex(), transitTimes: TransitTimes = TransitTimes()
     ) {
         self.routes = routes
+        self.transitTimes = transitTimes
         self.walks = walks
         self.inferred = inferred
         self.unresolved = unresolved

@@ -96,7 +96,7 @@ package struct TraceEngine: ~Copyable {
             // A path's example may name the journeys that it carries.
             journeys: scope.contains(.journeys) || correlator.hasTunnels ? latestJourneys() : [], unresolved: unresolved,
             walks: scope.contains(.journeys) ? sink.ruleTraces.keptWalks : [:],
-            inferred: sink.aggregate.inferredDecisions, routes: sink.routes)
+            inferred: sink.aggregate.inferredDecisions, routes: sink.routes, transitTimes: sink.aggregate.transitTimes)
     }
 
     private mutating func latestJourneys() -> [JourneyRecord] {

@@ -75,15 +75,58 @@ extension TraceSnapshot {
         for (netns, count) in probes.sorted(by: { $0.key.description < $1.key.description }) {
             text.sample("ipt_trace_probes", count, [("netns", netns)])
         }
+        addTransitTimes(to: &text)
         if let recording { text.add(recording) }
         return text.text
     }
 }
 
+extension TraceSnapshot {
+    /// Namespaces that have histograms of their own; a namespace has 45 series.
+    private static let mostTimedNamespaces = 64
+
+    /// Histograms of the namespaces with most packets measured; those of the rest are added up without a name.
+    private func addTransitTimes(to text: inout MetricsText) {
+        var histograms: [MetricsLine: [TransitTimes.End: TransitTimes.Histogram]] = [:]
+        for (index, namespace) in layout.namespaces.enumerated() where !namespace.isGone {
+            for end in TransitTimes.End.allCases {
+                guard let histogram = transitTimes[index, end] else { continue }
+                histograms[MetricsLine(escaping: namespace.name), default: [:]].add(histogram, end)
+            }
+        }
+        let byPackets = histograms.sorted { one, other in
+            (other.value.packets, one.key.description) < (one.value.packets, other.key.description)
+        }
+        let name = "ipt_trace_transit_seconds"
+        text.family(
+            name, .histogram,
+            "Time from a packet's arrival in a namespace to its last chain in INPUT or FORWARD, or to the next namespace; of a sample."
+        )
+        for (netns, ends) in byPackets.prefix(Self.mostTimedNamespaces) {
+            for end in TransitTimes.End.allCases {
+                if let histogram = ends[end] { text.add(histogram, name, [("netns", netns), ("until", "\(end.name)")]) }
+            }
+        }
+        text.family(
+            "ipt_trace_transits_unlisted_total", .counter, "Measured packets of namespaces beyond those that have histograms.")
+        text.sample(
+            "ipt_trace_transits_unlisted_total",
+            byPackets.dropFirst(Self.mostTimedNamespaces).reduce(0) { $0 + $1.value.packets })
+    }
+}
+
+extension [TransitTimes.End: TransitTimes.Histogram] {
+    fileprivate mutating func add(_ histogram: TransitTimes.Histogram, _ end: TransitTimes.End) {
+        if self[end]?.add(histogram) == nil { self[end] = histogram }
+    }
+
+    fileprivate var packets: UInt64 { values.reduce(0) { $0 + $1.count } }
+}
+
 /// Writes Prometheus' text format.
 private struct MetricsText {
     enum Kind: String {
-        case counter, gauge
+        case counter, gauge, histogram
     }
 
     var text = ""
@@ -95,6 +138,17 @@ private struct MetricsText {
     mutating func sample(_ name: String, _ value: some CustomStringConvertible, _ labels: [(String, MetricsLine)] = []) {
         let list = labels.map { label, value -> MetricsLine in "\(label)=\"\(value)\"" }.joined(separator: ",")
         text += "\(name)\(labels.isEmpty ? "" : "{\(list)}") \(value)\n"
+    }
+
+    mutating func add(_ histogram: TransitTimes.Histogram, _ name: String, _ labels: [(String, MetricsLine)]) {
+        var packets: UInt64 = 0
+        for (count, bound) in zip(histogram.counts, TransitTimes.bounds) {
+            packets += count
+            sample("\(name)_bucket", packets, labels + [("le", "\(Double(bound) / 1_000_000)")])
+        }
+        sample("\(name)_bucket", histogram.count, labels + [("le", "+Inf")])
+        sample("\(name)_sum", Double(histogram.sum) / 1_000_000, labels)
+        sample("\(name)_count", histogram.count, labels)
     }
 
     mutating func add(_ drops: DropMetrics) {

@@ -98,6 +98,13 @@ public struct EventHistory: Sendable {
         return distance > 0 && distance <= position ? position - distance : EventHistory.none
     }
 
+    /// The kernel's time of an event, in microseconds since 1970; `nil` where it gave none, or the event has been overwritten.
+    public func stamp(at position: UInt64) -> Int64? {
+        guard position < next, next - position <= UInt64(slots.count) else { return nil }
+        let slot = slots[Int(truncatingIfNeeded: position) & (slots.count - 1)]
+        return slot.isStamped ? slot.time : nil
+    }
+
     /// Whether an event with the addresses and ports of the one at `position` follows it, and is not later than `time`.
     ///
     /// - Returns: `true` also where too many events have come since to tell.

@@ -255,6 +255,39 @@ import TraceModel
         #expect(families.count > 10)
     }
 
+    @Test("times through namespaces are cumulative buckets in seconds; a packet without two stamps is in none")
+    func transitTimes() {
+        var scene = Scene()
+        var history = EventHistory()
+        func event(_ probe: String, _ namespace: Int, at time: Int64, stamped: Bool, after previous: UInt64) -> UInt64 {
+            history.append(
+                Sighting(
+                    time: time, probe: scene.probe(namespace, probe) ?? 0, inInterface: 1, outInterface: 0, mark: 0, order: 0,
+                    timeToLive: 64, isStamped: stamped), request, after: previous)
+        }
+        for time in [3, 60, 2_000_000] as [Int64] {
+            let first = event("raw/PREROUTING", 1, at: 1_000_000, stamped: true, after: EventHistory.none)
+            let middle = event("filter/FORWARD", 1, at: 1_000_000 + time, stamped: true, after: first)
+            let last = event("mangle/POSTROUTING", 1, at: 9_000_000, stamped: false, after: middle)
+            var leg = scene.leg(1, ["raw/PREROUTING", "filter/FORWARD", "mangle/POSTROUTING"], request)
+            leg.firstEvent = first
+            leg.lastEvent = last
+            scene.add([leg], .sent, history: history)
+        }
+        scene.add([scene.leg(1, ["raw/OUTPUT"], request)], .sent, history: history)
+        let lines = scene.snapshot.metrics().split(separator: "\n").filter { $0.hasPrefix("ipt_trace_transit") }
+        let name = "ipt_trace_transit_seconds"
+        func value(_ bound: String) -> Substring? {
+            lines.first { $0.hasPrefix("\(name)_bucket{netns=\"host\",until=\"forward\",le=\"\(bound)\"} ") }?.split(
+                separator: " "
+            ).last
+        }
+        #expect([value("5e-06"), value("0.0001"), value("1.0"), value("+Inf")] == ["1", "2", "2", "3"], "\(lines)")
+        #expect(lines.contains("\(name)_count{netns=\"host\",until=\"forward\"} 3"))
+        #expect(lines.contains("\(name)_sum{netns=\"host\",until=\"forward\"} 2.000063"))
+        #expect(!lines.contains { $0.contains("next_namespace") || $0.contains("input") })
+    }
+
     private func recording(problem: String? = nil) -> RecordingStatus {
         RecordingStatus(
             state: problem == nil ? "recording" : "suspended", states: ["recording", "suspended", "ended"], problem: problem,
@@ -296,7 +329,8 @@ import TraceModel
         let served = Scene().snapshot.metrics()
         let wanted = Set(dashboard.matches(of: #/ipt_trace_[a-z_]+/#).map { String($0.output) })
         #expect(wanted.count > 8)
-        for name in wanted { #expect(served.contains("# TYPE \(name) "), "\(name)") }
+        // A histogram's buckets have a name of their own.
+        for name in wanted { #expect(served.contains("# TYPE \(name.replacing("_bucket", with: "")) "), "\(name)") }
     }
 }
 

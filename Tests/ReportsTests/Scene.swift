@@ -53,7 +53,7 @@ struct Scene {
 
     mutating func add(
         _ legs: [JourneyLeg], _ outcome: Outcome, expected: [UInt32] = [], tcpFlags: TCPFlags = [],
-        decision: RuleDecision? = nil, kernel: KernelDecision? = nil
+        decision: RuleDecision? = nil, kernel: KernelDecision? = nil, history: EventHistory = EventHistory()
     ) {
         serial += 1
         var journey = Journey(
@@ -67,14 +67,15 @@ struct Scene {
         journey.decision = decision.map { .rule($0) } ?? kernel.map { .kernel($0) }
         journey.firstSeen = 1_000_000 * Int64(serial)
         journey.lastSeen = journey.firstSeen + 5
-        aggregate.add(journey, history: EventHistory())
+        aggregate.add(journey, history: history)
     }
 
     var snapshot: TraceSnapshot {
         TraceSnapshot(
             generatedAt: 1_795_248_552_499_217, since: 0, context: TraceContext(run: 0xABC, layout: layout, stepTrie: stepTrie),
             completeness: Completeness(), paths: aggregate.paths, flows: aggregate.flows,
-            journeys: aggregate.recentJourneys(history: EventHistory()), inferred: aggregate.inferredDecisions)
+            journeys: aggregate.recentJourneys(history: EventHistory()), inferred: aggregate.inferredDecisions,
+            transitTimes: aggregate.transitTimes)
     }
 }
 

@@ -85,6 +85,16 @@ function nothingYet(what) {
       : h('p', {}, 'The file that this page was made from holds nothing of it.'));
 }
 
+/** What watching takes of the machine, since the collector was started. */
+function watchingCost(cost) {
+  if (!cost) return null;
+  const share = cost.uptime_seconds > 0 ? cost.processor_seconds / cost.uptime_seconds * 100 : 0;
+  const parts = [`${share.toFixed(1)} % of one processor`, `${Math.round(cost.memory_bytes / 1048576)} MiB of memory`];
+  if (cost.journeys > 0) parts.push(`${(cost.events / cost.journeys).toFixed(1)} events for each packet`);
+  if (cost.events > 0) parts.push(`${(cost.processor_seconds / cost.events * 1e6).toFixed(1)} µs of processor time for each event`);
+  return h('p', {class: 'soft'}, `Since it was started, the collector has taken ${parts.join(', ')}. What the kernel spends on each probe is not measured.`);
+}
+
 const Views = [
   {
     name: 'map', title: 'Map', needs: ['/paths', '/findings'],
@@ -194,6 +204,7 @@ const Views = [
       const probes = data['/probes']?.probes ?? [];
       if (!probes.length) return nothingYet('There are no probes');
       return [h('h1', {}, 'Probes'), h('p', {}, `${count(probes.length, 'probe')}, ${probes.filter(one => one.state !== 'in place').length} not in place.`),
+        watchingCost(data['/probes']?.cost),
         table(['Namespace', 'Backend', 'Family', 'Table', 'Chain', '#Packets', 'State'], probes.map(one => h('tr', {},
           ['netns', 'backend', 'family', 'table', 'chain'].map(key => h('td', {}, one[key] ?? '')), number((one.packets ?? 0).toLocaleString('en')),
           h('td', {class: one.state === 'in place' || one.state === 'recorded' ? '' : 'bad'}, one.state))), 'Probes')];

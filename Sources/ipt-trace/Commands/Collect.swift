@@ -259,7 +259,11 @@ private actor ProbeListing {
         // One that takes longer than a second is waited for rather than doubled.
         if let reading, !isDone { return try await reading.task.value }
         isDone = false
-        let task = Task { [collector] in Array(try ReportJSON.encode(ProbeList(probes: try await collector.probeRows()))) }
+        let task = Task { [collector] in
+            let rows = try await collector.probeRows()
+            let completeness = await collector.snapshot([])?.completeness
+            return Array(try ReportJSON.encode(ProbeList(probes: rows, cost: WatchingCost(completeness))))
+        }
         reading = (task, .now)
         defer { isDone = true }
         return try await task.value
@@ -272,6 +276,29 @@ private actor ProbeListing {
 struct ProbeList: Encodable {
     var schema = 1
     var probes: [ProbeRow]
+    /// Of a running collector.
+    var cost: WatchingCost?
+}
+
+/// What a collector takes of the machine. What the kernel spends on the probes themselves is in no figure of a process.
+struct WatchingCost: Encodable {
+    /// Of all its threads since it began.
+    var processorSeconds: Double
+    var uptimeSeconds: Double
+    var memoryBytes: UInt64
+    var events: UInt64
+    /// Packets.
+    var journeys: UInt64
+
+    /// - Returns: `nil` where the process's own figures cannot be read.
+    init?(_ completeness: Completeness?) {
+        guard let completeness, let figures = ProcessFigures.current() else { return nil }
+        processorSeconds = figures.processorSeconds
+        uptimeSeconds = max(0, Date().timeIntervalSince1970 - figures.startedAt)
+        memoryBytes = figures.residentMemory
+        events = completeness.events
+        journeys = completeness.journeys
+    }
 }
 
 /// What stands in the way of LOG rules in namespaces.
