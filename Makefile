@@ -7,7 +7,7 @@ VARIANT ?=
 FILTER ?=
 
 # Tests that wait for answers: they run apart from those that keep the processor busy.
-TIMED_TESTS = HTTPServerTests|ServedAnalysisTests|DropReasonLiveTests|LiveViewTests
+TIMED_TESTS = HTTPServerTests|ServedAnalysisTests|DropReasonLiveTests|LiveViewTests|AbuseTests
 # Tests that fill the machine with networks for a minute, or look at what has to be read within a second: apart from the others.
 LONG_TESTS = WhyGalleryTests|AttributionTests|RuleTraceTroubleTests|RuleTraceLiveTests|DropReasonAccuracyTests
 

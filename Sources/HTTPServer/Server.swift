@@ -117,7 +117,8 @@ public final class Server: Sendable {
         }
         // The umask may have taken a part of these rights.
         if code == 0, address.isLocalSocket { FileCalls.setMode(address.host, 0o660) }
-        if code == 0, Glibc.listen(descriptor, 128) != 0 { code = errno }
+        // A burst past the queue waits for a second, until SYNs are sent again; the kernel bounds it by net.core.somaxconn.
+        if code == 0, Glibc.listen(descriptor, SOMAXCONN) != 0 { code = errno }
         guard code == 0 else {
             close(descriptor)
             throw code == EADDRINUSE ? .inUse(address) : .cannotListen(address, code: code)
