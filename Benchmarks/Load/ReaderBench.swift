@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import Lab
 import LinuxSupport
 
@@ -16,6 +17,44 @@ enum ReaderBench {
         ["\(Bench.products)/reader", "9100", String(seconds), String(interval), path]
     }
 
+    /// Reads `/events` until it is interrupted, and prints how long after a packet's last event its journey came, in milliseconds: what the
+    /// page's own stream would take.
+    private static let stream = """
+        import datetime, json, signal, sys, time, urllib.request
+        took = []
+        def end(*_):
+            took.sort()
+            at = lambda share: f"{took[min(len(took) - 1, int(len(took) * share))]:.1f}" if took else "-"
+            print(f"{len(took)} journeys, {dropped} left out, {at(.5)} ms median, {at(.99)} ms p99", flush=True)
+            sys.exit()
+        signal.signal(signal.SIGINT, end)
+        dropped = 0
+        for line in urllib.request.urlopen("http://127.0.0.1:9100/events?proto=icmp"):
+            if not line.startswith(b"data: "):
+                continue
+            data = json.loads(line[6:])
+            dropped += data.get("events", 0) if data.keys() == {"events"} else 0
+            if data.get("protocol") == "icmp":
+                seen = datetime.datetime.fromisoformat(data["last_seen"].replace("Z", "+00:00")).timestamp()
+                took.append((time.time() - seen) * 1000)
+        """
+
+    /// While `body` runs, a ping every 20 ms, and a reader of the stream that waits for it.
+    private static func measuringStream(
+        _ title: String, _ sandbox: Sandbox, _ destination: String, while body: () async throws -> Void
+    ) async throws {
+        let reader = try SandboxProcess(["python3", "-c", stream], in: sandbox)
+        try await Task.sleep(for: .seconds(1))
+        let ping = try SandboxProcess(
+            ["ip", "netns", "exec", "guest", "ping", "-q", "-i", "0.02", "-W", "1", destination], in: sandbox)
+        try await body()
+        await ping.stop(signal: SIGINT)
+        try await Task.sleep(for: .seconds(3))
+        await reader.stop(signal: SIGINT)
+        for _ in 0..<100 where reader.output.isEmpty { try await Task.sleep(for: .milliseconds(20)) }
+        Bench.show("\(title), /events of a ping: \(reader.output.trimmingCharacters(in: .newlines))")
+    }
+
     private static func idle() async throws {
         try await Sandbox.with { sandbox in
             try await Gallery.ping.setUp(in: sandbox)
@@ -26,6 +65,7 @@ enum ReaderBench {
                 let output = try await sandbox.require(reader(3, 0, path)).standardOutput
                 Bench.show("idle, \(path): \(output.trimmingCharacters(in: .newlines))")
             }
+            try await measuringStream("idle", sandbox, "8.8.8.8") { try await Task.sleep(for: .seconds(5)) }
             await collector.stop()
         }
     }
@@ -66,6 +106,10 @@ enum ReaderBench {
                     for _ in 0..<100 where process.output.isEmpty { try await Task.sleep(for: .milliseconds(20)) }
                     Bench.show("flood, \(path): \(process.output.trimmingCharacters(in: .newlines))")
                 }
+                Bench.show("flood: \(sent.trimmingCharacters(in: .newlines))")
+            }
+            try await measuringStream("flood", sandbox, "8.8.8.8") {
+                let sent = try await flood(packets, perSecond: 0)
                 Bench.show("flood: \(sent.trimmingCharacters(in: .newlines))")
             }
             try await Task.sleep(for: .milliseconds(500))

@@ -187,11 +187,12 @@ package struct TraceSink: JourneySink {
             onPath(pathIDs[added.path], journey)
         }
         guard let watcher, watcher.isWatched else { return }
-        watcher.add(
-            JourneyRecord(
+        watcher.add(journey) {
+            let record = JourneyRecord(
                 journey: journey, details: journey.legs.map { history.details(upTo: $0.lastEvent) },
-                direction: added.direction, walks: ruleTraces.keptWalks(of: journey.serial)),
-            in: TraceContext(run: run, layout: layout, stepTrie: stepTrie))
+                direction: added.direction, walks: ruleTraces.keptWalks(of: journey.serial))
+            return (record, TraceContext(run: run, layout: layout, stepTrie: stepTrie))
+        }
     }
 
     /// The first packet of a path or a connection: how it was routed is to be asked for.

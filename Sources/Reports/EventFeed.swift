@@ -1,6 +1,7 @@
 public import Aggregation
 internal import Diagnosis
 private import Synchronization
+public import TraceModel
 
 /// What happens, as it happens, for those who read it as a stream: journeys that end, losses, findings.
 ///
@@ -15,13 +16,20 @@ public final class EventFeed: JourneyWatcher {
         case skipped(UInt64)
     }
 
+    /// Which journeys a reader wants.
+    private struct Interest {
+        var selection: JourneySelection
+        /// When the reader left: what it wanted is kept for a while, since it may come back for it.
+        var leftAt: ContinuousClock.Instant?
+    }
+
     private struct State {
         /// The latest, oldest first; the last has the number `count`.
         var events: [Event] = []
         var count: UInt64 = 0
-        var readers = 0
-        /// When the last reader left: what comes soon after may be resumed.
-        var leftAt: ContinuousClock.Instant?
+        /// By the reader's number.
+        var interests: [UInt64: Interest] = [:]
+        var nextReader: UInt64 = 0
         // The present second, and how many events were taken in it.
         var second = ContinuousClock.now
         var taken = 0
@@ -29,6 +37,17 @@ public final class EventFeed: JourneyWatcher {
         // As they were told last.
         var losses: UInt64 = 0
         var findings: Set<String> = []
+
+        /// Whether anybody wants a journey. All are asked, since each remembers which connections it has chosen.
+        mutating func wants(_ journey: Journey) -> Bool {
+            var isWanted = false
+            for number in interests.keys where interests[number]?.selection.takes(journey) == true { isWanted = true }
+            return isWanted
+        }
+
+        mutating func forgetThoseGone(_ now: ContinuousClock.Instant) {
+            interests = interests.filter { $0.value.leftAt.map { $0.duration(to: now) < patience } ?? true }
+        }
 
         mutating func append(_ event: Event) {
             if events.count >= capacity { events.removeFirst(capacity / 4) }
@@ -45,26 +64,28 @@ public final class EventFeed: JourneyWatcher {
     /// Journeys a second.
     private static let most = 2000
     private static let patience = Duration.seconds(30)
+    /// Of readers, with those who have left.
+    private static let mostInterests = 64
 
     public init() { run = UInt64.random(in: 1...UInt64.max) }
 
-    public var isWatched: Bool {
-        state.withLock { $0.readers > 0 || ($0.leftAt.map { $0.duration(to: .now) < Self.patience } ?? false) }
-    }
+    public var isWatched: Bool { state.withLock { !$0.interests.isEmpty } }
 
-    public func add(_ journey: JourneyRecord, in context: TraceContext) {
+    public func add(_ journey: Journey, describe: () -> (record: JourneyRecord, context: TraceContext)) {
         state.withLock { state in
             let now = ContinuousClock.now
             if state.second.duration(to: now) >= .seconds(1) {
                 if state.skipped > 0 { state.append(.skipped(state.skipped)) }
                 (state.second, state.taken, state.skipped) = (now, 0, 0)
             }
+            guard state.wants(journey) else { return }
             guard state.taken < Self.most else {
                 state.skipped += 1
                 return
             }
             state.taken += 1
-            state.append(.journey(journey, context))
+            let (record, context) = describe()
+            state.append(.journey(record, context))
         }
     }
 
@@ -74,6 +95,7 @@ public final class EventFeed: JourneyWatcher {
         let losses = completeness.lost + completeness.overflows + (completeness.ruleTracesLost ?? 0)
         let findings = snapshot.findings.map { FindingReport($0, of: snapshot) }
         state.withLock { state in
+            state.forgetThoseGone(.now)
             if losses > state.losses, let json = try? ReportJSON.encode(completeness) {
                 state.append(.other("loss", String(decoding: json, as: UTF8.self)))
             }
@@ -90,11 +112,12 @@ public final class EventFeed: JourneyWatcher {
     ///   - filter: which journeys are wanted; its namespaces, times and limit are not looked at.
     ///   - last: the id of the event that was read last, for going on behind it.
     public func reader(_ filter: TraceFilter, after last: String?) -> Reader {
-        let position = state.withLock { state in
-            state.readers += 1
-            return last.flatMap(position(ofID:)).map { min($0, state.count) } ?? state.count
+        let (number, position) = state.withLock { state in
+            state.nextReader += 1
+            state.interests[state.nextReader] = Interest(selection: JourneySelection(filter))
+            return (state.nextReader, last.flatMap(position(ofID:)).map { min($0, state.count) } ?? state.count)
         }
-        return Reader(self, filter, position)
+        return Reader(self, filter, number: number, position)
     }
 
     private func position(ofID id: String) -> UInt64? {
@@ -103,10 +126,13 @@ public final class EventFeed: JourneyWatcher {
         return UInt64(parts[1])
     }
 
-    private func leave() {
+    private func leave(_ reader: UInt64) {
         state.withLock { state in
-            state.readers -= 1
-            if state.readers == 0 { state.leftAt = .now }
+            state.interests[reader]?.leftAt = .now
+            // Readers may come and go by the thousand.
+            if state.interests.count > Self.mostInterests {
+                state.interests = state.interests.filter { $0.value.leftAt == nil }
+            }
         }
     }
 
@@ -132,14 +158,16 @@ public final class EventFeed: JourneyWatcher {
         }
 
         private let feed: EventFeed
+        private let number: UInt64
         private let state: Mutex<State>
 
-        fileprivate init(_ feed: EventFeed, _ filter: TraceFilter, _ position: UInt64) {
+        fileprivate init(_ feed: EventFeed, _ filter: TraceFilter, number: UInt64, _ position: UInt64) {
             self.feed = feed
+            self.number = number
             state = Mutex(State(position: position, selection: JourneySelection(filter)))
         }
 
-        deinit { feed.leave() }
+        deinit { feed.leave(number) }
 
         /// As server-sent events (WHATWG HTML, 9.2): what there is now, a comment where nothing came for a while.
         public func next() -> String {
@@ -190,7 +218,7 @@ public final class JourneyWatchers: JourneyWatcher {
 
     public var isWatched: Bool { watchers.contains { $0.isWatched } }
 
-    public func add(_ journey: JourneyRecord, in context: TraceContext) {
-        for watcher in watchers where watcher.isWatched { watcher.add(journey, in: context) }
+    public func add(_ journey: Journey, describe: () -> (record: JourneyRecord, context: TraceContext)) {
+        for watcher in watchers where watcher.isWatched { watcher.add(journey, describe: describe) }
     }
 }

@@ -26,9 +26,10 @@ public final class JourneyFeed: JourneyWatcher {
 
     public func watch() { state.withLock { $0.isWatched = true } }
 
-    public func add(_ journey: JourneyRecord, in context: TraceContext) {
-        guard state.withLock({ $0.selection.takes(journey.journey) }) else { return }
-        let journey = context.describe(journey)
+    public func add(_ journey: Journey, describe: () -> (record: JourneyRecord, context: TraceContext)) {
+        guard state.withLock({ $0.selection.takes(journey) }) else { return }
+        let (record, context) = describe()
+        let journey = context.describe(record)
         state.withLock { state in
             if state.journeys.count >= capacity {
                 state.journeys.removeFirst()

@@ -6,6 +6,7 @@ import EventSources
 import Foundation
 import Reports
 import Synchronization
+import TraceModel
 
 struct Export: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -70,7 +71,10 @@ private final class JourneyLines: JourneyWatcher {
 
     let isWatched = true
 
-    func add(_ journey: JourneyRecord, in context: TraceContext) { add(context.describe(journey)) }
+    func add(_: Journey, describe: () -> (record: JourneyRecord, context: TraceContext)) {
+        let (record, context) = describe()
+        add(context.describe(record))
+    }
 
     func add(_ journey: JourneyReport) {
         let machine = machine()
