@@ -11,6 +11,10 @@ public struct NamespacesReport: Codable, Sendable, Equatable {
             public var linkDomain: Int
             /// Whether the link domain reaches beyond the namespaces being traced.
             public var reachesOutside: Bool
+            /// `bridge`, or `tunnel` for one that puts packets into others; absent for all else.
+            public var kind: String?
+            /// The bridge of which it is a port; absent where it is none.
+            public var bridge: String?
         }
 
         public var name: String
@@ -66,7 +70,9 @@ extension TraceSnapshot {
                     interfaces: namespace.interfaces.sorted { $0.key < $1.key }.map { number, interface in
                         NamespacesReport.Entry.Interface(
                             index: Int(number), name: interface.name, linkDomain: Int(interface.linkDomain),
-                            reachesOutside: layout.openLinkDomains.contains(interface.linkDomain))
+                            reachesOutside: layout.openLinkDomains.contains(interface.linkDomain),
+                            kind: interface.bridge != nil ? "bridge" : interface.isTunnel ? "tunnel" : nil,
+                            bridge: interface.port.flatMap { namespace.interfaces[$0.bridge]?.name })
                     }, unread: namespace.unread)
             }, leftOut: layout.leftOut.isEmpty ? nil : layout.leftOut)
     }

@@ -142,8 +142,26 @@ const Stack = (() => {
     return `M${out.x + size.port} ${out.y}H${right}V${y}H10V${port.y}H${port.x}`;
   }
 
-  async function draw(paths, picked, choose) {
+  // What stands before an interface's name, and what that means.
+  const linkSigns = {bridge: '⧉', tunnel: '⇌'};
+
+  // What kind of interface each is, as far as that is known.
+  function kinds(namespaces) {
+    const found = new Map();
+    for (const one of namespaces) for (const link of one.interfaces) {
+      const ports = one.interfaces.filter(other => other.bridge === link.name).map(other => other.name);
+      found.set(`${one.name}|${link.name}`, {
+        sign: linkSigns[link.kind] ?? '',
+        what: link.kind === 'bridge' ? `bridge ${link.name}${ports.length ? ' of ' + ports.join(', ') : ''}`
+          : link.kind === 'tunnel' ? `tunnel ${link.name}` : link.bridge ? `${link.name}, a port of the bridge ${link.bridge}` : link.name,
+      });
+    }
+    return found;
+  }
+
+  async function draw(paths, namespaces, picked, choose) {
     const lanes = survey(paths);
+    const links = kinds(namespaces);
     const map = arrange(lanes);
     const root = s('svg', {viewBox: `0 0 ${map.width} ${map.height}`, role: 'group', 'aria-label': 'Map of the network stack'});
     const back = s('g', {'aria-hidden': 'true'});
@@ -203,7 +221,11 @@ const Stack = (() => {
       if (lane.byHook.PREROUTING.length) box(stations, 'place', map.x.route, lane.y + size.upper, size.route, 'routing');
       if (lane.sockets) box(stations, 'place', map.x.sockets, lane.y + size.lower, map.sockets, 'sockets');
       for (const ports of [lane.ins, lane.outs])
-        for (const [name, at] of ports) box(stations, 'port', at.x, at.y - middle, size.port, name);
+        for (const [name, at] of ports) {
+          const link = links.get(`${lane.netns}|${name}`);
+          const drawn = box(stations, 'port', at.x, at.y - middle, size.port, (link?.sign ? link.sign + ' ' : '') + name);
+          drawn.append(s('title', {}, link?.what ?? name));
+        }
     }
     for (const {x, y, station} of map.places.values()) {
       const step = station.step;

@@ -68,10 +68,12 @@ function stepsTable(path, journey) {
     }), routed(steps.length)], 'Steps');
 }
 
-/** The packet that an ICMP error is about, and the errors about a packet. */
-function quotations(journey) {
-  const about = journey?.about;
-  return [about ? h('p', {}, `About the packet ${about.protocol} ${about.source} → ${about.destination}.`) : null,
+/** Other packets that a packet has to do with: in a tunnel, or by an ICMP error. */
+function others(journey) {
+  const {about, carries, carried_by: carrier} = journey ?? {};
+  return [carries ? h('p', {}, `Carries the packet ${carries.protocol} ${carries.source} → ${carries.destination} through a tunnel.`) : null,
+    carrier ? h('p', {}, `Carried through a tunnel by ${carrier.protocol} ${carrier.source} → ${carrier.destination}.`) : null,
+    about ? h('p', {}, `About the packet ${about.protocol} ${about.source} → ${about.destination}.`) : null,
     (journey?.icmp_errors ?? []).map(one => h('p', {}, `ICMP error about it from ${one.source}: ${one.message}.`))];
 }
 
@@ -97,13 +99,13 @@ function watchingCost(cost) {
 
 const Views = [
   {
-    name: 'map', title: 'Map', needs: ['/paths', '/findings'],
+    name: 'map', title: 'Map', needs: ['/paths', '/findings', '/namespaces'],
     async show(data, place) {
       const paths = data['/paths']?.paths ?? [];
       if (!paths.length) return nothingYet('Nothing yet');
       const picked = place.get('path');
       const path = paths.find(one => one.id === picked);
-      const {root, hiddenLanes, hiddenLines} = await Stack.draw(paths, picked, id => Page.go('map', {path: id}));
+      const {root, hiddenLanes, hiddenLines} = await Stack.draw(paths, data['/namespaces']?.namespaces ?? [], picked, id => Page.go('map', {path: id}));
       const journey = path ? await Source.get('/journeys/' + path.example.journey).catch(() => null) : null;
       return [
         h('h1', {}, path ? title(path.example) : 'The ways of packets'),
@@ -111,10 +113,10 @@ const Views = [
         path ? decisionCard(path, data['/findings']) : null,
         h('div', {class: 'map', tabindex: '0', role: 'region', 'aria-label': 'Map, can be scrolled'}, root),
         h('p', {class: 'legend'}, h('span', {}, 'Width: packets'), h('span', {class: 'bad'}, '✕ dropped here'),
-          h('span', {class: 'unsure'}, 'orange: end not known'), h('span', {}, 'A table lists the same paths below.'),
+          h('span', {class: 'unsure'}, 'orange: end not known'), h('span', {}, '⧉ bridge'), h('span', {}, '⇌ tunnel'), h('span', {}, 'A table lists the same paths below.'),
           hiddenLanes > 0 ? h('span', {}, `${count(hiddenLanes, 'namespace')} more: choose one with netns=NAME`) : null,
           hiddenLines > 0 ? h('span', {}, `${count(hiddenLines, 'thinner line')} left out: search for what you look for`) : null),
-        path ? [h('h2', {}, journey ? 'The latest such packet, step by step' : 'Its steps'), stepsTable(path, journey), quotations(journey)] : null,
+        path ? [h('h2', {}, journey ? 'The latest such packet, step by step' : 'Its steps'), stepsTable(path, journey), others(journey)] : null,
         h('h2', {}, 'Paths'),
         table(['#Packets', 'Example', 'What became of them', 'Last seen'], pathRows(paths.slice(0, Page.most), picked), 'Paths'),
         Page.more(paths.length),
@@ -222,7 +224,7 @@ const Views = [
       }
       return [h('h1', {}, 'Namespaces'), table(['Namespace', '#Probes', 'Tracks connections', 'Interfaces', 'Reaches'], all.map(one => h('tr', {},
         h('td', {}, h('a', {href: Page.address('map', {q: 'netns=' + one.name})}, one.name)), number(one.probes),
-        h('td', {}, one.tracks_connections ? 'yes' : 'no'), h('td', {}, one.interfaces.map(link => link.name).join(', ')),
+        h('td', {}, one.tracks_connections ? 'yes' : 'no'), h('td', {}, one.interfaces.map(link => link.name + (link.kind ? ` (${link.kind})` : link.bridge ? ` (port of ${link.bridge})` : '')).join(', ')),
         h('td', {}, one.interfaces.filter(link => link.name !== 'lo').flatMap(link => [
           ...(domains.get(link.link_domain) ?? []).filter(other => other !== `${link.name} in ${one.name}` && !other.endsWith(' in ' + one.name)),
           ...(link.reaches_outside ? [`outside, by ${link.name}`] : [])]).join(', ')))), 'Namespaces')];
