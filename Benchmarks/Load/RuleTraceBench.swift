@@ -9,10 +9,13 @@ enum RuleTraceBench {
         /// Destinations and ports whose packets are dropped, and so traced.
         var armed = 0
         var tracing = "auto"
+        /// A rule that no packet comes to and that would have one traced: what the kernel takes for tracing being possible at all.
+        var isSwitchAlone = false
     }
 
     private static let kinds = [
-        Kind(name: "nothing armed"), Kind(name: "1 element", armed: 1), Kind(name: "1000 elements", armed: 1000),
+        Kind(name: "nothing armed"), Kind(name: "the kernel's switch alone", isSwitchAlone: true),
+        Kind(name: "1 element", armed: 1), Kind(name: "1000 elements", armed: 1000),
         Kind(name: "--rule-traces 16", tracing: "16"),
     ]
 
@@ -34,6 +37,10 @@ enum RuleTraceBench {
                     let collector = try SandboxProcess(
                         [Bench.program, "collect", "--rule-traces", kind.tracing] + topology.namespaceOptions, in: sandbox)
                     try await Bench.wait(for: "serving http", of: collector)
+                    if kind.isSwitchAlone {
+                        try await sandbox.require(
+                            ["nft", "add table inet switch; add chain inet switch off; add rule inet switch off meta nftrace set 1"])
+                    }
                     if kind.armed > 0 {
                         // Slowly, since a turn of the event loop arms 64 at most.
                         try await sandbox.require([
@@ -49,12 +56,13 @@ enum RuleTraceBench {
                     }
                     rates[index].append(try await topology.flood(packets, in: sandbox, ports: 1000))
                     await collector.stop()
+                    if kind.isSwitchAlone { try await sandbox.require(["nft", "delete", "table", "inet", "switch"]) }
                 }
             }
             try await sandbox.require([Bench.program, "remove-probes", "--verify"])
             return (rates, elements)
         }
-        let widths = [20, 10, 11, 12, 12]
+        let widths = [25, 10, 11, 12, 12]
         Bench.show(Bench.row(["rule traces", "elements", "packets/s", "to nothing", "ns a packet"], widths))
         let none = Bench.median(rates[0])
         for (index, kind) in kinds.enumerated() {
