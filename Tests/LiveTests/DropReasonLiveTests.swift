@@ -152,6 +152,97 @@ struct DropReasonLiveTests {
         }
     }
 
+    /// Packets that the kernel counts for one reason: where, in which of its files, under which names, and how many are sent.
+    private struct Counted {
+        var reason: String
+        var family: String
+        var netns: String
+        var file: String
+        /// `Group Name`, or the name alone where each has a line of its own.
+        var counter: String
+        var packets: Int
+        var traffic: String
+    }
+
+    private static let counted = [
+        Counted(
+            reason: "IP_INNOROUTES", family: "ipv4", netns: "router", file: "netstat", counter: "IpExt InNoRoutes", packets: 7,
+            traffic: "ping -c 7 -i 0.1 -W 1 10.99.0.1"),
+        Counted(
+            reason: "IP_INHDR", family: "ipv4", netns: "router", file: "snmp", counter: "Ip InHdrErrors", packets: 5,
+            traffic: "ping -c 5 -i 0.1 -W 1 -t 1 10.0.2.2"),
+        Counted(
+            reason: "IP_RPFILTER", family: "ipv4", netns: "router", file: "netstat", counter: "TcpExt IPReversePathFilter",
+            packets: 4, traffic: "ping -c 4 -i 0.1 -W 1 -I 10.77.0.1 10.0.2.2"),
+        Counted(
+            reason: "PKT_TOO_BIG", family: "ipv4", netns: "router", file: "snmp", counter: "Ip FragFails", packets: 3,
+            traffic: "ping -c 3 -i 0.1 -W 1 -M do -s 1400 10.0.2.2"),
+        Counted(
+            reason: "IP_INADDRERRORS", family: "ipv6", netns: "router", file: "snmp6", counter: "Ip6InAddrErrors", packets: 6,
+            traffic: "ping -c 6 -i 0.1 -W 1 fd02::2"),
+        Counted(
+            reason: "NO_SOCKET", family: "ipv4", netns: "server", file: "snmp", counter: "Udp NoPorts", packets: 8,
+            traffic:
+                "python3 -c 'import socket,time;[(socket.socket(2,2).sendto(b\"x\",(\"10.0.2.2\",9)),time.sleep(.1)) for _ in range(8)]'"
+        ),
+    ]
+
+    private static func value(_ counted: Counted, _ sandbox: Sandbox) async throws -> Int {
+        let text = try await sandbox.require(["ip", "netns", "exec", counted.netns, "cat", "/proc/net/\(counted.file)"])
+            .standardOutput
+        let lines = text.split(separator: "\n").map { $0.split(whereSeparator: \.isWhitespace).map(String.init) }
+        let names = counted.counter.split(separator: " ").map(String.init)
+        if names.count == 1 { return try #require(lines.first { $0.first == names[0] }.flatMap { Int($0[1]) }) }
+        let group = lines.filter { $0.first == "\(names[0]):" }
+        let column = try #require(group.first?.firstIndex(of: names[1]))
+        return try #require(Int(group[1][column]))
+    }
+
+    @Test("packets by reason are as many as the namespaces' own counters say")
+    func counts() async throws {
+        try await Sandbox.with { sandbox in
+            try await DropCounterLiveTests.build(sandbox)
+            for command in [
+                "ip netns exec router sysctl -qw net.ipv4.conf.lan.rp_filter=1", "ip -n client addr add 10.77.0.1/32 dev lo",
+                "ip -n router route add 10.77.0.0/24 via 10.0.2.2", "ip -n router link set wan mtu 1280",
+                "ip -n server link set eth0 mtu 1280",
+                // Else the client learns of it, and sends no second one.
+                "ip netns exec client iptables-nft -A INPUT -p icmp --icmp-type fragmentation-needed -j DROP",
+                "ip netns exec router sysctl -qw net.ipv6.conf.all.forwarding=0",
+                // An error for each datagram: without one the kernel names no addresses.
+                "ip netns exec server sysctl -qw net.ipv4.icmp_ratelimit=0",
+            ] {
+                try await sandbox.sh(command)
+            }
+            _ = try await sandbox.trace("install-probes")
+            try await sandbox.collecting("--rule-traces", "off") { _ in
+                try await Task.sleep(for: .seconds(2))
+                var risen: [Int] = []
+                for counted in Self.counted {
+                    let before = try await Self.value(counted, sandbox)
+                    _ = try await sandbox.run(["sh", "-c", "exec ip netns exec client \(counted.traffic)"])
+                    risen.append(try await Self.value(counted, sandbox) - before)
+                }
+                func told(_ counted: Counted, _ report: PathsReport) -> Int {
+                    report.paths.reduce(0) { sum, path in
+                        let decided = path.decidedBy
+                        let isOne =
+                            decided?.evidence == "drop_reason" && decided?.reason == counted.reason
+                            && decided?.netns == counted.netns && decided?.family == counted.family
+                        return isOne ? sum + Int(path.packets) : sum
+                    }
+                }
+                let report = try await sandbox.paths("?outcome=dropped&limit=1000") { report in
+                    zip(Self.counted, risen).allSatisfy { told($0, report) >= $1 }
+                }
+                for (counted, risen) in zip(Self.counted, risen) {
+                    #expect(risen == counted.packets, "\(counted.counter)")
+                    #expect(told(counted, report) == risen, "\(counted.reason), \(counted.family)")
+                }
+            }
+        }
+    }
+
     /// Names of the instances that a process of a sandbox reads, by its descriptors.
     private static func instances(of collector: SandboxProcess, in sandbox: Sandbox) async throws -> Set<String> {
         let listing = try await sandbox.run(["sh", "-c", "ls -l /proc/[0-9]*/fd 2>/dev/null | grep trace_pipe_raw"])
