@@ -143,7 +143,7 @@ const Stack = (() => {
   }
 
   // What stands before an interface's name, and what that means.
-  const linkSigns = {bridge: '⧉', tunnel: '⇌'};
+  const linkSigns = {bridge: '≡', tunnel: '⇌'};
 
   // What kind of interface each is, as far as that is known.
   function kinds(namespaces) {

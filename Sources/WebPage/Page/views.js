@@ -113,7 +113,7 @@ const Views = [
         path ? decisionCard(path, data['/findings']) : null,
         h('div', {class: 'map', tabindex: '0', role: 'region', 'aria-label': 'Map, can be scrolled'}, root),
         h('p', {class: 'legend'}, h('span', {}, 'Width: packets'), h('span', {class: 'bad'}, '✕ dropped here'),
-          h('span', {class: 'unsure'}, 'orange: end not known'), h('span', {}, '⧉ bridge'), h('span', {}, '⇌ tunnel'), h('span', {}, 'A table lists the same paths below.'),
+          h('span', {class: 'unsure'}, 'orange: end not known'), h('span', {}, '≡ bridge'), h('span', {}, '⇌ tunnel'), h('span', {}, 'A table lists the same paths below.'),
           hiddenLanes > 0 ? h('span', {}, `${count(hiddenLanes, 'namespace')} more: choose one with netns=NAME`) : null,
           hiddenLines > 0 ? h('span', {}, `${count(hiddenLines, 'thinner line')} left out: search for what you look for`) : null),
         path ? [h('h2', {}, journey ? 'The latest such packet, step by step' : 'Its steps'), stepsTable(path, journey), others(journey)] : null,
