@@ -86,7 +86,13 @@ package enum RecordedNote: Equatable, Sendable {
     ///   - leftOut: events of the whole recording so far that are in no file, because writing did not keep up.
     case end(RecordingEnd, time: Int64, leftOut: UInt64)
     /// A rule trace told what dropped a packet.
-    case drop(namespace: Int, RecordedDrop)
+    case drop(namespace: Int, RecordedTrace)
+    /// A rule trace told which rules a packet met in a base chain.
+    case walk(namespace: Int, RecordedTrace)
+    /// The text of a rule that packets met was read.
+    ///
+    /// - Parameter json: of `RecordedRule`.
+    case rule(namespace: Int, json: [UInt8])
     /// The kernel told why it dropped a packet.
     case kernelDrop(KernelDrop)
     /// More drops of the kernel than are recorded came up to this time (microseconds since 1970).
@@ -100,7 +106,7 @@ package enum RecordedNote: Equatable, Sendable {
     package var time: Int64? {
         switch self {
         case .complete(let time), .begin(_, let time, _), .end(_, let time, _): time
-        case .connection, .loss, .drop, .kernelDrop, .kernelDropsMissing, .route, .routesChanged: nil
+        case .connection, .loss, .drop, .kernelDrop, .kernelDropsMissing, .route, .routesChanged, .walk, .rule: nil
         }
     }
 
@@ -119,10 +125,9 @@ package enum RecordedNote: Equatable, Sendable {
                 + Self.little(UInt64(bitPattern: gap?.since ?? 0), 8) + Self.little(gap?.events ?? 0, 8)
         case .end(let reason, let time, let leftOut):
             [5, reason.rawValue, 0, 0] + Self.little(UInt64(bitPattern: time), 8) + Self.little(leftOut, 8)
-        case .drop(let namespace, let drop):
-            [6, 0] + Self.little(UInt64(namespace), 2) + Self.little(UInt64(bitPattern: drop.time), 8)
-                + Self.encode(drop.tuple) + Self.little(UInt64(drop.length), 4) + Self.little(UInt64(drop.icmpSequence), 2)
-                + [drop.icmpType, drop.icmpCode, drop.tcpFlags.rawValue, 0, 0, 0] + drop.decision
+        case .drop(let namespace, let trace): [6, 0] + Self.little(UInt64(namespace), 2) + Self.encode(trace)
+        case .walk(let namespace, let trace): [11, 0] + Self.little(UInt64(namespace), 2) + Self.encode(trace)
+        case .rule(let namespace, let json): [12, 0] + Self.little(UInt64(namespace), 2) + json
         case .kernelDropsMissing(let time): [8, 0, 0, 0] + Self.little(UInt64(bitPattern: time), 8)
         case .route(let namespace, let route):
             [9, 0] + Self.little(UInt64(namespace), 2) + Self.little(UInt64(bitPattern: route.since), 8)
@@ -163,16 +168,12 @@ package enum RecordedNote: Equatable, Sendable {
             guard range.count >= 20, let reason = RecordingEnd(rawValue: bytes.byte(start + 1)) else { return nil }
             self = .end(reason, time: Self.time(bytes, start + 4), leftOut: bytes.little64(start + 12))
         case 6:
-            let fields = start + 12 + Self.tupleLength
-            guard range.count >= fields - start + 12, let tuple = Self.tuple(bytes, start + 12) else { return nil }
-            self = .drop(
-                namespace: namespace,
-                RecordedDrop(
-                    time: Self.time(bytes, start + 4), tuple: tuple, length: bytes.little32(fields),
-                    icmpType: bytes.byte(fields + 6), icmpCode: bytes.byte(fields + 7),
-                    tcpFlags: TCPFlags(rawValue: bytes.byte(fields + 8)),
-                    icmpSequence: UInt16(bytes.byte(fields + 4)) | UInt16(bytes.byte(fields + 5)) << 8,
-                    decision: (fields + 12..<range.upperBound).map { bytes.byte($0) }))
+            guard let trace = Self.trace(bytes, range) else { return nil }
+            self = .drop(namespace: namespace, trace)
+        case 11:
+            guard let trace = Self.trace(bytes, range) else { return nil }
+            self = .walk(namespace: namespace, trace)
+        case 12: self = .rule(namespace: namespace, json: (start + 4..<range.upperBound).map { bytes.byte($0) })
         case 7:
             let text = start + 12 + Self.tupleLength
             guard range.count > text - start, let family = AddressFamily(rawValue: bytes.byte(start + 2)),
@@ -224,6 +225,24 @@ package enum RecordedNote: Equatable, Sendable {
 
     private static func little(_ value: UInt64, _ count: Int) -> [UInt8] {
         (0..<count).map { UInt8(truncatingIfNeeded: value >> UInt64(8 * $0)) }
+    }
+
+    private static func encode(_ trace: RecordedTrace) -> [UInt8] {
+        little(UInt64(bitPattern: trace.time), 8) + encode(trace.tuple) + little(UInt64(trace.length), 4)
+            + little(UInt64(trace.icmpSequence), 2) + [trace.icmpType, trace.icmpCode, trace.tcpFlags.rawValue, 0, 0, 0]
+            + trace.json
+    }
+
+    /// - Parameter range: of the note.
+    private static func trace(_ bytes: RawSpan, _ range: Range<Int>) -> RecordedTrace? {
+        let start = range.lowerBound
+        let fields = start + 12 + tupleLength
+        guard range.count >= fields - start + 12, let tuple = tuple(bytes, start + 12) else { return nil }
+        return RecordedTrace(
+            time: time(bytes, start + 4), tuple: tuple, length: bytes.little32(fields), icmpType: bytes.byte(fields + 6),
+            icmpCode: bytes.byte(fields + 7), tcpFlags: TCPFlags(rawValue: bytes.byte(fields + 8)),
+            icmpSequence: UInt16(bytes.byte(fields + 4)) | UInt16(bytes.byte(fields + 5)) << 8,
+            json: (fields + 12..<range.upperBound).map { bytes.byte($0) })
     }
 
     private static func encode(_ tuple: PacketTuple) -> [UInt8] {

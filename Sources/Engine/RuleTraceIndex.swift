@@ -48,7 +48,9 @@ package struct RuleTraceIndex: Sendable {
 
     private var traced: [Key: Traced] = [:]
     private var walks: [Flow: [Walk]] = [:]
+    /// At least as many as `walks` has.
     private var walkCount = 0
+    private var walkNotes: [WalkNote] = []
     /// By serial.
     private var walksByJourney: [UInt64: [RuleWalk]] = [:]
     private var latestWalk = Int64.min / 2
@@ -202,18 +204,47 @@ package struct RuleTraceIndex: Sendable {
 
     // MARK: Walks
 
-    /// Keeps the rules that a packet met in the base chain that it has left.
+    /// What a recording holds of the rules that packets met.
+    package enum WalkNote: Sendable {
+        /// The rules that a packet met in a base chain, without their texts; its time is that of its trace.
+        case walk(RuleWalk, of: Packet, time: Int64)
+        /// The text of such a rule was read.
+        case rule(namespace: Int, RulePlace, RuleText)
+    }
+
+    /// What was learnt of walks since the last call; nothing unless `keepsKnown`.
+    package mutating func takeWalkNotes() -> [WalkNote] {
+        guard !walkNotes.isEmpty else { return [] }
+        defer { walkNotes.removeAll(keepingCapacity: true) }
+        return walkNotes
+    }
+
     private mutating func endWalk(of key: Key) {
         guard let ended = traced[key], !ended.walk.rules.isEmpty else { return }
         traced[key]?.walk.rules.removeAll()
-        if walkCount >= Self.mostWalks {
-            walks.removeAll(keepingCapacity: true)
-            walkCount = 0
-        }
+        if keepsKnown { walkNotes.append(.walk(ended.walk, of: ended.packet, time: ended.time)) }
+        take(ended.walk, of: ended.packet, time: ended.time)
+    }
+
+    /// Keeps the rules that a packet met in a base chain that it has left.
+    package mutating func take(_ walk: RuleWalk, of packet: Packet, time: Int64) {
+        if walkCount >= Self.mostWalks { forgetWalks(before: time - Self.longestWait) }
         walkCount += 1
-        latestWalk = max(latestWalk, ended.time)
-        walks[Flow(namespace: key.namespace, tuple: ended.packet.tuple), default: []].append(
-            Walk(packet: ended.packet, time: ended.time, walk: ended.walk))
+        latestWalk = max(latestWalk, time)
+        walks[Flow(namespace: walk.namespace, tuple: packet.tuple), default: []].append(
+            Walk(packet: packet, time: time, walk: walk))
+    }
+
+    /// Forgets walks of packets whose journeys have ended, or all where there are too many others.
+    private mutating func forgetWalks(before time: Int64) {
+        walks = walks.compactMapValues { list in
+            let kept = list.filter { $0.time >= time }
+            return kept.isEmpty ? nil : kept
+        }
+        walkCount = walks.values.reduce(0) { $0 + $1.count }
+        guard walkCount > Self.mostWalks / 2 else { return }
+        walks.removeAll(keepingCapacity: true)
+        walkCount = 0
     }
 
     /// The rules that the packet of a journey met. A base chain in which more than one packet may be meant is left out.
@@ -423,8 +454,10 @@ package struct RuleTraceIndex: Sendable {
     package mutating func note(_ found: [RulePlace: RuleText], of places: Set<RulePlace>, namespace: Int) {
         if texts.values.reduce(0, { $0 + $1.count }) >= Self.mostTexts { texts.removeAll() }
         for place in places {
-            texts[namespace, default: [:]][place] = found[place] ?? RuleText(text: nil)
+            let text = found[place] ?? RuleText(text: nil)
+            texts[namespace, default: [:]][place] = text
             asked.remove(place)
+            if keepsKnown { walkNotes.append(.rule(namespace: namespace, place, text)) }
         }
         if keepsKnown { keepNamed(namespace, where: places.contains) }
     }

@@ -24,7 +24,7 @@ public struct RuleWalk: Sendable, Hashable {
 /// A rule that matched a packet, or the policy that its way through a base chain ended with.
 public struct MetRule: Sendable, Hashable {
     /// What becomes of the packet by it (linux/netfilter.h, linux/netfilter/nf_tables.h).
-    public enum Verdict: String, Sendable {
+    public enum Verdict: String, Sendable, Codable {
         case accept, drop, queue, jump, goto, `return`
         /// It goes on with the next rule.
         case goesOn = "continue"

@@ -208,10 +208,15 @@ private func occurrences(of text: String, in bytes: [UInt8]) -> Int {
             route: Route(
                 prefix: "fd00::/64", type: "unicast", nextHops: [Route.NextHop(gateway: nil, device: "a \"b\"")], table: "100",
                 metric: 1024), preferredSource: "fd00::1", rule: "900: from all lookup 100", passedOver: [])
+        let place = RulePlace(tableFamily: "ip6", table: "filter", chain: "FORWARD", handle: 7)
+        let walk = RuleWalk(
+            namespace: 2, tableFamily: "ip6", table: "filter", chain: "FORWARD",
+            rules: [MetRule(place, .jump), MetRule(place, .drop)])
+        let rule = RecordedRule(place: place, text: "-A FORWARD -j \"x\"", position: 2, isProbe: false)
         let notes: [RecordedNote] = [
             .connection(namespace: 1, original: tuple, reply: tuple6, isNew: true),
             .connection(namespace: 300, original: tuple6, reply: tuple, isNew: false), .loss(namespace: 2),
-            .complete(1_700_000_000_123_456), .drop(namespace: 2, try #require(RecordedDrop(drop, isDescribed: false))),
+            .complete(1_700_000_000_123_456), .drop(namespace: 2, try #require(RecordedTrace(drop, isDescribed: false))),
             .kernelDrop(
                 KernelDrop(
                     time: 1_700_000_000_123_458, family: .ipv6,
@@ -227,10 +232,15 @@ private func occurrences(of text: String, in bytes: [UInt8]) -> Int {
                 try #require(
                     RecordedRoute(decision, of: lookup, since: 1_700_000_000_000_000, asked: 1_700_000_000_123_461))),
             .routesChanged(namespace: 3, after: 1_700_000_000_123_462),
+            .walk(namespace: 2, try #require(RecordedTrace(walk, of: drop.packet, time: 1_700_000_000_123_463))),
+            .rule(namespace: 2, json: try #require(rule.json)),
         ]
+        let restoredWalk = try #require(RecordedTrace(walk, of: drop.packet, time: 1))
+        #expect(try restoredWalk.walk(namespace: 2) == walk && restoredWalk.packet.tuple == drop.packet.tuple)
+        #expect(try RecordedRule(json: try #require(rule.json)) == rule)
         let route = try #require(RecordedRoute(decision, of: lookup, since: 1, asked: 2)).restored(namespace: 3)
         #expect(route.lookup == lookup && route.decision == decision)
-        let restored = try #require(RecordedDrop(drop, isDescribed: false)).restored()
+        let restored = try #require(RecordedTrace(drop, isDescribed: false)).drop()
         #expect(restored.decision == drop.decision && restored.decision.accepting == drop.decision.accepting)
         #expect(restored.packet.tuple == drop.packet.tuple && restored.packet.tcpFlags == .syn && restored.packet.length == 60)
         let found = try recording { recorder in

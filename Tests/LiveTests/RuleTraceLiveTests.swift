@@ -147,7 +147,9 @@ struct RuleTraceLiveTests {
                 try await sandbox.sh(command)
             }
             _ = try await sandbox.trace("install-probes", "--netns", "host")
-            try await sandbox.collecting("--netns", "host", "--rule-traces", "1") { _ in
+            let live = try await sandbox.collecting(
+                "--netns", "host", "--rule-traces", "1", "--record", "/run/rules.pcapng"
+            ) { _ in
                 // Rules are read when the first packet has met them.
                 var found: JourneyReport?
                 try await waiting {
@@ -178,7 +180,18 @@ struct RuleTraceLiveTests {
                 let order = journey.steps.filter { $0.hook == "OUTPUT" }.map(\.table)
                 #expect(order == ["raw", "mangle", "filter", "own", "security"], "\(order)")
                 #expect(journey.steps.first { $0.table == "own" }?.tableFamily == "inet")
+                return journey
             }
+            let output = try await sandbox.require([
+                Live.program, "analyze", "/run/rules.pcapng", "--report", "journeys", "--report", "precedence", "--proto",
+                "icmp",
+                "--format", "json",
+            ]).standardOutput
+            struct Reports: Decodable { var journeys: JourneysReport }
+            let recorded = try ReportJSON.decode(Reports.self, from: Data(output.utf8)).journeys.journeys
+            let same = try #require(recorded.first { $0.firstSeen == live.firstSeen && $0.icmpType == 8 })
+            #expect(same.steps.map(\.chain) == live.steps.map(\.chain))
+            #expect(same.steps.map(\.rules) == live.steps.map(\.rules))
         }
     }
 

@@ -306,9 +306,26 @@ struct AnalysisState: ~Copyable {
         case .drop(let namespace, let drop):
             guard let namespace = place(namespace) else { return }
             do {
-                engine.sink.ruleTraces.take(try drop.restored(), namespace: namespace)
+                engine.sink.ruleTraces.take(try drop.drop(), namespace: namespace)
             } catch {
                 problems.add("a recorded rule trace is not understood: \(error)")
+            }
+        case .walk(let namespace, let trace):
+            guard let namespace = place(namespace) else { return }
+            do {
+                engine.sink.ruleTraces.take(try trace.walk(namespace: namespace), of: trace.packet, time: trace.time)
+            } catch {
+                problems.add("a recorded rule trace is not understood: \(error)")
+            }
+        case .rule(let namespace, let json):
+            guard let namespace = place(namespace) else { return }
+            do {
+                let rule = try RecordedRule(json: json)
+                engine.sink.ruleTraces.note(
+                    [rule.place: RuleTraceIndex.RuleText(text: rule.text, position: rule.position, isProbe: rule.isProbe)],
+                    of: [rule.place], namespace: namespace)
+            } catch {
+                problems.add("a recorded rule is not understood: \(error)")
             }
         case .kernelDrop(let drop): engine.sink.dropReasons.take(drop)
         case .kernelDropsMissing(let time): engine.sink.dropReasons.noteLoss(1, now: time)

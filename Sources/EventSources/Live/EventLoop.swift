@@ -175,6 +175,7 @@ struct EventLoop: ~Copyable {
             }
             for (index, places) in engine.sink.ruleTraces.takeUnread() { requests?(.read(index, places)) }
             for (index, drop) in engine.sink.ruleTraces.takeKnown() { tap?.add(drop, namespace: index) }
+            tap?.add(engine.sink.ruleTraces.takeWalkNotes())
             tap?.add(engine.sink.dropReasons.takeNew(), now: begun)
             // A loss is known from the next sequence number, if there is one; the socket's own count knows it now. One that
             // had nothing was not full.

@@ -56,10 +56,27 @@ final class RecordingTap: DatagramTap {
     /// A rule trace told what dropped a packet.
     func add(_ drop: RuleDrop, namespace: Int) {
         let rule = DescribedRule(namespace: namespace, place: drop.decision.place, text: drop.decision.text)
-        guard let recorded = RecordedDrop(drop, isDescribed: described.contains(rule)) else { return }
+        guard let recorded = RecordedTrace(drop, isDescribed: described.contains(rule)) else { return }
         if described.count < Self.mostDescribed { described.insert(rule) }
         noteComplete()
         items.append(.note(.drop(namespace: namespace, recorded)))
+    }
+
+    /// Rule traces told which rules packets met, and the texts of such rules were read.
+    func add(_ notes: [RuleTraceIndex.WalkNote]) {
+        guard !notes.isEmpty else { return }
+        noteComplete()
+        for note in notes {
+            switch note {
+            case .walk(let walk, let packet, let time):
+                if let recorded = RecordedTrace(walk, of: packet, time: time) {
+                    items.append(.note(.walk(namespace: walk.namespace, recorded)))
+                }
+            case .rule(let namespace, let place, let text):
+                let rule = RecordedRule(place: place, text: text.text, position: text.position, isProbe: text.isProbe)
+                if let json = rule.json { items.append(.note(.rule(namespace: namespace, json: json))) }
+            }
+        }
     }
 
     /// The kernel told why it dropped packets.
