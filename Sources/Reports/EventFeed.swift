@@ -85,6 +85,7 @@ public final class EventFeed: JourneyWatcher {
             }
             state.taken += 1
             let (record, context) = describe()
+            guard state.interests.values.contains(where: { $0.selection.takes(record, in: context) }) else { return }
             state.append(.journey(record, context))
         }
     }
@@ -109,7 +110,7 @@ public final class EventFeed: JourneyWatcher {
     }
 
     /// - Parameters:
-    ///   - filter: which journeys are wanted; its namespaces, times and limit are not looked at.
+    ///   - filter: which journeys are wanted; its times and limit are not looked at.
     ///   - last: the id of the event that was read last, for going on behind it.
     public func reader(_ filter: TraceFilter, after last: String?) -> Reader {
         let (number, position) = state.withLock { state in
@@ -185,7 +186,7 @@ public final class EventFeed: JourneyWatcher {
                     let id = "\(String(feed.run, radix: 16))-\(number)"
                     switch event {
                     case .journey(let record, let context):
-                        guard state.selection.takes(record.journey),
+                        guard state.selection.takes(record.journey), state.selection.takes(record, in: context),
                             let json = try? ReportJSON.encode(context.describe(record))
                         else { continue }
                         text += Self.event("journey", String(decoding: json, as: UTF8.self), id: id)

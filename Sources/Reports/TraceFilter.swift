@@ -162,6 +162,18 @@ extension TraceFilter {
     }
 }
 
+extension TraceContext {
+    /// Whether a way leads through a namespace that is asked for.
+    func passes(_ legs: [StepPathID], _ filter: TraceFilter) -> Bool {
+        filter.namespaces.isEmpty
+            || legs.contains { leg in
+                stepTrie.steps(of: leg).contains { step in
+                    filter.admits(netns: layout.namespaces[layout.probes[Int(step.probe)].namespace].name)
+                }
+            }
+    }
+}
+
 extension TraceSnapshot {
     /// Whether packets that a filter asks for took a path. Of a path with more addresses or ports than it notes, any may have
     /// been there.
@@ -175,16 +187,7 @@ extension TraceSnapshot {
         let hasAddress =
             filter.addresses.isEmpty || path.addresses.count >= PathRecord.endpointLimit
             || path.addresses.contains { address in filter.addresses.contains { $0.contains(address) } }
-        return hasAddress && (filter.namespaces.isEmpty || passes(path.stepPaths, filter))
-    }
-
-    /// Whether a way leads through a namespace that is asked for.
-    private func passes(_ legs: [StepPathID], _ filter: TraceFilter) -> Bool {
-        legs.contains { leg in
-            stepTrie.steps(of: leg).contains { step in
-                filter.admits(netns: layout.namespaces[layout.probes[Int(step.probe)].namespace].name)
-            }
-        }
+        return hasAddress && context.passes(path.stepPaths, filter)
     }
 
     /// Whether packets that a filter asks for belong to a flow.
@@ -196,7 +199,7 @@ extension TraceSnapshot {
             !filter.namesEndpoints || hasEndpoints(flow, sides, filter)
         else { return false }
         return filter.namespaces.isEmpty
-            || sides.flatMap(\.paths).contains { $0 < paths.count && passes(paths[$0].stepPaths, filter) }
+            || sides.flatMap(\.paths).contains { $0 < paths.count && context.passes(paths[$0].stepPaths, filter) }
     }
 
     /// Whether a flow has the addresses and ports that are asked for, before or behind a translation.
@@ -228,7 +231,7 @@ extension TraceSnapshot {
             let journey = record.journey
             return filter.admits(journey, of: connections)
                 && filter.admits(from: journey.firstSeen, to: journey.lastSeen, now: generatedAt)
-                && (filter.namespaces.isEmpty || passes(journey.legs.map(\.stepPath), filter))
+                && context.passes(journey.legs.map(\.stepPath), filter)
         }
         // Without a cursor no more are looked for than are wanted.
         return filter.page(of: filter.cursor == nil ? Array(chosen.prefix(max(0, filter.limit))) : Array(chosen))

@@ -65,4 +65,26 @@ import TraceModel
         first = nil
         #expect(feed.isWatched)
     }
+
+    @Test("a reader may ask for a namespace's packets")
+    func namespaces() throws {
+        var scene = Scene()
+        let feed = EventFeed()
+        var readers: [EventFeed.Reader] = []
+        for name in ["guest", "host", "elsewhere"] {
+            var filter = TraceFilter()
+            try filter.add(.netns, name)
+            readers.append(feed.reader(filter, after: nil))
+        }
+        for (namespace, count) in [(0, 3), (1, 2)] {
+            for _ in 0..<count {
+                var journey = Journey(packet: Packet.none)
+                journey.legs = [scene.leg(namespace, ["raw/PREROUTING"], request)]
+                journey.outcome = .delivered
+                let context = TraceContext(run: 1, layout: scene.layout, stepTrie: scene.stepTrie)
+                feed.add(journey) { (JourneyRecord(journey: journey, details: [], direction: .original), context) }
+            }
+        }
+        #expect(readers.map { read($0).count } == [3, 2, 0])
+    }
 }
