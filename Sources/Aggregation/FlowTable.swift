@@ -12,6 +12,11 @@ public struct FlowRecord: Sendable {
         public var outcomes = OutcomeCounts()
         /// TCP flags that any of its packets had.
         public var tcpFlags: TCPFlags = []
+        /// TCP segments that were sent before: with data or SYN, and the sequence number and length of one of the four before.
+        public var sentAgain: UInt64 = 0
+        /// TCP segments with which this side told the other that its receive buffer is full.
+        public var closedWindows: UInt64 = 0
+        fileprivate var latestSegments: SIMD4<UInt32> = SIMD4(repeating: 0)
         public var latestJourney: UInt64 = 0
     }
 
@@ -300,6 +305,19 @@ extension FlowRecord.Side {
         outcomes.count(journey.outcome)
         tcpFlags.formUnion(journey.packet.tcpFlags)
         latestJourney = journey.serial
+        // What was not seen whole may be a part of a packet that was counted.
+        if journey.packet.segment.traits.contains(.isRead), journey.outcome != .incomplete { count(segment: journey.packet) }
+    }
+
+    private mutating func count(segment packet: Packet) {
+        if packet.segment.traits.contains(.closesWindow) { closedWindows += 1 }
+        guard packet.segment.traits.contains(.hasData) || packet.tcpFlags.contains(.syn) else { return }
+        let key = UInt32(packet.segment.sequence) << 16 | UInt32(truncatingIfNeeded: packet.length) & 0xFFFF
+        if (0..<4).contains(where: { latestSegments[$0] == key }) {
+            sentAgain += 1
+        } else {
+            latestSegments = SIMD4(key, latestSegments[0], latestSegments[1], latestSegments[2])
+        }
     }
 
     fileprivate mutating func note(_ path: Int) {

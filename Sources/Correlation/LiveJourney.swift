@@ -18,8 +18,10 @@ struct LiveJourney: BitwiseCopyable {
     let serial: UInt32
     /// In bytes; without the header for IPv6, whose length field has 16 bits, too.
     private let shortLength: UInt16
-    private let icmpSequence: UInt16
-    private let icmpCode: UInt8
+    /// ICMP's, or the lower bits of TCP's.
+    private let sequence: UInt16
+    /// ICMP code, or the traits of a TCP segment.
+    private let detail: UInt8
     /// ICMP type or TCP flags: no packet has both.
     private let kind: UInt8
     private var flags: Flags = []
@@ -42,8 +44,9 @@ struct LiveJourney: BitwiseCopyable {
         if packet.isFragment { flags = .isFragment }
         kind = packet.tuple.transport == TransportProtocol.tcp ? packet.tcpFlags.rawValue : packet.icmpType
         shortLength = UInt16(clamping: Int64(packet.length) - Self.header(packet.tuple))
-        icmpSequence = packet.icmpSequence
-        icmpCode = packet.icmpCode
+        let isTCP = packet.tuple.transport == TransportProtocol.tcp
+        sequence = isTCP ? packet.segment.sequence : packet.icmpSequence
+        detail = isTCP ? packet.segment.traits.rawValue : packet.icmpCode
         fingerprint = packet.fingerprint
         tuple = packet.tuple
     }
@@ -114,9 +117,11 @@ struct LiveJourney: BitwiseCopyable {
     /// - Parameter timeToLive: that of its first leg's entry.
     func packet(timeToLive: UInt8) -> Packet {
         let isTCP = tuple.transport == TransportProtocol.tcp
-        return Packet(
+        var packet = Packet(
             tuple: tuple, fingerprint: fingerprint, length: length, timeToLive: timeToLive, icmpType: isTCP ? 0 : kind,
-            icmpCode: icmpCode, tcpFlags: isTCP ? TCPFlags(rawValue: kind) : [], icmpSequence: icmpSequence,
+            icmpCode: isTCP ? 0 : detail, tcpFlags: isTCP ? TCPFlags(rawValue: kind) : [], icmpSequence: isTCP ? 0 : sequence,
             isFragment: flags.contains(.isFragment))
+        if isTCP { packet.segment = TCPSegment(sequence: sequence, traits: TCPSegment.Traits(rawValue: detail)) }
+        return packet
     }
 }

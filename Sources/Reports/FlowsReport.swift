@@ -23,6 +23,10 @@ public struct FlowReport: Codable, Sendable, Equatable {
         /// Ids of the paths that its packets took.
         public var paths: [String]
         public var latestJourney: String
+        /// TCP segments that were sent before; absent where there are none.
+        public var sentAgain: UInt64?
+        /// TCP segments with which this side told the other that its receive buffer is full; absent where there are none.
+        public var closedWindows: UInt64?
     }
 
     /// ICMP errors about packets of the connection, of one kind and from one address.
@@ -96,6 +100,8 @@ extension TraceSnapshot {
             sourcePort: tuple.hasPorts ? Int(tuple.sourcePort) : nil,
             destinationPort: tuple.hasPorts ? Int(tuple.destinationPort) : nil, packets: side.packets, bytes: side.bytes,
             outcomes: outcomes, paths: side.paths.filter { $0 < paths.count }.map { pathID($0) },
-            latestJourney: "\(TraceID(run: run, serial: side.latestJourney))")
+            latestJourney: "\(TraceID(run: run, serial: side.latestJourney))",
+            sentAgain: side.sentAgain == 0 ? nil : side.sentAgain,
+            closedWindows: side.closedWindows == 0 ? nil : side.closedWindows)
     }
 }

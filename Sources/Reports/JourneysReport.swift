@@ -102,6 +102,8 @@ public struct JourneyReport: Codable, Sendable, Equatable {
     public var icmpSequence: Int?
     /// `SYN`, `SYN ACK`, …; absent for other protocols, and where no flag is set.
     public var tcpFlags: String?
+    /// Whether its sender takes nothing more, its receive buffer being full; absent where it does.
+    public var closesWindow: Bool?
     public var bytes: Int
     public var steps: [Step]
     public var translations: [TranslationReport]
@@ -199,6 +201,7 @@ extension TraceContext {
             destinationPort: tuple.hasPorts ? Int(tuple.destinationPort) : nil,
             icmpType: tuple.isICMP ? Int(journey.packet.icmpType) : nil, message: ICMPMessage.name(of: journey.packet),
             icmpSequence: tuple.isICMP ? Int(journey.packet.icmpSequence) : nil, tcpFlags: journey.packet.tcpFlagsText,
+            closesWindow: journey.packet.segment.traits.contains(.closesWindow) ? true : nil,
             bytes: Int(journey.packet.length),
             steps: steps,
             translations: translations, routing: routing)

@@ -17,6 +17,8 @@
     public var icmpSequence: UInt16
     /// A piece of a larger packet.
     public var isFragment: Bool
+    /// Of TCP, what its segment is; nothing for others.
+    public var segment = TCPSegment()
     /// The `identity` of the packet that this one carries through a tunnel; 0 for none.
     public var carries: UInt64
     /// For an ICMP error, the flow of the packet that it is about; 0 for others.

@@ -137,6 +137,9 @@ public struct PacketParser: Sendable {
             // ECN's two bits may be stripped on the way (the ECN target).
             hash.mix(UInt64(packet.tcpFlags.rawValue & 0x3F) | UInt64(bytes.big16(start + 14)) << 8)
             let headerLength = min(count, max(20, Int(bytes.byte(start + 12) >> 4) * 4))
+            var traits: TCPSegment.Traits = count > headerLength ? [.isRead, .hasData] : .isRead
+            if bytes.big16(start + 14) == 0, !packet.tcpFlags.contains(.rst) { traits.insert(.closesWindow) }
+            packet.segment = TCPSegment(sequence: bytes.big16(start + 6), traits: traits)
             mixTCPOptions(bytes, start + 20..<start + headerLength, hash: &hash)
             payload = start + headerLength..<body.upperBound
         case TransportProtocol.tcp where count >= 8, 33 where count >= 8:  // the quoted head within an ICMP error; DCCP

@@ -108,6 +108,30 @@ import TraceModel
         #expect(errors.packets == 1 && errors.latestJourney == 7 && errors.packet.icmpType == 3)
     }
 
+    @Test("segments that are sent again are counted, acknowledgements and what was not seen whole are not")
+    mutating func sentAgain() throws {
+        func segment(_ sequence: UInt16, _ length: UInt32, _ traits: TCPSegment.Traits, _ flags: TCPFlags = .ack) -> Journey {
+            var journey = journey(tcp(1, 1000, 2, 80), tcpFlags: flags)
+            journey.outcome = .delivered
+            journey.packet.length = length
+            journey.packet.segment = TCPSegment(sequence: sequence, traits: traits.union(.isRead))
+            return journey
+        }
+        var lost = segment(1, 500, .hasData)
+        lost.outcome = .incomplete
+        var ofLog = segment(1, 500, .hasData)
+        ofLog.packet.segment.traits = .hasData
+        for one in [
+            segment(0, 60, [], .syn), segment(0, 60, [], .syn), segment(1, 40, []), segment(1, 40, []),
+            segment(1, 500, .hasData),
+            segment(449, 500, .hasData), segment(1, 500, .hasData), lost, ofLog, segment(900, 40, .closesWindow),
+        ] {
+            _ = table.add(one, path: 0)
+        }
+        let side = try #require(table.flows.first).original
+        #expect(side.sentAgain == 2 && side.closedWindows == 1 && side.packets == 10)
+    }
+
     @Test("past the capacity the oldest gives way, and its addresses name it no longer")
     mutating func capacity() throws {
         let first = tcp(1, 1000, 2, 80)

@@ -24,5 +24,7 @@ extension FlowsReport {
     private static func summary(_ side: FlowReport.Side) -> String {
         let outcomes = side.outcomes.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }.joined(separator: ", ")
         return "\(Phrase.count(side.packets, "packet")), \(Phrase.count(side.bytes, "byte")) (\(outcomes))"
+            + (side.sentAgain.map { ", \($0) of them sent again" } ?? "")
+            + (side.closedWindows.map { ", \($0) with a window of 0" } ?? "")
     }
 }

@@ -5,6 +5,7 @@ extension JourneyReport {
         var title = "\(self.protocol) \(Phrase.ends(source, sourcePort, destination, destinationPort))"
         if let message { title += " \(message)" }
         if let tcpFlags { title += " \(tcpFlags)" }
+        if closesWindow == true { title += " (window 0)" }
         if let icmpSequence, icmpType == 8 || icmpType == 0 || icmpType == 128 || icmpType == 129 {
             title += " \(icmpSequence)"
         }

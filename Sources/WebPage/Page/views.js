@@ -161,7 +161,8 @@ const Views = [
     async show(data) {
       const flows = data['/flows']?.flows ?? [];
       if (!flows.length) return nothingYet('No connection was seen');
-      const side = one => one ? `${count(one.packets, 'packet')}: ${Object.entries(one.outcomes).map(([name, n]) => `${n} ${name}`).join(', ')}` : 'nothing seen';
+      const side = one => one ? `${count(one.packets, 'packet')}: ${Object.entries(one.outcomes).map(([name, n]) => `${n} ${name}`).join(', ')}${
+        one.sent_again ? `; ${one.sent_again} sent again` : ''}${one.closed_windows ? `; window 0 ${one.closed_windows} times` : ''}` : 'nothing seen';
       const worst = one => !one ? '' : one.outcomes.dropped ? 'bad' : one.outcomes.incomplete ? 'unsure' : 'good';
       return [h('h1', {}, 'Flows, both directions'), table(['Connection', 'Original', 'Reply', 'ICMP errors about it', 'Rewritten', 'Last seen'], flows.slice(0, Page.most).map(flow => h('tr', {},
         h('td', {}, flow.original.paths.length ? h('a', {href: Page.address('map', {path: flow.original.paths[0]})}, `${flow.protocol} ${ends(flow.original)}`) : `${flow.protocol} ${ends(flow.original)}`),
