@@ -333,7 +333,8 @@ package struct RuleTraceIndex: Sendable {
         let text = decision.place.backend == .nft ? texts[namespace]?[decision.place] : nil
         return RuleDecision(
             decision.kind, at: decision.place, text: text?.text ?? decision.text, position: text?.position ?? decision.position,
-            namespace: other, accepting: text?.accepting ?? decision.accepting,
+            // A recording has them with the drop, and not with the rule's text.
+            namespace: other, accepting: decision.accepting.isEmpty ? text?.accepting ?? [] : decision.accepting,
             way: decision.way.map { jump in
                 RuleDecision.Jump(jump.place, text: jump.text ?? texts[namespace]?[jump.place]?.text)
             })
