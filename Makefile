@@ -7,7 +7,9 @@ VARIANT ?=
 FILTER ?=
 
 # Tests that wait for answers: they run apart from those that keep the processor busy.
-TIMED_TESTS = HTTPServerTests|ServedAnalysisTests|DropReasonLiveTests|LiveViewTests|AbuseTests
+TIMED_TESTS = HTTPServerTests|ServedAnalysisTests|DropReasonLiveTests|LiveViewTests
+# Tests that keep the machine busy with what reasons of drops and answers in time would be lost in: by themselves.
+LOUD_TESTS = AbuseTests
 # Tests that fill the machine with networks for a minute, or look at what has to be read within a second: apart from the others.
 LONG_TESTS = WhyGalleryTests|AttributionTests|RuleTraceTroubleTests|RuleTraceLiveTests|DropReasonAccuracyTests
 
@@ -33,9 +35,10 @@ test: ## Check the format, build, run all tests; FILTER=Name runs the tests whos
 ifeq ($(FILTER),)
 	@$(MAKE) --no-print-directory lint
 	$(SWIFT_BUILD) --build-tests
-	swift test -c $(CONFIGURATION) --skip-build --skip '$(TIMED_TESTS)|$(LONG_TESTS)'
+	swift test -c $(CONFIGURATION) --skip-build --skip '$(TIMED_TESTS)|$(LONG_TESTS)|$(LOUD_TESTS)'
 	swift test -c $(CONFIGURATION) --skip-build --filter '$(TIMED_TESTS)'
 	swift test -c $(CONFIGURATION) --skip-build --filter '$(LONG_TESTS)'
+	swift test -c $(CONFIGURATION) --skip-build --filter '$(LOUD_TESTS)'
 else
 	$(SWIFT_BUILD) --build-tests
 	swift test -c $(CONFIGURATION) --skip-build --filter '$(FILTER)'
