@@ -305,7 +305,7 @@ extension FlowRecord.Side {
         outcomes.count(journey.outcome)
         tcpFlags.formUnion(journey.packet.tcpFlags)
         latestJourney = journey.serial
-        // What was not seen whole may be a part of a packet that was counted.
+        // An incomplete journey may be the second half of a packet whose first half was counted: that is no segment sent again.
         if journey.packet.segment.traits.contains(.isRead), journey.outcome != .incomplete { count(segment: journey.packet) }
     }
 

@@ -7,7 +7,7 @@ public protocol JourneyWatcher: AnyObject, Sendable {
 
     /// Called on the thread that correlates; must not block.
     ///
-    /// - Parameter describe: looks up the journey's events and what its numbers mean. It costs more than all else that is done about a
-    ///   journey, so that a watcher calls it only for one that it keeps.
+    /// - Parameter describe: makes the journey's record: its events from the history, and the context that names its probes. This is
+    ///   the most expensive step for a journey, so a watcher calls it only for a journey that it keeps.
     func add(_ journey: Journey, describe: () -> (record: JourneyRecord, context: TraceContext))
 }

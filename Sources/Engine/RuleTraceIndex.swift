@@ -212,7 +212,7 @@ package struct RuleTraceIndex: Sendable {
         case rule(namespace: Int, RulePlace, RuleText)
     }
 
-    /// What was learnt of walks since the last call; nothing unless `keepsKnown`.
+    /// The walks that ended, and the rule texts that were read, since the last call; empty unless `keepsKnown`.
     package mutating func takeWalkNotes() -> [WalkNote] {
         guard !walkNotes.isEmpty else { return [] }
         defer { walkNotes.removeAll(keepingCapacity: true) }

@@ -19,7 +19,7 @@ public final class EventFeed: JourneyWatcher {
     /// Which journeys a reader wants.
     private struct Interest {
         var selection: JourneySelection
-        /// When the reader left: what it wanted is kept for a while, since it may come back for it.
+        /// When the reader left; `nil` while it reads. For half a minute journeys are kept for it all the same: it may resume the stream.
         var leftAt: ContinuousClock.Instant?
     }
 

@@ -17,7 +17,7 @@
     public var icmpSequence: UInt16
     /// A piece of a larger packet.
     public var isFragment: Bool
-    /// Of TCP, what its segment is; nothing for others.
+    /// The sequence number and traits of a TCP segment; empty for other protocols.
     public var segment = TCPSegment()
     /// The `identity` of the packet that this one carries through a tunnel; 0 for none.
     public var carries: UInt64

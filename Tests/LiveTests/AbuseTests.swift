@@ -92,7 +92,7 @@ struct AbuseTests {
                     return try #require(line?.split(separator: " ").last.flatMap { Int($0) })
                 }
                 let before = try await descriptors()
-                // One who was there before, and takes what comes.
+                // A well-behaved reader of the stream, connected before the abuse begins.
                 let reader = try SandboxProcess(
                     ["curl", "-sN", "-m", "60", "-o", "/run/stream", "http://127.0.0.1:9100/events?proto=icmp"], in: sandbox)
                 let traffic = try SandboxProcess(["ping", "-q", "-i", "0.05", "-c", "100", "127.0.0.1"], in: sandbox)

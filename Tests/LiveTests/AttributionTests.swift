@@ -67,7 +67,7 @@ struct AttributionTests {
     private struct Attribution {
         var named: UInt64 = 0
         var dropped: UInt64 = 0
-        /// What has not all of its packets.
+        /// Rules that are named for fewer packets than they dropped, as text.
         var unnamed: [String] = []
 
         mutating func add(_ other: Attribution) {

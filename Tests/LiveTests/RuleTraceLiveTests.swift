@@ -314,7 +314,7 @@ struct InvalidPacketTests {
             ("nft", "10.0.1.2", "10.0.2.2", "flags", "invalid tcp flag combination"),
             ("legacy", "10.0.1.2", "10.0.2.2", "checksum", "bad checksum"),
             ("nft", "fd01::2", "fd02::2", "flags", "invalid tcp flag combination"),
-            // Of the number, or of what it acknowledges: where both begin is random.
+            // The kernel names the sequence number or the acknowledged one: which of them is too high depends on random initial numbers.
             ("nft", "10.0.1.2", "10.0.2.2", "window", " is over upper bound"),
             ("legacy", "10.0.1.2", "10.0.2.2", "window", " is over upper bound"),
         ])
