@@ -90,6 +90,9 @@ extension RecordedTrace {
         struct Rule: Codable {
             var place: RulePlace
             var verdict: MetRule.Verdict
+            /// Of iptables-legacy, whose rules have no lasting numbers; nf_tables' are in a `RecordedRule`.
+            var rule: String?
+            var position: Int?
         }
 
         var family: String
@@ -104,7 +107,8 @@ extension RecordedTrace {
             packet, time: time,
             Walk(
                 family: walk.tableFamily, table: walk.table, chain: walk.chain,
-                rules: walk.rules.map { Walk.Rule(place: $0.place, verdict: $0.verdict) }))
+                rules: walk.rules.map { Walk.Rule(place: $0.place, verdict: $0.verdict, rule: $0.text, position: $0.position) })
+        )
     }
 
     /// - Parameter namespace: index in the layout.
@@ -113,7 +117,9 @@ extension RecordedTrace {
         let walk = try JSONDecoder().decode(Walk.self, from: Data(json))
         return RuleWalk(
             namespace: namespace, tableFamily: walk.family, table: walk.table, chain: walk.chain,
-            rules: walk.rules.prefix(RuleWalk.mostRules).map { MetRule($0.place, $0.verdict) })
+            rules: walk.rules.prefix(RuleWalk.mostRules).map {
+                MetRule($0.place, $0.verdict, text: $0.rule, position: $0.position)
+            })
     }
 }
 

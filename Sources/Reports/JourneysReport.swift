@@ -217,12 +217,12 @@ extension TraceContext {
         let rules = walk.rules.map { rule in
             JourneyReport.StepRule(
                 chain: rule.place.chain, position: rule.position, handle: rule.place.handle,
-                rule: rule.place.handle == nil ? "-P \(rule.place.chain) \(rule.verdict.rawValue.uppercased())" : rule.text,
+                rule: rule.isPolicy ? "-P \(rule.place.chain) \(rule.verdict.rawValue.uppercased())" : rule.text,
                 verdict: rule.verdict.rawValue)
         }
         if let index = steps.firstIndex(where: {
             $0.netns == name && $0.tableFamily == walk.tableFamily && $0.table == walk.table && $0.chain == walk.chain
-                && $0.chain == $0.hook && $0.backend == Backend.nft.rawValue && $0.rules == nil && $0.backFrom == nil
+                && $0.chain == $0.hook && $0.backend == walk.backend.rawValue && $0.rules == nil && $0.backFrom == nil
         }) {
             steps[index].rules = rules
             return

@@ -104,6 +104,36 @@ public struct LegacyRules: Sendable {
             .rule, at: place, text: rule.text, position: position,
             accepting: chain.table.acceptingBeforeTheRest(of: place.chain, index: number - 1))
     }
+
+    /// What becomes of a packet that a trace shows at `place`.
+    ///
+    /// - Returns: `nil` where nothing has the number.
+    public func step(at place: RulePlace) -> LegacyStep? {
+        guard let number = place.number, let chain = chains[Place(place)], number >= 1, number <= chain.rules.count + 1 else {
+            return nil
+        }
+        guard number <= chain.rules.count else {
+            var end = place
+            end.number = nil
+            let verdict: MetRule.Verdict = chain.policy == "-" ? .return : chain.policy == "DROP" ? .drop : .accept
+            return LegacyStep(MetRule(end, verdict), decision: decision(at: place))
+        }
+        let rule = chain.rules[number - 1]
+        let leadsTo = rule.target.flatMap { target in
+            chains[Place(tableFamily: place.tableFamily, table: place.table, chain: target)]?.policy == "-" ? target : nil
+        }
+        let verdict: MetRule.Verdict =
+            leadsTo != nil ? (rule.isGoto ? .goto : .jump) : rule.target.flatMap { Self.verdicts[$0] } ?? .goesOn
+        return LegacyStep(
+            MetRule(place, verdict, text: rule.text, position: chain.rules[..<number].count { $0.ownPrefix == nil }),
+            target: leadsTo, isProbe: rule.ownPrefix != nil, decision: decision(at: place))
+    }
+
+    /// What the targets return to `ipt_do_table` that do not let the packet go on (iptables-extensions(8)).
+    private static let verdicts: [String: MetRule.Verdict] = [
+        "ACCEPT": .accept, "DROP": .drop, "REJECT": .drop, "RETURN": .return, "QUEUE": .queue, "NFQUEUE": .queue,
+        "DNAT": .accept, "SNAT": .accept, "MASQUERADE": .accept, "REDIRECT": .accept, "NETMAP": .accept,
+    ]
 }
 
 /// The rules of iptables-legacy over time, as far as they have been read.
@@ -134,15 +164,15 @@ public struct LegacyRuleHistory: Sendable {
         if epochs.count > Self.most { epochs.removeFirst() }
     }
 
-    /// The decision at `place` of a packet whose trace was received at `time`.
+    /// What became, at `place`, of a packet whose trace was received at `time`.
     ///
-    /// - Returns: `nil` where nothing is dropped there, or the rules may have been others then.
-    public func decision(at place: RulePlace, time: Int64) -> RuleDecision? {
+    /// - Returns: `nil` where the rules may have been others then.
+    public func step(at place: RulePlace, time: Int64) -> LegacyStep? {
         guard let before = epochs.lastIndex(where: { $0.from <= time - Self.delay }),
             let after = epochs.firstIndex(where: { $0.until >= time }), before <= after
         else { return nil }
         let rules = epochs[before].rules
         guard epochs[before...after].allSatisfy({ $0.rules.agrees(with: rules, at: place) }) else { return nil }
-        return rules.decision(at: place)
+        return rules.step(at: place)
     }
 }

@@ -24,6 +24,9 @@ public struct RuleDump: Sendable, Equatable {
             targetIndex.flatMap { $0 + 1 < words.count ? words[$0 + 1] : nil }
         }
 
+        /// Whether the target does not return to the rule behind (`-g`).
+        public var isGoto: Bool { targetIndex.map { ["-g", "--goto"].contains(words[$0]) } ?? false }
+
         /// The word behind `option`.
         public func argument(of option: String) -> String? {
             guard let index = index(where: { $0 == option }), index + 1 < words.count else { return nil }

@@ -135,6 +135,13 @@ extension RuleDecision {
             way: way, invalidity: invalidity)
     }
 
+    /// The same, with the rules that led into the chain.
+    public func by(_ way: [Jump]) -> RuleDecision {
+        RuleDecision(
+            kind, at: place, text: text, position: position, namespace: namespace, accepting: accepting, inference: inference,
+            way: way, invalidity: invalidity)
+    }
+
     /// The same, of packets that connection tracking calls INVALID for a reason.
     public func of(invalidity: String) -> RuleDecision {
         RuleDecision(

@@ -12,6 +12,9 @@ public struct RuleWalk: Sendable, Hashable {
 
     public static let mostRules = 64
 
+    /// Whose chain it is; both may have one of the same name.
+    public var backend: Backend { rules.first?.place.backend ?? .nft }
+
     public init(namespace: Int, tableFamily: String, table: String, chain: String, rules: [MetRule]) {
         self.namespace = namespace
         self.tableFamily = tableFamily
@@ -33,13 +36,15 @@ public struct MetRule: Sendable, Hashable {
         public var endsBaseChain: Bool { self == .accept || self == .drop || self == .queue }
     }
 
-    /// Without a handle: the policy.
     public var place: RulePlace
     public var verdict: Verdict
     /// As the tool printed it; `nil` for a policy, and where it could not be read or is gone.
     public var text: String?
     /// Its number in its chain, from 1 on, without our probes; `nil` where it is not known.
     public var position: Int?
+
+    /// Whether it is no rule, but the chain's policy.
+    public var isPolicy: Bool { place.handle == nil && place.number == nil }
 
     public init(_ place: RulePlace, _ verdict: Verdict, text: String? = nil, position: Int? = nil) {
         self.place = place

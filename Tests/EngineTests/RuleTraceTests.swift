@@ -190,6 +190,33 @@ private enum TraceMessage {
         #expect(chains([rule("FORWARD", 1, goto, isFirst: true), rule("A", 2, drop)]) == ["FORWARD 1"])
     }
 
+    @Test("of more rules met than are kept, those stay whose packets may still be under way")
+    func manyWalks() {
+        var index = RuleTraceIndex()
+        let walk = RuleWalk(
+            namespace: 0, tableFamily: "ip", table: "filter", chain: "FORWARD", rules: [MetRule(Self.place, .accept)])
+        // More than the table holds, of packets whose journeys have ended.
+        for _ in 0..<8_190 { index.take(walk, of: journey().packet, time: 1_000_000) }
+        for _ in 0..<4 { index.take(walk, of: journey(length: 61).packet, time: 20_000_000) }
+        #expect(index.walks(of: journey()).isEmpty)
+        #expect(index.walks(of: journey(at: 20_000_000, length: 61)) == [walk])
+    }
+
+    @Test("where messages of traces were lost, no rules are claimed to have been met")
+    func lostMessages() {
+        var index = RuleTraceIndex()
+        _ = take(&index, Self.passing(id: 7))
+        index.noteLoss(namespace: 1, at: 1_000_000)
+        #expect(index.walks(of: journey()).count == 1)
+        index.noteLoss(namespace: 0, at: 1_150_000)
+        index.noteLoss(namespace: 0, at: 1_400_000)
+        #expect(index.walks(of: journey()).isEmpty)
+        _ = take(&index, Self.passing(id: 8), at: 1_300_000)
+        #expect(index.walks(of: journey(at: 1_300_000)).isEmpty)
+        _ = take(&index, Self.passing(id: 9), at: 1_700_000)
+        #expect(index.walks(of: journey(at: 1_700_000)).count == 1)
+    }
+
     @Test("a packet of another length, namespace or time is another one")
     func others() {
         var index = RuleTraceIndex()

@@ -134,13 +134,14 @@ struct RuleTraceLiveTests {
     }
 
     @Test(
-        "each step of a traced packet has the rules that it met there: jumps, returns, policies, and chains that have no probe")
-    func rules() async throws {
+        "each step of a traced packet has the rules that it met there: jumps, returns, policies, and chains that have no probe",
+        arguments: ["iptables-nft", "iptables-legacy"])
+    func rules(_ iptables: String) async throws {
         try await Sandbox.with { sandbox in
             for command in [
-                "ip link set lo up", "iptables-nft -N CHECK", "iptables-nft -A OUTPUT -d 127.0.0.7 -j CHECK",
-                "iptables-nft -A CHECK -p tcp -j ACCEPT", "iptables-nft -A CHECK -p icmp -m comment --comment known -j RETURN",
-                "iptables-nft -A OUTPUT -d 127.0.0.6 -j DROP", "iptables-nft -A INPUT -p icmp -j ACCEPT",
+                "ip link set lo up", "\(iptables) -N CHECK", "\(iptables) -A OUTPUT -d 127.0.0.7 -j CHECK",
+                "\(iptables) -A CHECK -p tcp -j ACCEPT", "\(iptables) -A CHECK -p icmp -m comment --comment known -j RETURN",
+                "\(iptables) -A OUTPUT -d 127.0.0.6 -j DROP", "\(iptables) -A INPUT -p icmp -j ACCEPT",
                 "nft add table inet own", "nft add chain inet own seen { type filter hook output priority 10 ; }",
                 "nft add rule inet own seen ip daddr 127.0.0.7 counter accept",
             ] {

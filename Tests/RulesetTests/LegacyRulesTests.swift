@@ -50,24 +50,24 @@ import TraceModel
             Self.dump.replacingOccurrences("-A INPUT -p tcp", "-A INPUT -s 10.9.9.9/32 -j DROP\n-A INPUT -p tcp"))
         let second: Int64 = 1_000_000
         var history = LegacyRuleHistory()
-        #expect(history.decision(at: Self.place("INPUT", 3), time: second) == nil)
+        #expect(history.step(at: Self.place("INPUT", 3), time: second) == nil)
         history.add(first, begun: 0, ended: 1)
         // Not yet read after it.
-        #expect(history.decision(at: Self.place("INPUT", 3), time: second) == nil)
+        #expect(history.step(at: Self.place("INPUT", 3), time: second) == nil)
         history.add(first, begun: 2 * second, ended: 2 * second + 1)
-        #expect(history.decision(at: Self.place("INPUT", 3), time: second)?.text == "-A INPUT -p udp -j DROP")
+        #expect(history.step(at: Self.place("INPUT", 3), time: second)?.decision?.text == "-A INPUT -p udp -j DROP")
         // Before the first reading, and so soon after it that the packet may have been earlier.
-        #expect(history.decision(at: Self.place("INPUT", 3), time: 0) == nil)
-        #expect(history.decision(at: Self.place("INPUT", 3), time: 50_000) == nil)
+        #expect(history.step(at: Self.place("INPUT", 3), time: 0) == nil)
+        #expect(history.step(at: Self.place("INPUT", 3), time: 50_000) == nil)
         history.add(inserted, begun: 4 * second, ended: 4 * second + 1)
-        #expect(history.decision(at: Self.place("INPUT", 3), time: 3 * second) == nil)
+        #expect(history.step(at: Self.place("INPUT", 3), time: 3 * second) == nil)
         // A chain that the change leaves alone.
-        #expect(history.decision(at: Self.place("BLOCK", 2), time: 3 * second)?.text == "-A BLOCK -j DROP")
+        #expect(history.step(at: Self.place("BLOCK", 2), time: 3 * second)?.decision?.text == "-A BLOCK -j DROP")
         history.add(inserted, begun: 6 * second, ended: 6 * second + 1)
-        #expect(history.decision(at: Self.place("INPUT", 4), time: 5 * second)?.text == "-A INPUT -p udp -j DROP")
+        #expect(history.step(at: Self.place("INPUT", 4), time: 5 * second)?.decision?.text == "-A INPUT -p udp -j DROP")
         // Changed and changed back in between: nobody can see that, but what was read in between counts.
         history.add(first, begun: 8 * second, ended: 8 * second + 1)
-        #expect(history.decision(at: Self.place("INPUT", 3), time: 3 * second) == nil)
+        #expect(history.step(at: Self.place("INPUT", 3), time: 3 * second) == nil)
     }
 }
 

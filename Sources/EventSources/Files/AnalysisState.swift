@@ -322,7 +322,7 @@ struct AnalysisState: ~Copyable {
             do {
                 let rule = try RecordedRule(json: json)
                 engine.sink.ruleTraces.note(
-                    [rule.place: RuleTraceIndex.RuleText(text: rule.text, position: rule.position, isProbe: rule.isProbe)],
+                    [rule.place: RuleText(text: rule.text, position: rule.position, isProbe: rule.isProbe)],
                     of: [rule.place], namespace: namespace)
             } catch {
                 problems.add("a recorded rule is not understood: \(error)")

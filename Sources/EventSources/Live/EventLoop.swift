@@ -25,9 +25,9 @@ enum LoopMessage: Sendable {
     /// Rules of a namespace are traced, and this is where it is heard; `nil`: no longer.
     case ruleTraces(Int, RuleTraceSockets?)
     /// Rules that traces have named, and what could be read of them.
-    case rulesNamed(Int, Set<RulePlace>, [RulePlace: RuleTraceIndex.RuleText])
+    case rulesNamed(Int, Set<RulePlace>, [RulePlace: RuleText])
     /// What rules of iptables-legacy did to packets whose traces were received up to then.
-    case legacyDecided(Int, received: Int64, [RuleTraceIndex.LegacyTrace: RuleDecision])
+    case legacyDecided(Int, received: Int64, [LegacyTrace: LegacyStep])
     /// What the routing tables of a namespace say, asked at a time (microseconds since 1970), unchanged since another.
     case routed([RouteLookup: RoutingDecision], since: Int64, asked: Int64)
     /// Routes of a namespace have changed, not before a time.
@@ -170,7 +170,7 @@ struct EventLoop: ~Copyable {
                 }
                 // A socket that had nothing was not full: no call to the kernel for it.
                 if polled.isReady(trace.entry) || polled.isReady(trace.logger) {
-                    countLostTraces(trace.sockets, of: trace.index)
+                    countLostTraces(trace.sockets, of: trace.index, now: begun)
                 }
             }
             for (index, places) in engine.sink.ruleTraces.takeUnread() { requests?(.read(index, places)) }
@@ -258,15 +258,17 @@ struct EventLoop: ~Copyable {
         askForLegacyDecisions(of: index, now: now)
     }
 
-    private mutating func countLostTraces(_ sockets: RuleTraceSockets, of index: Int) {
+    private mutating func countLostTraces(_ sockets: RuleTraceSockets, of index: Int, now: Int64) {
         let drops = sockets.nftables.drops &+ (sockets.logger?.drops ?? 0)
+        guard drops != traceDrops[index] ?? 0 else { return }
+        engine.sink.ruleTraces.noteLoss(namespace: index, at: now)
         lostTraces += UInt64(drops &- (traceDrops[index] ?? 0))
         traceDrops[index] = drops
     }
 
     /// Asks `RuleTracer` for the rules that new traces number, unless an answer for that namespace is still awaited.
     private mutating func askForLegacyDecisions(of index: Int, now: Int64) {
-        guard let traces = engine.sink.ruleTraces.undecidedLegacy(namespace: index) else { return }
+        guard let traces = engine.sink.ruleTraces.takeUndecidedLegacy(namespace: index) else { return }
         requests?(.decide(index, traces, received: now))
     }
 

@@ -63,7 +63,7 @@ final class RecordingTap: DatagramTap {
     }
 
     /// Rule traces told which rules packets met, and the texts of such rules were read.
-    func add(_ notes: [RuleTraceIndex.WalkNote]) {
+    func add(_ notes: [WalkNote]) {
         guard !notes.isEmpty else { return }
         noteComplete()
         for note in notes {

@@ -14,7 +14,7 @@ actor RuleTracer {
         case trace(Int, [TracedTraffic])
         case read(Int, Set<RulePlace>)
         /// Packets met these rules of iptables-legacy, as traces say that were received up to then (microseconds since 1970).
-        case decide(Int, Set<RuleTraceIndex.LegacyTrace>, received: Int64)
+        case decide(Int, Set<LegacyTrace>, received: Int64)
         /// Time has passed: sessions that trace nothing any more may end.
         case tick
     }
@@ -138,8 +138,8 @@ actor RuleTracer {
     }
 
     /// Looks up what rules of iptables-legacy did to packets: they have to be the same now as before.
-    private func decide(_ traces: Set<RuleTraceIndex.LegacyTrace>, received: Int64, in index: Int) async {
-        var found: [RuleTraceIndex.LegacyTrace: RuleDecision] = [:]
+    private func decide(_ traces: Set<LegacyTrace>, received: Int64, in index: Int) async {
+        var found: [LegacyTrace: LegacyStep] = [:]
         defer { send(.legacyDecided(index, received: received, found)) }
         guard let place = namespace(index), sessions[index] != nil else { return }
         do {
@@ -150,7 +150,7 @@ actor RuleTracer {
             return logger.warning("the rules of iptables-legacy in \(place.name) cannot be read: \(error)")
         }
         guard let history = sessions[index]?.legacyRules else { return }
-        for trace in traces { found[trace] = history.decision(at: trace.place, time: trace.time) }
+        for trace in traces { found[trace] = history.step(at: trace.place, time: trace.time) }
     }
 
     private func refuse(_ index: Int, _ place: NetworkNamespace, _ reason: String) {
@@ -165,7 +165,7 @@ actor RuleTracer {
         do {
             let found = try await texts?.read(places, in: place) ?? [:]
             let named = found.mapValues {
-                RuleTraceIndex.RuleText(
+                RuleText(
                     text: $0.text, position: $0.position, accepting: $0.accepting, isProbe: $0.isProbe)
             }
             send(.rulesNamed(index, places, named))
