@@ -53,6 +53,7 @@ let product: [Target] = [
             "HostLayout", "CNetfilterLog", "CLinux", logging,
         ]),
     module("Diagnosis", ["TraceModel", "Aggregation"]),
+    module("CureTrials", ["TraceModel", "LinuxSupport", "Diagnosis"]),
     module("Reports", ["TraceModel", "Aggregation", "Diagnosis"]),
     module("HTTPServer", ["LinuxSupport", "CZlib", "CZstd", httpTypes, logging]),
     module("WebPage", [], resources: [.embedInCode("Page")]),
@@ -62,8 +63,8 @@ let product: [Target] = [
     .executableTarget(
         name: "ipt-trace",
         dependencies: [
-            "TraceModel", "LinuxSupport", "Captures", "Ruleset", "Aggregation", "Engine", "EventSources", "Reports",
-            "HTTPServer", "WebPage", "API", "Lab", argumentParser, logging,
+            "TraceModel", "LinuxSupport", "Captures", "Ruleset", "Aggregation", "Engine", "EventSources", "CureTrials",
+            "Diagnosis", "Reports", "HTTPServer", "WebPage", "API", "Lab", argumentParser, logging,
         ],
         swiftSettings: strict
     ),
@@ -135,7 +136,10 @@ let testTargets: [Target] = [
     tests("EventPathTests", ["EventPath", "Allocations", "Correlation", "Aggregation", "Reports"]),
     tests(
         "EngineTests",
-        ["Engine", "LinuxSupport", "Correlation", "Aggregation", "Reports", "TraceModel", "WireFormat", "TestSupport"]),
+        [
+            "Engine", "LinuxSupport", "Correlation", "Aggregation", "Reports", "Ruleset", "TraceModel", "WireFormat",
+            "TestSupport",
+        ]),
     tests("HTTPServerTests", ["HTTPServer", httpTypes, logging]),
     tests("LabTests", ["Lab"]),
     tests(

@@ -1,10 +1,15 @@
 #define _GNU_SOURCE
 #include <errno.h>
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <sched.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "CLinux.h"
@@ -49,4 +54,31 @@ int ipt_epoll_ready(int epoll, unsigned long long *keys, int count) {
     int ready = epoll_wait(epoll, events, count < 64 ? count : 64, 0);
     for (int index = 0; index < ready; index++) keys[index] = events[index].data.u64;
     return ready;
+}
+
+int ipt_unshare(int kind) { return unshare(kind); }
+
+int ipt_packet_socket(unsigned int interface) {
+    /* Bound to no protocol until it is bound to the interface, so that it takes nothing of others meanwhile. */
+    int descriptor = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (descriptor < 0) return -1;
+    int on = 1;
+    struct sockaddr_ll address = {
+        .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = (int)interface};
+    if (setsockopt(descriptor, SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof on) == 0
+        && bind(descriptor, (struct sockaddr *)&address, sizeof address) == 0)
+        return descriptor;
+    int code = errno;
+    close(descriptor);
+    errno = code;
+    return -1;
+}
+
+long ipt_packet_send(
+    int descriptor, unsigned int interface, int is_ipv4, const unsigned char *address, const void *packet, unsigned long length) {
+    struct sockaddr_ll target = {
+        .sll_family = AF_PACKET, .sll_protocol = htons(is_ipv4 ? ETH_P_IP : ETH_P_IPV6), .sll_ifindex = (int)interface,
+        .sll_halen = ETH_ALEN};
+    memcpy(target.sll_addr, address, ETH_ALEN);
+    return sendto(descriptor, packet, length, 0, (struct sockaddr *)&target, sizeof target);
 }

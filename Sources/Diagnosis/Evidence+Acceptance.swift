@@ -31,13 +31,13 @@ extension Evidence {
             return nil
         }
         return Cure(
-            netns: netns, command: command,
+            netns: netns, command,
             reason:
                 "lets \(TransportProtocol.name(leg.exit.transport)) from \(leg.exit.source) to \(leg.exit.destination) past "
                 + "what dropped it; leave it as it is where that is meant")
     }
 
-    private func iptables(_ packet: Traits, _ decision: RuleDecision, _ netns: String) -> String? {
+    private func iptables(_ packet: Traits, _ decision: RuleDecision, _ netns: String) -> Command? {
         let place = decision.place
         let family = packet.tuple.destination.family
         guard place.tableFamily == family.tableName else { return nil }
@@ -53,7 +53,7 @@ extension Evidence {
             in: netns, Self.iptables(family, place.backend) + ["-t", place.table, "-I", place.chain] + rule)
     }
 
-    private func nft(_ packet: Traits, _ decision: RuleDecision, _ netns: String) -> String? {
+    private func nft(_ packet: Traits, _ decision: RuleDecision, _ netns: String) -> Command? {
         let place = decision.place
         let names = [place.table, place.chain]
         // nft reads its arguments as commands.

@@ -2,15 +2,22 @@ internal import TraceModel
 
 /// Commands that mend a finding, as a POSIX shell reads them.
 extension Evidence {
+    struct Command: Equatable {
+        /// Inside the namespace.
+        var words: [String]
+        /// As a POSIX shell takes it, in the namespace of ipt-trace itself.
+        var text: String
+    }
+
     /// `words` as a command that runs in a namespace.
     ///
     /// - Returns: `nil` where a name cannot be written so that the command means it, or means more than one namespace.
-    func command(in netns: String, _ words: [String]) -> String? {
+    func command(in netns: String, _ words: [String]) -> Command? {
         let inodes = Set(layout.namespaces.filter { $0.name == netns }.map(\.inode))
         guard inodes.count <= 1, !netns.isEmpty, !netns.hasPrefix("-") else { return nil }
         // An escape stands for a byte that no shell would be given.
         guard !netns.contains("\\x") else { return nil }
-        return Self.shell(Self.entry(netns) + words)
+        return Self.shell(Self.entry(netns) + words).map { Command(words: words, text: $0) }
     }
 
     private static func entry(_ netns: String) -> [String] {
@@ -25,13 +32,14 @@ extension Evidence {
     /// A command of ipt-trace itself for one namespace.
     ///
     /// - Parameter subcommand: what takes `--netns`.
-    func ownCommand(_ subcommand: String, in netns: String) -> String? {
+    func ownCommand(_ subcommand: String, in netns: String) -> Command? {
         guard command(in: netns, []) != nil, netns != "all" else { return nil }
-        return Self.shell(["ipt-trace", subcommand, "--netns", netns])
+        let words = ["ipt-trace", subcommand, "--netns", netns]
+        return Self.shell(words).map { Command(words: words, text: $0) }
     }
 
     /// A rule that becomes the first of a built-in chain, behind our probes.
-    func insertion(in netns: String, _ chain: NamespaceFacts.Chain, _ rule: [String]) -> String? {
+    func insertion(in netns: String, _ chain: NamespaceFacts.Chain, _ rule: [String]) -> Command? {
         // A run has one probe in each chain.
         let probesAhead = max(0, chain.probesAtHead - (probesGo ? 1 : 0))
         let place: [String] =
@@ -45,7 +53,7 @@ extension Evidence {
         return command(in: netns, Self.iptables(chain.family, chain.backend) + ["-t", chain.table] + place + rule)
     }
 
-    func deletion(in netns: String, _ shadow: NamespaceFacts.Shadow) -> String? {
+    func deletion(in netns: String, _ shadow: NamespaceFacts.Shadow) -> Command? {
         guard let backend = shadow.backend, let rule = shadow.deletion else { return nil }
         return command(in: netns, Self.iptables(shadow.family, backend) + ["-t", shadow.table, "-D", shadow.chain] + rule)
     }
@@ -58,7 +66,7 @@ extension Evidence {
     /// A setting of one interface.
     ///
     /// - Parameter name: below `net.ipv4.conf.INTERFACE`.
-    func setting(in netns: String, of interface: String, _ name: String, _ value: Int) -> String? {
+    func setting(in netns: String, of interface: String, _ name: String, _ value: Int) -> Command? {
         // sysctl reads patterns and assignments out of its arguments.
         let isPlain = interface.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-_.@:+".contains($0)) }
         guard isPlain, !interface.isEmpty else { return nil }

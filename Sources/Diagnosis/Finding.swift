@@ -36,7 +36,7 @@ public struct Finding: Sendable {
     /// - Parameter cure: the command of the only cure; `nil` for none.
     init(
         _ kind: String, _ severity: Severity, _ title: String, in netns: String, because reason: String,
-        packets: UInt64 = 0, journeys: some Sequence<UInt64> = [], paths: [Int] = [], cure: String? = nil
+        packets: UInt64 = 0, journeys: some Sequence<UInt64> = [], paths: [Int] = [], cure: Evidence.Command? = nil
     ) {
         self.kind = kind
         self.severity = severity
@@ -46,7 +46,7 @@ public struct Finding: Sendable {
         self.packets = packets
         self.paths = paths
         self.journeys = Array(journeys.prefix(Finding.journeyLimit))
-        cures = cure.map { [Cure(netns: netns, command: $0, reason: title)] } ?? []
+        cures = cure.map { [Cure(netns: netns, $0, reason: title)] } ?? []
     }
 
     /// A finding that paths show.
@@ -54,7 +54,7 @@ public struct Finding: Sendable {
     /// - Returns: `nil` where none does.
     init?(
         _ kind: String, _ severity: Severity, _ title: String, in netns: String, shownBy paths: [PathEvidence],
-        because reason: String, cure: String? = nil
+        because reason: String, cure: Evidence.Command? = nil
     ) {
         guard !paths.isEmpty else { return nil }
         self.init(
@@ -71,4 +71,17 @@ public struct Cure: Codable, Sendable, Equatable {
     public var command: String
     /// The fault that it mends.
     public var reason: String
+    /// What came of it on a copy of the namespace's rules; `nil` where nobody has tried.
+    public var trial: CureTrial?
+    /// The same command as words, inside the namespace; in no report.
+    public var words: [String] = []
+
+    private enum CodingKeys: CodingKey { case netns, command, reason, trial }
+
+    init(netns: String, _ command: Evidence.Command, reason: String) {
+        self.netns = netns
+        self.command = command.text
+        self.reason = reason
+        words = command.words
+    }
 }

@@ -61,6 +61,12 @@ public struct WhyAnswer: Codable, Sendable, Equatable {
     @ExplicitNull public var flow: FlowReport?
     /// What no packet shows, such as the error with which it could not be sent.
     @ExplicitNull public var remark: String?
+    /// How the cures can be tried; `nil` where they cannot. In no report.
+    public var trialPlan: TrialPlan?
+
+    private enum CodingKeys: CodingKey {
+        case schema, outcome, direction, decidedBy, path, replyPath, cures, findings, flow, remark
+    }
 
     /// Without a packet that shows it.
     public init(_ outcome: Outcome, remark: String? = nil) {
@@ -178,6 +184,9 @@ extension TraceSnapshot {
         answer.findings = shown.map { FindingReport($0, of: self) }
         answer.cures = shown.flatMap(\.cures)
         if answer.cures.isEmpty, let decisive, let cure = acceptance(ofPath: decisive, probesGo: true) { answer.cures = [cure] }
+        if answer.outcome == .dropped, let decisive, !isReplyLost || wayThere != nil {
+            answer.trialPlan = trialPlan(ofPath: decisive, answering: isReplyLost ? wayThere : nil)
+        }
         return answer
     }
 

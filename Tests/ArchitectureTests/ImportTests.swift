@@ -5,7 +5,8 @@ import Testing
 @Suite struct ImportTests {
     /// From the top down; a module imports only modules behind it.
     private static let order = [
-        "ipt-trace", "Lab", "API", "WebPage", "HTTPServer", "Reports", "Diagnosis", "EventSources", "HostLayout", "Engine",
+        "ipt-trace", "Lab", "API", "WebPage", "HTTPServer", "Reports", "CureTrials", "Diagnosis", "EventSources", "HostLayout",
+        "Engine",
         "Aggregation",
         "Correlation",
         "Ruleset", "Captures", "LinuxSupport", "WireFormat", "TraceModel", "CMnl", "CNetfilterLog", "CZlib", "CZstd", "CPcap",

@@ -39,6 +39,8 @@ struct WhyGalleryTests {
     private struct Result: Sendable {
         var isExplained = false
         var isMended = false
+        /// How many cures were tried on a copy of the rules.
+        var trials = 0
         /// What it was told although it fails; `nil` for an answer that may be right.
         var wrong: String?
     }
@@ -58,6 +60,7 @@ struct WhyGalleryTests {
         let wrong = results.compactMap(\.wrong)
         #expect(wrong.isEmpty)
         #expect(results.count >= 30 && explained == results.count)
+        #expect(results.reduce(0) { $0 + $1.trials } >= 10)
     }
 
     /// - Returns: `nil` for an entry in which all gets through, or that cannot be asked about.
@@ -84,9 +87,11 @@ struct WhyGalleryTests {
             let first = try await ask(sandbox, question)
             var answer = first
             var rounds = 0
+            var second: WhyAnswer?
             while answer.outcome != .answered, !answer.cures.isEmpty, rounds < 3 {
                 for cure in answer.cures { _ = try await sandbox.run(["sh", "-c", cure.command]) }
                 answer = try await ask(sandbox, question)
+                second = second ?? answer
                 rounds += 1
             }
             for server in servers { await server.stop() }
@@ -101,9 +106,21 @@ struct WhyGalleryTests {
                 || first.remark != nil
             // Nobody is to be told that what fails gets through.
             let isWrong = first.outcome == .answered || first.outcome == .notSeen
-            return Result(
+            var result = Result(
                 isExplained: isKnown, isMended: answer.outcome == .answered,
                 wrong: isWrong ? "\(entry): \(first.outcome.rawValue)" : nil)
+            // What came of the cures on a copy of the rules has to be what comes of them.
+            let trials = first.cures.compactMap { $0.trial?.result }
+            if let second, !trials.isEmpty {
+                let isPast = second.decidedBy != first.decidedBy
+                result.trials = trials.count
+                if trials.contains(.mends), !isPast { result.wrong = "\(entry): the trial mends, and the cure does not" }
+                if !trials.contains(.mends), trials.contains(.fails) || trials.contains(.refused), isPast {
+                    result.wrong = "\(entry): the cure mends, and the trial does not"
+                }
+                print("trial \(entry): \(first.cures.map { ($0.command, $0.trial) })")
+            }
+            return result
         }
     }
 }

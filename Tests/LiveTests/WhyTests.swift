@@ -26,6 +26,8 @@ struct WhyTests {
         var nearest: String?
         /// Whether its cures mend it.
         var isMended = false
+        /// What comes of the first of them on a copy of the rules.
+        var trial: CureTrial.Result? = .mends
 
         var testDescription: String { name }
         var exitCode: Int32 { outcome == .answered ? 0 : 2 }
@@ -53,7 +55,8 @@ struct WhyTests {
             fault: """
                 iptables-legacy -N BLOCK; iptables-legacy -A BLOCK -s 10.9.9.9 -j DROP; iptables-legacy -A BLOCK -p tcp -j DROP
                 iptables-legacy -A FORWARD -g BLOCK
-                """, outcome: .dropped, direction: "original", rule: "-A BLOCK -p tcp -j DROP", netns: "host", isMended: true),
+                """, outcome: .dropped, direction: "original", rule: "-A BLOCK -p tcp -j DROP", netns: "host",
+            way: ["-A FORWARD -g BLOCK"], isMended: true),
         Case(
             name: "a rule of iptables-legacy without conditions, which the kernel calls a return",
             fault: """
@@ -101,13 +104,15 @@ struct WhyTests {
             fault: """
                 nft 'add table inet first; add chain inet first coming { type filter hook prerouting priority -450; }'
                 nft add rule inet first coming tcp dport 80 counter drop
-                """, outcome: .dropped, direction: "original", rule: "tcp dport 80 counter", netns: "host", isMended: true),
+                """, outcome: .dropped, direction: "original", rule: "tcp dport 80 counter", netns: "host", isMended: true,
+            trial: .untried),
         Case(
             name: "a chain at an interface's ingress",
             fault: """
                 nft 'add table netdev early; add chain netdev early coming { type filter hook ingress device "v1" priority 0; }'
                 nft add rule netdev early coming tcp dport 80 counter drop
-                """, outcome: .dropped, direction: "original", rule: "tcp dport 80 counter", netns: "host", isMended: true),
+                """, outcome: .dropped, direction: "original", rule: "tcp dport 80 counter", netns: "host", isMended: true,
+            trial: .untried),
         Case(
             name: "a chain of a bridge",
             fault: """
@@ -115,7 +120,36 @@ struct WhyTests {
                 ip address add 10.0.2.1/24 dev br0; ip link set br0 up; ip netns exec c ping -c 1 -W 2 10.0.2.2 || true
                 nft 'add table bridge l2; add chain bridge l2 out { type filter hook output priority 0; }'
                 nft add rule bridge l2 out tcp dport 80 counter drop
-                """, outcome: .dropped, direction: "original", rule: "tcp dport 80 counter", netns: "host", isMended: true),
+                """, outcome: .dropped, direction: "original", rule: "tcp dport 80 counter", netns: "host", isMended: true,
+            trial: .untried),
+        Case(
+            name: "two rules, of which the cure is for the first",
+            fault:
+                "iptables-nft -A FORWARD -p tcp --dport 80 -j DROP; iptables-nft -t mangle -A POSTROUTING -p tcp --dport 80 -j DROP",
+            outcome: .dropped, direction: "original", rule: "-A FORWARD -p tcp -m tcp --dport 80 -j DROP", netns: "host",
+            isMended: true, trial: .fails),
+        Case(
+            name: "a rule behind one with a memory",
+            fault: """
+                iptables-nft -A FORWARD -p icmp --icmp-type 8 -m limit --limit 1/hour --limit-burst 1 -j ACCEPT
+                iptables-nft -A FORWARD -p icmp --icmp-type 8 -j DROP; ip netns exec c ping -c 1 -W 1 10.0.2.2
+                """, question: "10.0.2.2", outcome: .dropped, direction: "original",
+            rule: "-A FORWARD -p icmp -m icmp --icmp-type 8 -j DROP", netns: "host", isMended: true, trial: .untried),
+        Case(
+            name: "a set of a native table",
+            fault: """
+                nft 'add table inet fw; add set inet fw closed { type inet_service; elements = { 80, 443 }; }'
+                nft 'add chain inet fw passing { type filter hook forward priority 10; }'
+                nft add rule inet fw passing tcp sport 1 drop
+                nft add rule inet fw passing tcp dport @closed drop
+                """, outcome: .dropped, direction: "original", rule: "tcp dport @closed drop", netns: "host", isMended: true),
+        Case(
+            name: "the sender's own rules, before its own translation",
+            fault: """
+                ip netns exec c iptables-nft -t mangle -A OUTPUT -p tcp --dport 8080 -j DROP
+                ip netns exec c iptables-nft -t nat -A OUTPUT -d 192.0.2.7 -p tcp --dport 8080 -j DNAT --to 10.0.2.2:80
+                """, question: "192.0.2.7:8080", outcome: .dropped, direction: "original",
+            rule: "-A OUTPUT -p tcp -m tcp --dport 8080 -j DROP", netns: "c", isMended: true),
         Case(
             name: "a bridge's port that sends nothing back",
             fault: """
@@ -126,7 +160,7 @@ struct WhyTests {
                 iptables-nft -t nat -A POSTROUTING -s 10.0.1.0/24 -d 10.0.1.2 -j MASQUERADE
                 ip netns exec c python3 -m http.server 80 > /dev/null 2>&1 &
                 """, question: "10.0.1.1:8080", outcome: .dropped, direction: "original", finding: "bridge-hairpin",
-            isMended: true),
+            isMended: true, trial: nil),
         Case(
             name: "the server's own rules, behind a forwarded port",
             fault: """
@@ -156,7 +190,7 @@ struct WhyTests {
         Case(name: "nobody listens on a port of UDP", question: "10.0.2.2:81/udp", outcome: .refused, direction: "original"),
         Case(
             name: "forwarding is off", fault: "sysctl -qw net.ipv4.ip_forward=0", outcome: .dropped, direction: "original",
-            finding: "forwarding-disabled", isMended: true),
+            finding: "forwarding-disabled", isMended: true, trial: nil),
         Case(name: "no route", fault: "ip -n c route del default", outcome: .notSendable),
     ]
 
@@ -203,6 +237,7 @@ struct WhyTests {
             // Nothing is left behind.
             #expect(try await rules(sandbox) == before, "\(test.name)")
             #expect(answer.cures.isEmpty != test.isMended, "\(text)")
+            if test.isMended { #expect(answer.cures.first?.trial?.result == test.trial, "\(text)") }
             if test.isMended { try await mend(answer, question, test, sandbox) }
             await server.stop()
         }

@@ -36,3 +36,12 @@ int ipt_pidfd_open(int pid);
 
 /// pidfd_send_signal(2), for the same reason.
 int ipt_pidfd_send_signal(int descriptor, int signal);
+
+/// unshare(2), which is behind _GNU_SOURCE.
+int ipt_unshare(int kind);
+
+/// A packet(7) socket that takes the IP packets which come in by one interface, without waiting: its descriptor, or negative.
+int ipt_packet_socket(unsigned int interface);
+
+/// Sends an IP packet out by an interface, to the 6 bytes of a link-layer address.
+long ipt_packet_send(int descriptor, unsigned int interface, int is_ipv4, const unsigned char *address, const void *packet, unsigned long length);

@@ -30,6 +30,21 @@ public final class NetworkNamespace: Sendable {
         self.descriptor = isHeld ? descriptor : nil
     }
 
+    /// Makes a new one that has nothing but a loopback interface, which is down. Without a path of its own it goes with the last reference.
+    public static func made(name: String) throws -> NetworkNamespace {
+        let home = try OwnedDescriptor(opening: "/proc/thread-self/ns/net")
+        guard ipt_unshare(Int32(IPT_CLONE_NEWNET)) == 0 else { throw NamespaceError.cannotEnter(name: name, code: errno) }
+        defer { Self.goBack(to: home, from: name) }
+        return try NetworkNamespace(name: name, path: "/proc/thread-self/ns/net")
+    }
+
+    private static func goBack(to home: OwnedDescriptor, from name: String) {
+        guard withExtendedLifetime(home, { ipt_setns(home.number, Int32(IPT_CLONE_NEWNET)) }) != 0 else { return }
+        unsafe perror("ipt-trace: cannot return from namespace \(name.printable)")
+        // Not exit(3), whose handlers would run on a thread in the wrong namespace and wait for the others.
+        _exit(1)
+    }
+
     /// The open descriptor, or a new one for as long as the caller keeps it.
     package func opened() throws(NamespaceError) -> OwnedDescriptor {
         if let descriptor { return descriptor }
@@ -63,13 +78,7 @@ public final class NetworkNamespace: Sendable {
         let descriptor = try opened()
         let entered = withExtendedLifetime(descriptor) { ipt_setns(descriptor.number, Int32(IPT_CLONE_NEWNET)) }
         guard entered == 0 else { throw NamespaceError.cannotEnter(name: name, code: errno) }
-        defer {
-            if withExtendedLifetime(home, { ipt_setns(home.number, Int32(IPT_CLONE_NEWNET)) }) != 0 {
-                unsafe perror("ipt-trace: cannot return from namespace \(name.printable)")
-                // Not exit(3), whose handlers would run on a thread in the wrong namespace and wait for the others.
-                _exit(1)
-            }
-        }
+        defer { Self.goBack(to: home, from: name) }
         return try body()
     }
 

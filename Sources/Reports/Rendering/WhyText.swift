@@ -30,6 +30,7 @@ extension WhyAnswer {
         for cure in cures.prefix(2) {
             lines.append("  cure    \(cure.command)")
             lines.append("          \(style.dim("\(cure.reason)"))")
+            if let trial = cure.trial { lines.append("          \(trial.text(of: cure, style))") }
         }
         if let remark { lines.append("  \(remark)") }
         return lines.joined(separator: "\n")
@@ -91,5 +92,16 @@ extension DecidedBy {
         let number = position.map { "rule \($0) of " } ?? ""
         return
             "\(number)\(placeText)\(ownerText) (\(backend ?? "?")), \(evidence == "trace" ? "as the kernel's own trace says" : "inferred")"
+    }
+}
+
+extension CureTrial {
+    fileprivate func text(of cure: Cure, _ style: Style) -> TerminalText {
+        switch result {
+        case .mends: style.good("tried on a copy of the rules of \(cure.netns): the packet gets past them")
+        case .fails: style.bad("tried on a copy of the rules of \(cure.netns): the packet is still dropped")
+        case .refused: style.bad("refused by a copy of the rules of \(cure.netns): \(detail ?? "?")")
+        case .untried: style.dim("not tried on a copy of the rules: \(detail ?? "?")")
+        }
     }
 }

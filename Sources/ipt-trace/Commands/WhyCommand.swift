@@ -1,5 +1,7 @@
 import Aggregation
 import ArgumentParser
+import CureTrials
+import Diagnosis
 import EventSources
 import Foundation
 import LinuxSupport
@@ -76,11 +78,13 @@ struct WhyCommand: AsyncParsableCommand {
         }
         var known = question
         known.netns = begin.flatMap { begin in chosen.first { $0.inode == begin.inode }?.name }
-        let answer = try await TemporaryProbes.with(
+        var answer = try await TemporaryProbes.with(
             in: chosen, sentinels: await Tool.isInstalled("nft"), lifetime: (wait.seconds ?? 60) + 60
         ) { plan, group, stop in
             try await ask(known, from: sender, of: plan, group: group, stop: stop)
         }
+        // Behind the probes, so that the rules that are copied are those that the cures are for.
+        await tryCures(of: &answer, in: chosen)
         if json {
             Terminal.print(try ReportJSON.text(answer))
         } else {
@@ -180,6 +184,20 @@ struct WhyCommand: AsyncParsableCommand {
             try? await Task.sleep(for: .milliseconds(100))
         }
         return last ?? WhyAnswer(.notSeen, remark: "No packet to \(destination.text) was seen.")
+    }
+
+    private func tryCures(of answer: inout WhyAnswer, in places: [NetworkNamespace]) async {
+        guard answer.outcome == .dropped, !answer.cures.isEmpty else { return }
+        let patience = Task {
+            try await Task.sleep(for: .seconds(1))
+            Terminal.note("trying what would mend it on a copy of the rules")
+        }
+        for index in answer.cures.indices {
+            let cure = answer.cures[index]
+            guard let place = places.first(where: { $0.name == cure.netns }) else { continue }
+            answer.cures[index].trial = await CureTrial.run(cure, answer.trialPlan, in: place)
+        }
+        patience.cancel()
     }
 
     private func filter(_ question: WhyQuestion) throws -> TraceFilter {
