@@ -45,6 +45,30 @@ extension TraceSnapshot {
         }
     }
 
+    /// Namespaces in which packets vanished for reasons that the kernel may have counted.
+    public var losingNamespaces: Set<Int> { Set(routingLosses.keys.map(\.namespace)).union(trackingLosses.keys) }
+
+    /// Takes what the kernel's counters say of packets that vanished, where one counter tells.
+    ///
+    /// - Parameter risen: by how much each namespace's have risen since it began to be followed, by its index; they have counted all of the
+    ///   snapshot's packets, and perhaps others.
+    public mutating func explain(by risen: [Int: DropCounters]) {
+        context.dropCounters = risen
+        // A counter has counted packets that no probe reported, too: where there may be some, it explains none of those that were.
+        guard completeness.lost == 0, completeness.thinned == nil, completeness.sampledOneIn == nil, completeness.gaps ?? 0 == 0
+        else { return }
+        let filtered = layout.filteredNamespaces
+        for (key, packets) in routingLosses where !filtered.contains(key.namespace) {
+            context.routingDrops[key] = risen[key.namespace]?.only(key.family, of: packets)
+        }
+        for (namespace, packets) in trackingLosses where !filtered.contains(namespace) {
+            guard let counters = risen[namespace] else { continue }
+            // Those whose entry could not be put in were lost elsewhere, at the end of their way through the namespace.
+            let (all, late) = (counters[.ipv4, .untracked], counters[.ipv4, .insertionFailed])
+            if all >= late, all - late >= packets { context.trackingDrops.insert(namespace) }
+        }
+    }
+
     /// Adds up the packets that vanished, and no rule trace names what dropped them.
     ///
     /// - Parameter key: of the last probe that saw them, one that had to see them next in the same namespace, and their destination; `nil`

@@ -99,6 +99,10 @@ package enum RecordedNote: Equatable, Sendable {
     case kernelDropsMissing(Int64)
     /// The routing tables of a namespace answered.
     case route(namespace: Int, RecordedRoute)
+    /// By how much the kernel's counters of drops have risen in a namespace since it began to be followed.
+    ///
+    /// - Parameter json: of `DropCounters`.
+    case counters(namespace: Int, json: [UInt8])
     /// Routes of a namespace changed, not before this time (microseconds since 1970).
     case routesChanged(namespace: Int, after: Int64)
 
@@ -106,7 +110,7 @@ package enum RecordedNote: Equatable, Sendable {
     package var time: Int64? {
         switch self {
         case .complete(let time), .begin(_, let time, _), .end(_, let time, _): time
-        case .connection, .loss, .drop, .kernelDrop, .kernelDropsMissing, .route, .routesChanged, .walk, .rule: nil
+        case .connection, .loss, .drop, .kernelDrop, .kernelDropsMissing, .route, .routesChanged, .walk, .rule, .counters: nil
         }
     }
 
@@ -128,6 +132,7 @@ package enum RecordedNote: Equatable, Sendable {
         case .drop(let namespace, let trace): [6, 0] + Self.little(UInt64(namespace), 2) + Self.encode(trace)
         case .walk(let namespace, let trace): [11, 0] + Self.little(UInt64(namespace), 2) + Self.encode(trace)
         case .rule(let namespace, let json): [12, 0] + Self.little(UInt64(namespace), 2) + json
+        case .counters(let namespace, let json): [13, 0] + Self.little(UInt64(namespace), 2) + json
         case .kernelDropsMissing(let time): [8, 0, 0, 0] + Self.little(UInt64(bitPattern: time), 8)
         case .route(let namespace, let route):
             [9, 0] + Self.little(UInt64(namespace), 2) + Self.little(UInt64(bitPattern: route.since), 8)
@@ -174,6 +179,7 @@ package enum RecordedNote: Equatable, Sendable {
             guard let trace = Self.trace(bytes, range) else { return nil }
             self = .walk(namespace: namespace, trace)
         case 12: self = .rule(namespace: namespace, json: (start + 4..<range.upperBound).map { bytes.byte($0) })
+        case 13: self = .counters(namespace: namespace, json: (start + 4..<range.upperBound).map { bytes.byte($0) })
         case 7:
             let text = start + 12 + Self.tupleLength
             guard range.count > text - start, let family = AddressFamily(rawValue: bytes.byte(start + 2)),

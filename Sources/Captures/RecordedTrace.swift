@@ -59,6 +59,7 @@ extension RecordedTrace {
         /// Empty also where an earlier drop of the same rule has them.
         var accepting: [AcceptingRule]
         var way: [RuleDecision.Jump]?
+        var invalid: String?
     }
 
     /// - Parameter isDescribed: whether the accepting rules are in an earlier one.
@@ -68,7 +69,8 @@ extension RecordedTrace {
             drop.packet, time: drop.time,
             Decision(
                 kind: drop.decision.kind, place: drop.decision.place, rule: drop.decision.text,
-                position: drop.decision.position, accepting: isDescribed ? [] : drop.decision.accepting, way: drop.decision.way)
+                position: drop.decision.position, accepting: isDescribed ? [] : drop.decision.accepting, way: drop.decision.way,
+                invalid: drop.decision.invalidity)
         )
     }
 
@@ -79,7 +81,7 @@ extension RecordedTrace {
             packet: packet, time: time,
             decision: RuleDecision(
                 decision.kind, at: decision.place, text: decision.rule, position: decision.position,
-                accepting: decision.accepting, way: decision.way ?? []))
+                accepting: decision.accepting, way: decision.way ?? [], invalidity: decision.invalid))
     }
 }
 

@@ -1,7 +1,7 @@
 /// A network namespace's counters of packets that the kernel dropped where it routes them, where it tracks connections, and at sockets
 /// (Documentation/networking/snmp_counter.rst; `struct ip_conntrack_stat` in include/linux/netfilter/nf_conntrack_common.h).
 public struct DropCounters: Sendable, Equatable {
-    public enum Counter: Sendable, Hashable, CaseIterable {
+    public enum Counter: String, Sendable, Hashable, CaseIterable {
         /// No route leads to the destination (`IpExtInNoRoutes`, `Ip6InNoRoutes`; see `only`).
         case noRoutes
         /// No hop is left to live (`IpInHdrErrors`, `Ip6InHdrErrors`: behind PREROUTING the header is sound otherwise).
@@ -43,6 +43,13 @@ public struct DropCounters: Sendable, Equatable {
     public subscript(family: AddressFamily, counter: Counter) -> UInt64 {
         get { counts[Key(family: family, counter: counter)] ?? 0 }
         set { counts[Key(family: family, counter: counter)] = newValue == 0 ? nil : newValue }
+    }
+
+    /// Of two spans of time of the same namespace.
+    public static func + (one: DropCounters, other: DropCounters) -> DropCounters {
+        var sum = one
+        for (key, count) in other.counts { sum.counts[key, default: 0] &+= count }
+        return sum
     }
 
     /// By how much each has risen since an earlier reading of the same namespace.
@@ -109,5 +116,24 @@ public struct DropCounters: Sendable, Equatable {
             guard words.count == 2, let counter = names[words[0]], let number = UInt64(words[1]) else { continue }
             self[.ipv6, counter] &+= number
         }
+    }
+}
+
+/// As an object: `{"ipv4": {"noRoutes": 3}}`. Names that are not known are passed over.
+extension DropCounters: Codable {
+    public init(from decoder: any Decoder) throws {
+        let families = try decoder.singleValueContainer().decode([String: [String: UInt64]].self)
+        for family in AddressFamily.allCases {
+            for (name, count) in families[family.name] ?? [:] {
+                if let counter = Counter(rawValue: name) { self[family, counter] = count }
+            }
+        }
+    }
+
+    public func encode(to encoder: any Encoder) throws {
+        var families: [String: [String: UInt64]] = [:]
+        for (key, count) in counts { families[key.family.name, default: [:]][key.counter.rawValue] = count }
+        var container = encoder.singleValueContainer()
+        try container.encode(families)
     }
 }

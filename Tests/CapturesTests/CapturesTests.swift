@@ -234,6 +234,7 @@ private func occurrences(of text: String, in bytes: [UInt8]) -> Int {
             .routesChanged(namespace: 3, after: 1_700_000_000_123_462),
             .walk(namespace: 2, try #require(RecordedTrace(walk, of: drop.packet, time: 1_700_000_000_123_463))),
             .rule(namespace: 2, json: try #require(rule.json)),
+            .counters(namespace: 3, json: Array(#"{"ipv4":{"noRoutes":3}}"#.utf8)),
         ]
         let restoredWalk = try #require(RecordedTrace(walk, of: drop.packet, time: 1))
         #expect(try restoredWalk.walk(namespace: 2) == walk && restoredWalk.packet.tuple == drop.packet.tuple)

@@ -90,7 +90,9 @@ struct DropCounterLiveTests {
             // Drops of before are no reason for later ones.
             _ = try await sandbox.run(["ip", "netns", "exec", "client", "ping", "-c", "1", "-W", "1", "10.99.99.99"])
             _ = try await sandbox.trace("install-probes")
-            let (drops, findings) = try await sandbox.collecting("--drop-reasons", "off") { _ in
+            let (drops, findings) = try await sandbox.collecting(
+                "--drop-reasons", "off", "--record", "/run/counters.pcapng"
+            ) { _ in
                 let ping = ["ip", "netns", "exec", "client", "ping", "-c", "3", "-i", "0.3", "-W", "1"]
                 let arguments = example.arguments.split(separator: " ").map(String.init)
                 let output = try await sandbox.run(ping + arguments + [example.destination])
@@ -117,6 +119,12 @@ struct DropCounterLiveTests {
             }
             let kinds = findings.map(\.kind)
             #expect(example.finding.map(kinds.contains) ?? (kinds == ["packets-dropped"]), "\(kinds)")
+            // A recording has the counters, too.
+            let output = try await sandbox.trace("analyze", "/run/counters.pcapng", "--report", "drops", "--json")
+            let recorded = try ReportJSON.decode(DropsReport.self, from: Data(output.standardOutput.utf8)).drops.filter {
+                $0.example.destination == example.destination
+            }
+            #expect(recorded.map(\.decidedBy) == lost.map(\.decidedBy), "\(output.standardError)")
             // The error that the sender never got explains why it goes on.
             #expect(kinds.contains("path-mtu-blocked") == (example.cause == "too-large"), "\(kinds)")
         }

@@ -333,7 +333,9 @@ struct InvalidPacketTests {
                 ["ip", "netns", "exec", "server", Live.program, "lab", "serve", "9000", "--address", "::"], in: sandbox)
             try await waiting { server.output.contains("serving") }
             _ = try await sandbox.trace("install-probes", "--netns", "router")
-            let report = try await sandbox.collecting("--netns", "router", "--listen", "127.0.0.1:9100") { _ in
+            let report = try await sandbox.collecting(
+                "--netns", "router", "--listen", "127.0.0.1:9100", "--record", "/run/invalid.pcapng"
+            ) { _ in
                 // Which of the packets is the first that is traced depends on the machine's load.
                 let packets = try SandboxProcess(
                     ["ip", "netns", "exec", "client", "python3", "-c", Self.sender, source, target, kind], in: sandbox)
@@ -351,6 +353,11 @@ struct InvalidPacketTests {
                     $0.invalid?.contains(reason) == true && $0.kind == "rule" && $0.rule?.contains("INVALID") == true
                 }, "\(told)")
             #expect(try await sandbox.sh(read) == before)
+            let output = try await sandbox.trace(
+                "analyze", "/run/invalid.pcapng", "--report", "paths", "--outcome", "dropped", "--json")
+            let recorded = try ReportJSON.decode(PathsReport.self, from: Data(output.standardOutput.utf8))
+            let same = recorded.paths.compactMap(\.decidedBy?.invalid)
+            #expect(!same.isEmpty && same.allSatisfy { $0.contains(reason) }, "\(recorded.paths.map(\.decidedBy))")
         }
     }
 }

@@ -38,4 +38,17 @@ struct InvalidPackets {
         }.map(\.reason)
         return Set(reasons).count == 1 ? reasons.first : nil
     }
+
+    /// Why the packet of a trace was invalid, by its headers alone.
+    ///
+    /// - Returns: `nil` where it was not, nobody has heard why, or there are several reasons for packets that look like it.
+    func reason(of drop: RuleDrop, namespace: Int) -> String? {
+        guard !entries.isEmpty else { return nil }
+        let times = drop.time - Journey.traceTolerance...drop.time + Journey.traceTolerance
+        let reasons = entries.lazy.filter {
+            $0.namespace == namespace && $0.packet.tuple == drop.packet.tuple && times.contains($0.time)
+                && $0.packet.looksLike(drop.packet)
+        }.map(\.reason)
+        return Set(reasons).count == 1 ? reasons.first : nil
+    }
 }

@@ -55,7 +55,7 @@ struct RuleTextTable {
             namespace: other, accepting: decision.accepting.isEmpty ? text?.accepting ?? [] : decision.accepting,
             way: decision.way.map { jump in
                 RuleDecision.Jump(jump.place, text: jump.text ?? self[namespace, jump.place]?.text)
-            })
+            }, invalidity: decision.invalidity)
     }
 
     /// Without the probes' own rules.

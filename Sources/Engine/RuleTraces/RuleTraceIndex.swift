@@ -221,7 +221,12 @@ package struct RuleTraceIndex: Sendable {
     }
 
     /// Drops of rules that are named by now, with their namespaces, since the last call.
-    package mutating func takeKnown() -> [(namespace: Int, drop: RuleDrop)] { notes.takeDrops() }
+    package mutating func takeKnown() -> [(namespace: Int, drop: RuleDrop)] {
+        notes.takeDrops().map { namespace, drop in
+            guard let reason = invalid.reason(of: drop, namespace: namespace) else { return (namespace, drop) }
+            return (namespace, RuleDrop(packet: drop.packet, time: drop.time, decision: drop.decision.of(invalidity: reason)))
+        }
+    }
 
     /// The walks that ended, and the rule texts that were read, since the last call.
     package mutating func takeWalkNotes() -> [WalkNote] {
@@ -238,7 +243,7 @@ package struct RuleTraceIndex: Sendable {
         if !decision.accepting.isEmpty, described.count < Self.mostDescribed { described[key] = decision.accepting }
         let whole = RuleDecision(
             decision.kind, at: decision.place, text: decision.text, position: decision.position,
-            accepting: described[key] ?? decision.accepting, way: decision.way)
+            accepting: described[key] ?? decision.accepting, way: decision.way, invalidity: decision.invalidity)
         drops.add(RuleDrop(packet: drop.packet, time: drop.time, decision: whole), namespace)
     }
 

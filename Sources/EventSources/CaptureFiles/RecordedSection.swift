@@ -54,7 +54,7 @@ struct RecordedSection {
                 )
             }
         case .complete(let time): complete = time
-        case .connection, .loss, .drop, .kernelDrop, .kernelDropsMissing, .route, .routesChanged, .walk, .rule: break
+        case .connection, .loss, .drop, .kernelDrop, .kernelDropsMissing, .route, .routesChanged, .walk, .rule, .counters: break
         }
     }
 

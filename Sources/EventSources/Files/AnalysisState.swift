@@ -42,6 +42,8 @@ struct AnalysisState: ~Copyable {
     /// Whether a recording has an end note, or was cut off. Journeys under way at that point stay `open`.
     private var hasEnd = false
     private var continuity = RecordingContinuity()
+    /// What recordings say of the kernel's counters, by namespace.
+    private var dropCounters: [Int: DropCounters] = [:]
     let observer: (any AnalysisObserver)?
     /// Told which machine a recording is of, before its events.
     private let onMachine: (MachineIdentity) -> Void
@@ -327,6 +329,14 @@ struct AnalysisState: ~Copyable {
             } catch {
                 problems.add("a recorded rule is not understood: \(error)")
             }
+        case .counters(let namespace, let json):
+            guard let namespace = place(namespace) else { return }
+            do {
+                let risen = try DropCounters(json: json)
+                dropCounters[namespace] = (dropCounters[namespace] ?? DropCounters()) + risen
+            } catch {
+                problems.add("recorded counters are not understood: \(error)")
+            }
         case .kernelDrop(let drop): engine.sink.dropReasons.take(drop)
         case .kernelDropsMissing(let time): engine.sink.dropReasons.noteLoss(1, now: time)
         case .route(let namespace, let route):
@@ -380,6 +390,7 @@ struct AnalysisState: ~Copyable {
             now: latest, counters: counters,
             unresolved: unresolved.sorted { ($1.events, $0.prefix) < ($0.events, $1.prefix) })
         snapshot.completeness.gaps = continuity.gaps
+        snapshot.explain(by: dropCounters)
         return snapshot
     }
 }

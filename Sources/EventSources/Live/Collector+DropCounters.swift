@@ -1,4 +1,5 @@
 internal import Aggregation
+internal import Captures
 internal import HostLayout
 internal import LinuxSupport
 internal import Logging
@@ -21,25 +22,20 @@ extension Collector {
     ///
     /// The counters are read after the snapshot was made: they have counted all of its packets, and perhaps later ones.
     func withDropCounters(_ snapshot: TraceSnapshot) -> TraceSnapshot {
-        let losses = snapshot.routingLosses
-        let untracked = snapshot.trackingLosses
-        let losing = Set(losses.keys.map(\.namespace)).union(untracked.keys)
         var snapshot = snapshot
-        snapshot.context.dropCounters = risenCounters(now: losing)
-        // A counter has counted packets that no probe reported, too: where there may be some, it explains none of those that were.
-        let completeness = snapshot.completeness
-        guard completeness.lost == 0, completeness.thinned == nil, completeness.sampledOneIn == nil else { return snapshot }
-        let filtered = snapshot.layout.filteredNamespaces
-        for (key, packets) in losses where !filtered.contains(key.namespace) {
-            snapshot.context.routingDrops[key] = snapshot.context.dropCounters[key.namespace]?.only(key.family, of: packets)
-        }
-        for (namespace, packets) in untracked where !filtered.contains(namespace) {
-            guard let counters = snapshot.context.dropCounters[namespace] else { continue }
-            // Those whose entry could not be put in were lost elsewhere, at the end of their way through the namespace.
-            let (all, late) = (counters[.ipv4, .untracked], counters[.ipv4, .insertionFailed])
-            if all >= late, all - late >= packets { snapshot.context.trackingDrops.insert(namespace) }
-        }
+        snapshot.explain(by: risenCounters(now: snapshot.losingNamespaces))
         return snapshot
+    }
+
+    /// Puts what the counters say at the end into the recording.
+    func recordCounters(of snapshot: TraceSnapshot) {
+        guard let recorder = options.recorder else { return }
+        do {
+            let notes = try snapshot.context.dropCounters.compactMap { try RecordedNote.counters($0.value, of: $0.key) }
+            recorder.take(notes.map { .note($0) })
+        } catch {
+            logger.warning("the recording lacks the kernel's counters: \(error)")
+        }
     }
 
     /// - Parameter indices: the namespaces of which the counters are to be those of this moment.

@@ -202,7 +202,9 @@ public final class Collector: Sendable {
         ruleset.look()
         mailbox.send(.stop)
         finished.wait()
-        return exchange.latest.map(withDropCounters)
+        let last = exchange.latest.map(withDropCounters)
+        if let last { recordCounters(of: last) }
+        return last
     }
 
     // MARK: Watching the machine
