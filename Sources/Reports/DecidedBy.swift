@@ -164,7 +164,7 @@ extension TraceContext {
         decided.priority = site.suspects.first.flatMap { priority(of: $0, place, in: namespace) }
         decided.position = decision.position
         decided.handle = place.handle
-        decided.rule = decision.kind == .policy ? "-P \(place.chain) DROP" : decision.text
+        decided.rule = decision.kind == .policy ? place.policyText(.drop) : decision.text
         decided.verdict = decision.isReject ? "REJECT" : "DROP"
         decided.answer = decision.rejection
         decided.owner = decision.owner
@@ -205,5 +205,13 @@ extension DecidedBy.Nearest {
         rule = nearest.rule
         failed = nearest.failed.map { Failed(condition: $0.condition, packetValue: $0.packetValue) }
         unknown = nearest.undecided
+    }
+}
+
+extension RulePlace {
+    /// A chain's policy as its tool writes it: `-P INPUT DROP`, `policy drop`.
+    func policyText(_ verdict: MetRule.Verdict) -> String {
+        let isOfIptables = Hook(name: chain) != nil && Table(name: table) != nil
+        return isOfIptables ? "-P \(chain) \(verdict.rawValue.uppercased())" : "policy \(verdict.rawValue)"
     }
 }

@@ -217,7 +217,7 @@ extension TraceContext {
         let rules = walk.rules.map { rule in
             JourneyReport.StepRule(
                 chain: rule.place.chain, position: rule.position, handle: rule.place.handle,
-                rule: rule.isPolicy ? "-P \(rule.place.chain) \(rule.verdict.rawValue.uppercased())" : rule.text,
+                rule: rule.isPolicy ? rule.place.policyText(rule.verdict) : rule.text,
                 verdict: rule.verdict.rawValue)
         }
         if let index = steps.firstIndex(where: {

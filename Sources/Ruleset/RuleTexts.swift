@@ -31,15 +31,22 @@ public struct RuleTexts: Sendable {
             guard !wanted.isEmpty, let dump = try await iptables.saveNFTables(family, in: namespace)?.dump else { continue }
             for place in wanted { found[place] = Self.text(of: place, in: dump) }
         }
-        let others = places.subtracting(found.keys).filter { $0.handle != nil }
+        let others = places.subtracting(found.keys)
         for (table, wanted) in Dictionary(grouping: others, by: { [$0.tableFamily, $0.table] })
         where Self.isPlain(table[1]) {
             guard await Tool.isInstalled("nft") else { break }
             let output = try await Tool.run("nft", ["-a", "list", "table"] + table, in: namespace)
             // A table that is gone has no rules.
             guard output.isSuccess else { continue }
-            let texts = Self.texts(listing: output.standardOutput)
-            for place in wanted { found[place] = place.handle.flatMap { texts[$0] }.map { Text(text: $0, position: nil) } }
+            let listing = NFTListingText(output.standardOutput)
+            let texts = listing.texts
+            for place in wanted {
+                let text = place.handle.flatMap { texts[$0] }
+                guard text != nil || place.handle == nil else { continue }
+                found[place] = Text(
+                    text: text, position: nil,
+                    accepting: listing.acceptingBeforeTheRest(of: place.chain, handle: place.handle))
+            }
         }
         return found
     }
@@ -63,21 +70,5 @@ public struct RuleTexts: Sendable {
         return Text(
             text: own[index].text, position: own[...index].count { $0.ownPrefix == nil },
             accepting: table.acceptingBeforeTheRest(of: place.chain, index: index), isProbe: own[index].ownPrefix != nil)
-    }
-
-    /// Rules by number in what `nft -a list table` prints: `tcp dport 22 drop # handle 7`.
-    package static func texts(listing: String) -> [UInt64: String] {
-        var texts: [UInt64: String] = [:]
-        for line in listing.split(separator: "\n") {
-            guard let mark = line.range(of: " # handle ", options: .backwards), let handle = UInt64(line[mark.upperBound...])
-            else {
-                continue
-            }
-            let rule = line[..<mark.lowerBound].drop { $0 == " " || $0 == "\t" }
-            // Chains, sets and the table itself have numbers, too.
-            guard !rule.hasSuffix("{") else { continue }
-            texts[handle] = String(rule)
-        }
-        return texts
     }
 }

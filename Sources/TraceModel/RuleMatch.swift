@@ -12,9 +12,12 @@ public struct RuleMatch: Sendable, Hashable, Codable {
         /// As iptables-save prints them: a prefix, an address range, a port, a port range, an interface pattern.
         public let values: [String]
         public let isNegated: Bool
+        /// As the tool printed it, where that is not as iptables would.
+        public let written: String?
         private let parsed: [Value]
 
-        public init(subject: Subject, values: [String], isNegated: Bool) {
+        public init(subject: Subject, values: [String], isNegated: Bool, written: String? = nil) {
+            self.written = written
             self.subject = subject
             self.values = values
             self.isNegated = isNegated
@@ -86,8 +89,9 @@ public struct RuleMatch: Sendable, Hashable, Codable {
 extension RuleMatch.Condition {
     fileprivate var isOnPorts: Bool { subject == .sourcePort || subject == .destinationPort || subject == .anyPort }
 
-    /// As iptables writes it: `--dport 443`, `! -i eth0`.
+    /// As the rule's tool writes it: `--dport 443`, `! -i eth0`, `tcp dport 443`.
     public var text: String {
+        if let written { return written }
         let option =
             switch subject {
             case .transport: "-p"
@@ -218,7 +222,7 @@ extension RuleMatch.Condition {
 /// Recordings have the values as text.
 extension RuleMatch.Condition: Codable {
     private enum CodingKeys: CodingKey {
-        case subject, values, isNegated
+        case subject, values, isNegated, written
     }
 
     public init(from decoder: any Decoder) throws {
@@ -226,7 +230,8 @@ extension RuleMatch.Condition: Codable {
         self.init(
             subject: try container.decode(RuleMatch.Subject.self, forKey: .subject),
             values: try container.decode([String].self, forKey: .values),
-            isNegated: try container.decode(Bool.self, forKey: .isNegated))
+            isNegated: try container.decode(Bool.self, forKey: .isNegated),
+            written: try container.decodeIfPresent(String.self, forKey: .written))
     }
 
     public func encode(to encoder: any Encoder) throws {
@@ -234,6 +239,7 @@ extension RuleMatch.Condition: Codable {
         try container.encode(subject, forKey: .subject)
         try container.encode(values, forKey: .values)
         try container.encode(isNegated, forKey: .isNegated)
+        try container.encodeIfPresent(written, forKey: .written)
     }
 }
 

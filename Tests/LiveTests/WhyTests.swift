@@ -144,6 +144,15 @@ struct WhyTests {
                 nft add rule inet fw passing tcp dport @closed drop
                 """, outcome: .dropped, direction: "original", rule: "tcp dport @closed drop", netns: "host", isMended: true),
         Case(
+            name: "the policy of a native chain",
+            fault: """
+                nft 'add table inet fw; add chain inet fw passing { type filter hook forward priority 10; policy drop; }'
+                nft add rule inet fw passing ct state established accept
+                nft 'add rule inet fw passing iifname "v1" tcp dport { 22, 443 } accept'
+                """, outcome: .dropped, direction: "original", rule: "policy drop", netns: "host",
+            nearest: "iifname \"v1\" tcp dport { 22, 443 } accept would accept but for tcp dport { 22, 443 } (it was 80)",
+            isMended: true),
+        Case(
             name: "the sender's own rules, before its own translation",
             fault: """
                 ip netns exec c iptables-nft -t mangle -A OUTPUT -p tcp --dport 8080 -j DROP
