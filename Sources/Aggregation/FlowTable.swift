@@ -97,16 +97,24 @@ package struct FlowTable: Sendable {
     /// - Parameter capacity: flows kept; past it the oldest gives way.
     package init(capacity: Int) { self.capacity = capacity }
 
+    package struct Added {
+        /// An ICMP error belongs to the connection that it is about, without being one of its packets: `nil` then.
+        package var flow: Int?
+        /// Which way of the flow the journey goes.
+        package var direction: Direction
+        /// Whether nothing but the looks of the packet says so.
+        package var isGuess: Bool
+        /// Whether it is a TCP segment that was sent before.
+        package var isSentAgain = false
+    }
+
     /// Adds a journey to its flow.
-    ///
-    /// - Returns: the flow, which way of it the journey goes, and whether nothing but the looks of the packet says so. An ICMP error
-    ///   belongs to the connection that it is about, without being one of its packets: there is no flow then.
-    package mutating func add(_ journey: Journey, path: Int) -> (flow: Int?, direction: Direction, isGuess: Bool) {
+    package mutating func add(_ journey: Journey, path: Int) -> Added {
         let told = journey.legs.lazy.compactMap(\.direction).first
         if journey.packet.quotedFlow != 0 {
             addError(journey, path: path)
             // It goes against the packet that it is about.
-            return (nil, told ?? .reply, told == nil)
+            return Added(flow: nil, direction: told ?? .reply, isGuess: told == nil)
         }
         let isReplyType = Self.isReply(journey.packet)
         var found: (flow: Int, direction: Direction)?
@@ -134,9 +142,9 @@ package struct FlowTable: Sendable {
             flow = open(journey, direction)
         }
         remember(journey, flow, direction, flip: isReplyType)
-        count(journey, flow, direction, path)
+        let isSentAgain = count(journey, flow, direction, path)
         let isGuess = direction == .reply && !flows[flow].isDirectionKnown && flows[flow].original.packets == 0
-        return (flow, direction, isGuess)
+        return Added(flow: flow, direction: direction, isGuess: isGuess, isSentAgain: isSentAgain)
     }
 
     private mutating func addError(_ journey: Journey, path: Int) {
@@ -151,7 +159,9 @@ package struct FlowTable: Sendable {
     }
 
     /// Adds a journey that differs from one that was added before only in when it was.
-    mutating func addAgain(_ journey: Journey, flow: Int, direction: Direction) {
+    ///
+    /// - Returns: whether it is a TCP segment that was sent before.
+    mutating func addAgain(_ journey: Journey, flow: Int, direction: Direction) -> Bool {
         flows[flow].count(journey, direction)
     }
 
@@ -228,7 +238,7 @@ package struct FlowTable: Sendable {
         }
     }
 
-    private mutating func count(_ journey: Journey, _ flow: Int, _ direction: Direction, _ path: Int) {
+    private mutating func count(_ journey: Journey, _ flow: Int, _ direction: Direction, _ path: Int) -> Bool {
         if direction == .original {
             // A reply may have ended before its original: what the original looked like was only inferred until now.
             if flows[flow].original.packets == 0 { flows[flow].original.tuple = journey.packet.tuple }
@@ -237,7 +247,7 @@ package struct FlowTable: Sendable {
             if flows[flow].reply == nil { flows[flow].reply = FlowRecord.Side(tuple: journey.packet.tuple) }
             flows[flow].reply?.note(path)
         }
-        flows[flow].count(journey, direction)
+        return flows[flow].count(journey, direction)
     }
 
     /// The tuple in the one of its two directions that both share, and whether it was that one already.
@@ -291,33 +301,39 @@ extension [FlowRecord.ErrorMessages] {
 }
 
 extension FlowRecord {
-    fileprivate mutating func count(_ journey: Journey, _ direction: Direction) {
+    /// - Returns: whether it is a segment that was counted before.
+    fileprivate mutating func count(_ journey: Journey, _ direction: Direction) -> Bool {
         firstSeen = min(firstSeen, journey.firstSeen)
         lastSeen = max(lastSeen, journey.lastSeen)
-        if direction == .original { original.count(journey) } else { reply?.count(journey) }
+        return direction == .original ? original.count(journey) : reply?.count(journey) ?? false
     }
 }
 
 extension FlowRecord.Side {
-    fileprivate mutating func count(_ journey: Journey) {
+    /// - Returns: whether it is a segment that was counted before.
+    fileprivate mutating func count(_ journey: Journey) -> Bool {
         packets += 1
         bytes += UInt64(journey.packet.length)
         outcomes.count(journey.outcome)
         tcpFlags.formUnion(journey.packet.tcpFlags)
         latestJourney = journey.serial
         // An incomplete journey may be the second half of a packet whose first half was counted: that is no segment sent again.
-        if journey.packet.segment.traits.contains(.isRead), journey.outcome != .incomplete { count(segment: journey.packet) }
+        if journey.packet.segment.traits.contains(.isRead), journey.outcome != .incomplete {
+            return count(segment: journey.packet)
+        }
+        return false
     }
 
-    private mutating func count(segment packet: Packet) {
+    private mutating func count(segment packet: Packet) -> Bool {
         if packet.segment.traits.contains(.closesWindow) { closedWindows += 1 }
-        guard packet.segment.traits.contains(.hasData) || packet.tcpFlags.contains(.syn) else { return }
+        guard packet.segment.traits.contains(.hasData) || packet.tcpFlags.contains(.syn) else { return false }
         let key = UInt32(packet.segment.sequence) << 16 | UInt32(truncatingIfNeeded: packet.length) & 0xFFFF
         if (0..<4).contains(where: { latestSegments[$0] == key }) {
             sentAgain += 1
-        } else {
-            latestSegments = SIMD4(key, latestSegments[0], latestSegments[1], latestSegments[2])
+            return true
         }
+        latestSegments = SIMD4(key, latestSegments[0], latestSegments[1], latestSegments[2])
+        return false
     }
 
     fileprivate mutating func note(_ path: Int) {

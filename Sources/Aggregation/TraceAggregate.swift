@@ -58,12 +58,20 @@ public struct TraceAggregate: Sendable {
     /// What dropped the packets that came before a trace was armed, by path.
     package var inferredDecisions: [Int: RuleDecision] { InferredDecisions.find(paths, flowTable.flows) }
 
+    public struct Added: Sendable {
+        /// Index of its path.
+        public var path: Int
+        /// Which way of its connection the packet went.
+        public var direction: Direction
+        /// Whether it is a TCP segment that was sent before.
+        public var isSentAgain: Bool
+    }
+
     /// Adds a journey that has ended.
     ///
-    /// - Returns: the index of its path, and which way of its connection the packet went; `nil` for a journey that is in no
-    ///   report.
+    /// - Returns: `nil` for a journey that is in no report.
     @discardableResult
-    public mutating func add(_ journey: Journey, history: EventHistory) -> (path: Int, direction: Direction)? {
+    public mutating func add(_ journey: Journey, history: EventHistory) -> Added? {
         if isOwn(journey) {
             own += 1
             return nil
@@ -73,35 +81,36 @@ public struct TraceAggregate: Sendable {
         let signature = AggregationCache.signature(journey)
         if journey.decision == nil, let kind = familiar.kind(signature), flowTable.flows[Int(kind.flow)].version == kind.version
         {
-            flowTable.addAgain(journey, flow: Int(kind.flow), direction: kind.direction)
+            let isSentAgain = flowTable.addAgain(journey, flow: Int(kind.flow), direction: kind.direction)
             paths.count(journey, kind.direction, Int(kind.path))
             kind.forEachTally { paths.count($0) }
-            keep(journey, kind.direction)
-            return (Int(kind.path), kind.direction)
+            keep(journey, kind.direction, isSentAgain)
+            return Added(path: Int(kind.path), direction: kind.direction, isSentAgain: isSentAgain)
         }
         guard let path = path(of: journey, history) else {
             unlisted += 1
             return nil
         }
         if let decision = journey.decision?.rule { paths.note(decision, path) }
-        let (flow, direction, isGuess) = flowTable.add(journey, path: path)
+        let added = flowTable.add(journey, path: path)
+        let (flow, direction) = (added.flow, added.direction)
         translations.removeAll(keepingCapacity: true)
         journey.addTranslations(direction, to: &translations)
         if let flow, !translations.isEmpty { flowTable.note(translations, flow: flow, path: path) }
         if paths.counts(path).packets == 0 { paths.setExampleDirection(direction, path) }
-        paths.count(journey, direction, path, isGuess: isGuess)
+        paths.count(journey, direction, path, isGuess: added.isGuess)
         findTallies(journey, path)
         for tally in tallies { paths.count(tally) }
         noteEndpoints(journey, path)
-        keep(journey, direction)
+        keep(journey, direction, added.isSentAgain)
         // Journeys like it are known from here on.
-        if let flow, tallies.count <= AggregationCache.mostTallies, !isGuess, journey.decision == nil {
+        if let flow, tallies.count <= AggregationCache.mostTallies, !added.isGuess, journey.decision == nil {
             familiar.insert(
                 AggregationCache.Kind(
                     path: path, flow: flow, version: flowTable.flows[flow].version, direction: direction, tallies: tallies),
                 signature)
         }
-        return (path, direction)
+        return Added(path: path, direction: direction, isSentAgain: added.isSentAgain)
     }
 
     /// Where else a journey is counted: by protocol, and by what translated it, as far as its path has room.
@@ -158,13 +167,15 @@ public struct TraceAggregate: Sendable {
     }
 
     /// Writes into a ring whose slots keep their buffers, so that nothing is allocated once it is full.
-    private mutating func keep(_ journey: Journey, _ direction: Direction) {
+    private mutating func keep(_ journey: Journey, _ direction: Direction, _ isSentAgain: Bool) {
         if recent.count < limits.recentJourneys {
             recent.append(JourneyRecord(journey: journey, details: [], direction: direction))
+            if isSentAgain { recent[recent.count - 1].journey.packet.segment.traits.insert(.sentAgain) }
             return
         }
         recent[nextRecent].journey.assign(journey)
         recent[nextRecent].direction = direction
+        if isSentAgain { recent[nextRecent].journey.packet.segment.traits.insert(.sentAgain) }
         nextRecent = (nextRecent + 1) % recent.count
     }
 

@@ -188,6 +188,8 @@ package struct TraceSink: JourneySink {
         }
         guard let watcher, watcher.isWatched else { return }
         watcher.add(journey) {
+            var journey = journey
+            if added.isSentAgain { journey.packet.segment.traits.insert(.sentAgain) }
             let record = JourneyRecord(
                 journey: journey, details: journey.legs.map { history.details(upTo: $0.lastEvent) },
                 direction: added.direction, walks: ruleTraces.keptWalks(of: journey.serial))

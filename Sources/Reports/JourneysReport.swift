@@ -104,6 +104,8 @@ public struct JourneyReport: Codable, Sendable, Equatable {
     public var tcpFlags: String?
     /// Whether its sender takes nothing more, its receive buffer being full; absent where it does.
     public var closesWindow: Bool?
+    /// `true` for a TCP segment that its sender had sent before, else absent.
+    public var sentAgain: Bool?
     public var bytes: Int
     public var steps: [Step]
     public var translations: [TranslationReport]
@@ -202,6 +204,7 @@ extension TraceContext {
             icmpType: tuple.isICMP ? Int(journey.packet.icmpType) : nil, message: ICMPMessage.name(of: journey.packet),
             icmpSequence: tuple.isICMP ? Int(journey.packet.icmpSequence) : nil, tcpFlags: journey.packet.tcpFlagsText,
             closesWindow: journey.packet.segment.traits.contains(.closesWindow) ? true : nil,
+            sentAgain: journey.packet.segment.traits.contains(.sentAgain) ? true : nil,
             bytes: Int(journey.packet.length),
             steps: steps,
             translations: translations, routing: routing)

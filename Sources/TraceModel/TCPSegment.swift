@@ -15,6 +15,8 @@
         public static let hasData = Traits(rawValue: 1)
         /// Its sender's receive buffer is full: its window is 0, and it does not end the connection.
         public static let closesWindow = Traits(rawValue: 2)
+        /// Its connection has had it before. Known once its journey has been added up.
+        public static let sentAgain = Traits(rawValue: 8)
     }
 
     @inlinable public init(sequence: UInt16 = 0, traits: Traits = []) {

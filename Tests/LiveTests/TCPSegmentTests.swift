@@ -45,7 +45,7 @@ struct TCPSegmentTests {
                 ["ip", "netns", "exec", "c", "tcpdump", "-Z", "root", "-i", "eth0", "-U", "-w", "/run/tcp.pcap", "tcp"],
                 in: sandbox)
             try await waiting { judge.output.contains("listening on") }
-            let flows = try await sandbox.collecting { _ in
+            let (flows, journeys) = try await sandbox.collecting { _ in
                 _ = try await sandbox.run([
                     "ip", "netns", "exec", "c", "timeout", "3.5", "bash", "-c", "exec 3<>/dev/tcp/10.0.2.2/81",
                 ])
@@ -53,7 +53,10 @@ struct TCPSegmentTests {
                 // Its end ends the client's probes of the window, too.
                 await server.stop(signal: SIGKILL)
                 try await Task.sleep(for: .seconds(2))
-                return try await sandbox.get(FlowsReport.self, "/flows?proto=tcp&limit=1000").flows
+                return (
+                    try await sandbox.get(FlowsReport.self, "/flows?proto=tcp&limit=1000").flows,
+                    try await sandbox.get(JourneysReport.self, "/journeys?proto=tcp&port=81").journeys
+                )
             }
             await judge.stop()
             func seen(_ expression: String) async throws -> UInt64 {
@@ -63,6 +66,11 @@ struct TCPSegmentTests {
             let attempt = try #require(flows.first { $0.original.destinationPort == 81 }, "\(flows)")
             let attempts = try await seen("dst port 81 and tcp[tcpflags] & tcp-syn != 0")
             #expect(attempts >= 2 && attempt.original.sentAgain == attempts - 1, "\(attempt)")
+            // Each attempt but the first is such a segment.
+            let first = journeys.min { $0.firstSeen < $1.firstSeen }
+            #expect(
+                journeys.count == attempts && journeys.count { $0.sentAgain == true } == attempts - 1 && first?.sentAgain == nil
+            )
             let full = try #require(flows.first { $0.original.destinationPort == 9000 }, "\(flows)")
             let closed = try await seen("src port 9000 and tcp[14:2] = 0 and tcp[tcpflags] & tcp-rst = 0")
             #expect(closed >= 1 && full.reply?.closedWindows == closed, "\(full)")

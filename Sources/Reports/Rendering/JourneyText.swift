@@ -6,6 +6,7 @@ extension JourneyReport {
         if let message { title += " \(message)" }
         if let tcpFlags { title += " \(tcpFlags)" }
         if closesWindow == true { title += " (window 0)" }
+        if sentAgain == true { title += " (sent again)" }
         if let icmpSequence, icmpType == 8 || icmpType == 0 || icmpType == 128 || icmpType == 129 {
             title += " \(icmpSequence)"
         }

@@ -17,7 +17,7 @@ const time = text => text ? text.slice(11, 19) + ' UTC' : '';
 const end = (address, port) => port === undefined ? address : address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 const ends = packet =>
   `${end(packet.source, packet.source_port)} → ${end(packet.destination, packet.destination_port)}`;
-const title = packet => `${packet.protocol} ${ends(packet)}${packet.message || packet.tcp_flags ? ' ' + (packet.message ?? packet.tcp_flags) : ''}`;
+const title = packet => `${packet.protocol} ${ends(packet)}${packet.message || packet.tcp_flags ? ' ' + (packet.message ?? packet.tcp_flags) : ''}${packet.sent_again ? ' (sent again)' : ''}${packet.closes_window ? ' (window 0)' : ''}`;
 const tone = outcome => ({dropped: 'bad', incomplete: 'unsure', open: 'unsure'})[outcome] ?? 'good';
 const natNames = {snat: 'SNAT', dnat: 'DNAT', snat_reply: 'SNAT undone', dnat_reply: 'DNAT undone'};
 
