@@ -45,8 +45,24 @@ extension TraceSnapshot {
         }
     }
 
+    /// How many packets that open connections vanished behind the last probe of POSTROUTING in each namespace.
+    private var insertionLosses: [Int: UInt64] {
+        var losses: [Int: UInt64] = [:]
+        for index in paths.indices {
+            let path = paths[index]
+            guard path.outcome == .dropped, decision(ofPath: index) == nil,
+                let steps = path.stepPaths.last.map({ stepTrie.steps(of: $0).map { layout.probes[Int($0.probe)] } }),
+                let last = steps.last, last.hook == .postrouting, steps.contains(where: { $0.table == .nat })
+            else { continue }
+            losses[last.namespace, default: 0] += paths.counts(index).packets
+        }
+        return losses
+    }
+
     /// Namespaces in which packets vanished for reasons that the kernel may have counted.
-    public var losingNamespaces: Set<Int> { Set(routingLosses.keys.map(\.namespace)).union(trackingLosses.keys) }
+    public var losingNamespaces: Set<Int> {
+        Set(routingLosses.keys.map(\.namespace)).union(trackingLosses.keys).union(insertionLosses.keys)
+    }
 
     /// Takes what the kernel's counters say of packets that vanished, where one counter tells.
     ///
@@ -66,6 +82,11 @@ extension TraceSnapshot {
             // Those whose entry could not be put in were lost elsewhere, at the end of their way through the namespace.
             let (all, late) = (counters[.ipv4, .untracked], counters[.ipv4, .insertionFailed])
             if all >= late, all - late >= packets { context.trackingDrops.insert(namespace) }
+        }
+        // Packets are lost behind the last chain for other reasons, too: those that were not counted would be more.
+        for (namespace, packets) in insertionLosses
+        where !filtered.contains(namespace) && risen[namespace]?[.ipv4, .insertionFailed] == packets {
+            context.insertionDrops.insert(namespace)
         }
     }
 

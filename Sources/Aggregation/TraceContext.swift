@@ -12,6 +12,9 @@ public struct TraceContext: Sendable {
 
     /// Namespaces whose connection tracking has counted all packets that vanished where it stands.
     public var trackingDrops: Set<Int> = []
+    /// Namespaces whose connection tracking has counted all packets that vanished where their connections are put into its table, behind
+    /// all chains, and no others.
+    public var insertionDrops: Set<Int> = []
     /// By how much each namespace's counters have risen since it began to be followed, by its index; absent where they are not known.
     public var dropCounters: [Int: DropCounters] = [:]
 

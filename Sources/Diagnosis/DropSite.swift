@@ -18,12 +18,19 @@ public struct DropSite: Sendable {
     public var causes: [RoutingCause]
     /// Whether the kernel's own counters say that the cause is the one: it is a fact then, else something that may have been.
     public var isCounted = false
+    /// Why connection tracking dropped them, by its statistics.
+    public var trackingLoss: TrackingLoss?
 
-    /// Whether connection tracking could make no entry for their connections, by its statistics.
-    public var isUntracked = false
+    /// Why connection tracking drops a packet that opens a connection.
+    public enum TrackingLoss: Sendable {
+        /// It could make no entry for the connection.
+        case tableFull
+        /// It could not put the entry into its table, behind all chains.
+        case insertionFailed
+    }
 
     /// Whether the kernel says why: of the packets themselves, or by its counters.
-    public var isToldByKernel: Bool { kernel != nil || isCounted || isUntracked }
+    public var isToldByKernel: Bool { kernel != nil || isCounted || trackingLoss != nil }
 }
 
 extension TraceContext {
@@ -78,9 +85,12 @@ extension TraceContext {
             return site
         }
         let lastProbe = layout.probes[Int(step.probe)]
-        if suspects.contains(.connectionTracking), trackingDrops.contains(lastProbe.namespace) {
+        let isBehindChains = lastProbe.hook == .postrouting
+        if suspects.contains(.connectionTracking),
+            (isBehindChains ? insertionDrops : trackingDrops).contains(lastProbe.namespace)
+        {
             var site = DropSite(after: step, before: expected, suspects: [.connectionTracking], decision: nil, causes: [])
-            site.isUntracked = true
+            site.trackingLoss = isBehindChains ? .insertionFailed : .tableFull
             return site
         }
         let key = RoutingKey(namespace: lastProbe.namespace, family: lastProbe.family)

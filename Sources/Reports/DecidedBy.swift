@@ -23,7 +23,8 @@ public struct DecidedBy: Codable, Sendable, Equatable {
     /// As the tool that traced or listed it printed it; the policy's line for a policy. Absent where the rule could not be read, or
     /// is gone.
     public var rule: String?
-    /// Of `kernel`, its reason by the name of `enum skb_drop_reason` (include/net/dropreason-core.h); of `conntrack`, `table full`.
+    /// Of `kernel`, its reason by the name of `enum skb_drop_reason` (include/net/dropreason-core.h); of `conntrack`, `table full` or
+    /// `insertion failed`.
     public var reason: String?
     /// The kernel's function that let go of the packet, where `evidence` is `drop_reason`.
     public var function: String?
@@ -143,13 +144,19 @@ extension TraceContext {
                 decided.reason = reason
                 decided.explanation = cause.explanation
                 decided.evidence = "counter"
-            } else if site.isUntracked {
+            } else if let loss = site.trackingLoss {
                 decided.kind = "conntrack"
-                decided.reason = "table full"
-                let limit = layout.namespaces[namespace].facts?.fullConnectionTable
-                decided.explanation =
-                    "as many connections are tracked as net.netfilter.nf_conntrack_max allows\(limit.map { " (\($0))" } ?? "")"
                 decided.evidence = "counter"
+                switch loss {
+                case .tableFull:
+                    decided.reason = "table full"
+                    let limit = layout.namespaces[namespace].facts?.fullConnectionTable
+                    decided.explanation =
+                        "as many connections are tracked as net.netfilter.nf_conntrack_max allows\(limit.map { " (\($0))" } ?? "")"
+                case .insertionFailed:
+                    decided.reason = "insertion failed"
+                    decided.explanation = "another packet had put in an entry for the same addresses and ports just before"
+                }
             } else {
                 decided.suspects = site.suspects.map(\.description)
             }

@@ -73,7 +73,7 @@ struct DropMetrics {
         if let reason = site?.isCounted == true ? site?.causes.first?.dropReason : nil {
             add(packets, for: reason)
         } else {
-            decisions[[site?.isUntracked == true ? Self.tracking : Self.unnamed, Self.noOwner], default: 0] += packets
+            decisions[[site?.trackingLoss != nil ? Self.tracking : Self.unnamed, Self.noOwner], default: 0] += packets
         }
     }
 

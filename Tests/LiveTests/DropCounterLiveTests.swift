@@ -270,4 +270,67 @@ struct DropCounterLiveTests {
             }
         }
     }
+
+    /// Holds the packets of NFQUEUE 7 until there are two, and then lets both go on (linux/netfilter/nfnetlink_queue.h).
+    private static let queue = """
+        import socket, struct, time
+        def attribute(kind, data): return struct.pack("=HH", 4 + len(data), kind) + data + b"\\0" * (-len(data) % 4)
+        def message(kind, body):
+            body = struct.pack("=BBH", 0, 0, socket.htons(7)) + body
+            return struct.pack("=IHHII", 16 + len(body), 3 << 8 | kind, 1, 0, 0) + body
+        netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
+        netlink.bind((0, 0))
+        netlink.send(message(2, attribute(1, struct.pack("!BBH", 1, 0, 2))))
+        netlink.send(message(2, attribute(2, struct.pack("!IB", 64, 2))))
+        print("listening", flush=True)
+        held = []
+        while len(held) < 2:
+            data = netlink.recv(65536)
+            length, place = struct.unpack("=I", data[:4])[0], 20
+            while place + 4 <= length:
+                size, kind = struct.unpack("=HH", data[place:place + 4])
+                if kind == 1: held.append(data[place + 4:place + 8])
+                place += size + 3 & ~3
+        for number in held: netlink.send(message(1, attribute(2, struct.pack("!I", 1) + number)))
+        time.sleep(60)
+        """
+
+    @Test("of two packets that open one connection at once, to two servers, the second is lost behind all chains, as counted")
+    func insertion() async throws {
+        try await Sandbox.with { sandbox in
+            try await sandbox.require(["sh", "-ec", routedNetwork])
+            for command in [
+                "ip -n s address add 10.0.2.3/24 dev eth0",
+                "iptables-nft -t nat -A PREROUTING -d 10.0.9.9 -p icmp -m statistic --mode nth --every 2 --packet 0 -j DNAT --to 10.0.2.2",
+                "iptables-nft -t nat -A PREROUTING -d 10.0.9.9 -p icmp -j DNAT --to 10.0.2.3",
+            ] {
+                try await sandbox.sh(command)
+            }
+            let holding = try await sandbox.run(
+                ["iptables-nft", "-A", "FORWARD", "-d", "10.0.2.0/24", "-p", "icmp", "-j", "NFQUEUE", "--queue-num", "7"])
+            guard holding.isSuccess else { return print("skipped: the kernel has no NFQUEUE: \(holding.standardError)") }
+            let queue = try SandboxProcess(["python3", "-c", Self.queue], in: sandbox)
+            try await waiting { queue.output.contains("listening") }
+            _ = try await sandbox.trace("install-probes", "--netns", "all")
+            try await sandbox.collecting("--netns", "all") { _ in
+                let ping = ["ip", "netns", "exec", "c", "ping", "-c", "2", "-i", "0.2", "-W", "2", "10.0.9.9"]
+                let output = try await sandbox.run(ping)
+                #expect(output.standardOutput.contains("1 received"), "\(output.standardOutput)")
+                let counted = try await sandbox.sh("cat /proc/net/stat/nf_conntrack")
+                let column = counted.split(separator: "\n").first?.split(separator: " ").firstIndex(of: "insert_failed")
+                let failed = counted.split(separator: "\n").dropFirst().compactMap { line in
+                    column.flatMap { UInt64(line.split(separator: " ")[$0], radix: 16) }
+                }
+                #expect(failed.reduce(0, +) == 1)
+                let report = try await sandbox.paths("?outcome=dropped&proto=icmp") { !$0.paths.isEmpty }
+                let lost = try #require(report.paths.first)
+                #expect(
+                    lost.packets == 1 && lost.decidedBy?.kind == "conntrack" && lost.decidedBy?.reason == "insertion failed"
+                        && lost.decidedBy?.evidence == "counter" && lost.decidedBy?.netns == "host", "\(lost)")
+                let findings = try await sandbox.get(FindingsReport.self, "/findings").findings.filter { $0.netns == "host" }
+                #expect(findings.map(\.kind) == ["insertion-failed"] && findings.first?.packets == 1, "\(findings)")
+            }
+            await queue.stop(signal: SIGKILL)
+        }
+    }
 }

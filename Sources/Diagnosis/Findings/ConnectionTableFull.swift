@@ -19,7 +19,7 @@ struct ConnectionTableFull: FindingRule {
                 because:
                     "Packets of new connections vanished where connections are tracked, and \(limit) are tracked there, the "
                     + "most that net.netfilter.nf_conntrack_max allows."
-                    + (!shown.isEmpty && shown.allSatisfy { $0.dropSite?.isUntracked == true }
+                    + (!shown.isEmpty && shown.allSatisfy { $0.dropSite?.trackingLoss == .tableFull }
                         ? " (The kernel's counters say so.)" : ""),
                 cure: isCertain ? evidence.command(in: "host", words) : nil)
         }

@@ -5,6 +5,10 @@ struct LostInTracking: FindingRule {
     func findings(in evidence: Evidence) -> [Finding] {
         evidence.namespaces.flatMap { namespace in
             let failed = namespace.dropCounters[.ipv4, .insertionFailed]
+            // Those of its packets that all of the way on is followed of.
+            let shown = evidence.paths.filter { path in
+                path.dropSite?.trackingLoss == .insertionFailed && path.droppedAfter.map { namespace.holds($0.probe) } == true
+            }
             let thrownOut = namespace.dropCounters[.ipv4, .earlyDrop]
             return [
                 failed == 0
@@ -17,7 +21,7 @@ struct LostInTracking: FindingRule {
                             "Since the collection began connection tracking has dropped \(failed) packets for this behind all chains "
                             + "(insert_failed): another packet had put in an entry for the same addresses and ports just before, as when "
                             + "one socket sends two DNS questions at once, or two clients get one port from the same SNAT rule.",
-                        packets: failed),
+                        packets: failed, journeys: shown.map(\.example.serial), paths: shown.map(\.index)),
                 thrownOut == 0
                     ? nil
                     : Finding(
