@@ -2,7 +2,8 @@ public import TraceModel
 
 /// Who wrote a rule, as its chain, its comment or its words show.
 public struct RuleOwner: Codable, Sendable, Equatable {
-    /// `docker`, `kube-proxy`, `calico`, `ufw`, `firewalld`, `fail2ban`, `tailscale`, `libvirt`, `istio`, `flannel`.
+    /// `docker`, `kube-proxy`, `kube-router`, `kubernetes`, `calico`, `ufw`, `firewalld`, `fail2ban`, `tailscale`, `libvirt`, `istio`,
+    /// `flannel`.
     public var program: String
     /// What of the program's it belongs to, such as a service, a network, a zone or a jail; absent where the rule does not say.
     public var object: String?
@@ -30,6 +31,8 @@ struct OwnedRule {
     var tableFamily: String
     var table: String
     var chain: String
+    /// The chains by whose rules a packet came here, where a trace tells.
+    var way: [String]
     /// As the tool printed it; empty for a policy, and where it is not known.
     var text: String
 
@@ -51,6 +54,13 @@ struct OwnedRule {
         return found
     }
 
+    /// Whether the chain's name is a prefix with sixteen characters of a hash in base32, as Kubernetes' programs give it.
+    func chainIsHash(behind prefix: String) -> Bool {
+        let hash = chain.dropFirst(prefix.count)
+        return chain.hasPrefix(prefix) && hash.count == 16
+            && hash.allSatisfy { $0.isASCII && ($0.isUppercase || ("2"..."7").contains($0)) }
+    }
+
     /// The word behind an option.
     func word(after option: String) -> String? {
         let words = text.split(separator: " ")
@@ -66,7 +76,8 @@ extension RuleDecision {
 
 public enum OwnerRules {
     static let all: [any OwnerRule] = [
-        KubeProxyOwner(), DockerOwner(), CalicoOwner(), UfwOwner(), FirewalldOwner(), Fail2banOwner(), TailscaleOwner(),
+        KubeProxyOwner(), KubeRouterOwner(), KubernetesOwner(), DockerOwner(), CalicoOwner(), UfwOwner(), FirewalldOwner(),
+        Fail2banOwner(), TailscaleOwner(),
         LibvirtOwner(), IstioOwner(), FlannelOwner(),
     ]
 
@@ -76,7 +87,7 @@ public enum OwnerRules {
     fileprivate static func owner(of decision: RuleDecision) -> RuleOwner? {
         let rule = OwnedRule(
             tableFamily: decision.place.tableFamily, table: decision.place.table, chain: decision.place.chain,
-            text: decision.text ?? "")
+            way: decision.way.map(\.place.chain), text: decision.text ?? "")
         return all.lazy.compactMap { $0.owner(of: rule) }.first
     }
 }

@@ -55,10 +55,7 @@ extension TraceSnapshot {
 
     private func passage(of journey: Journey, _ leg: JourneyLeg, details: [StepDetail]?) -> TrialPlan.Passage? {
         let steps = stepTrie.steps(of: leg.stepPath)
-        guard let first = steps.first, let last = steps.last,
-            [TransportProtocol.tcp, TransportProtocol.udp, TransportProtocol.icmp, TransportProtocol.icmpv6].contains(
-                leg.entry.transport)
-        else { return nil }
+        guard let first = steps.first, let last = steps.last, journey.packet.canBeMadeUp else { return nil }
         let isLocal = layout.probes[Int(first.probe)].hook == .output
         func name(_ interface: UInt32) -> String? { layout.interfaceName(interface, namespace: leg.namespace) }
         let hook = layout.probes[Int(last.probe)].hook
@@ -69,5 +66,17 @@ extension TraceSnapshot {
             icmpCode: journey.packet.icmpCode, length: Int(journey.packet.length),
             timeToLive: details?.first?.timeToLive ?? 64, arrival: isLocal ? nil : name(first.inInterface),
             departure: departure, destination: leg.exit.destination)
+    }
+}
+
+extension Packet {
+    /// Whether a packet that stands for it can be made without what it carries: an ICMP error quotes another packet.
+    fileprivate var canBeMadeUp: Bool {
+        switch tuple.transport {
+        case TransportProtocol.tcp, TransportProtocol.udp: !isFragment
+        case TransportProtocol.icmp: icmpType == 8 || icmpType == 0
+        case TransportProtocol.icmpv6: icmpType == 128 || icmpType == 129
+        default: false
+        }
     }
 }

@@ -18,6 +18,22 @@ import TraceModel
                 "-A KUBE-SERVICES -d 10.96.1.1/32 -p tcp -m comment --comment \"default/web:http has no endpoints\" -m tcp --dport 80 "
                     + "-j REJECT --reject-with icmp-port-unreachable", "kube-proxy: default/web:http"
             ),
+            (
+                "KUBE-FIREWALL",
+                "-A KUBE-FIREWALL -m comment --comment \"kubernetes firewall for dropping marked packets\" -m mark --mark 0x8000/0x8000 -j DROP",
+                "kubernetes"
+            ),
+            (
+                "KUBE-POD-FW-24CAQJ4LYSAY3PHB",
+                "-A KUBE-POD-FW-24CAQJ4LYSAY3PHB -m comment --comment \"rule to REJECT traffic destined for POD name:web-0 namespace: shop\" "
+                    + "-m mark ! --mark 0x10000/0x10000 -j REJECT --reject-with icmp-port-unreachable",
+                "kube-router: pod shop/web-0"
+            ),
+            (
+                "INPUT",
+                "-A INPUT -p tcp -m multiport --dports 22 -m set --match-set f2b-sshd src -j REJECT --reject-with icmp-port-unreachable",
+                "fail2ban: jail sshd"
+            ),
             ("KUBE-FORWARD", "-A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP", "kube-proxy"),
             (
                 "KUBE-FW-TCOU7JCQXEZGVUNU",
@@ -67,6 +83,10 @@ import TraceModel
             ("ip", "kube-proxy", "service-ULMVA6XW-default/nginx/tcp/http", "drop", "kube-proxy: default/nginx/tcp/http"),
             ("ip", "kube-proxy", "reject-chain", "reject", "kube-proxy"),
             (
+                "ip", "kube-proxy", "endpoint-5OJB2KTY-demo/web/tcp/http__10.244.1.5/8080", "drop",
+                "kube-proxy: demo/web/tcp/http"
+            ),
+            (
                 "inet", "f2b-table", "f2b-chain", "tcp dport 22 ip saddr @addr-set-sshd reject with icmp port-unreachable",
                 "fail2ban: jail sshd"
             ),
@@ -77,6 +97,21 @@ import TraceModel
         ])
     func nftables(_ family: String, _ table: String, _ chain: String, _ text: String, _ expected: String) {
         #expect(Self.owner(chain, text, table: table, family: family) == expected)
+    }
+
+    @Test("firewalld's rules among iptables', by the chains that lead to them")
+    func firewalld() {
+        func owner(_ chain: String, by way: [String]) -> String? {
+            let place = RulePlace(tableFamily: "ip", table: "filter", chain: chain, number: 1, backend: .legacy)
+            let jumps = way.map { chain in
+                RuleDecision.Jump(RulePlace(tableFamily: "ip", table: "filter", chain: chain, number: 1, backend: .legacy))
+            }
+            return RuleDecision(.rule, at: place, text: "-A \(chain) -j DROP", way: jumps).owner?.object
+        }
+        #expect(owner("IN_public_deny", by: ["INPUT", "INPUT_ZONES", "IN_public"]) == "zone public")
+        #expect(owner("FWDI_my_zone_deny", by: ["FORWARD", "FORWARD_IN_ZONES", "FWDI_my_zone"]) == "zone my_zone")
+        #expect(owner("IN_drop", by: ["INPUT", "INPUT_ZONES_SOURCE"]) == "zone drop")
+        #expect(owner("IN_web_deny", by: ["INPUT"]) == nil && owner("MINE", by: ["INPUT", "INPUT_ZONES"]) == nil)
     }
 
     @Test("Docker's early drop of packets to containers by another interface")
@@ -100,7 +135,9 @@ import TraceModel
             ("f2b-whitelist", "-A f2b-whitelist -p tcp -j DROP"), ("f2b-", "-A f2b- -s 1.1.1.1/32 -j DROP"),
             ("IN_web_deny", "-A IN_web_deny -j DROP"), ("ts-mine", "-A ts-mine -j DROP"), ("LIBVIRT", "-A LIBVIRT -j DROP"),
             ("INPUT", "-A INPUT -m comment --comment \"ufw-user-input\" -j DROP"),
-            ("istio_inbound", "-A istio_inbound -j DROP"),
+            ("istio_inbound", "-A istio_inbound -j DROP"), ("KUBE-POD-FW-WEB", "-A KUBE-POD-FW-WEB -j DROP"),
+            ("INPUT", "-A INPUT -m set --match-set f2b-sshd src -j ACCEPT"),
+            ("KUBE-FIREWALL2", "-A KUBE-FIREWALL2 -j DROP"),
         ])
     func lookAlikes(_ chain: String, _ text: String) {
         #expect(Self.owner(chain, text) == nil)

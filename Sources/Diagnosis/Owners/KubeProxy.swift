@@ -12,13 +12,11 @@ struct KubeProxyOwner: OwnerRule {
             // service-ULMVA6XW-default/nginx/tcp/http
             let parts = rule.chain.split(separator: "-", maxSplits: 2)
             let isNamed = parts.count == 3 && ["service", "endpoint", "external"].contains(parts[0]) && parts[1].count == 8
-            return RuleOwner(program: program, object: isNamed ? String(parts[2]) : nil)
+            // endpoint-5OJB2KTY-default/nginx/tcp/http__10.244.1.5/8080
+            let service = isNamed ? parts[2].firstRange(of: "__").map { parts[2][..<$0.lowerBound] } ?? parts[2] : nil
+            return RuleOwner(program: program, object: service.map(String.init))
         }
-        let isPerService = Self.perService.contains { prefix in
-            // Sixteen characters of a hash in base32.
-            rule.chain.hasPrefix(prefix) && rule.chain.dropFirst(prefix.count).count == 16
-                && rule.chain.dropFirst(prefix.count).allSatisfy { $0.isASCII && ($0.isUppercase || ("2"..."7").contains($0)) }
-        }
+        let isPerService = Self.perService.contains(where: rule.chainIsHash(behind:))
         guard Self.chains.contains(rule.chain) || isPerService else { return nil }
         return RuleOwner(program: program, object: rule.comments.lazy.compactMap(Self.service).first)
     }
