@@ -53,7 +53,7 @@ let product: [Target] = [
             "HostLayout", "CNetfilterLog", "CLinux", logging,
         ]),
     module("Diagnosis", ["TraceModel", "Aggregation"]),
-    module("CureTrials", ["TraceModel", "LinuxSupport", "Diagnosis"]),
+    module("CureTrials", ["TraceModel", "LinuxSupport", "Ruleset", "Diagnosis"]),
     module("Reports", ["TraceModel", "Aggregation", "Diagnosis"]),
     module("HTTPServer", ["LinuxSupport", "CZlib", "CZstd", httpTypes, logging]),
     module("WebPage", [], resources: [.embedInCode("Page")]),

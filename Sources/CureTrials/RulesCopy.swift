@@ -1,5 +1,5 @@
-import Foundation
 import LinuxSupport
+import Ruleset
 import TraceModel
 
 /// The rules of one namespace, to be put into another.
@@ -17,27 +17,16 @@ struct RulesCopy {
     }
 
     private var listings: [Listing] = []
-    /// As nft lists them, with handles, by `FAMILY NAME`.
-    private var nativeTables: [String: String] = [:]
+    /// By `FAMILY NAME`.
+    private var nativeTables: [String: NFTListingText] = [:]
 
     /// Reads them.
     init(of namespace: NetworkNamespace) async throws {
-        if await Tool.isInstalled("ipset") {
-            let sets = try await Tool.require("ipset", ["save"], in: namespace).standardOutput
-            if !sets.isEmpty { listings.append(Listing(program: "ipset", arguments: ["restore"], text: sets)) }
-        }
         var ownedByIptables: Set<String> = []
-        for (family, tool, names) in [
-            (AddressFamily.ipv4, "iptables", "/proc/thread-self/net/ip_tables_names"),
-            (.ipv6, "ip6tables", "/proc/thread-self/net/ip6_tables_names"),
-        ] {
+        for (family, tool) in [(AddressFamily.ipv4, "iptables"), (.ipv6, "ip6tables")] {
             for backend in Backend.allCases where await Tool.isInstalled("\(tool)-\(backend.rawValue)-save") {
                 // Looking at a legacy table is enough to create it.
-                if backend == .legacy,
-                    try namespace.enter({ try? String(contentsOfFile: names, encoding: .utf8) })?.isEmpty ?? true
-                {
-                    continue
-                }
+                if backend == .legacy, try namespace.enter({ try Iptables.legacyTables(family) }).isEmpty { continue }
                 let output = try await Tool.require("\(tool)-\(backend.rawValue)-save", in: namespace)
                 let lines = output.standardOutput.split(separator: "\n")
                 let tables = lines.filter { $0.hasPrefix("*") }.map { "\(family.tableName) \($0.dropFirst())" }
@@ -51,6 +40,11 @@ struct RulesCopy {
                         program: "\(tool)-\(backend.rawValue)-restore", arguments: [], text: output.standardOutput))
             }
         }
+        // Asked only where there are such rules: the question loads the kernel's module.
+        if listings.contains(where: { $0.text.contains("--match-set ") || $0.text.contains("-j SET ") }) {
+            let sets = try await Tool.require("ipset", ["save"], in: namespace).standardOutput
+            listings.insert(Listing(program: "ipset", arguments: ["restore"], text: sets), at: 0)
+        }
         guard await Tool.isInstalled("nft") else { return }
         let tables = try await Tool.require("nft", ["list", "tables"], in: namespace).standardOutput.split(separator: "\n")
         for line in tables {
@@ -58,6 +52,10 @@ struct RulesCopy {
             guard words.count == 3, case let name = "\(words[1]) \(words[2])", !ownedByIptables.contains(name),
                 !words[2].hasPrefix("ipt-trace")
             else { continue }
+            // nft reads its arguments as commands.
+            guard RuleTexts.isPlain(String(words[2])) else {
+                throw Obstacle(description: "a table has a name that nft may misread")
+            }
             let table = ["list", "table", "\(words[1])", "\(words[2])"]
             let text = try await Tool.require("nft", table, in: namespace).standardOutput
             // Such a table would go with the program that makes it.
@@ -65,7 +63,7 @@ struct RulesCopy {
                 !$0.drop { $0 == "\t" }.hasPrefix("flags owner")
             }
             listings.append(Listing(program: "nft", arguments: ["-f", "-"], text: lines.joined(separator: "\n")))
-            nativeTables[name] = try await Tool.require("nft", ["-a"] + table, in: namespace).standardOutput
+            nativeTables[name] = NFTListingText(try await Tool.require("nft", ["-a"] + table, in: namespace).standardOutput)
         }
     }
 
@@ -87,39 +85,18 @@ struct RulesCopy {
             return command
         }
         let (family, table, chain) = (command[place - 3], command[place - 2], command[place - 1])
-        guard let listed = nativeTables["\(family) \(table)"] else { return nil }
-        let copied = try await Tool.require("nft", ["-a", "list", "table", family, table], in: copy).standardOutput
-        let handles = (Self.handles(of: chain, in: listed), Self.handles(of: chain, in: copied))
-        guard handles.0.count == handles.1.count, let index = handles.0.firstIndex(of: Substring(command[place + 1])) else {
-            return nil
-        }
+        guard let listed = nativeTables["\(family) \(table)"]?.chains[chain] else { return nil }
+        let output = try await Tool.require("nft", ["-a", "list", "table", family, table], in: copy).standardOutput
+        // The same rules in the same order.
+        guard let copied = NFTListingText(output).chains[chain], copied.count == listed.count,
+            let index = listed.firstIndex(where: { "\($0.handle)" == command[place + 1] })
+        else { return nil }
         var command = command
-        command[place + 1] = String(handles.1[index])
+        command[place + 1] = "\(copied[index].handle)"
         return command
-    }
-
-    /// The handles of a chain's rules, in order, from the output of `nft -a list table`.
-    static func handles(of chain: String, in listing: String) -> [Substring] {
-        var isInside = false
-        var handles: [Substring] = []
-        for line in listing.split(separator: "\n") {
-            if line.hasPrefix("\tchain \(chain) {") {
-                isInside = true
-            } else if line == "\t}" {
-                isInside = false
-            } else if isInside, let mark = line.range(of: " # handle ") {
-                handles.append(line[mark.upperBound...])
-            }
-        }
-        return handles
     }
 }
 
 extension String {
     var firstLine: String { split(separator: "\n").first.map(String.init) ?? self }
-}
-
-extension Substring {
-    /// The last occurrence.
-    fileprivate func range(of text: String) -> Range<Index>? { ranges(of: text).last }
 }

@@ -100,7 +100,7 @@ public struct Iptables: Sendable {
 
     /// The tables that the legacy backend has in the namespace of this thread (`/proc/net/ip_tables_names`); none where the list may
     /// not be read, as in a network namespace made together with its user namespace: its rules are left alone then.
-    static func legacyTables(_ family: AddressFamily) throws -> [String] {
+    package static func legacyTables(_ family: AddressFamily) throws -> [String] {
         let path = "/proc/thread-self/net/\(family == .ipv4 ? "ip" : "ip6")_tables_names"
         do {
             return try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n").map(String.init)
