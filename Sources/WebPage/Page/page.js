@@ -56,6 +56,10 @@ const Page = (() => {
   // Lets the browser draw a frame between two parts of work.
   page.breathe = () => new Promise(resolve => setTimeout(resolve));
 
+  // Lets the browser show what has been made so far; a page that nobody sees has no frames.
+  page.frame = () => document.hidden ? page.breathe()
+    : new Promise(resolve => requestAnimationFrame(() => setTimeout(resolve)));
+
   async function refresh(forced = false) {
     const mine = ++turn;
     const place = page.place();
@@ -71,8 +75,18 @@ const Page = (() => {
         const view = await place.view.show(data, place);
         if (mine !== turn) return;
         const top = main.querySelector('.map')?.scrollTop ?? 0, left = main.querySelector('.map')?.scrollLeft ?? 0;
-        main.replaceChildren(...[view].flat(Infinity).filter(Boolean));
+        const parts = [view].flat(Infinity).filter(Boolean);
+        const first = parts.findIndex(part => part.classList?.contains('map')) + 1;
+        // A map and what stands below it are laid out in two frames, between which the page keeps its height.
+        main.style.minHeight = first ? main.offsetHeight + 'px' : '';
+        main.replaceChildren(...parts.slice(0, first || parts.length));
         main.querySelector('.map')?.scrollTo(left, top);
+        if (first) {
+          await page.frame();
+          if (mine !== turn) return;
+          main.append(...parts.slice(first));
+          main.style.minHeight = '';
+        }
         drawn = content;
       }
       latest = {...latest, ...data};
