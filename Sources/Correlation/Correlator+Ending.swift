@@ -113,8 +113,19 @@ extension Correlator {
         }
         switch stage {
         case .settling where !decision.isSettled(timeout.journey, &state, &layoutIndex): rearm(timeout.journey, .lingering)
-        case .lingering where decision.isCrossing(timeout.journey, &state, &layoutIndex): rearm(timeout.journey, .crossing)
+        case .lingering where decision.isCrossing(timeout.journey, &state, &layoutIndex):
+            rearm(timeout.journey, .crossing)
+            tellOfLosses(timeout.journey, to: &sink)
         default: close(timeout.journey, isEvicted: false, into: &sink)
+        }
+    }
+
+    private mutating func tellOfLosses(_ journey: JourneyIndex, to sink: inout some JourneySink) {
+        var leaf = nextLeaf(from: state.live.journeys[journey].firstLeg)
+        while leaf.exists {
+            fill(journey, endingIn: leaf, branch: 0, isEvicted: false)
+            if outgoing.outcome == .dropped { sink.mayBeLost(outgoing) }
+            leaf = nextLeaf(from: state.live.legs[leaf].nextInJourney)
         }
     }
 

@@ -7,6 +7,16 @@ public protocol JourneySink {
     ///   - stepTrie: tells the steps of the journey's legs.
     ///   - history: the latest events, with those of the journey as far as they are still there.
     mutating func accept(_ journey: Journey, stepTrie: StepTrie, history: EventHistory)
+
+    /// A packet has left for a namespace in which nothing was seen of it for a while: it will be called dropped if nothing comes. It may
+    /// still be waiting for the address of the next hop to be resolved.
+    ///
+    /// - Parameter journey: as it would be closed now; lent for the call.
+    mutating func mayBeLost(_ journey: Journey)
+}
+
+extension JourneySink {
+    public mutating func mayBeLost(_ journey: Journey) {}
 }
 
 /// Puts the events of one packet back together across chains, address translation and namespaces.

@@ -130,7 +130,7 @@ package struct TraceSink: JourneySink {
     private var routedFlows = 0
     /// Which journeys are added up; `nil`: all.
     package var isWanted: ((Journey) -> Bool)?
-    /// Journeys that were dropped by nobody knows what, since the last look; at most `mostUndecided`.
+    /// Journeys that were dropped by nobody knows what, or will be called so, since the last look; at most `mostUndecided`.
     package var undecided: [Journey] = []
     private static let mostUndecided = 64
     let watcher: (any JourneyWatcher)?
@@ -165,10 +165,19 @@ package struct TraceSink: JourneySink {
             ruleTraces.decision(of: journey, next: Set(journey.expected.map { layout.probes[Int($0)].namespace })).map {
                 .rule(ruleTraces.invalidity(of: journey).map($0.of) ?? $0)
             } ?? dropReasons.decision(of: journey, history).map { .kernel($0) }
-        if decided.decision == nil, undecided.count < Self.mostUndecided, !aggregate.isOwn(journey) {
-            undecided.append(journey)
-        }
+        if decided.decision == nil { noteUndecided(journey) }
         add(decided, stepTrie: stepTrie, history: history)
+    }
+
+    /// Those that are certain seconds later are traced from now on, so that the packet's next attempt is.
+    package mutating func mayBeLost(_ journey: Journey) {
+        if let isWanted, !isWanted(journey) { return }
+        noteUndecided(journey)
+    }
+
+    private mutating func noteUndecided(_ journey: Journey) {
+        guard undecided.count < Self.mostUndecided, !aggregate.isOwn(journey) else { return }
+        undecided.append(journey)
     }
 
     private mutating func add(_ journey: Journey, stepTrie: StepTrie, history: EventHistory) {

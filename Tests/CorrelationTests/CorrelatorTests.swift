@@ -123,10 +123,11 @@ private let server: UInt32 = 0x0808_0808
 
 @Suite struct OutcomeTests {
     private func expectedPlaces(_ collected: Collected) -> [String] {
-        (collected.journeys.first?.expected ?? []).map { probe in
-            let probe = collected.layout.probes[Int(probe)]
-            return "\(probe.table.name)/\(probe.chain)"
-        }
+        collected.journeys.first.map { places($0, collected.layout) } ?? []
+    }
+
+    private func places(_ journey: Journey, _ layout: Layout) -> [String] {
+        journey.expected.map { "\(layout.probes[Int($0)].table.name)/\(layout.probes[Int($0)].chain)" }
     }
 
     @Test func aPacketThatTheFilterTableDropsEndsBetweenTwoTables() {
@@ -166,6 +167,9 @@ private let server: UInt32 = 0x0808_0808
             correlator.advance(to: time, into: &collected)
         }
         #expect(collected.journeys.isEmpty)
+        // It may be, which is told once, with where it had to come.
+        #expect(collected.doubtful.map(\.outcome) == [.dropped] && collected.doubtful.map(\.legs.count) == [1])
+        #expect(collected.doubtful.first.map { places($0, collected.layout) } == ["raw/PREROUTING"])
         for event in world.events(host, Way.before + Way.through, request, in: 2, out: 3) { correlator.ingest(event) }
         correlator.advance(to: 9_000_000, into: &collected)
         #expect(collected.journeys.map(\.outcome) == [.sent] && collected.journeys.first?.legs.count == 2)

@@ -101,9 +101,13 @@ func packet(_ source: UInt32, _ sourcePort: UInt16, _ destination: UInt32, _ des
 struct Collected: JourneySink {
     var layout: Layout
     var journeys: [Journey] = []
+    /// Those that were said to be lost perhaps.
+    var doubtful: [Journey] = []
     var ways: [String] = []
 
     init(_ world: World) { layout = world.layout }
+
+    mutating func mayBeLost(_ journey: Journey) { doubtful.append(journey) }
 
     mutating func accept(_ journey: Journey, stepTrie: StepTrie, history: EventHistory) {
         journeys.append(journey)

@@ -75,6 +75,34 @@ struct RuleTraceLiveTests {
         }
     }
 
+    @Test("a drop before the next namespace's first probe is named by one of the next attempts of the same connection")
+    func beforeTheFirstProbe() async throws {
+        try await Sandbox.with { sandbox in
+            try await DropCounterLiveTests.build(sandbox)
+            for command in [
+                "add table ip early", "add chain ip early pre { type filter hook prerouting priority -310; }",
+                "add rule ip early pre tcp dport 443 drop",
+            ] {
+                try await sandbox.require(["ip", "netns", "exec", "router", "nft", command])
+            }
+            _ = try await sandbox.trace("install-probes")
+            try await sandbox.collecting { _ in
+                // Sent at 0, 1 and 3 s; that it is lost is certain after 4 s.
+                _ = try await sandbox.run([
+                    "ip", "netns", "exec", "client", "timeout", "3.5", "bash", "-c", "exec 3<>/dev/tcp/10.0.2.2/443",
+                ])
+                let report = try await sandbox.paths("?outcome=dropped&port=443") { report in
+                    report.paths.reduce(0) { $0 + $1.packets } >= 3
+                }
+                let named = report.paths.filter { $0.decidedBy?.evidence == "trace" }
+                #expect(
+                    named.count == 1 && named[0].decidedBy?.rule == "tcp dport 443 drop"
+                        && named[0].decidedBy?.netns == "router",
+                    "\(report.paths.map(\.decidedBy))")
+            }
+        }
+    }
+
     @Test("the table is gone when the collector is killed, and there is none with --rule-traces off")
     func gone() async throws {
         try await Sandbox.with { sandbox in
