@@ -64,7 +64,7 @@ struct ProgramRulesTests {
     /// Connections that are let through and some that are not; what is said of them.
     ///
     /// - Parameter owner: as whose the rule is recognised that keeps 192.0.2.2 from port 2323.
-    private static func check(_ sandbox: Sandbox, owner: String?) async throws {
+    private static func check(_ sandbox: Sandbox, owner: String) async throws {
         let servers = [try serve(22, sandbox), try serve(2323, sandbox), try serve(80, in: "guest", sandbox)]
         let rules = try await sandbox.rules()
         _ = try await sandbox.trace("install-probes")
@@ -135,8 +135,7 @@ struct ProgramRulesTests {
             ] {
                 _ = try await sandbox.require(["firewall-cmd", "-q"] + arguments)
             }
-            // Chains of iptables have names that people give, too: they are nobody's.
-            try await Self.check(sandbox, owner: backend == "nftables" ? "firewalld" : nil)
+            try await Self.check(sandbox, owner: "firewalld")
             await firewalld.stop(signal: SIGKILL)
             await bus.stop(signal: SIGKILL)
         }
