@@ -18,7 +18,7 @@ struct TrialPacket {
         let isIPv4 = passage.tuple.destination.family == .ipv4
         let header = isIPv4 ? 20 : 40
         var transport = Self.head(passage, acknowledged)
-        // As long as it is expected to be sent on any link.
+        // Short enough for any link that it may be sent by.
         let length = min(max(passage.length, header + transport.count + tag.count), 1_400)
         transport += tag
         transport += [UInt8](repeating: 0, count: length - header - transport.count)

@@ -108,7 +108,7 @@ private struct LegacyWalk {
     /// are mixed.
     private(set) var isWhole: Bool
     private var frames: [Frame]
-    /// More than iptables' rules may be nested before their memory is the kernel's trouble.
+    /// Chains that are followed one into another, more than rule sets have.
     private static let deepest = 64
 
     /// The lines of a packet in a base chain follow one another at once. Microseconds.

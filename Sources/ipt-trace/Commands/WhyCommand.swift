@@ -83,7 +83,7 @@ struct WhyCommand: AsyncParsableCommand {
         ) { plan, group, stop in
             try await ask(known, from: sender, of: plan, group: group, stop: stop)
         }
-        // Behind the probes, so that the rules that are copied are those that the cures are for.
+        // The probes are out by now: cures are for the rules without them.
         await tryCures(of: &answer, in: chosen)
         if json {
             Terminal.print(try ReportJSON.text(answer))
