@@ -1,6 +1,7 @@
 import Diagnosis
 import Foundation
 import LinuxSupport
+import Ruleset
 import TraceModel
 
 /// A namespace with the interfaces and addresses that packets of a plan need, and one around it that sends them and sees them leave. Both
@@ -34,12 +35,9 @@ struct TrialNetwork {
 
     /// The settings by which packets are let through that the real namespace lets through.
     private static func setUp(_ inside: NetworkNamespace, like original: NetworkNamespace) throws {
-        for name in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
-            guard let value = try original.enter({ try? String(contentsOfFile: "/proc/sys/net/\(name)", encoding: .utf8) })
-            else {
-                continue
-            }
-            try inside.enter { try Self.set(name, value) }
+        for name in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
+            guard let value = try ChangedSetting.value(of: name, in: original) else { continue }
+            try inside.enter { try Self.set(name.split(separator: ".").dropFirst().joined(separator: "/"), value) }
         }
         for (name, value) in [
             ("ipv4/conf/all/rp_filter", "0"), ("ipv4/conf/default/rp_filter", "0"), ("ipv6/conf/default/accept_dad", "0"),
@@ -94,7 +92,7 @@ struct TrialNetwork {
         }
     }
 
-    /// What is an address of the namespace is one of its copy, even where the interface is left out.
+    /// Gives the copy all addresses of the namespace; those of interfaces that are left out are put on the loopback interface.
     private static func addressing(
         _ addresses: [(interface: String, address: IPAddress, prefix: Int)], links: [String: String]
     ) -> [String] {

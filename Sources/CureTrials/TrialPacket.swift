@@ -1,4 +1,5 @@
 import Diagnosis
+import LinuxSupport
 import TraceModel
 
 /// A packet made up to be sent through a copy of rules: as long as the one that it stands for, and with a mark in its payload by which
@@ -85,7 +86,7 @@ struct TrialPacket {
             : bytes(of: tuple.source) + bytes(of: tuple.destination) + big(UInt32(transport.count)) + [
                 0, 0, 0, tuple.transport,
             ]
-        let sum = checksum(pseudo + transport)
+        let sum = InternetChecksum.of(pseudo + transport)
         // RFC 768: 0 stands for none.
         transport.replaceSubrange(
             place..<place + 2, with: big(sum == 0 && tuple.transport == TransportProtocol.udp ? 0xFFFF : sum))
@@ -97,21 +98,13 @@ struct TrialPacket {
                 0, 1, 0, 0, passage.timeToLive, passage.tuple.transport, 0, 0,
             ]
             + bytes(of: passage.tuple.source) + bytes(of: passage.tuple.destination)
-        header.replaceSubrange(10..<12, with: big(checksum(header)))
+        header.replaceSubrange(10..<12, with: big(InternetChecksum.of(header)))
         return header
     }
 
     private static func ipv6(_ passage: TrialPlan.Passage, _ payload: Int) -> [UInt8] {
         [0x60, 0, 0, 0] + big(UInt16(truncatingIfNeeded: payload)) + [passage.tuple.transport, passage.timeToLive]
             + bytes(of: passage.tuple.source) + bytes(of: passage.tuple.destination)
-    }
-
-    /// RFC 1071.
-    private static func checksum(_ bytes: [UInt8]) -> UInt16 {
-        var sum: UInt32 = 0
-        for (index, byte) in bytes.enumerated() { sum += index % 2 == 0 ? UInt32(byte) << 8 : UInt32(byte) }
-        while sum > 0xFFFF { sum = sum & 0xFFFF + sum >> 16 }
-        return ~UInt16(truncatingIfNeeded: sum)
     }
 
     private static func bytes(of address: IPAddress) -> [UInt8] {

@@ -73,7 +73,7 @@ public struct Cure: Codable, Sendable, Equatable {
     public var reason: String
     /// What came of it on a copy of the namespace's rules; `nil` where nobody has tried.
     public var trial: CureTrial?
-    /// The same command as words, inside the namespace; in no report.
+    /// The program and its arguments, for running `command` inside the namespace. Reports do not have it.
     public var words: [String] = []
 
     private enum CodingKeys: CodingKey { case netns, command, reason, trial }

@@ -33,8 +33,8 @@ extension TraceSnapshot {
     /// How a cure is tried for the packets of a path that a rule dropped.
     ///
     /// - Parameter opening: the path of the packets that it answers.
-    /// - Returns: `nil` where no rule dropped them, or not all that it takes is known: where the packet was to go, which packet it
-    ///   answers, or what its protocol's packets look like.
+    /// - Returns: `nil` where no rule dropped them; where it is not known by which interface they were to leave, or which packet they
+    ///   answer; and for packets that cannot be made up (`Packet.canBeMadeUp`).
     public func trialPlan(ofPath index: Int, answering opening: Int?) -> TrialPlan? {
         guard let site = dropSite(ofPath: index), let decision = site.decision, case let journey = paths[index].example.journey,
             let leg = journey.legs.last, decision.namespace == nil || decision.namespace == leg.namespace,
@@ -70,7 +70,8 @@ extension TraceSnapshot {
 }
 
 extension Packet {
-    /// Whether a packet that stands for it can be made without what it carries: an ICMP error quotes another packet.
+    /// Whether its headers are enough to make a packet that rules treat alike. They are not for an ICMP error, which rules treat by the
+    /// packet that it quotes, and for fragments.
     fileprivate var canBeMadeUp: Bool {
         switch tuple.transport {
         case TransportProtocol.tcp, TransportProtocol.udp: !isFragment

@@ -130,20 +130,16 @@ extension RuleDecision {
 
     /// The same, of a packet that no trace tells of.
     public func inferred(from inference: Inference) -> RuleDecision {
-        RuleDecision(
-            kind, at: place, text: text, position: position, namespace: namespace, accepting: accepting, inference: inference,
-            way: way, invalidity: invalidity)
+        copy(way: way, invalidity: invalidity, inference: inference)
     }
 
     /// The same, with the rules that led into the chain.
-    public func by(_ way: [Jump]) -> RuleDecision {
-        RuleDecision(
-            kind, at: place, text: text, position: position, namespace: namespace, accepting: accepting, inference: inference,
-            way: way, invalidity: invalidity)
-    }
+    public func by(_ way: [Jump]) -> RuleDecision { copy(way: way, invalidity: invalidity, inference: inference) }
 
     /// The same, of packets that connection tracking calls INVALID for a reason.
-    public func of(invalidity: String) -> RuleDecision {
+    public func of(invalidity: String) -> RuleDecision { copy(way: way, invalidity: invalidity, inference: inference) }
+
+    private func copy(way: [Jump], invalidity: String?, inference: Inference?) -> RuleDecision {
         RuleDecision(
             kind, at: place, text: text, position: position, namespace: namespace, accepting: accepting, inference: inference,
             way: way, invalidity: invalidity)

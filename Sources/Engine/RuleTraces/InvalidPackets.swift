@@ -31,12 +31,9 @@ struct InvalidPackets {
     /// - Returns: `nil` where it was not, or nobody has heard why.
     func reason(of journey: Journey) -> String? {
         guard !entries.isEmpty, let leg = journey.legs.last else { return nil }
-        let times = journey.traceTimes
-        let reasons = entries.lazy.filter {
-            $0.namespace == leg.namespace && ($0.packet.tuple == leg.entry || $0.packet.tuple == leg.exit)
-                && times.contains($0.time) && $0.packet.fingerprint == journey.packet.fingerprint
-        }.map(\.reason)
-        return Set(reasons).count == 1 ? reasons.first : nil
+        return reason(in: leg.namespace, at: journey.traceTimes) { packet in
+            (packet.tuple == leg.entry || packet.tuple == leg.exit) && packet.fingerprint == journey.packet.fingerprint
+        }
     }
 
     /// Why the packet of a trace was invalid, by its headers alone.
@@ -45,10 +42,12 @@ struct InvalidPackets {
     func reason(of drop: RuleDrop, namespace: Int) -> String? {
         guard !entries.isEmpty else { return nil }
         let times = drop.time - Journey.traceTolerance...drop.time + Journey.traceTolerance
-        let reasons = entries.lazy.filter {
-            $0.namespace == namespace && $0.packet.tuple == drop.packet.tuple && times.contains($0.time)
-                && $0.packet.looksLike(drop.packet)
-        }.map(\.reason)
-        return Set(reasons).count == 1 ? reasons.first : nil
+        return reason(in: namespace, at: times) { $0.tuple == drop.packet.tuple && $0.looksLike(drop.packet) }
+    }
+
+    /// The only reason for the packets that are meant.
+    private func reason(in namespace: Int, at times: ClosedRange<Int64>, where isMeant: (Packet) -> Bool) -> String? {
+        let meant = entries.filter { $0.namespace == namespace && times.contains($0.time) && isMeant($0.packet) }
+        return Set(meant.map(\.reason)).count == 1 ? meant.first?.reason : nil
     }
 }

@@ -21,7 +21,7 @@ struct LegacyTraces {
         var fingerprint: Fingerprint
     }
 
-    /// What has become of a packet by the rules of one base chain.
+    /// What the lines of one packet's trace in a base chain amount to.
     enum Result {
         case walk(RuleWalk, of: Packet, time: Int64)
         case drop(RuleDrop)

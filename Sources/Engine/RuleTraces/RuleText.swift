@@ -33,17 +33,17 @@ struct RuleTextTable {
         wanted[namespace, default: []].insert(place)
     }
 
-    /// What has been asked for, by namespace, since the last call.
+    /// The rules whose texts `ask` has asked for since the last call, by namespace.
     mutating func takeWanted() -> [Int: Set<RulePlace>] {
         guard !wanted.isEmpty else { return [:] }
         defer { wanted.removeAll() }
         return wanted
     }
 
-    mutating func note(_ text: RuleText, of place: RulePlace, namespace: Int) {
+    mutating func note(_ read: [RulePlace: RuleText], namespace: Int) {
         if texts.values.reduce(0, { $0 + $1.count }) >= Self.most { texts.removeAll() }
-        texts[namespace, default: [:]][place] = text
-        asked.remove(place)
+        texts[namespace, default: [:]].merge(read) { _, new in new }
+        asked.subtract(read.keys)
     }
 
     /// - Parameter other: where the packet was dropped, if it was last seen elsewhere.

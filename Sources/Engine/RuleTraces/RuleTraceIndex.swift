@@ -3,8 +3,8 @@ package import WireFormat
 
 /// What the kernel's rule traces have told of lately: which rules packets met, and which dropped them, to be found by the packet's journey.
 ///
-/// A trace of nf_tables has no content of the packet, so that it cannot be told from its copies for certain: what is found is what all
-/// traces of such a packet at that time have in common.
+/// A trace of nf_tables has the packet's headers and not its payload, so that two packets with the same headers cannot be told apart. Where the
+/// traces of such packets at that time disagree, none is taken.
 package struct RuleTraceIndex: Sendable {
     private struct Key: Hashable {
         var namespace: Int
@@ -134,11 +134,9 @@ package struct RuleTraceIndex: Sendable {
 
     /// Takes the texts of rules that `take` has asked for. Those that were not found are gone.
     package mutating func note(_ found: [RulePlace: RuleText], of places: Set<RulePlace>, namespace: Int) {
-        for place in places {
-            let text = found[place] ?? RuleText(text: nil)
-            texts.note(text, of: place, namespace: namespace)
-            notes.add(.rule(namespace: namespace, place, text))
-        }
+        let read = Dictionary(uniqueKeysWithValues: places.map { ($0, found[$0] ?? RuleText(text: nil)) })
+        texts.note(read, namespace: namespace)
+        for (place, text) in read { notes.add(.rule(namespace: namespace, place, text)) }
         notes.name(places, namespace: namespace, by: texts)
     }
 

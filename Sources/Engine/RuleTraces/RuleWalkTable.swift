@@ -16,10 +16,10 @@ struct RuleWalkTable {
     private var entries: [Flow: [Entry]] = [:]
     /// At least as many as `entries` has.
     private var count = 0
-    /// By serial.
-    private var byJourney: [UInt64: [RuleWalk]] = [:]
+    /// By the journeys' serials, as far as they are kept.
+    private(set) var kept: [UInt64: [RuleWalk]] = [:]
     private var latest = Int64.min / 2
-    /// When messages of a namespace were lost: a rule may be missing from what was met then. Oldest first.
+    /// By namespace, the times in which trace messages were lost, oldest first: walks of those times may lack rules.
     private var losses: [Int: [ClosedRange<Int64>]] = [:]
     private static let most = 1 << 13
     private static let mostLosses = 64
@@ -97,13 +97,10 @@ struct RuleWalkTable {
     mutating func keep(_ journey: Journey) -> [RuleWalk] {
         let found = walks(of: journey)
         guard !found.isEmpty else { return [] }
-        if byJourney.count >= Self.most { byJourney.removeAll(keepingCapacity: true) }
-        byJourney[journey.serial] = found
+        if kept.count >= Self.most { kept.removeAll(keepingCapacity: true) }
+        kept[journey.serial] = found
         return found
     }
-
-    /// By the journeys' serials, as far as they are kept.
-    var kept: [UInt64: [RuleWalk]] { byJourney }
 }
 
 extension RuleWalk {

@@ -6,14 +6,6 @@ public import TraceModel
 
 /// Takes and sends whole IP packets, without waiting.
 public final class PacketSocket: Sendable {
-    /// The kernel's refusal.
-    public struct Failure: Error, CustomStringConvertible, Equatable {
-        public let operation: String
-        public let code: Int32
-
-        public var description: String { "\(operation): \(ErrorNumber.text(code))" }
-    }
-
     private let socket: Int32
     /// 0 where it is bound to none.
     private let interface: UInt32
@@ -24,9 +16,9 @@ public final class PacketSocket: Sendable {
     public init(on interface: String, of namespace: NetworkNamespace) throws {
         (socket, self.interface) = try namespace.enter {
             let index = unsafe if_nametoindex(interface)
-            guard index != 0 else { throw Failure(operation: "find the interface \(interface)", code: errno) }
+            guard index != 0 else { throw SocketFailure(operation: "find the interface \(interface)", code: errno) }
             let socket = ipt_packet_socket(index)
-            guard socket >= 0 else { throw Failure(operation: "open a packet socket", code: errno) }
+            guard socket >= 0 else { throw SocketFailure(operation: "open a packet socket", code: errno) }
             return (socket, index)
         }
         hasHeader = true
@@ -44,7 +36,7 @@ public final class PacketSocket: Sendable {
     private static func raw(_ family: AddressFamily, _ number: Int32) throws -> Int32 {
         let kind = Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
         let socket = Glibc.socket(family == .ipv4 ? AF_INET : AF_INET6, kind, number)
-        guard socket >= 0 else { throw Failure(operation: "open a raw socket", code: errno) }
+        guard socket >= 0 else { throw SocketFailure(operation: "open a raw socket", code: errno) }
         return socket
     }
 
@@ -53,7 +45,7 @@ public final class PacketSocket: Sendable {
         precondition(linkLayer.count == 6 && interface != 0)
         let isIPv4 = packet.first.map { $0 >> 4 == 4 } ?? false
         let sent = unsafe ipt_packet_send(socket, interface, isIPv4 ? 1 : 0, linkLayer, packet, UInt(packet.count))
-        guard sent == packet.count else { throw Failure(operation: "send a packet", code: errno) }
+        guard sent == packet.count else { throw SocketFailure(operation: "send a packet", code: errno) }
     }
 
     /// Sends a packet as a process of a namespace, with the IP header that it has.
@@ -62,7 +54,7 @@ public final class PacketSocket: Sendable {
         defer { close(socket) }
         let sent = SocketAddress(destination, port: 0).send(socket, packet)
         // EPERM: a rule of OUTPUT or POSTROUTING dropped it.
-        guard sent == packet.count || errno == EPERM else { throw Failure(operation: "send a packet", code: errno) }
+        guard sent == packet.count || errno == EPERM else { throw SocketFailure(operation: "send a packet", code: errno) }
     }
 
     /// Whether a packet for which `isWanted` holds comes to one of `sockets` within so many milliseconds.

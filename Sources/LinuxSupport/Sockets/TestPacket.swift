@@ -5,17 +5,6 @@ public import TraceModel
 
 /// Sends a packet to find out what becomes of it: a TCP connection's first, a datagram, or an ICMP echo request.
 public final class TestPacket: Sendable {
-    /// The kernel's error for an attempt.
-    public struct Failure: Error, CustomStringConvertible, Equatable {
-        public let operation: String
-        public let code: Int32
-
-        public var description: String { "\(operation): \(ErrorNumber.text(code))" }
-
-        /// Whether somebody answered that nobody listens: a RST, or an ICMP message that the port cannot be reached.
-        public var isRefusal: Bool { code == ECONNREFUSED }
-    }
-
     private let socket: Int32
     private let destination: IPAddress
     private let transport: UInt8
@@ -38,7 +27,7 @@ public final class TestPacket: Sendable {
             Glibc.socket(
                 domain, Int32(kind.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue), Int32(transport))
         }
-        guard socket >= 0 else { throw Failure(operation: "open a socket", code: errno) }
+        guard socket >= 0 else { throw SocketFailure(operation: "open a socket", code: errno) }
         self.socket = socket
         self.destination = destination
         self.transport = transport
@@ -47,7 +36,7 @@ public final class TestPacket: Sendable {
         let code = SocketAddress(start, port: 0).bind(socket)
         guard code == 0 else {
             close(socket)
-            throw Failure(operation: "send from \(start)", code: code)
+            throw SocketFailure(operation: "send from \(start)", code: code)
         }
         sourcePort = isEcho ? UInt16.random(in: 1...0xFFFF) : SocketAddress(of: socket)?.port ?? 0
     }
@@ -55,7 +44,7 @@ public final class TestPacket: Sendable {
     deinit { close(socket) }
 
     /// Sends one. TCP sends its first packet again by itself, after a second; further calls send nothing then.
-    public func send(sequence: UInt16) throws(Failure) {
+    public func send(sequence: UInt16) throws(SocketFailure) {
         let code: Int32
         switch transport {
         case TransportProtocol.tcp:
@@ -64,24 +53,24 @@ public final class TestPacket: Sendable {
         case TransportProtocol.udp:
             if sequence == 1 {
                 let refused = connected()
-                guard refused == 0 else { throw Failure(operation: "send", code: refused) }
+                guard refused == 0 else { throw SocketFailure(operation: "send", code: refused) }
             }
             code = sent(Array("ipt-trace \(sequence)\n".utf8))
         default:
             if sequence == 1 {
                 let refused = connected()
-                guard refused == 0 else { throw Failure(operation: "send", code: refused) }
+                guard refused == 0 else { throw SocketFailure(operation: "send", code: refused) }
             }
             code = sent(echo(sequence))
         }
         // EPERM: a rule of OUTPUT or POSTROUTING dropped it, which its journey tells better.
-        guard code == 0 || code == EINPROGRESS || code == EPERM else { throw Failure(operation: "send", code: code) }
+        guard code == 0 || code == EINPROGRESS || code == EPERM else { throw SocketFailure(operation: "send", code: code) }
     }
 
     /// The error that has come back so far, such as that nobody listens.
-    public func takeError() -> Failure? {
+    public func takeError() -> SocketFailure? {
         guard let code = SocketCalls.number(socket, SOL_SOCKET, SO_ERROR), code != 0 else { return nil }
-        return Failure(operation: "the sender was told", code: code)
+        return SocketFailure(operation: "the sender was told", code: code)
     }
 
     private func connected() -> Int32 { SocketAddress(destination, port: port).connect(socket) }
@@ -98,11 +87,9 @@ public final class TestPacket: Sendable {
         ]
         bytes += Array("ipt-trace why   ".utf8)
         guard destination.family == .ipv4 else { return bytes }
-        var sum: UInt32 = 0
-        for index in stride(from: 0, to: bytes.count, by: 2) { sum += UInt32(bytes[index]) << 8 | UInt32(bytes[index + 1]) }
-        while sum > 0xFFFF { sum = sum & 0xFFFF + sum >> 16 }
-        bytes[2] = UInt8(~sum >> 8 & 0xFF)
-        bytes[3] = UInt8(~sum & 0xFF)
+        let sum = InternetChecksum.of(bytes)
+        bytes[2] = UInt8(sum >> 8)
+        bytes[3] = UInt8(sum & 0xFF)
         return bytes
     }
 }

@@ -137,7 +137,7 @@ struct WhyCommand: AsyncParsableCommand {
                 question.sourcePort = one.sourcePort
                 packet = one
                 try one.send(sequence: 1)
-            } catch let failure as TestPacket.Failure {
+            } catch let failure as SocketFailure {
                 return WhyAnswer(
                     .notSendable,
                     remark: "\(destination.text) cannot be sent to from \(sender.name): \(failure.description)"
@@ -164,7 +164,7 @@ struct WhyCommand: AsyncParsableCommand {
         var first: ContinuousClock.Instant?
         var sent: (count: UInt16, time: ContinuousClock.Instant) = (1, .now)
         var last: WhyAnswer?
-        var error: TestPacket.Failure?
+        var error: SocketFailure?
         while !Task.isCancelled {
             if let snapshot = await collector.snapshot(.all), var answer = snapshot.answer(to: question) {
                 error = error ?? packet?.takeError()
@@ -235,7 +235,7 @@ struct WhyCommand: AsyncParsableCommand {
 
 extension WhyAnswer {
     /// Takes in the error of the sender's socket.
-    fileprivate mutating func note(_ error: TestPacket.Failure) {
+    fileprivate mutating func note(_ error: SocketFailure) {
         remark = error.description
         // An ICMP message that nobody listens belongs to no connection of its own.
         if error.isRefusal, outcome == .unanswered { outcome = .refused }
